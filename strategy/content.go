@@ -1,0 +1,209 @@
+package strategy
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// Keys of StrategyContent, in the order in which they are judged.
+const (
+	keyFixedTime   = "fixedTime"
+	keyStartTime   = "startTime"
+	keyEndTime     = "endTime"
+	keyCircleType  = "circleType"
+	keyCircleValue = "circleValue"
+	keyTime        = "time"
+)
+
+var keys = [...]string{keyFixedTime, keyStartTime, keyEndTime, keyCircleType, keyCircleValue, keyTime}
+
+// fieldContent names the content as a whole.
+const fieldContent = "strategy_content"
+
+const (
+	objectHint = "write a JSON object, or a JSON string that holds one"
+	fixedHint  = `write {"fixedTime": <Unix milliseconds>}`
+	loopHint   = `write {"startTime": <Unix milliseconds>, "endTime": <Unix milliseconds>, "circleType": 1, "time": "HH:mm:ss"}`
+)
+
+// content judges Spec.Content by Spec.Type.
+func (j *judge) content() Schedule {
+	text := strings.Trim(string(j.spec.Content), " \t\r\n")
+	if text == "" {
+		text = "null"
+	}
+	if !validJSON(text) {
+		j.problem(fieldContent, "must be valid JSON with nothing after it", text, objectHint)
+		return Schedule{}
+	}
+	switch j.spec.Type {
+	case Now:
+		return j.now(text)
+	case Fixed:
+		return j.fixed(j.members(text, fixedHint))
+	case Loop:
+		return j.loop(j.members(text, loopHint))
+	}
+	return Schedule{}
+}
+
+func (j *judge) now(text string) Schedule {
+	if empty := text == "null" || text == `""` || text[0] == '{' && strings.Trim(text[1:len(text)-1], " \t\r\n") == ""; !empty {
+		j.warn(fieldContent, "is ignored: strategy type 0 (now) has none")
+		j.storable(text)
+	}
+	return Schedule{kind: Now, once: j.spec.WrittenAt.Round(0).UTC()}
+}
+
+// A members is the JSON object of a StrategyContent: the raw value of each key.
+type members struct {
+	text   string
+	values map[string]string
+}
+
+// members unwraps the JSON-in-a-string form, and takes the object apart. It
+// reports what is wrong with the whole, and unknown and repeated keys. The
+// result is nil when there is no object.
+func (j *judge) members(text, hint string) *members {
+	if text == "null" {
+		j.problem(fieldContent, "is required for strategy type "+j.spec.Type.String(), text, hint)
+		return nil
+	}
+	wrapped := text[0] == '"'
+	if wrapped {
+		text = unquote(text)
+	}
+	if utf8.RuneCountInString(text) > MaxContent {
+		j.problem(fieldContent, "must not be longer than "+strconv.Itoa(MaxContent)+" characters", text, hint)
+		return nil
+	}
+	if wrapped && !validJSON(text) {
+		j.problem(fieldContent, "must be valid JSON with nothing after it", text, objectHint)
+		return nil
+	}
+	m := &members{text: text, values: make(map[string]string, len(keys))}
+	if !j.takeApart(m) {
+		j.problem(fieldContent, "must be a JSON object", text, objectHint)
+		return nil
+	}
+	return m
+}
+
+// takeApart fills m.values with the last value of each key, the one jsonb would
+// keep. It returns false when the text is no object.
+func (j *judge) takeApart(m *members) bool {
+	d := json.NewDecoder(strings.NewReader(m.text))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return false
+	}
+	repeated := map[string]bool{}
+	for d.More() {
+		var raw json.RawMessage
+		token, _ := d.Token() // the text is valid: neither call can fail
+		_ = d.Decode(&raw)
+		key, _ := token.(string)
+		value := string(bytes.TrimSpace(raw))
+		if _, seen := m.values[key]; !seen {
+			j.unknownKey(key, value)
+		} else if !repeated[key] {
+			repeated[key] = true
+			j.problem(fieldOf(key), "appears more than once", value, "keep one")
+		}
+		m.values[key] = value
+	}
+	return true
+}
+
+func (j *judge) unknownKey(key, value string) {
+	for _, known := range keys {
+		if key == known {
+			return
+		}
+	}
+	hint := "remove it: the keys are " + strings.Join(keys[:], ", ")
+	if known := nearest(key); known != "" {
+		hint = "did you mean " + known + "?"
+	}
+	j.problem(fieldOf(key), "is not a key of StrategyContent", value, hint)
+}
+
+// fieldOf makes a key presentable as Problem.Field.
+func fieldOf(key string) string {
+	if key == "" {
+		return `""`
+	}
+	return clip(key)
+}
+
+// ignore warns of keys that are there and mean nothing to this strategy.
+func (j *judge) ignore(m *members, other Type, names ...string) {
+	for _, name := range names {
+		if _, ok := m.values[name]; ok {
+			j.warn(name, "is ignored: it belongs to strategy type "+other.String())
+		}
+	}
+}
+
+// storable reports numbers that are good JSON but too much for jsonb, where they
+// stand in a value that is otherwise ignored. Only an exponent makes one within
+// the length of a content.
+func (j *judge) storable(text string) {
+	if !exponent.MatchString(text) {
+		return
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.UseNumber()
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return
+		}
+		if n, ok := token.(json.Number); ok && !parseNumber(string(n)).storable() {
+			j.problem(fieldContent, "must not hold a number beyond what PostgreSQL stores", text, "remove it")
+			return
+		}
+	}
+}
+
+var exponent = regexp.MustCompile(`[0-9][eE]`)
+
+func unquote(text string) string {
+	var s string
+	_ = json.Unmarshal([]byte(text), &s) // the text is valid
+	return s
+}
+
+// validJSON reports whether PostgreSQL would take the text as JSON: beyond the
+// grammar, its strings cannot hold NUL or half of a surrogate pair.
+func validJSON(text string) bool {
+	return utf8.ValidString(text) && json.Valid([]byte(text)) && validEscapes(text)
+}
+
+// validEscapes looks at the \u escapes of valid JSON, where a backslash stands
+// only in strings.
+func validEscapes(text string) bool {
+	high := false // the last thing was the first half of a pair
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' || text[i+1] != 'u' {
+			if high {
+				return false
+			}
+			if text[i] == '\\' {
+				i++
+			}
+			continue
+		}
+		r, _ := strconv.ParseUint(text[i+2:i+6], 16, 32)
+		low := r >= 0xDC00 && r <= 0xDFFF
+		if r == 0 || low != high {
+			return false
+		}
+		high = r >= 0xD800 && r <= 0xDBFF
+		i += 5
+	}
+	return !high
+}

@@ -1,0 +1,94 @@
+package strategy
+
+import "time"
+
+const (
+	// maxMillis is the end of the year 9999, in Unix milliseconds.
+	maxMillis = 253_402_300_799_999
+	// Between these two lie moments in seconds from 1973 to 5138, which in
+	// milliseconds are of the years 1970 to 1973.
+	leastSeconds, mostSeconds = 100_000_000, 100_000_000_000
+)
+
+// mends say what to write for each key, whether it is missing or wrong.
+var mends = map[string]string{
+	keyFixedTime:  "write the moment of the push in Unix milliseconds",
+	keyStartTime:  "write the first day as the Unix milliseconds of any moment in it",
+	keyEndTime:    "write the last day as the Unix milliseconds of any moment in it",
+	keyCircleType: "write 1 for daily, 2 for weekly or 3 for monthly",
+	keyTime:       `write the time of day as "HH:mm:ss"`,
+}
+
+func (j *judge) fixed(m *members) Schedule {
+	if m == nil {
+		return Schedule{}
+	}
+	unix, ok := j.moment(m, keyFixedTime)
+	if ok && j.window {
+		j.notTooOld(m, unix)
+	}
+	j.ignore(m, Loop, keys[1:]...)
+	if len(j.problems) == 0 {
+		j.storable(m.text)
+	}
+	return Schedule{kind: Fixed, once: time.Unix(unix, 0).UTC(), zone: j.zone}
+}
+
+// notTooOld applies the catch-up rule to a fixedTime in the past.
+func (j *judge) notTooOld(m *members, unix int64) {
+	at := time.Unix(unix, 0)
+	if !at.Before(j.spec.WrittenAt.Add(-j.spec.CatchUpWindow)) {
+		return
+	}
+	zone := j.zone
+	if zone == nil {
+		zone = time.UTC
+	}
+	j.problem(keyFixedTime, "must not be further in the past than catch_up_window", m.values[keyFixedTime],
+		hintSeconds(unix, "it means "+at.In(zone).Format(time.DateTime)+" in "+zone.String()+
+			": write a moment to come, or a longer catch_up_window"))
+}
+
+// hintSeconds replaces a hint when a moment lies in the past because it was
+// written in seconds.
+func hintSeconds(unix int64, hint string) string {
+	if unix >= leastSeconds/1000 && unix < mostSeconds/1000 {
+		return "it looks like seconds: write Unix milliseconds"
+	}
+	return hint
+}
+
+// moment reads a time in Unix milliseconds, cut to the second.
+func (j *judge) moment(m *members, key string) (unix int64, ok bool) {
+	ms, ok := j.whole(m, key)
+	if !ok {
+		return 0, false
+	}
+	if ms < 0 || ms > maxMillis {
+		j.problem(key, "must be Unix milliseconds of the years 1970 to 9999", m.values[key], mends[key])
+		return 0, false
+	}
+	return ms / 1000, true
+}
+
+// whole reads a required whole number.
+func (j *judge) whole(m *members, key string) (v int64, ok bool) {
+	raw, ok := j.required(m, key)
+	if !ok {
+		return 0, false
+	}
+	v, why := parseWhole(raw)
+	if why != isWhole {
+		j.problem(key, string(why), raw, mends[key])
+		return 0, false
+	}
+	return v, true
+}
+
+// required reads a raw value that must be there.
+func (j *judge) required(m *members, key string) (raw string, ok bool) {
+	if raw, ok = m.values[key]; !ok {
+		j.problem(key, "is required for strategy type "+j.spec.Type.String(), "", mends[key])
+	}
+	return raw, ok
+}

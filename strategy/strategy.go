@@ -1,0 +1,144 @@
+// Package strategy turns a campaign's strategy, as its author stored it, into
+// the instants at which the campaign pushes.
+//
+// The rules are those of mPaaS StrategyContent (Alibaba Cloud, Message Push
+// Service) and of the columns beside it. The package is pure: it reads no clock,
+// no database and no environment, so that the same Spec means the same
+// occurrences in every daemon and in every year. Only the time zone rules come
+// from outside, from the IANA database of the machine or, where it has none,
+// from the copy inside the binary.
+//
+// The functions scheduler.strategy_* in migrations/ refuse the same rows with
+// the same words; a test in store/ holds the two equal.
+package strategy
+
+import (
+	"strconv"
+	"time"
+)
+
+// Type is campaigns.strategy_type.
+type Type int
+
+const (
+	// Now pushes once, at the moment the campaign was written.
+	Now Type = 0
+	// Fixed pushes once, at fixedTime.
+	Fixed Type = 1
+	// Loop pushes daily, weekly or monthly from startTime to endTime.
+	Loop Type = 2
+)
+
+// String returns the type as problems name it, for example "1 (fixed time)".
+func (t Type) String() string {
+	switch t {
+	case Now:
+		return "0 (now)"
+	case Fixed:
+		return "1 (fixed time)"
+	case Loop:
+		return "2 (loop)"
+	}
+	return strconv.Itoa(int(t))
+}
+
+// ShortMonthPolicy says what a monthly loop does in a month without its day.
+type ShortMonthPolicy string
+
+const (
+	// ShortMonthSkip leaves the month out.
+	ShortMonthSkip ShortMonthPolicy = "skip"
+	// ShortMonthLastDay takes the month's last day instead.
+	ShortMonthLastDay ShortMonthPolicy = "last_day"
+)
+
+// DSTGapPolicy says what becomes of a local time that a clock change skips.
+type DSTGapPolicy string
+
+const (
+	// DSTGapShift moves it forward by the length of the gap, as RFC 5545 does.
+	DSTGapShift DSTGapPolicy = "shift"
+	// DSTGapSkip leaves the day out.
+	DSTGapSkip DSTGapPolicy = "skip"
+)
+
+// Limits of a Spec.
+const (
+	// MaxDays is how many days after today a loop may end [mPaaS documents].
+	MaxDays = 180
+	// MaxContent is the longest StrategyContent in characters.
+	MaxContent = 8192
+	// MaxCatchUpWindow is the longest CatchUpWindow, a century.
+	MaxCatchUpWindow = 36525 * 24 * time.Hour
+)
+
+// A Spec is what a campaign's row says about when to push. Its defaults are
+// already filled in: an empty field is a problem, not a default.
+type Spec struct {
+	Type Type
+	// Content is StrategyContent: a JSON object, or a JSON string that holds
+	// one. For Now it may be empty or null.
+	Content []byte
+	// Zone is the name of an IANA time zone, spelt exactly.
+	Zone       string
+	ShortMonth ShortMonthPolicy
+	DSTGap     DSTGapPolicy
+	// CatchUpWindow is how late an occurrence may still be pushed, and so how
+	// far in the past a fixedTime may lie.
+	CatchUpWindow time.Duration
+	// WrittenAt is when the strategy was written. "Today" in the rules is its
+	// day in Zone, and a loop has no occurrence before it.
+	WrittenAt time.Time
+}
+
+// Parse judges a Spec and works out its Schedule. The error, if any, is a
+// Problems that names everything wrong with the Spec; warnings come with and
+// without it. A Spec stored with its WrittenAt parses the same for ever.
+func Parse(s Spec) (Schedule, []Warning, error) {
+	j := judge{spec: s}
+	j.columns()
+	schedule := j.content()
+	if len(j.problems) > 0 {
+		return Schedule{}, j.warnings, j.problems
+	}
+	return schedule, j.warnings, nil
+}
+
+// A judge collects what is wrong with one Spec.
+type judge struct {
+	spec     Spec
+	zone     *time.Location // nil when Spec.Zone is none
+	window   bool           // Spec.CatchUpWindow is one
+	problems Problems
+	warnings []Warning
+}
+
+func (j *judge) columns() {
+	s := j.spec
+	if s.Type < Now || s.Type > Loop {
+		j.problem("strategy_type", "must be 0 (now), 1 (fixed time) or 2 (loop)",
+			strconv.Itoa(int(s.Type)), "leave it out to push at once")
+	}
+	if j.zone = loadZone(s.Zone); j.zone == nil {
+		j.problem("time_zone", "must be an IANA time zone, spelt as the IANA database spells it", s.Zone,
+			"use an Area/Location name such as Asia/Shanghai, or UTC; abbreviations and offsets are not zones")
+	}
+	if s.ShortMonth != ShortMonthSkip && s.ShortMonth != ShortMonthLastDay {
+		j.problem("short_month_policy", "must be skip or last_day", string(s.ShortMonth),
+			"skip leaves out a month without the day; last_day takes the month's last day instead")
+	}
+	if s.DSTGap != DSTGapShift && s.DSTGap != DSTGapSkip {
+		j.problem("dst_gap_policy", "must be shift or skip", string(s.DSTGap),
+			"shift moves a local time that a clock change skips forward by the gap; skip leaves that day out")
+	}
+	if j.window = s.CatchUpWindow > 0 && s.CatchUpWindow <= MaxCatchUpWindow; !j.window {
+		j.problem("catch_up_window", "must be longer than zero and at most 36525 days",
+			seconds(s.CatchUpWindow), "write an interval such as '1 hour'")
+	}
+}
+
+// seconds writes a duration to the microsecond, which is as fine as PostgreSQL
+// keeps it.
+func seconds(d time.Duration) string {
+	return strconv.FormatFloat(d.Truncate(time.Microsecond).Seconds(), 'f', -1, 64) + " s"
+}

@@ -1,0 +1,84 @@
+package strategy
+
+import (
+	"sync"
+	"time"
+	_ "time/tzdata" // zones are known on machines without the IANA database, too
+)
+
+// zones holds the zones already loaded. Only names that exist get in, so it
+// cannot grow beyond the IANA database.
+var zones sync.Map // name → *time.Location
+
+// loadZone returns the zone of that name, or nil. The names are those Go and
+// PostgreSQL both know and both read alike. PostgreSQL by itself would also take
+// other cases, POSIX rules and abbreviations; Go would take any file in the
+// database's folder.
+func loadZone(name string) *time.Location {
+	if zone, ok := zones.Load(name); ok {
+		return zone.(*time.Location)
+	}
+	if name == "" || name[0] < 'A' || name[0] > 'Z' || name == "Local" || isAbbreviation(name) {
+		return nil
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return nil
+	}
+	zones.Store(name, zone)
+	return zone
+}
+
+// isAbbreviation reports names that are both a zone with clock changes and, for
+// PostgreSQL, an abbreviation of a fixed offset: AT TIME ZONE 'CET' stays at +01
+// all summer. An author who writes one cannot know which is meant.
+func isAbbreviation(name string) bool {
+	switch name {
+	case "CET", "EET", "EST", "HST", "MET", "MST", "WET":
+		return true
+	}
+	return false
+}
+
+// offsetAt returns the zone's seconds east of UTC at a Unix time.
+func offsetAt(zone *time.Location, unix int64) int64 {
+	_, offset := time.Unix(unix, 0).In(zone).Zone()
+	return int64(offset)
+}
+
+// A span is a stretch of time, in Unix seconds, with one offset.
+type span struct {
+	from, to, offset int64 // to is exclusive
+}
+
+// spansOf returns the zone's spans that touch the time between two Unix times.
+// Neighbours have different offsets.
+func spansOf(zone *time.Location, from, to int64) []span {
+	spans := []span{{from: minUnix, offset: offsetAt(zone, from)}}
+	for at := from; at <= to; {
+		at = boundAfter(zone, at)
+		last := &spans[len(spans)-1]
+		last.to = at
+		if offset := offsetAt(zone, at); offset != last.offset && at <= to {
+			spans = append(spans, span{from: at, to: maxUnix, offset: offset})
+		}
+	}
+	return spans
+}
+
+// boundAfter returns a later time up to which the zone's offset stays the same.
+func boundAfter(zone *time.Location, unix int64) int64 {
+	_, end := time.Unix(unix, 0).In(zone).ZoneBounds()
+	if end.IsZero() {
+		return maxUnix
+	}
+	// In leap years beyond a zone's table Go 1.26 ends the last span of the year
+	// on December 31, even when asked later that day.
+	return max(end.Unix(), unix+15*60)
+}
+
+// Unix times so far out that adding an offset cannot overflow.
+const (
+	minUnix = -1 << 60
+	maxUnix = 1 << 60
+)
