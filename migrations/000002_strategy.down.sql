@@ -1,0 +1,15 @@
+DROP FUNCTION scheduler.strategy_object(jsonb);
+DROP FUNCTION scheduler.strategy_warnings(smallint, jsonb, text, text, text, interval, timestamptz);
+DROP FUNCTION scheduler.strategy_problems(smallint, jsonb, text, text, text, interval, timestamptz);
+DROP FUNCTION scheduler.strategy_verdict(smallint, jsonb, text, text, text, interval, timestamptz);
+DROP FUNCTION scheduler.strategy_occurs(text, date, date, bigint, bigint, time, text, text, timestamptz);
+DROP FUNCTION scheduler.strategy_keys(json);
+DROP FUNCTION scheduler.strategy_nearest(text);
+DROP FUNCTION scheduler.strategy_whole(text);
+DROP FUNCTION scheduler.as_problem(text, text, text, text);
+DROP FUNCTION scheduler.strategy_clip(text);
+DROP FUNCTION scheduler.day_in_zone(timestamptz, text);
+DROP TABLE scheduler.time_zones;
+DROP TYPE scheduler.strategy_warning;
+DROP TYPE scheduler.strategy_problem;
+SELECT scheduler.set_schema_version(1);

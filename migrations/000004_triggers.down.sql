@@ -1,0 +1,24 @@
+DROP TRIGGER apps_changed ON scheduler.apps;
+DROP TRIGGER pending_tasks_capped_update ON scheduler.pending_tasks;
+DROP TRIGGER pending_tasks_capped_insert ON scheduler.pending_tasks;
+DROP TRIGGER campaigns_inserted ON scheduler.campaigns;
+DROP TRIGGER campaigns_deleted ON scheduler.campaigns;
+DROP TRIGGER campaigns_note_actor ON scheduler.campaigns;
+DROP TRIGGER campaigns_changed ON scheduler.campaigns;
+DROP TRIGGER campaigns_judge ON scheduler.campaigns;
+DROP FUNCTION scheduler.apps_changed();
+DROP FUNCTION scheduler.pending_tasks_capped();
+DROP FUNCTION scheduler.campaigns_inserted();
+DROP FUNCTION scheduler.campaigns_deleted();
+DROP FUNCTION scheduler.campaigns_note_actor();
+DROP FUNCTION scheduler.campaigns_changed();
+DROP FUNCTION scheduler.withdraw_tasks(scheduler.campaigns, text, boolean, boolean);
+DROP FUNCTION scheduler.campaigns_judge();
+DROP FUNCTION scheduler.change_problems(scheduler.campaigns, scheduler.campaigns);
+DROP FUNCTION scheduler.campaign_problems(scheduler.campaigns, scheduler.apps);
+DROP FUNCTION scheduler.content_changed(scheduler.campaigns, scheduler.campaigns);
+DROP FUNCTION scheduler.strategy_changed(scheduler.campaigns, scheduler.campaigns);
+DROP FUNCTION scheduler.refuse(scheduler.strategy_problem[]);
+DROP FUNCTION scheduler.is_daemon();
+
+SELECT scheduler.set_schema_version(3);

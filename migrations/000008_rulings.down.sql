@@ -1,0 +1,3 @@
+DROP TABLE scheduler.rulings;
+
+SELECT scheduler.set_schema_version(7);

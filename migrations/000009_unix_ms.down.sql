@@ -1,0 +1,3 @@
+DROP FUNCTION scheduler.unix_ms(timestamptz);
+
+SELECT scheduler.set_schema_version(8);
