@@ -1,0 +1,147 @@
+// Package pgtest gives each test a PostgreSQL database of its own, cloned from a
+// template that is migrated once per server.
+//
+// The server comes from the first of these that works, and nothing is skipped:
+// when none does, the test fails with what was tried and how to mend it.
+//
+//	url     TEST_DATABASE_URL: a server of yours, with a role that may create databases and roles
+//	docker  a container run by testcontainers-go: TEST_DATABASE_IMAGE, else postgres:17-alpine
+//	local   the PostgreSQL installed on this machine, run privately and without fsync
+//
+// TEST_DATABASE=url, docker or local allows that one only. There is one server
+// per test binary. It ends with the process, however that ends; a package's
+// TestMain calls Main, which ends it in order and looks for leaked goroutines.
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+)
+
+// setupTimeout bounds the making of one database, the server's start and an
+// image's download included.
+const setupTimeout = 5 * time.Minute
+
+// DB is a test's own database. Its pool scans timestamptz into UTC and is
+// closed, and the database dropped, when the test ends.
+type DB struct {
+	*pgxpool.Pool
+	URL string // for further pools, and for processes under test
+}
+
+// New returns a fresh database with every migration applied.
+func New(tb testing.TB) *DB {
+	tb.Helper()
+	return create(tb, func(ctx context.Context, s *server) (string, error) { return s.template(ctx) })
+}
+
+// NewEmpty returns a fresh database without anything of ours.
+func NewEmpty(tb testing.TB) *DB {
+	tb.Helper()
+	return create(tb, func(context.Context, *server) (string, error) { return "template0", nil })
+}
+
+var databases atomic.Int64 // names this process's databases
+
+func create(tb testing.TB, template func(context.Context, *server) (string, error)) *DB {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), setupTimeout)
+	defer cancel()
+	s, err := shared(ctx)
+	if err != nil {
+		tb.Fatalf("pgtest: no PostgreSQL for the tests.\n%v", err)
+	}
+	from, err := template(ctx, s)
+	if err != nil {
+		tb.Fatalf("pgtest: template database: %v", err)
+	}
+	name := fmt.Sprintf("pgtest_%d_%d", os.Getpid(), databases.Add(1))
+	if err := s.createDatabase(ctx, name, from); err != nil {
+		tb.Fatalf("pgtest: %v", err)
+	}
+	db := &DB{URL: s.urlOf(name)}
+	if db.Pool, err = openPool(db.URL); err != nil {
+		tb.Fatalf("pgtest: %v", err)
+	}
+	tb.Cleanup(func() {
+		db.closePool(tb)
+		s.dropDatabase(context.WithoutCancel(tb.Context()), name)
+	})
+	return db
+}
+
+// closePool does not wait for ever, as Close would, for a connection that the
+// test holds: it may have failed before it could give it back.
+func (db *DB) closePool(tb testing.TB) {
+	tb.Helper()
+	closed := make(chan struct{})
+	go func() {
+		db.Close()
+		close(closed)
+	}()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		tb.Error("pgtest: the test has not given all its connections back")
+	}
+}
+
+// openPool sets what the daemon's own pool sets and tests can see.
+func openPool(url string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	config.MinConns, config.MaxConns = 0, 16
+	config.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		conn.TypeMap().RegisterType(&pgtype.Type{
+			Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+		})
+		return nil
+	}
+	return pgxpool.NewWithConfig(context.Background(), config)
+}
+
+var (
+	sharedOnce   sync.Once
+	sharedServer *server
+	errShared    error
+)
+
+// shared starts the server at its first call.
+func shared(ctx context.Context) (*server, error) {
+	sharedOnce.Do(func() { sharedServer, errShared = open(ctx) })
+	return sharedServer, errShared
+}
+
+// Main runs a package's tests, ends the server, and fails the package when
+// goroutines are left. Call it from TestMain; it exits the process.
+func Main(m *testing.M, options ...goleak.Option) {
+	goleak.VerifyTestMain(closing{m}, options...)
+}
+
+// closing ends the server between the last test and the search for leaks.
+type closing struct{ m *testing.M }
+
+func (c closing) Run() int {
+	code := c.m.Run()
+	sharedOnce.Do(func() {}) // no test may start one now
+	if sharedServer == nil {
+		return code
+	}
+	if err := sharedServer.close(); err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		return max(code, 1)
+	}
+	return code
+}
