@@ -1,0 +1,80 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrLeaseLost says that the daemon's lease ran out or was ended by another:
+// it must begin nothing and take a new one.
+var ErrLeaseLost = errors.New("the daemon's lease is lost")
+
+// A ClaimedTask is a task whose push may begin now.
+type ClaimedTask struct {
+	ID       int64
+	Revision int32 // the campaign's, which may have moved since it was read
+}
+
+// Claim makes the intent to push durable: those of the tasks that are ready,
+// and that nobody else is claiming or withdrawing at this moment, leave
+// pending_tasks for one claim of this daemon. When it has returned without an
+// error the pushes may begin. The claim's id is the fencing token for Record.
+func (s *Store) Claim(ctx context.Context, daemonID int64, now time.Time, ids []int64) (claim int64, tasks []ClaimedTask, err error) {
+	// The ids are read from the key's index one by one, so that the cost of a
+	// claim does not depend on the rows around them, alive or dead.
+	rows, err := s.pool.Query(ctx, `
+		WITH mine AS MATERIALIZED (
+			SELECT p.id FROM scheduler.pending_tasks p
+			 WHERE p.id = ANY($3) AND p.ready_at <= coalesce($2, clock_timestamp())
+			   AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND `+notHeld+`
+			   FOR UPDATE OF p SKIP LOCKED
+		), begun AS (
+			DELETE FROM scheduler.pending_tasks p WHERE p.id = ANY(ARRAY(SELECT id FROM mine))
+			RETURNING p.id, p.app_no, p.campaign_id, p.revision, p.origin, p.due_at
+		)
+		INSERT INTO scheduler.claims (daemon_id, task_ids, app_nos, campaign_ids, revisions, origins, due_ats)
+		SELECT $1, array_agg(id), array_agg(app_no), array_agg(campaign_id), array_agg(revision), array_agg(origin), array_agg(due_at)
+		  FROM begun HAVING count(*) > 0
+		RETURNING id, task_ids, revisions`, daemonID, at(now), ids)
+	if err != nil {
+		return 0, nil, fmt.Errorf("claim tasks: %w", err)
+	}
+	var taskIDs []int64
+	var revisions []int32
+	_, err = pgx.ForEachRow(rows, []any{&claim, &taskIDs, &revisions}, func() error {
+		for i := range taskIDs {
+			tasks = append(tasks, ClaimedTask{taskIDs[i], revisions[i]})
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, nil, fmt.Errorf("claim tasks: %w", err)
+	}
+	return claim, tasks, nil
+}
+
+// StoredTargets returns up to limit targets of each of the campaigns, in order
+// of campaign and target. It is read after the claim, so that a target deleted
+// before the push began is not pushed.
+func (s *Store) StoredTargets(ctx context.Context, campaignIDs []int64, limit int) (map[int64][]Target, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT `+targetColumns+`
+		  FROM (SELECT DISTINCT id FROM unnest($1::bigint[]) AS x (id)) u
+		 CROSS JOIN LATERAL (
+			SELECT * FROM scheduler.campaign_targets x WHERE x.campaign_id = u.id ORDER BY x.target LIMIT $2) t`, campaignIDs, limit)
+	out := make(map[int64][]Target)
+	var t Target
+	_, err := pgx.ForEachRow(rows, []any{&t.CampaignID, &t.Target, &t.MsgKey, &t.TemplateKeyValue, &t.ExtendedParams}, func() error {
+		out[t.CampaignID] = append(out[t.CampaignID], t)
+		t.TemplateKeyValue, t.ExtendedParams = nil, nil
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load targets: %w", err)
+	}
+	return out, nil
+}

@@ -1,0 +1,132 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Cursor is how far a campaign is planned.
+type Cursor struct {
+	CampaignID int64
+	Revision   int32
+	Active     bool
+	NextDueAt  time.Time // zero: no occurrence is left to become a task
+}
+
+func (p *PlanTx) cursorsOf(ctx context.Context, ids []int64) (map[int64]*Cursor, error) {
+	rows, _ := p.tx.Query(ctx, `SELECT campaign_id, revision, active, next_due_at FROM scheduler.campaign_cursors WHERE campaign_id = ANY($1)`, ids)
+	list, err := pgx.CollectRows(rows, scanCursor)
+	if err != nil {
+		return nil, fmt.Errorf("load cursors: %w", err)
+	}
+	out := make(map[int64]*Cursor, len(list))
+	for i := range list {
+		out[list[i].CampaignID] = &list[i]
+	}
+	return out, nil
+}
+
+func scanCursor(row pgx.CollectableRow) (Cursor, error) {
+	var c Cursor
+	var next *time.Time
+	err := row.Scan(&c.CampaignID, &c.Revision, &c.Active, &next)
+	if next != nil {
+		c.NextDueAt = *next
+	}
+	return c, err
+}
+
+// SaveCursors stores how far campaigns are planned.
+func (p *PlanTx) SaveCursors(ctx context.Context, cursors []Cursor) error {
+	n := len(cursors)
+	ids, revisions, active, next := make([]int64, n), make([]int32, n), make([]bool, n), make([]*time.Time, n)
+	for i, c := range cursors {
+		ids[i], revisions[i], active[i], next[i] = c.CampaignID, c.Revision, c.Active, at(c.NextDueAt)
+	}
+	_, err := p.tx.Exec(ctx, `
+		INSERT INTO scheduler.campaign_cursors AS k (campaign_id, app_no, revision, active, next_due_at)
+		SELECT u.id, $1, u.revision, u.active, u.next_due_at
+		  FROM unnest($2::bigint[], $3::integer[], $4::boolean[], $5::timestamptz[]) AS u (id, revision, active, next_due_at)
+		    ON CONFLICT (campaign_id) DO UPDATE SET revision = excluded.revision, active = excluded.active, next_due_at = excluded.next_due_at
+		 WHERE (k.revision, k.active, k.next_due_at) IS DISTINCT FROM (excluded.revision, excluded.active, excluded.next_due_at)`,
+		p.AppNo, ids, revisions, active, next)
+	if err != nil {
+		return fmt.Errorf("save cursors: %w", err)
+	}
+	return nil
+}
+
+// Advance moves the cursors of campaigns whose revision is still the one
+// planned with.
+func (p *PlanTx) Advance(ctx context.Context, cursors []Cursor) error {
+	n := len(cursors)
+	ids, next := make([]int64, n), make([]*time.Time, n)
+	for i, c := range cursors {
+		ids[i], next[i] = c.CampaignID, at(c.NextDueAt)
+	}
+	_, err := p.tx.Exec(ctx, `
+		UPDATE scheduler.campaign_cursors k SET next_due_at = u.next_due_at
+		  FROM unnest($1::bigint[], $2::timestamptz[]) AS u (id, next_due_at) WHERE k.campaign_id = u.id`, ids, next)
+	if err != nil {
+		return fmt.Errorf("advance cursors: %w", err)
+	}
+	return nil
+}
+
+// Rewind lowers the cursors of campaigns whose tasks were displaced.
+func (p *PlanTx) Rewind(ctx context.Context, displaced []PendingTask) error {
+	n := len(displaced)
+	ids, dues := make([]int64, n), make([]time.Time, n)
+	for i, t := range displaced {
+		ids[i], dues[i] = t.CampaignID, t.DueAt
+	}
+	_, err := p.tx.Exec(ctx, `
+		UPDATE scheduler.campaign_cursors k SET next_due_at = least(k.next_due_at, u.due_at)
+		  FROM (SELECT id, min(due_at) AS due_at FROM unnest($1::bigint[], $2::timestamptz[]) AS x (id, due_at) GROUP BY id) u
+		 WHERE k.campaign_id = u.id`, ids, dues)
+	if err != nil {
+		return fmt.Errorf("rewind cursors: %w", err)
+	}
+	return nil
+}
+
+// Forget drops the cursors of deleted campaigns.
+func (p *PlanTx) Forget(ctx context.Context, ids []int64) error {
+	if _, err := p.tx.Exec(ctx, `DELETE FROM scheduler.campaign_cursors WHERE campaign_id = ANY($1)`, ids); err != nil {
+		return fmt.Errorf("forget cursors: %w", err)
+	}
+	return nil
+}
+
+// NextWaiting returns the earliest occurrence of the app's active campaigns that
+// is no task yet; zero: there is none.
+func (p *PlanTx) NextWaiting(ctx context.Context) (time.Time, error) {
+	var next *time.Time
+	err := p.tx.QueryRow(ctx, `
+		SELECT min(next_due_at) FROM scheduler.campaign_cursors WHERE app_no = $1 AND active AND next_due_at IS NOT NULL`, p.AppNo).Scan(&next)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read what waits: %w", err)
+	}
+	if next == nil {
+		return time.Time{}, nil
+	}
+	return *next, nil
+}
+
+// RoomyApps returns the apps that have both room below their limit and
+// occurrences waiting for it: the sweep behind the planner's hints.
+func (s *Store) RoomyApps(ctx context.Context) ([]int32, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT a.app_no
+		  FROM scheduler.apps a
+		 WHERE EXISTS (SELECT FROM scheduler.campaign_cursors k WHERE k.app_no = a.app_no AND k.active AND k.next_due_at IS NOT NULL)
+		   AND (SELECT count(*) FROM scheduler.pending_tasks p WHERE p.app_no = a.app_no AND p.slot IS NOT NULL) < a.pending_limit`)
+	out, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return nil, fmt.Errorf("list roomy apps: %w", err)
+	}
+	return out, nil
+}

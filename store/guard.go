@@ -1,0 +1,209 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Mark is what a daemon remembers of a database, beside it: enough to tell
+// that database from a copy, and from itself set back to an earlier moment.
+type Mark struct {
+	Installation string    `json:"installation"` // the database's id
+	Address      string    `json:"address"`      // where it was reached
+	Daemon       int64     `json:"daemon"`       // a daemon that ran on it
+	Beats        int64     `json:"beats"`        // heartbeats that daemon wrote
+	SeenAt       time.Time `json:"seen_at"`      // the last of them, by the database's clock
+}
+
+// A Newcomer is a daemon that asks for its first lease, or for one after it
+// lost another.
+type Newcomer struct {
+	Name, Version string
+	Lease         time.Duration
+	Marks         []Mark        // what it remembers
+	MaxGap        time.Duration // between heartbeats of any daemon; zero: 24 h
+	Run           bool          // go on where the guard would hold
+}
+
+// Enlisted is a daemon with a lease.
+type Enlisted struct {
+	ID           int64
+	Installation string
+	Doubt        string // why the guard holds, or would; empty: there is nothing to hold for
+}
+
+// Enlist writes a new daemon's row with a lease. In the same transaction it
+// judges whether the database is the one, and at the moment, that daemons last
+// worked on; when that is in doubt it holds everything, before any daemon could
+// begin anything.
+func (s *Store) Enlist(ctx context.Context, n Newcomer) (Enlisted, error) {
+	var out Enlisted
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		f, err := readFacts(ctx, tx, n.Marks)
+		if err != nil {
+			return err
+		}
+		out.Installation, out.Doubt = f.installation, f.doubt(n, s.Address())
+		if err := adopt(ctx, tx, f); err != nil {
+			return err
+		}
+		if out.Doubt != "" && !n.Run {
+			_, err := tx.Exec(ctx, `UPDATE scheduler.hold SET held_since = clock_timestamp(), reason = $1 WHERE held_since IS NULL`, out.Doubt)
+			if err != nil {
+				return err
+			}
+		}
+		return tx.QueryRow(ctx, `
+			INSERT INTO scheduler.daemons (name, version, leased_until) VALUES ($1, $2, clock_timestamp() + $3 * interval '1 microsecond')
+			RETURNING id`, n.Name, n.Version, n.Lease.Microseconds()).Scan(&out.ID)
+	})
+	if err != nil {
+		return Enlisted{}, fmt.Errorf("enlist daemon: %w", err)
+	}
+	return out, nil
+}
+
+// Address says which database this is the way to, without secrets.
+func (s *Store) Address() string {
+	c := s.pool.Config().ConnConfig
+	return fmt.Sprintf("%s:%d/%s", c.Host, c.Port, c.Database)
+}
+
+// facts are what a database shows of its past.
+type facts struct {
+	installation         string
+	place, lastPlace     string // empty: unknown
+	timeline, lastTimely int32
+	now                  time.Time
+	lastBeat             time.Time // of any daemon; zero: none ever ran
+	releasedAt           time.Time // when an operator last released a hold
+	overdue              bool      // an occurrence should have begun, or had begun
+	work                 bool      // anything might be pushed, now or later
+	beats                map[int64]int64
+	marks                []Mark
+}
+
+// readFacts locks the hold, so that of daemons that start together the first
+// judges for all.
+func readFacts(ctx context.Context, tx pgx.Tx, marks []Mark) (facts, error) {
+	f := facts{beats: make(map[int64]int64), marks: marks}
+	if _, err := tx.Exec(ctx, `SELECT FROM scheduler.hold FOR UPDATE`); err != nil {
+		return f, fmt.Errorf("lock hold: %w", err)
+	}
+	if _, err := tx.Exec(ctx, `INSERT INTO scheduler.installation DEFAULT VALUES ON CONFLICT DO NOTHING`); err != nil {
+		return f, fmt.Errorf("write installation: %w", err)
+	}
+	var lastBeat, releasedAt *time.Time
+	var unfinished bool
+	err := tx.QueryRow(ctx, `
+		SELECT i.id::text, coalesce(p.place, ''), coalesce(i.place, ''), coalesce(p.timeline, 0), coalesce(i.timeline, 0),
+		       clock_timestamp(), (SELECT max(seen_at) FROM scheduler.daemons), (SELECT released_at FROM scheduler.hold),
+		       EXISTS (SELECT FROM scheduler.claims) OR EXISTS (SELECT FROM scheduler.slices WHERE finished_at IS NULL),
+		       EXISTS (SELECT FROM scheduler.pending_tasks WHERE due_at < clock_timestamp())
+		         OR EXISTS (SELECT FROM scheduler.campaign_cursors WHERE active AND next_due_at < clock_timestamp()),
+		       EXISTS (SELECT FROM scheduler.pending_tasks) OR EXISTS (SELECT FROM scheduler.campaign_cursors WHERE next_due_at IS NOT NULL)
+		         OR EXISTS (SELECT FROM scheduler.campaign_changes)
+		  FROM scheduler.installation i, scheduler.database_place() p`).
+		Scan(&f.installation, &f.place, &f.lastPlace, &f.timeline, &f.lastTimely, &f.now, &lastBeat, &releasedAt, &unfinished, &f.overdue, &f.work)
+	if err != nil {
+		return f, fmt.Errorf("read installation: %w", err)
+	}
+	if lastBeat != nil {
+		f.lastBeat = *lastBeat
+	}
+	if releasedAt != nil {
+		f.releasedAt = *releasedAt
+	}
+	f.overdue, f.work = f.overdue || unfinished, f.work || unfinished
+	return f, f.readBeats(ctx, tx)
+}
+
+func (f *facts) readBeats(ctx context.Context, tx pgx.Tx) error {
+	ids := make([]int64, len(f.marks))
+	for i, m := range f.marks {
+		ids[i] = m.Daemon
+	}
+	rows, _ := tx.Query(ctx, `SELECT id, beats FROM scheduler.daemons WHERE id = ANY($1)`, ids)
+	var id, beats int64
+	_, err := pgx.ForEachRow(rows, []any{&id, &beats}, func() error { f.beats[id] = beats; return nil })
+	if err != nil {
+		return fmt.Errorf("read heartbeats: %w", err)
+	}
+	return nil
+}
+
+// Bounds of the guard that nobody needs to choose.
+const (
+	defaultMaxGap = 24 * time.Hour
+	// timelineGap bounds the gap when the cluster has begun a new timeline since:
+	// a failover takes less, recovery to a point in time more.
+	timelineGap = 5 * time.Minute
+	// markAge is how long a mark tells something: rows of ended daemons are
+	// removed after 30 days.
+	markAge = 28 * 24 * time.Hour
+)
+
+// doubt says why the database may be a copy, or set back, so that what it holds
+// may have been pushed already; empty: it is not, or there is nothing to push.
+func (f *facts) doubt(n Newcomer, address string) string {
+	if !f.work {
+		return ""
+	}
+	for _, m := range f.marks {
+		if reason := f.contradicts(m, address); reason != "" {
+			return reason
+		}
+	}
+	if f.lastPlace != "" && f.place != "" && f.place != f.lastPlace {
+		return fmt.Sprintf("the database has moved: it ran in %s, and runs in %s now; it may be a copy whose original still pushes", f.lastPlace, f.place)
+	}
+	if f.lastBeat.IsZero() || !f.overdue {
+		return ""
+	}
+	gap := f.now.Sub(f.lastBeat)
+	maxGap := orDefault(n.MaxGap, defaultMaxGap)
+	switch {
+	case f.lastTimely != 0 && f.timeline > f.lastTimely && gap > min(timelineGap, maxGap):
+		return fmt.Sprintf("the database was recovered (timeline %d after %d) and has no heartbeat of the last %s, while pushes were due",
+			f.timeline, f.lastTimely, gap.Truncate(time.Second))
+	case gap > maxGap:
+		return fmt.Sprintf("no daemon's heartbeat for %s, beyond restore_guard.max_gap of %s, while pushes were due", gap.Truncate(time.Second), maxGap)
+	}
+	return ""
+}
+
+// contradicts says how the database differs from what a daemon remembers. What
+// was remembered before the last release has been ruled on.
+func (f *facts) contradicts(m Mark, address string) string {
+	if m.SeenAt.Before(f.releasedAt) || f.now.Sub(m.SeenAt) > markAge {
+		return ""
+	}
+	if m.Installation != f.installation {
+		if m.Address == address && !f.lastBeat.IsZero() {
+			return fmt.Sprintf("another database answers at %s: installation %s, not %s", address, f.installation, m.Installation)
+		}
+		return ""
+	}
+	if known, ok := f.beats[m.Daemon]; !ok || known < m.Beats {
+		return fmt.Sprintf("the database was set back: daemon %d wrote %d heartbeats, of which it knows %d; the last was at %s",
+			m.Daemon, m.Beats, known, m.SeenAt.UTC().Format(time.RFC3339))
+	}
+	return ""
+}
+
+// adopt writes where the database runs now. It is judged once: a hold is
+// durable, and its release accepts the place.
+func adopt(ctx context.Context, tx pgx.Tx, f facts) error {
+	if f.place == "" {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `
+		UPDATE scheduler.installation SET place = $1, timeline = $2 WHERE (place, timeline) IS DISTINCT FROM ($1, $2)`, f.place, f.timeline)
+	if err != nil {
+		return fmt.Errorf("write installation: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,135 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// notHeld is the condition under which anything may begin. Every statement that
+// begins something carries it, so that a hold counts from its commit.
+const notHeld = `NOT EXISTS (SELECT FROM scheduler.hold WHERE held_since IS NOT NULL)`
+
+// A Hold is what scheduler.hold says.
+type Hold struct {
+	Since   time.Time // zero: not held
+	Reason  string
+	Overdue int64 // what would be pushed at once, or missed, on release
+	Coming  int64 // what would be pushed when due
+}
+
+// A HeldPush is a row of scheduler.held.
+type HeldPush struct {
+	DueAt      time.Time
+	TimeZone   string
+	OnRelease  string
+	CampaignID int64
+	Campaign   string
+	Channel    string
+	AppID      string
+	TaskID     int64
+}
+
+// Held returns whether the guard holds, and the first pushes it holds back.
+func (s *Store) Held(ctx context.Context, limit int) (Hold, []HeldPush, error) {
+	var h Hold
+	var since *time.Time
+	err := s.pool.QueryRow(ctx, `
+		SELECT h.held_since, coalesce(h.reason, ''), n.overdue, n.coming
+		  FROM scheduler.hold h, LATERAL (
+			SELECT count(*) FILTER (WHERE due_at <= now()) AS overdue, count(*) FILTER (WHERE due_at > now()) AS coming FROM scheduler.held) n`).
+		Scan(&since, &h.Reason, &h.Overdue, &h.Coming)
+	if err != nil {
+		return Hold{}, nil, fmt.Errorf("read hold: %w", err)
+	}
+	if since == nil {
+		return h, nil, nil
+	}
+	h.Since = *since
+	rows, _ := s.pool.Query(ctx, `
+		SELECT due_at, time_zone, on_release, campaign_id, campaign, channel, app_id, task_id
+		  FROM scheduler.held ORDER BY due_at, task_id, slice_no LIMIT $1`, limit)
+	pushes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[HeldPush])
+	if err != nil {
+		return Hold{}, nil, fmt.Errorf("list what is held: %w", err)
+	}
+	return h, pushes, nil
+}
+
+// Release lets things begin again and says whether they were held. With
+// skipOverdue, whatever was due until now is missed instead of pushed: skipped
+// is how many pushes that were. Occurrences the cap has not let in yet follow
+// the same rule when the planner reaches them.
+func (s *Store) Release(ctx context.Context, skipOverdue bool) (held bool, skipped int64, err error) {
+	if skipOverdue {
+		if held, skipped, err = s.skipOverdue(ctx); err != nil || !held {
+			return held, skipped, err
+		}
+	}
+	tag, err := s.pool.Exec(ctx, `
+		UPDATE scheduler.hold SET held_since = NULL, released_at = clock_timestamp(), released_by = session_user WHERE held_since IS NOT NULL`)
+	if err != nil {
+		return false, skipped, fmt.Errorf("release: %w", err)
+	}
+	return tag.RowsAffected() > 0, skipped, nil
+}
+
+// skipOverdue decides everything that is due as missed, while nothing can
+// begin. The bound is committed first; then, app by app, it waits for a planner
+// that may not have seen it, so that no overdue task can come after.
+func (s *Store) skipOverdue(ctx context.Context) (held bool, skipped int64, err error) {
+	tag, err := s.pool.Exec(ctx, `UPDATE scheduler.hold SET skip_before = clock_timestamp() WHERE held_since IS NOT NULL`)
+	if err != nil {
+		return false, 0, fmt.Errorf("skip what is overdue: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return false, 0, nil
+	}
+	rows, _ := s.pool.Query(ctx, `SELECT app_no FROM scheduler.apps ORDER BY app_no`)
+	apps, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return true, 0, fmt.Errorf("skip what is overdue: %w", err)
+	}
+	for _, app := range apps {
+		n, err := s.skipApp(ctx, app)
+		if err != nil {
+			return true, skipped, fmt.Errorf("skip what is overdue: %w", err)
+		}
+		skipped += n
+	}
+	return true, skipped, nil
+}
+
+const skippedReason = "overdue when the hold was released with --skip-overdue"
+
+func (s *Store) skipApp(ctx context.Context, app int32) (n int64, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(`+planLock+`, $1)`, app); err != nil {
+			return err
+		}
+		var tasks, slices int64
+		err := tx.QueryRow(ctx, `
+			WITH gone AS (
+				DELETE FROM scheduler.pending_tasks p USING scheduler.hold h WHERE p.app_no = $1 AND p.due_at <= h.skip_before RETURNING p.*
+			), decided AS (
+				INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at,
+				       attempts, slices, accepted, target_count, reason)
+				SELECT g.id, g.app_no, g.campaign_id, g.revision, ch.channel_no, g.origin, 'missed', g.due_at, clock_timestamp(), 0, 0, 0, 0, $2
+				  FROM gone g JOIN scheduler.campaigns c ON c.id = g.campaign_id JOIN scheduler.channels ch ON ch.channel = c.channel
+				RETURNING 1
+			), cut AS (
+				UPDATE scheduler.slices s SET status = 'missed', finished_at = clock_timestamp(), reason = $2
+				  FROM scheduler.running_tasks r, scheduler.hold h
+				 WHERE r.id = s.task_id AND s.app_no = $1 AND s.status IN ('waiting', 'held') AND r.due_at <= h.skip_before
+				RETURNING 1
+			), plan AS (
+				INSERT INTO scheduler.campaign_changes (app_no, campaign_id) VALUES ($1, 0) -- there is room now
+			)
+			SELECT (SELECT count(*) FROM decided), (SELECT count(*) FROM cut)`, app, skippedReason).Scan(&tasks, &slices)
+		n = tasks + slices
+		return err
+	})
+	return n, err
+}

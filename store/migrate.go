@@ -1,0 +1,189 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/golang-migrate/migrate/v4/source"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/campaign-scheduler/scheduler/migrations"
+)
+
+// migrateLockTimeout bounds every wait of a migrator: for another migrator, and
+// for a transaction that holds a table the migration changes. It is short
+// because all who come after such a wait queue behind it. golang-migrate's own
+// timeout does not apply while its driver is being made.
+const migrateLockTimeout = 15 * time.Second
+
+// Schema errors that callers branch on.
+var (
+	ErrSchemaMissing = errors.New("the database has no scheduler schema")
+	ErrSchemaTooOld  = errors.New("the database's schema is too old for this program")
+	ErrSchemaTooNew  = errors.New("the database's schema is newer than this program knows")
+)
+
+// A SchemaVersion says where a database's schema stands.
+type SchemaVersion struct {
+	Current int // the newest migration applied; 0 when there is none
+	Newest  int // the newest one this program carries
+	// Interrupted says that a migrator was killed, or runs at this moment. The
+	// interrupted migration left nothing behind; the next verb clears the mark.
+	Interrupted bool
+}
+
+// A Migrator changes the schema. Each verb uses connections of its own and
+// leaves nothing behind, waits for other migrators, and first repairs the mark
+// of one that was killed. When ctx ends, it stops before the next migration. It
+// is safe for concurrent use.
+type Migrator struct {
+	config *pgx.ConnConfig
+	files  fs.FS
+	newest int
+	log    *slog.Logger
+}
+
+// NewMigrator takes a connection string for a role that may change the schema.
+// A nil log discards.
+func NewMigrator(url string, log *slog.Logger) (*Migrator, error) {
+	return newMigrator(url, log, migrations.FS)
+}
+
+func newMigrator(url string, log *slog.Logger, files fs.FS) (*Migrator, error) {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("read database URL: not a PostgreSQL connection string") // the cause may quote the password
+	}
+	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, 5*time.Second)
+	config.RuntimeParams["application_name"] = "scheduler migrate"
+	config.RuntimeParams["lock_timeout"] = fmt.Sprint(migrateLockTimeout.Milliseconds())
+	config.RuntimeParams["statement_timeout"] = "0" // building an index may take its time, whatever the role's default
+	newest, err := newestMigration(files)
+	if err != nil {
+		return nil, err
+	}
+	return &Migrator{config: config, files: files, newest: newest, log: cmp.Or(log, slog.New(slog.DiscardHandler))}, nil
+}
+
+// Up applies every migration that is not applied yet.
+func (m *Migrator) Up(ctx context.Context) error {
+	return m.run(ctx, "up", func(s *migration) error { return s.to(m.newest) })
+}
+
+// Down takes the newest n migrations back, and no more than there are. Their
+// tables go with all their rows.
+func (m *Migrator) Down(ctx context.Context, n int) error {
+	if n < 1 {
+		return fmt.Errorf("migrate down: %d is not a number of migrations to take back", n)
+	}
+	return m.run(ctx, "down", func(s *migration) error { return s.to(max(0, s.from-n)) })
+}
+
+// Goto goes up or down to a version; 0 takes everything back.
+func (m *Migrator) Goto(ctx context.Context, version int) error {
+	if version < 0 || version > m.newest {
+		return fmt.Errorf("migrate goto: there is no version %d; the newest is %d", version, m.newest)
+	}
+	return m.run(ctx, "goto", func(s *migration) error { return s.to(version) })
+}
+
+// Force records a version without running anything: for an admin who changed
+// the schema by hand, or restored a part of a dump.
+func (m *Migrator) Force(ctx context.Context, version int) error {
+	if version < 0 || version > m.newest {
+		return fmt.Errorf("migrate force: there is no version %d; the newest is %d", version, m.newest)
+	}
+	return m.connect(ctx, "force", func(s *migration) error { return s.force(ctx, version) })
+}
+
+// Version looks and changes nothing.
+func (m *Migrator) Version(ctx context.Context) (SchemaVersion, error) {
+	db := stdlib.OpenDB(*m.config)
+	defer db.Close()
+	current, err := appliedVersion(ctx, db)
+	if err != nil {
+		return SchemaVersion{}, fmt.Errorf("migrate version: %w", err)
+	}
+	interrupted, err := markedDirty(ctx, db)
+	if err != nil {
+		return SchemaVersion{}, fmt.Errorf("migrate version: %w", err)
+	}
+	return SchemaVersion{Current: current, Newest: m.newest, Interrupted: interrupted}, nil
+}
+
+// CheckSchema reports whether the schema is the one this program was written
+// for: nil, or an error that wraps ErrSchemaMissing, ErrSchemaTooOld or
+// ErrSchemaTooNew and names the versions.
+func (s *Store) CheckSchema(ctx context.Context) error {
+	newest, err := newestMigration(migrations.FS)
+	if err != nil {
+		return err
+	}
+	db := stdlib.OpenDBFromPool(s.pool)
+	defer db.Close()
+	current, err := appliedVersion(ctx, db)
+	if err != nil {
+		return fmt.Errorf("check schema: %w", err)
+	}
+	return compareSchema(current, newest)
+}
+
+func compareSchema(current, newest int) error {
+	switch {
+	case current == 0:
+		return ErrSchemaMissing
+	case current < newest:
+		return fmt.Errorf("%w: it is at version %d, needed is %d", ErrSchemaTooOld, current, newest)
+	case current > newest:
+		return fmt.Errorf("%w: it is at version %d, the newest known is %d", ErrSchemaTooNew, current, newest)
+	}
+	return nil
+}
+
+// appliedVersion is what the schema says of itself; 0 when there is none.
+func appliedVersion(ctx context.Context, db *sql.DB) (version int, err error) {
+	err = db.QueryRowContext(ctx, `SELECT version FROM scheduler.schema_version`).Scan(&version)
+	if absent(err) {
+		return 0, nil
+	}
+	return version, err
+}
+
+// markedDirty is the mark golang-migrate makes before a migration and takes
+// away after it.
+func markedDirty(ctx context.Context, db *sql.DB) (dirty bool, err error) {
+	err = db.QueryRowContext(ctx, `SELECT dirty FROM scheduler.schema_migrations`).Scan(&dirty)
+	if absent(err) {
+		return false, nil
+	}
+	return dirty, err
+}
+
+// absent: the table (42P01), its schema (3F000) or its row is not there.
+func absent(err error) bool {
+	state := sqlState(err)
+	return state == "42P01" || state == "3F000" || errors.Is(err, sql.ErrNoRows)
+}
+
+func newestMigration(files fs.FS) (int, error) {
+	names, err := fs.Glob(files, "*.up.sql")
+	if err != nil {
+		return 0, err
+	}
+	newest := 0
+	for _, name := range names {
+		parsed, err := source.DefaultParse(name)
+		if err != nil {
+			return 0, fmt.Errorf("migration file %s: %w", name, err)
+		}
+		newest = max(newest, int(parsed.Version))
+	}
+	return newest, nil
+}

@@ -1,0 +1,229 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/golang-migrate/migrate/v4"
+	"github.com/golang-migrate/migrate/v4/database"
+	migratepgx "github.com/golang-migrate/migrate/v4/database/pgx/v5"
+	"github.com/golang-migrate/migrate/v4/source/iofs"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// A migration is one run of a verb: its connections, and golang-migrate's
+// runner over them.
+type migration struct {
+	db     *sql.DB
+	driver database.Driver
+	runner *migrate.Migrate
+	from   int // the version at the start
+}
+
+// run is connect, for verbs that run migration files: the schema must not be
+// newer than the files.
+func (m *Migrator) run(ctx context.Context, verb string, do func(*migration) error) error {
+	return m.connect(ctx, verb, func(s *migration) error {
+		if s.from > m.newest {
+			return fmt.Errorf("%w; use the program that made it", compareSchema(s.from, m.newest))
+		}
+		if err := do(s); err != nil {
+			return s.failure(ctx, err)
+		}
+		return nil
+	})
+}
+
+// connect opens the connections, repairs what a killed migrator left, runs do
+// and closes everything.
+func (m *Migrator) connect(ctx context.Context, verb string, do func(*migration) error) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("migrate %s: %w", verb, readable(err))
+		}
+	}()
+	s, err := m.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		sourceErr, databaseErr := s.runner.Close()
+		if err == nil {
+			err = errors.Join(sourceErr, databaseErr)
+		}
+	}()
+	var healed bool
+	if s.from, healed, err = s.heal(ctx); err != nil {
+		return err
+	}
+	if healed {
+		m.log.WarnContext(ctx, "corrected the migration mark", "version", s.from)
+	}
+	stop := context.AfterFunc(ctx, func() { s.runner.GracefulStop <- true })
+	defer stop()
+	if err := do(s); err != nil {
+		return err
+	}
+	m.log.InfoContext(ctx, "schema migrated", "verb", verb, "from", s.from)
+	return ctx.Err() // stopped before the last one
+}
+
+func (m *Migrator) open(ctx context.Context) (*migration, error) {
+	db := stdlib.OpenDB(*m.config, stdlib.OptionAfterConnect(noticeDeath))
+	s := &migration{db: db}
+	if err := s.assemble(ctx, m); err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// noticeDeath has the server look for us while it works: when we are killed, our
+// migration ends within a second, and does not go on to hold the lock. Not every
+// system can do it, and without it the next migrator only waits longer.
+func noticeDeath(ctx context.Context, conn *pgx.Conn) error {
+	_, _ = conn.Exec(ctx, `SET client_connection_check_interval = '1s'`)
+	return nil
+}
+
+func (s *migration) assemble(ctx context.Context, m *Migrator) error {
+	if err := s.ensureSchema(ctx); err != nil {
+		return err
+	}
+	files, err := iofs.New(m.files, ".")
+	if err != nil {
+		return err
+	}
+	// In our schema, so that no other user of golang-migrate in this database
+	// shares the table, or the lock, whose number comes from its name.
+	s.driver, err = migratepgx.WithInstance(s.db, &migratepgx.Config{SchemaName: "scheduler"})
+	if err != nil {
+		return err
+	}
+	s.runner, err = migrate.NewWithInstance("migrations", files, "postgres", s.driver)
+	if err != nil {
+		return err
+	}
+	s.runner.LockTimeout = 2 * migrateLockTimeout // the server's lock_timeout comes first, and says more
+	return nil
+}
+
+// ensureSchema makes a home for golang-migrate's own table. It looks first:
+// CREATE SCHEMA IF NOT EXISTS asks for the right to create one even when it
+// exists. The lock is there because two at once would collide in the catalog.
+func (s *migration) ensureSchema(ctx context.Context) error {
+	_, err := s.db.ExecContext(ctx, `
+		DO $$
+		BEGIN
+			IF to_regnamespace('scheduler') IS NULL THEN
+				PERFORM pg_advisory_xact_lock(hashtext('scheduler schema'));
+				CREATE SCHEMA IF NOT EXISTS scheduler;
+			END IF;
+		END
+		$$`)
+	return err
+}
+
+// heal makes golang-migrate's mark say what the schema says of itself. A
+// migration sets scheduler.schema_version in its own transaction, so whatever
+// the mark says, that is the truth: of a killed migrator, and of files that were
+// run by psql. Under the lock no migration is half-way.
+func (s *migration) heal(ctx context.Context) (version int, healed bool, err error) {
+	err = s.locked(func() error {
+		if version, err = appliedVersion(ctx, s.db); err != nil {
+			return err
+		}
+		marked, dirty, err := s.driver.Version()
+		if err != nil {
+			return err
+		}
+		if want := mark(version); dirty || marked != want {
+			healed = true
+			return s.driver.SetVersion(want, false)
+		}
+		return nil
+	})
+	return version, healed, err
+}
+
+// force records the version in the schema itself, for that is what heal believes.
+func (s *migration) force(ctx context.Context, version int) error {
+	return s.locked(func() error {
+		if s.from == 0 && version == 0 {
+			return nil
+		}
+		_, err := s.db.ExecContext(ctx, `SELECT scheduler.set_schema_version($1)`, version)
+		if state := sqlState(err); state == "42883" || state == "3F000" { // no such function, no such schema
+			return fmt.Errorf("%w, so there is no version to force; run: scheduler migrate up", ErrSchemaMissing)
+		}
+		return err
+	})
+}
+
+// locked holds golang-migrate's own lock while f runs.
+func (s *migration) locked(f func() error) error {
+	if err := s.driver.Lock(); err != nil {
+		return err
+	}
+	return errors.Join(f(), s.driver.Unlock())
+}
+
+// to goes to a version; being there already is no error.
+func (s *migration) to(version int) error {
+	var err error
+	if version == 0 {
+		err = s.runner.Down()
+	} else {
+		err = s.runner.Migrate(uint(version))
+	}
+	if errors.Is(err, migrate.ErrNoChange) {
+		return nil
+	}
+	return err
+}
+
+// mark is how golang-migrate writes a version: none is -1.
+func mark(version int) int {
+	if version == 0 {
+		return database.NilVersion
+	}
+	return version
+}
+
+// failure names the migration that failed, from the mark golang-migrate made
+// before it, and takes the mark away: the file was rolled back.
+func (s *migration) failure(ctx context.Context, err error) error {
+	marked, dirty, versionErr := s.driver.Version()
+	if versionErr != nil || !dirty {
+		return err
+	}
+	_, _, _ = s.heal(context.WithoutCancel(ctx)) // else the next verb does it
+	if marked > s.from {
+		return fmt.Errorf("%06d up was rolled back: %w", marked, readable(err))
+	}
+	return fmt.Errorf("%06d down was rolled back: %w", max(marked, 0)+1, readable(err))
+}
+
+// readable takes the server's own error out of golang-migrate's, which quotes
+// the whole file, and says what a timed out wait means.
+func readable(err error) error {
+	line := uint(0)
+	if failed, ok := errors.AsType[database.Error](err); ok {
+		err, line = failed.OrigErr, failed.Line
+	}
+	if failed, ok := errors.AsType[*database.Error](err); ok {
+		err = failed.OrigErr
+	}
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case errors.Is(err, migrate.ErrLockTimeout), ok && pg.Code == "55P03":
+		return fmt.Errorf("another migration runs, or a transaction holds a table that is to change; try again later: %w", err)
+	case ok && pg.Position > 0:
+		return fmt.Errorf("line %d: %w", line, err)
+	}
+	return err
+}

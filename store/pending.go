@@ -1,0 +1,73 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A ReadyTask is a pending task the dispatcher has to begin soon.
+type ReadyTask struct {
+	ID         int64
+	AppNo      int32
+	CampaignID int64
+	Revision   int32
+	Origin     string
+	DueAt      time.Time
+	ReadyAt    time.Time
+	WaitsFor   string
+}
+
+// Upcoming returns pending tasks that are ready before the given instant, in
+// the order of (ready_at, id), beginning after the given position and leaving
+// out the apps in without. share and shares split the apps among daemons: only
+// apps whose number is share modulo shares are returned.
+func (s *Store) Upcoming(ctx context.Context, after ReadyTask, before time.Time, without []int32, share, shares, limit int) ([]ReadyTask, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT id, app_no, campaign_id, revision, origin::text, due_at, ready_at, coalesce(waits_for, '')
+		  FROM scheduler.pending_tasks
+		 WHERE (ready_at, id) > ($1, $2) AND ready_at <= $3 AND app_no % $5 = $4 AND app_no <> ALL($6)
+		 ORDER BY ready_at, id LIMIT $7`, after.ReadyAt, after.ID, before, share, shares, orNone(without), limit)
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[ReadyTask])
+	if err != nil {
+		return nil, fmt.Errorf("read upcoming tasks: %w", err)
+	}
+	return out, nil
+}
+
+// A Miss is a pending task that is decided without a push.
+type Miss struct {
+	ID     int64
+	Reason string
+}
+
+// Missed decides pending tasks as missed and returns those it got; tasks that
+// are locked or gone are left alone.
+func (s *Store) Missed(ctx context.Context, daemonID int64, misses []Miss) (map[int64]bool, error) {
+	ids, reasons := make([]int64, len(misses)), make([]string, len(misses))
+	for i, m := range misses {
+		ids[i], reasons[i] = m.ID, m.Reason
+	}
+	rows, _ := s.pool.Query(ctx, `
+		WITH mine AS MATERIALIZED (
+			SELECT p.id FROM scheduler.pending_tasks p WHERE p.id = ANY($2) FOR UPDATE SKIP LOCKED
+		), gone AS (
+			DELETE FROM scheduler.pending_tasks p WHERE p.id = ANY(ARRAY(SELECT id FROM mine)) RETURNING p.*
+		)
+		INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at,
+		       attempts, slices, accepted, target_count, daemon_id, reason)
+		SELECT g.id, g.app_no, g.campaign_id, g.revision, ch.channel_no, g.origin, 'missed', g.due_at, clock_timestamp(), 0, 0, 0, 0, $1, u.reason
+		  FROM gone g
+		  JOIN unnest($2::bigint[], $3::text[]) AS u (id, reason) ON u.id = g.id
+		  JOIN scheduler.campaigns c ON c.id = g.campaign_id
+		  JOIN scheduler.channels ch ON ch.channel = c.channel
+		RETURNING id`, daemonID, ids, reasons)
+	out := make(map[int64]bool, len(misses))
+	var id int64
+	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { out[id] = true; return nil }); err != nil {
+		return nil, fmt.Errorf("record missed tasks: %w", err)
+	}
+	return out, nil
+}

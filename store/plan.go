@@ -1,0 +1,224 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A PendingTask is a scheduled task that counts against its app's limit.
+type PendingTask struct {
+	ID         int64
+	Slot       int32
+	CampaignID int64
+	DueAt      time.Time
+}
+
+// A NewTask is an occurrence about to become a pending task.
+type NewTask struct {
+	CampaignID int64
+	Revision   int32
+	Origin     string // scheduled, immediate or triggered
+	Slot       int32  // 0: does not count
+	DueAt      time.Time
+}
+
+// An Undone is an occurrence that is decided without ever becoming a task.
+type Undone struct {
+	CampaignID int64
+	Revision   int32
+	Channel    string
+	DueAt      time.Time
+	Status     string // missed or cancelled
+	Reason     string
+}
+
+// A PlanTx is the transaction in which one app is planned. It never waits for
+// an author: rows an author has locked are left for a later pass.
+type PlanTx struct {
+	tx    pgx.Tx
+	AppNo int32
+	Limit int       // the app's pending_limit
+	Now   time.Time // one instant for the whole pass
+}
+
+// PlanApp runs plan for one app in a transaction of its own, unless another
+// planner is at work on the app: then busy is true and plan does not run.
+func (s *Store) PlanApp(ctx context.Context, appNo int32, now time.Time, plan func(*PlanTx) error) (busy bool, err error) {
+	err = s.asDaemon(ctx, func(tx pgx.Tx) error {
+		p := &PlanTx{tx: tx, AppNo: appNo}
+		row := tx.QueryRow(ctx, `
+			SELECT a.pending_limit, coalesce($2, clock_timestamp()), pg_try_advisory_xact_lock(`+planLock+`, a.app_no)
+			  FROM scheduler.apps a WHERE a.app_no = $1`, appNo, at(now))
+		var locked bool
+		if err := row.Scan(&p.Limit, &p.Now, &locked); err != nil {
+			return err
+		}
+		if !locked {
+			busy = true
+			return nil
+		}
+		return plan(p)
+	})
+	if err != nil {
+		return false, fmt.Errorf("plan app %d: %w", appNo, err)
+	}
+	return busy, nil
+}
+
+// planLock and quotaLock are the advisory lock classes of the program.
+const (
+	planLock  = "1397572688"
+	quotaLock = "1397572689"
+)
+
+func (p *PlanTx) campaigns(ctx context.Context, ids []int64) (map[int64]*Campaign, error) {
+	rows, _ := p.tx.Query(ctx, `SELECT `+campaignColumns+` FROM scheduler.campaigns c WHERE c.id = ANY($1)`, ids)
+	list, err := pgx.CollectRows(rows, scanCampaign)
+	if err != nil {
+		return nil, fmt.Errorf("load changed campaigns: %w", err)
+	}
+	out := make(map[int64]*Campaign, len(list))
+	for i := range list {
+		out[list[i].ID] = &list[i]
+	}
+	return out, nil
+}
+
+// Pending returns the app's scheduled pending tasks, earliest first.
+func (p *PlanTx) Pending(ctx context.Context) ([]PendingTask, error) {
+	rows, _ := p.tx.Query(ctx, `
+		SELECT id, slot, campaign_id, due_at FROM scheduler.pending_tasks
+		 WHERE app_no = $1 AND slot IS NOT NULL ORDER BY due_at, id`, p.AppNo)
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[PendingTask])
+	if err != nil {
+		return nil, fmt.Errorf("load pending tasks: %w", err)
+	}
+	return out, nil
+}
+
+// Lock holds the campaigns against authors until the transaction ends and
+// returns those it got that are still active, with their revisions.
+func (p *PlanTx) Lock(ctx context.Context, ids []int64) (map[int64]int32, error) {
+	rows, err := p.tx.Query(ctx, `
+		SELECT id, revision FROM scheduler.campaigns WHERE id = ANY($1) AND status = 'active' FOR SHARE SKIP LOCKED`, ids)
+	if err != nil {
+		return nil, fmt.Errorf("lock campaigns: %w", err)
+	}
+	out := make(map[int64]int32, len(ids))
+	var id int64
+	var revision int32
+	_, err = pgx.ForEachRow(rows, []any{&id, &revision}, func() error {
+		out[id] = revision
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lock campaigns: %w", err)
+	}
+	return out, nil
+}
+
+// Displace takes pending tasks back and returns those it got: a task that is
+// being claimed or withdrawn by someone else is not among them.
+func (p *PlanTx) Displace(ctx context.Context, ids []int64) ([]PendingTask, error) {
+	rows, _ := p.tx.Query(ctx, `
+		WITH mine AS MATERIALIZED (SELECT id FROM scheduler.pending_tasks WHERE id = ANY($1) FOR UPDATE SKIP LOCKED)
+		DELETE FROM scheduler.pending_tasks p WHERE p.id = ANY(ARRAY(SELECT id FROM mine)) RETURNING p.id, p.slot, p.campaign_id, p.due_at`, ids)
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[PendingTask])
+	if err != nil {
+		return nil, fmt.Errorf("displace tasks: %w", err)
+	}
+	return out, nil
+}
+
+// Insert stores pending tasks. An occurrence that is a task already, in
+// whatever state, is left alone; one that a released hold was told to skip is
+// missed.
+func (p *PlanTx) Insert(ctx context.Context, tasks []NewTask) error {
+	n := len(tasks)
+	campaigns, revisions, origins, slots, dues := make([]int64, n), make([]int32, n), make([]string, n), make([]*int32, n), make([]time.Time, n)
+	for i, t := range tasks {
+		campaigns[i], revisions[i], origins[i], dues[i] = t.CampaignID, t.Revision, t.Origin, t.DueAt
+		if t.Slot != 0 {
+			slots[i] = &t.Slot
+		}
+	}
+	_, err := p.tx.Exec(ctx, `
+		WITH u AS MATERIALIZED (
+			SELECT u.*, u.due_at <= h.skip_before IS TRUE AS skipped
+			  FROM unnest($2::bigint[], $3::integer[], $4::text[], $5::integer[], $6::timestamptz[]) AS u (campaign_id, revision, origin, slot, due_at),
+			       scheduler.hold h
+			 WHERE NOT EXISTS (SELECT FROM scheduler.decided_tasks d WHERE d.campaign_id = u.campaign_id AND d.due_at = u.due_at)
+			   AND NOT EXISTS (SELECT FROM scheduler.running_tasks r WHERE r.campaign_id = u.campaign_id AND r.due_at = u.due_at)
+			   AND (u.campaign_id, u.due_at) NOT IN (`+claimedKeys+`)
+		), skipped AS (
+			INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at,
+			       attempts, slices, accepted, target_count, reason)
+			SELECT nextval('scheduler.task_ids'), $1, u.campaign_id, u.revision, ch.channel_no, u.origin::scheduler.task_origin, 'missed', u.due_at, $7,
+			       0, 0, 0, 0, $8
+			  FROM u JOIN scheduler.campaigns c ON c.id = u.campaign_id JOIN scheduler.channels ch ON ch.channel = c.channel
+			 WHERE u.skipped
+		)
+		INSERT INTO scheduler.pending_tasks (app_no, slot, campaign_id, revision, origin, due_at, ready_at)
+		SELECT $1, u.slot, u.campaign_id, u.revision, u.origin::scheduler.task_origin, u.due_at, u.due_at FROM u WHERE NOT u.skipped
+		    ON CONFLICT (campaign_id, due_at) DO NOTHING`, p.AppNo, campaigns, revisions, origins, slots, dues, p.Now, skippedReason)
+	if err != nil {
+		return fmt.Errorf("insert pending tasks: %w", err)
+	}
+	return nil
+}
+
+// claimedKeys are the tasks of all claims, those decided since among them.
+const claimedKeys = `SELECT t.campaign_id, t.due_at FROM scheduler.claims k CROSS JOIN LATERAL unnest(k.campaign_ids, k.due_ats) AS t (campaign_id, due_at)`
+
+// Decide records occurrences that never become tasks. Those that are tasks
+// already, in whatever state, are left alone.
+func (p *PlanTx) Decide(ctx context.Context, undone []Undone) error {
+	n := len(undone)
+	campaigns, revisions, channels := make([]int64, n), make([]int32, n), make([]string, n)
+	dues, statuses, reasons := make([]time.Time, n), make([]string, n), make([]string, n)
+	for i, u := range undone {
+		campaigns[i], revisions[i], channels[i], dues[i], statuses[i], reasons[i] = u.CampaignID, u.Revision, u.Channel, u.DueAt, u.Status, u.Reason
+	}
+	_, err := p.tx.Exec(ctx, `
+		INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at,
+		       attempts, slices, accepted, target_count, reason)
+		SELECT nextval('scheduler.task_ids'), $1, u.campaign_id, u.revision, c.channel_no, 'scheduled', u.status::scheduler.decision, u.due_at, $8,
+		       0, 0, 0, 0, u.reason
+		  FROM unnest($2::bigint[], $3::integer[], $4::text[], $5::timestamptz[], $6::text[], $7::text[]) AS u (campaign_id, revision, channel, due_at, status, reason)
+		  JOIN scheduler.channels c ON c.channel = u.channel
+		 WHERE NOT EXISTS (SELECT FROM scheduler.pending_tasks p WHERE p.campaign_id = u.campaign_id AND p.due_at = u.due_at)
+		   AND NOT EXISTS (SELECT FROM scheduler.running_tasks r WHERE r.campaign_id = u.campaign_id AND r.due_at = u.due_at)
+		   AND (u.campaign_id, u.due_at) NOT IN (`+claimedKeys+`)
+		    ON CONFLICT (campaign_id, due_at) DO NOTHING`, p.AppNo, campaigns, revisions, channels, dues, statuses, reasons, p.Now)
+	if err != nil {
+		return fmt.Errorf("decide occurrences: %w", err)
+	}
+	return nil
+}
+
+// Withdraw takes back a campaign's pending tasks and returns the earliest
+// occurrence among them; zero: there was none.
+func (p *PlanTx) Withdraw(ctx context.Context, campaignID int64) (time.Time, error) {
+	var earliest *time.Time
+	err := p.tx.QueryRow(ctx, `
+		WITH w AS (DELETE FROM scheduler.pending_tasks WHERE campaign_id = $1 RETURNING due_at) SELECT min(due_at) FROM w`, campaignID).Scan(&earliest)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("withdraw tasks: %w", err)
+	}
+	if earliest == nil {
+		return time.Time{}, nil
+	}
+	return *earliest, nil
+}
+
+// Reject marks a campaign as one that cannot be pushed as it is written.
+func (p *PlanTx) Reject(ctx context.Context, campaignID int64, reason string) error {
+	_, err := p.tx.Exec(ctx, `UPDATE scheduler.campaigns SET status = 'rejected', status_reason = $2 WHERE id = $1`, campaignID, reason)
+	if err != nil {
+		return fmt.Errorf("reject campaign %d: %w", campaignID, err)
+	}
+	return nil
+}

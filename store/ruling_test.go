@@ -1,0 +1,174 @@
+package store_test
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// newUnknown writes two tasks of unknown outcome: 501, one call that keeps its
+// delivery in its own row, of campaign 1, and 502 with four deliveries
+// (accepted, unknown, failed, unknown) that are in the quota, of campaign 5.
+func newUnknown(t *testing.T) (record, *store.Store) {
+	t.Helper()
+	r := newRecord(t)
+	r.exec(`UPDATE scheduler.decided_tasks SET id = 501, status = 'unknown', accepted = 0, attempts = 2, targets = '{ann}', target_count = 1
+		WHERE campaign_id = 1 AND due_at = '2027-01-09 09:00Z'`)
+	r.exec(`UPDATE scheduler.decided_tasks SET id = 502, status = 'unknown', slices = 4, accepted = 1, attempts = 4 WHERE campaign_id = 5`)
+	r.exec(`INSERT INTO scheduler.slices (id, task_id, slice_no, app_no, campaign_id, status, ready_at, attempts, reason, finished_at)
+		OVERRIDING SYSTEM VALUE
+		SELECT 600 + n, 502, n, 1, 5, s::scheduler.slice_status, now(), 1, 'so', now()
+		  FROM unnest('{accepted,unknown,failed,unknown}'::text[]) WITH ORDINALITY AS u (s, n)`)
+	r.exec(`INSERT INTO scheduler.quota_uses (app_no, channel, slice_id, used_at) SELECT 1, 'alipay.label_send', 600 + n, now() FROM unnest('{1,2,4}'::int[]) n`)
+	s, err := store.Open(t.Context(), store.Config{URL: r.db.URL, MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return r, s
+}
+
+// line reads one text.
+func (r record) line(query string) string {
+	r.Helper()
+	var text string
+	if err := r.db.QueryRow(r.Context(), query).Scan(&text); err != nil {
+		r.Fatalf("%v in %s", err, query)
+	}
+	return text
+}
+
+func TestResolveRules(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		ruling store.Ruling
+		want   store.Ruled
+		slices string // of task 502
+		quota  string
+	}{
+		{
+			"one call sent",
+			store.Ruling{TaskID: 501, Sent: true},
+			store.Ruled{Status: "succeeded", Reason: "ruled sent"},
+			"accepted unknown failed unknown", "601 602 604",
+		},
+		{
+			"one call not sent",
+			store.Ruling{TaskID: 501, Note: "support says no", Operator: "ann"},
+			store.Ruled{Status: "failed", Reason: "ruled not sent by ann: support says no"},
+			"accepted unknown failed unknown", "601 602 604",
+		},
+		{
+			"some sent",
+			store.Ruling{TaskID: 502, Sent: true, Operator: "ann"},
+			store.Ruled{Status: "failed", Reason: "3 of 4 deliveries accepted; ruled sent by ann"},
+			"accepted accepted failed accepted", "601 602 604",
+		},
+		{
+			"some not sent",
+			store.Ruling{TaskID: 502},
+			store.Ruled{Status: "failed", Reason: "1 of 4 deliveries accepted; ruled not sent"},
+			"accepted failed failed failed", "601",
+		},
+		{
+			"some sent again",
+			store.Ruling{TaskID: 502, Resend: true},
+			store.Ruled{Status: "running", Reason: "sent again by ruling"},
+			"accepted waiting failed waiting", "601",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r, s := newUnknown(t)
+			got, err := s.Resolve(t.Context(), c.ruling)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			if got := r.line(`SELECT string_agg(status::text, ' ' ORDER BY slice_no) FROM scheduler.slices WHERE task_id = 502`); got != c.slices {
+				t.Errorf("deliveries %s, want %s", got, c.slices)
+			}
+			if got := r.line(`SELECT string_agg(slice_id::text, ' ' ORDER BY slice_id) FROM scheduler.quota_uses`); got != c.quota {
+				t.Errorf("quota used by %s, want %s", got, c.quota)
+			}
+			status := r.line(`SELECT status FROM scheduler.tasks WHERE id = ` + strconv.FormatInt(c.ruling.TaskID, 10))
+			if status != c.want.Status {
+				t.Errorf("the task is %s, want %s", status, c.want.Status)
+			}
+		})
+	}
+}
+
+func TestResolveKeepsTheAudit(t *testing.T) {
+	t.Parallel()
+	r, s := newUnknown(t)
+	if _, err := s.Resolve(t.Context(), store.Ruling{TaskID: 501, Note: "checked", Operator: "ann"}); err != nil {
+		t.Fatal(err)
+	}
+	got := r.line(`SELECT concat_ws('|', task_id, campaign_id, ruling, resend, note, previous_status, previous_reason, ruled_by = current_user, operator, ruled_at <= now())
+		FROM scheduler.rulings`)
+	if want := "501|1|not_sent|f|checked|unknown|so|t|ann|t"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// One call is made again as a delivery of its own: with its targets, as the
+// third attempt, inside a window that begins now.
+func TestResolveResendsOneCall(t *testing.T) {
+	t.Parallel()
+	r, s := newUnknown(t)
+	if _, err := s.Resolve(t.Context(), store.Ruling{TaskID: 501, Resend: true}); err != nil {
+		t.Fatal(err)
+	}
+	got := r.line(`SELECT concat_ws('|', r.due_at AT TIME ZONE 'UTC', r.expires_at BETWEEN now() AND now() + interval '1 hour', r.slices, r.targets, x.status, x.attempts, x.targets)
+		FROM scheduler.running_tasks r JOIN scheduler.slices x ON x.task_id = r.id`)
+	if want := "2027-01-09 09:00:00|t|1|1|waiting|2|{ann}"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	if n := r.line(`SELECT count(*)::text FROM scheduler.decided_tasks WHERE id = 501`); n != "0" {
+		t.Error("the task is still decided")
+	}
+}
+
+func TestResolveRefuses(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, before string
+		ruling       store.Ruling
+		want         error
+		text         string
+	}{
+		{"no task", ``, store.Ruling{TaskID: 999}, store.ErrNoTask, ""},
+		{"decided", ``, store.Ruling{TaskID: 503}, store.ErrNotUnknown, "this one is missed"},
+		{"paused", `UPDATE scheduler.campaigns SET status = 'paused'`, store.Ruling{TaskID: 501, Resend: true}, store.ErrNoResend, "resume it first"},
+		{"cancelled", `UPDATE scheduler.campaigns SET status = 'cancelled'`, store.Ruling{TaskID: 501, Resend: true}, store.ErrNoResend, "its campaign is cancelled"},
+		{"deleted", `DELETE FROM scheduler.campaigns`, store.Ruling{TaskID: 501, Resend: true}, store.ErrNoResend, "its campaign is deleted"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r, s := newUnknown(t)
+			r.exec(`UPDATE scheduler.decided_tasks SET id = 503 WHERE campaign_id = 1 AND status = 'missed'`)
+			if c.before != "" {
+				r.exec(c.before)
+			}
+			_, err := s.Resolve(t.Context(), c.ruling)
+			if !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+				t.Errorf("got %v, want %v saying %q", err, c.want, c.text)
+			}
+			if n := r.line(`SELECT count(*)::text FROM scheduler.rulings`); n != "0" {
+				t.Error("a refused ruling is in the audit")
+			}
+			if n := r.line(`SELECT count(*)::text FROM scheduler.decided_tasks WHERE id = 501 AND status = 'unknown'`); n != "1" {
+				t.Error("a refused ruling changed the task")
+			}
+		})
+	}
+}

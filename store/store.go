@@ -1,0 +1,176 @@
+// Package store keeps the scheduler's state in PostgreSQL. It is the only
+// package that knows SQL; each statement stands next to the function that runs
+// it. Every function takes one round trip or one transaction, honours its
+// context's deadline, and is safe for concurrent use.
+//
+// Functions that depend on the time take it as an argument; the zero time means
+// the database's clock, which is what production uses.
+package store
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Config says how to reach the database.
+type Config struct {
+	// URL is a PostgreSQL connection string. It may hold a password and is
+	// never logged.
+	URL string
+	// MaxConns bounds the pool; zero means 16.
+	MaxConns int
+	// ConnectTimeout bounds one attempt to connect; zero means 5 s.
+	ConnectTimeout time.Duration
+	// StatementTimeout is the server's bound on each statement, the last line of
+	// defence behind the contexts' deadlines; zero means 30 s.
+	StatementTimeout time.Duration
+}
+
+// Store is a pool of connections with the scheduler's statements.
+type Store struct {
+	pool     *pgxpool.Pool
+	wires    *wires
+	channels atomic.Pointer[map[string]int16] // see channelNos
+}
+
+// Open makes a Store. It does not wait for the database: connections are made
+// as they are needed, so that a daemon can start before its database.
+func Open(ctx context.Context, cfg Config) (*Store, error) {
+	pc, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, errors.New("read database URL: not a PostgreSQL connection string") // the cause may quote the password
+	}
+	pc.MaxConns = int32(orDefault(cfg.MaxConns, 16))
+	pc.ConnConfig.ConnectTimeout = orDefault(cfg.ConnectTimeout, 5*time.Second)
+	statement := orDefault(cfg.StatementTimeout, 30*time.Second)
+	params := pc.ConnConfig.RuntimeParams
+	params["application_name"] = "scheduler"
+	params["statement_timeout"] = fmt.Sprint(statement.Milliseconds())
+	params["lock_timeout"] = "5000"
+	// A daemon that is frozen or cut off in the middle of a transaction must not
+	// hold its locks, some of them on campaigns, for longer than it takes others
+	// to find it dead.
+	params["idle_in_transaction_session_timeout"] = "10000"
+	// Parameterised statements are planned once, for any value: their shape
+	// alone must lead to the right plan, whatever the statistics say.
+	params["plan_cache_mode"] = "force_generic_plan"
+	// A plan made while a table was empty would read the whole of it, or a whole
+	// range before its LIMIT, and go on to when it has grown. Where there is an
+	// index it is to be used, and in its order.
+	params["enable_seqscan"] = "off"
+	params["enable_bitmapscan"] = "off"
+	params["jit"] = "off" // short statements: compiling costs more than it saves
+	pc.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
+		registerUTC(c)
+		return nil
+	}
+	w := &wires{all: make(map[*wire]struct{})}
+	pc.ConnConfig.DialFunc = w.dial
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("open database pool: %w", err)
+	}
+	return &Store{pool: pool, wires: w}, nil
+}
+
+// closeTimeout is how long Close waits for calls that are under way.
+const closeTimeout = 2 * time.Second
+
+// Close closes every connection. It waits a little for those in use, then cuts
+// them: a database that hangs cannot keep a daemon from ending.
+func (s *Store) Close() {
+	impatient := time.AfterFunc(closeTimeout, s.wires.cutAll)
+	defer impatient.Stop()
+	s.pool.Close()
+}
+
+// Discard drops idle connections and lets those in use end, so that the next
+// ones reach the server that answers now, for example after a failover.
+func (s *Store) Discard() { s.pool.Reset() }
+
+// Renounce is Discard for when the database is back after an outage that began
+// at since: it cuts the connections in use too on which nothing has come since
+// then. What waits on them would go on waiting for its deadline.
+func (s *Store) Renounce(since time.Time) {
+	s.pool.Reset()
+	s.wires.cut(since)
+}
+
+// registerUTC makes timestamptz scan into UTC; pgx's default is time.Local.
+func registerUTC(c *pgx.Conn) {
+	c.TypeMap().RegisterType(&pgtype.Type{
+		Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC},
+	})
+}
+
+// Now returns the database's clock.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	var now time.Time
+	if err := s.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		return time.Time{}, fmt.Errorf("read the database's clock: %w", err)
+	}
+	return now, nil
+}
+
+// IsOutage says whether err means that the database cannot be worked with at
+// present, whatever was asked of it: no connection, no answer in time, shutting
+// down, no room, or read-only.
+func IsOutage(err error) bool {
+	state := sqlState(err)
+	switch {
+	case err == nil || errors.Is(err, context.Canceled):
+		return false
+	case state == "":
+		var network net.Error
+		return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
+			errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err)
+	}
+	switch state[:2] {
+	case "08", "53", "58", "XX": // connection, resources, the machine's, internal: a full disk shows as each of them
+		return true
+	}
+	return state == "25006" || state == "25P03" || strings.HasPrefix(state, "57P") // read-only; idle for too long, as when frozen
+}
+
+// IsBlocked says whether err means that somebody else holds a lock for long.
+func IsBlocked(err error) bool { return sqlState(err) == "55P03" }
+
+// IsReadOnly says whether err means that the server takes no writes, as a
+// demoted primary does.
+func IsReadOnly(err error) bool { return sqlState(err) == "25006" }
+
+func sqlState(err error) string {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return pg.Code
+	}
+	return ""
+}
+
+func orDefault[T comparable](v, def T) T {
+	var zero T
+	if v == zero {
+		return def
+	}
+	return v
+}
+
+// at turns the zero time into NULL, which the statements read as the
+// database's clock.
+func at(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,147 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A TaskRow is a row of scheduler.tasks, as people look at it. Times that are
+// not known are zero.
+type TaskRow struct {
+	ID             int64
+	CampaignID     int64
+	Campaign       string // empty: deleted
+	TimeZone       string // the campaign's, or what it was
+	AppID          string
+	WorkspaceID    string
+	Channel        string
+	DueAt          time.Time
+	Status         string
+	Reason         string
+	Origin         string
+	Revision       int32
+	Attempts       int32
+	StartedAt      time.Time
+	SentAt         time.Time
+	DecidedAt      time.Time
+	Deliveries     int32 // zero: not begun
+	DeliveriesDone int32 // running: ended; decided: accepted
+	Targets        int64
+	Code           string
+	Message        string
+	RequestID      string
+	MessageID      string
+}
+
+// A claimed or pending task's channel is its campaign's.
+const taskSQL = `
+	SELECT t.id, t.campaign_id, coalesce(t.campaign, ''), coalesce(c.time_zone, h.time_zone, 'UTC'), coalesce(t.app_id, ''), coalesce(t.workspace_id, ''),
+	       coalesce(t.channel, c.channel, ''), t.due_at, t.status, coalesce(t.reason, ''), t.origin, t.revision, coalesce(t.attempts, 0),
+	       t.started_at, t.sent_at, t.decided_at, coalesce(t.deliveries, 0), coalesce(t.deliveries_done, 0), coalesce(t.targets, 0),
+	       coalesce(t.code, ''), coalesce(t.message, ''), coalesce(t.request_id, ''), coalesce(t.message_id, '')
+	  FROM scheduler.tasks t
+	  LEFT JOIN scheduler.campaigns c ON c.id = t.campaign_id
+	  LEFT JOIN LATERAL (
+		SELECT h.before ->> 'time_zone' AS time_zone FROM scheduler.campaign_history h
+		 WHERE c.id IS NULL AND h.campaign_id = t.campaign_id ORDER BY h.id DESC LIMIT 1) h ON true`
+
+func scanTask(row pgx.CollectableRow) (TaskRow, error) {
+	var t TaskRow
+	var started, sent, decided *time.Time
+	err := row.Scan(&t.ID, &t.CampaignID, &t.Campaign, &t.TimeZone, &t.AppID, &t.WorkspaceID, &t.Channel, &t.DueAt, &t.Status, &t.Reason, &t.Origin,
+		&t.Revision, &t.Attempts, &started, &sent, &decided, &t.Deliveries, &t.DeliveriesDone, &t.Targets, &t.Code, &t.Message, &t.RequestID, &t.MessageID)
+	t.StartedAt, t.SentAt, t.DecidedAt = orZero(started), orZero(sent), orZero(decided)
+	return t, err
+}
+
+// orZero turns NULL into the zero time.
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+// ListTasks returns the tasks that the filter chooses, the latest due first.
+func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
+	where := f.common("t")
+	add(where, "t.campaign_id = ?", f.Campaign)
+	add(where, "t.due_at >= ?", f.Since)
+	add(where, "t.due_at < ?", f.Until)
+	limit := where.limit(f.Limit)
+	// The ids are chosen first, from as few columns as the filter needs: the
+	// view's joins, which the rest needs, are then made for these rows only.
+	rows, err := s.pool.Query(ctx, taskSQL+` WHERE t.id = ANY (ARRAY(
+			SELECT t.id FROM scheduler.tasks t WHERE `+where.sql()+` ORDER BY t.due_at DESC, t.id DESC LIMIT `+limit+`))
+		 ORDER BY t.due_at DESC, t.id DESC`, where.args...)
+	if err != nil {
+		return nil, fmt.Errorf("list tasks: %w", err)
+	}
+	out, err := pgx.CollectRows(rows, scanTask)
+	if err != nil {
+		return nil, fmt.Errorf("list tasks: %w", err)
+	}
+	return out, nil
+}
+
+// Task returns one task, or ErrNoTask.
+func (s *Store) Task(ctx context.Context, id int64) (TaskRow, error) {
+	rows, _ := s.pool.Query(ctx, taskSQL+` WHERE t.id = $1`, id)
+	t, err := pgx.CollectOneRow(rows, scanTask)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return TaskRow{}, fmt.Errorf("task %d: %w", id, ErrNoTask)
+	}
+	if err != nil {
+		return TaskRow{}, fmt.Errorf("read task %d: %w", id, err)
+	}
+	return t, nil
+}
+
+// A DeliveryCount is how many deliveries of a task have a status, and why the
+// first of them has.
+type DeliveryCount struct {
+	Status     string // as in scheduler.deliveries
+	Deliveries int64
+	Targets    int64
+	Reason     string
+}
+
+// DeliveryCounts sums a task's deliveries up by status.
+func (s *Store) DeliveryCounts(ctx context.Context, taskID int64) ([]DeliveryCount, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT status, count(*), coalesce(sum(target_count), 0),
+		       coalesce((array_agg(reason ORDER BY slice_no) FILTER (WHERE reason IS NOT NULL AND status <> 'succeeded'))[1], '')
+		  FROM scheduler.deliveries WHERE task_id = $1 GROUP BY status ORDER BY count(*) DESC, status`, taskID)
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DeliveryCount])
+	if err != nil {
+		return nil, fmt.Errorf("count deliveries of task %d: %w", taskID, err)
+	}
+	return out, nil
+}
+
+// A RulingRow is a row of scheduler.rulings.
+type RulingRow struct {
+	RuledAt        time.Time
+	Ruling         string // sent or not_sent
+	Resend         bool
+	Note           string
+	RuledBy        string // the database role
+	Operator       string // the user of the operating system, as he says
+	PreviousReason string
+}
+
+// Rulings returns what was ruled on a task, oldest first.
+func (s *Store) Rulings(ctx context.Context, taskID int64) ([]RulingRow, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT ruled_at, ruling, resend, coalesce(note, ''), ruled_by, coalesce(operator, ''), coalesce(previous_reason, '')
+		  FROM scheduler.rulings WHERE task_id = $1 ORDER BY id`, taskID)
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RulingRow])
+	if err != nil {
+		return nil, fmt.Errorf("list rulings of task %d: %w", taskID, err)
+	}
+	return out, nil
+}
