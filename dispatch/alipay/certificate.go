@@ -1,0 +1,198 @@
+package alipay
+
+import (
+	"bytes"
+	"crypto/md5"
+	"crypto/rsa"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"strings"
+)
+
+// A certificate is the part of an X.509 certificate that Alipay's rules are
+// written in. It is read from the ASN.1 itself: Alipay's root file also holds
+// SM2 certificates, which crypto/x509 refuses.
+type certificate struct {
+	issuer    []attribute
+	serial    *big.Int
+	signature string // the OID of the signature's algorithm, dotted
+	publicKey []byte // the SubjectPublicKeyInfo, DER
+}
+
+// An attribute is one part of a distinguished name.
+type attribute struct {
+	oid   string
+	value string
+}
+
+// certificateDER names the fields of a certificate down to the public key;
+// encoding/asn1 lets the ones after it be.
+type certificateDER struct {
+	TBS       tbsDER
+	Algorithm algorithmDER
+	Signature asn1.BitString
+}
+
+type tbsDER struct {
+	Version   int `asn1:"optional,explicit,default:0,tag:0"`
+	Serial    asn1.RawValue
+	Algorithm algorithmDER
+	Issuer    asn1.RawValue
+	Validity  asn1.RawValue
+	Subject   asn1.RawValue
+	PublicKey asn1.RawValue
+}
+
+type algorithmDER struct {
+	OID        asn1.ObjectIdentifier
+	Parameters asn1.RawValue `asn1:"optional"`
+}
+
+type attributeDER struct {
+	OID   asn1.ObjectIdentifier
+	Value asn1.RawValue
+}
+
+var errNoCertificate = errors.New("holds no certificate in PEM form")
+
+// parseCertificates reads every certificate of a PEM text, or the one
+// certificate of a bare base64 text.
+func parseCertificates(text string) ([]certificate, error) {
+	blocks, err := derBlocks(text)
+	if err != nil {
+		return nil, errNoCertificate
+	}
+	var certs []certificate
+	for _, der := range blocks {
+		cert, err := parseCertificate(der)
+		if err != nil {
+			return nil, err
+		}
+		certs = append(certs, cert)
+	}
+	return certs, nil
+}
+
+func parseCertificate(der []byte) (certificate, error) {
+	var raw certificateDER
+	if _, err := asn1.Unmarshal(der, &raw); err != nil {
+		return certificate{}, errors.New("holds a certificate that cannot be read")
+	}
+	issuer, err := parseName(raw.TBS.Issuer.Bytes)
+	if err != nil {
+		return certificate{}, err
+	}
+	return certificate{
+		issuer:    issuer,
+		serial:    new(big.Int).SetBytes(raw.TBS.Serial.Bytes),
+		signature: raw.Algorithm.OID.String(),
+		publicKey: raw.TBS.PublicKey.FullBytes,
+	}, nil
+}
+
+// parseName reads a distinguished name: a sequence of sets of attributes, in
+// the certificate's order.
+func parseName(der []byte) ([]attribute, error) {
+	var name []attribute
+	for len(der) > 0 {
+		var set []attributeDER
+		rest, err := asn1.UnmarshalWithParams(der, &set, "set")
+		if err != nil {
+			return nil, errors.New("holds a certificate whose issuer cannot be read")
+		}
+		for _, a := range set {
+			name = append(name, attribute{oid: a.OID.String(), value: attributeText(a.Value)})
+		}
+		der = rest
+	}
+	return name, nil
+}
+
+// attributeText returns the text of a name's attribute. All the string types
+// in use hold UTF-8 or its ASCII subset, but for BMPString: that is UTF-16.
+func attributeText(v asn1.RawValue) string {
+	if v.Tag == asn1.TagBMPString {
+		var s string
+		if _, err := asn1.Unmarshal(v.FullBytes, &s); err == nil {
+			return s
+		}
+	}
+	return string(v.Bytes)
+}
+
+// attributeNames are the short names that Alipay's SDK knows. It writes any
+// other attribute with an empty name.
+var attributeNames = map[string]string{
+	"2.5.4.3":              "CN",
+	"2.5.4.6":              "C",
+	"2.5.4.7":              "L",
+	"2.5.4.8":              "ST",
+	"2.5.4.10":             "O",
+	"2.5.4.11":             "OU",
+	"1.2.840.113549.1.9.1": "E",
+}
+
+// sn returns Alipay's own serial number of a certificate: the hex MD5 of its
+// issuer, written backwards without any escaping as CN=…,OU=…,O=…,C=…, followed
+// by the serial in decimal.
+func (c certificate) sn() string {
+	parts := make([]string, len(c.issuer))
+	for i, a := range c.issuer {
+		parts[len(parts)-1-i] = attributeNames[a.oid] + "=" + a.value
+	}
+	sum := md5.Sum([]byte(strings.Join(parts, ",") + c.serial.String()))
+	return hex.EncodeToString(sum[:])
+}
+
+// key returns the certificate's RSA public key.
+func (c certificate) key() (*rsa.PublicKey, error) {
+	return publicKeyFromDER(c.publicKey)
+}
+
+// pkcs1Prefix begins the OIDs of the RSA signature algorithms.
+const pkcs1Prefix = "1.2.840.113549.1.1"
+
+// rootSN returns the serial numbers of a root file: those of its certificates
+// that are signed with RSA, in the file's order, joined by "_".
+func rootSN(certs []certificate) string {
+	var sns []string
+	for _, c := range certs {
+		if strings.HasPrefix(c.signature, pkcs1Prefix) {
+			sns = append(sns, c.sn())
+		}
+	}
+	return strings.Join(sns, "_")
+}
+
+var errNoBlock = errors.New("is neither PEM nor base64")
+
+// derBlocks returns the contents of the PEM blocks of text. Text without any is
+// taken for bare base64, as the open platform's console shows keys. Newlines
+// written as \n, as environment variables often hold them, are read as such.
+func derBlocks(text string) ([][]byte, error) {
+	rest := []byte(strings.ReplaceAll(text, `\n`, "\n"))
+	if !bytes.Contains(rest, []byte("-----BEGIN")) {
+		der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(rest)), ""))
+		if err != nil || len(der) == 0 {
+			// The decoder's error is left out: it may quote the text.
+			return nil, errNoBlock
+		}
+		return [][]byte{der}, nil
+	}
+	var blocks [][]byte
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		blocks = append(blocks, block.Bytes)
+	}
+	if len(blocks) == 0 {
+		return nil, errNoBlock
+	}
+	return blocks, nil
+}

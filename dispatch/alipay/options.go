@@ -1,0 +1,198 @@
+package alipay
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
+)
+
+// Names of the options.
+const (
+	optPrivateKey   = "private_key"
+	optPublicKey    = "alipay_public_key"
+	optAppCert      = "app_cert"
+	optAlipayCert   = "alipay_cert"
+	optRootCert     = "root_cert"
+	optAESKey       = "aes_key"
+	optAppAuthToken = "app_auth_token"
+)
+
+// Options lists the credentials. Answers are verified with alipay_public_key in
+// key mode and with alipay_cert in certificate mode; an app is in one of them.
+func (Adapter) Options() []dispatch.Option {
+	return []dispatch.Option{
+		{Name: optPrivateKey, Required: true, Secret: true, Help: "the app's RSA private key, PKCS#1 or PKCS#8, PEM or bare base64"},
+		{Name: optPublicKey, Help: "key mode: Alipay's public key (not the app's own), PEM or bare base64"},
+		{Name: optAppCert, Help: "certificate mode: the app's certificate, appCertPublicKey_*.crt, PEM"},
+		{Name: optAlipayCert, Help: "certificate mode: Alipay's certificate, alipayCertPublicKey_RSA2.crt, PEM"},
+		{Name: optRootCert, Help: "certificate mode: Alipay's root certificates, alipayRootCert.crt, PEM"},
+		{Name: optAESKey, Secret: true, Help: "turns AES mode on: the key in base64, as the console shows it"},
+		{Name: optAppAuthToken, Secret: true, Help: "the merchant's token, when an ISV calls for a merchant"},
+	}
+}
+
+// New makes the Pusher of one app. Its error names every option at fault and
+// never holds the value of one.
+func (Adapter) New(s dispatch.Settings) (dispatch.Pusher, error) {
+	endpoint, err := httpcall.ParseEndpoint(s.Endpoint)
+	c := newCredentials(s)
+	if err := errors.Join(append(c.problems, err)...); err != nil {
+		return nil, err
+	}
+	now := s.Now
+	if now == nil {
+		now = time.Now
+	}
+	return &pusher{
+		client:   httpcall.NewClient(s.Transport),
+		endpoint: endpoint,
+		signer:   signer{appID: s.AppID, appCertSN: c.appCertSN, authToken: c.authToken, key: c.private},
+		redactor: httpcall.NewRedactor(s.Options[optPrivateKey], c.authToken, s.Options[optAESKey]),
+		alipay:   c.alipay,
+		alipaySN: c.alipayCertSN,
+		rootSN:   c.rootCertSN,
+		cipher:   c.cipher,
+		now:      now,
+		nonce:    rand.Text,
+	}, nil
+}
+
+// credentials are an app's options, read. What cannot be read is left zero and
+// named in problems.
+type credentials struct {
+	options  map[string]string
+	problems []error
+
+	private   *rsa.PrivateKey
+	alipay    *rsa.PublicKey
+	authToken string
+	cipher    *bodyCipher
+
+	appCertSN, alipayCertSN, rootCertSN string // certificate mode only
+}
+
+func newCredentials(s dispatch.Settings) *credentials {
+	c := &credentials{options: s.Options}
+	if s.AppID == "" || strings.ContainsFunc(s.AppID, notInAuth) {
+		c.problem("app_id", errors.New("must be letters, digits, - and _"))
+	}
+	c.readPrivateKey()
+	if c.has(optAppCert) || c.has(optAlipayCert) || c.has(optRootCert) {
+		c.readCertificates()
+	} else {
+		c.readPublicKey()
+	}
+	c.readAESKey()
+	c.readAppAuthToken()
+	return c
+}
+
+func (c *credentials) problem(option string, err error) {
+	c.problems = append(c.problems, fmt.Errorf("%s %w", option, err))
+}
+
+func (c *credentials) has(option string) bool { return strings.TrimSpace(c.options[option]) != "" }
+
+// notInAuth reports the characters that would end a value of the Authorization
+// header early.
+func notInAuth(r rune) bool {
+	return r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+}
+
+var errMissing = errors.New("is missing")
+
+func (c *credentials) readPrivateKey() {
+	if !c.has(optPrivateKey) {
+		c.problem(optPrivateKey, errMissing)
+		return
+	}
+	key, err := parsePrivateKey(c.options[optPrivateKey])
+	if err != nil {
+		c.problem(optPrivateKey, err)
+	}
+	c.private = key
+}
+
+func (c *credentials) readPublicKey() {
+	if !c.has(optPublicKey) {
+		c.problem(optPublicKey, errors.New("is missing; certificate mode takes app_cert, alipay_cert and root_cert instead"))
+		return
+	}
+	key, err := parsePublicKey(c.options[optPublicKey])
+	if err != nil {
+		c.problem(optPublicKey, err)
+		return
+	}
+	if c.private != nil && c.private.PublicKey.Equal(key) {
+		c.problem(optPublicKey, errors.New("is the app's own public key: take Alipay's from the console"))
+	}
+	c.alipay = key
+}
+
+func (c *credentials) readCertificates() {
+	if c.has(optPublicKey) {
+		c.problem(optPublicKey, errors.New("belongs to key mode and contradicts the certificates: remove one or the other"))
+	}
+	app := c.certificates(optAppCert)
+	alipay := c.certificates(optAlipayCert)
+	root := c.certificates(optRootCert)
+	if len(app) > 0 {
+		c.appCertSN = app[0].sn()
+		key, err := app[0].key()
+		switch {
+		case err != nil:
+			c.problem(optAppCert, err)
+		case c.private != nil && !c.private.PublicKey.Equal(key):
+			c.problem(optAppCert, errors.New("does not belong to private_key"))
+		}
+	}
+	if len(alipay) > 0 {
+		c.alipayCertSN = alipay[0].sn()
+		key, err := alipay[0].key()
+		if err != nil {
+			c.problem(optAlipayCert, err)
+		}
+		c.alipay = key
+	}
+	if len(root) > 0 {
+		if c.rootCertSN = rootSN(root); c.rootCertSN == "" {
+			c.problem(optRootCert, errors.New("holds no certificate signed with RSA"))
+		}
+	}
+}
+
+func (c *credentials) certificates(option string) []certificate {
+	if !c.has(option) {
+		c.problem(option, errors.New("is missing: certificate mode needs app_cert, alipay_cert and root_cert"))
+		return nil
+	}
+	certs, err := parseCertificates(c.options[option])
+	if err != nil {
+		c.problem(option, err)
+	}
+	return certs
+}
+
+func (c *credentials) readAESKey() {
+	if !c.has(optAESKey) {
+		return
+	}
+	cipher, err := newBodyCipher(strings.TrimSpace(c.options[optAESKey]))
+	if err != nil {
+		c.problem(optAESKey, err)
+	}
+	c.cipher = cipher
+}
+
+func (c *credentials) readAppAuthToken() {
+	c.authToken = strings.TrimSpace(c.options[optAppAuthToken])
+	if strings.ContainsFunc(c.authToken, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		c.problem(optAppAuthToken, errors.New("must be visible ASCII characters"))
+	}
+}

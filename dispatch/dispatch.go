@@ -1,0 +1,120 @@
+// Package dispatch is the seam between the engine and the push APIs: what a
+// push is, what an adapter must offer, and how the result of a call is classed.
+//
+// An adapter classifies, the engine retries. Adapters live in the folders below
+// this one; they know their provider's API and nothing of the database.
+package dispatch
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"time"
+)
+
+// A Channel is one push API as a campaign names it, for example
+// "mpaas.push_multiple".
+type Channel struct {
+	Name string
+	// MaxTargets is how many targets one call may carry. Zero: the call names
+	// its audience itself (a broadcast, a label) and takes no targets.
+	MaxTargets int
+	// WeeklyQuota is the provider's limit of calls in any rolling 7 × 24 h per
+	// app. Zero: none.
+	WeeklyQuota int
+}
+
+// A Request is a campaign's wish as its author wrote it, before it is judged.
+type Request struct {
+	Channel  string
+	TaskName string          // campaigns.name
+	Body     json.RawMessage // campaigns.request: a JSON object
+	// StrategyType is 0 now, 1 fixed time, 2 loop. Our calls always carry 0;
+	// it is here because some audiences may not be scheduled.
+	StrategyType int
+	// StoredTargets says that campaign_targets (or an audience view) holds the
+	// campaign's targets, so that Body must not name any.
+	StoredTargets bool
+	// AllowAudienceSchedules is the app's configuration of that name.
+	AllowAudienceSchedules bool
+}
+
+// A Problem is one thing wrong with a Request. Text reaches the author in
+// campaigns.status_reason: it names the rule and the mend.
+type Problem struct {
+	Field string // as the author spelled it; "request" for the whole
+	Text  string
+}
+
+// A Message is a judged Request, encoded as far as it can be once for all of
+// its deliveries. It is immutable and safe for concurrent use.
+type Message struct {
+	Channel Channel
+	// Inline holds the targets the request itself names, in order; their MsgKey
+	// is the author's own, not yet bound to an occurrence.
+	Inline []Target
+	// Encoded belongs to the adapter that made the Message.
+	Encoded any
+}
+
+// A Target is one receiver of a push.
+type Target struct {
+	Target           string
+	MsgKey           string
+	TemplateKeyValue json.RawMessage // a JSON object, or nil
+	ExtendedParams   json.RawMessage // a JSON object, or nil
+}
+
+// A Push is one call to a push API.
+type Push struct {
+	Message *Message
+	// DeliveryID is the same for every attempt of one delivery, at most 32
+	// characters of [A-Za-z0-9_-].
+	DeliveryID string
+	// MsgKey identifies the push where the API takes one key for the whole call.
+	MsgKey  string
+	Targets []Target // at most Message.Channel.MaxTargets
+}
+
+// A Pusher sends pushes with one app's credentials. Push blocks until the
+// outcome is known or ctx ends, never panics, never retries, and is safe for
+// concurrent use. The outcome's texts never hold a secret.
+type Pusher interface {
+	Push(ctx context.Context, p *Push) Outcome
+}
+
+// An Adapter is what one provider's folder offers.
+type Adapter interface {
+	// Provider is the word in the configuration and in scheduler.apps.
+	Provider() string
+	Channels() []Channel
+	// Options lists the keys an app of this provider may have in the
+	// configuration, beyond those every app has.
+	Options() []Option
+	// Compile judges a request and encodes it. Every problem is reported at
+	// once; with none, the Message is not nil.
+	Compile(Request) (*Message, []Problem)
+	// New makes the Pusher of one app. The error names the option at fault and
+	// never holds its value when that is secret.
+	New(Settings) (Pusher, error)
+}
+
+// An Option is one configuration key of a provider's apps. Every option has a
+// twin NAME_file that reads the value from a file.
+type Option struct {
+	Name     string
+	Required bool
+	Secret   bool
+	Help     string
+}
+
+// Settings configure one app's Pusher.
+type Settings struct {
+	AppID, WorkspaceID string
+	Endpoint           string            // scheme and host; of a webhook the whole URL
+	Options            map[string]string // by Option.Name; files already read
+	Transport          http.RoundTripper // nil: the adapter's own
+	// Now is the clock that requests are signed with; nil means time.Now. The
+	// daemon passes the database's clock.
+	Now func() time.Time
+}

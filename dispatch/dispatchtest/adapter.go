@@ -1,0 +1,164 @@
+package dispatchtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+)
+
+var snake = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)*$`)
+
+func (s Subject) testAdapter(t *testing.T) {
+	t.Parallel()
+	provider := s.Adapter.Provider()
+	if !snake.MatchString(provider) {
+		t.Errorf("provider %q is not in snake case", provider)
+	}
+	seen := map[string]bool{}
+	for _, c := range s.Adapter.Channels() {
+		if c.Name != provider && !strings.HasPrefix(c.Name, provider+".") {
+			t.Errorf("channel %q does not begin with %q", c.Name, provider)
+		}
+		if seen[c.Name] || c.MaxTargets < 0 || c.WeeklyQuota < 0 {
+			t.Errorf("channel %+v", c)
+		}
+		seen[c.Name] = true
+	}
+	if len(seen) == 0 {
+		t.Error("no channels")
+	}
+	options := map[string]bool{}
+	for _, o := range s.Adapter.Options() {
+		if !snake.MatchString(o.Name) || o.Help == "" || options[o.Name] {
+			t.Errorf("option %+v", o)
+		}
+		options[o.Name] = true
+	}
+}
+
+func (s Subject) testCompile(t *testing.T) {
+	t.Parallel()
+	sample := s.Request("http://127.0.0.1:1")
+	bodies := []string{
+		"", "null", "[]", `"text"`, "1", "{", "{}}", strings.Repeat("[", 20000), "{\"a\":" + strings.Repeat("[", 20000), "\xff",
+	}
+	if !s.AnyParameter {
+		bodies = append(bodies, `{"noSuchParameter":1}`, `{"noSuchParameter":1,"noSuchParameter":1}`)
+	}
+	for _, body := range bodies {
+		r := sample
+		r.Body = json.RawMessage(body)
+		m, problems := s.Adapter.Compile(r)
+		if m != nil || len(problems) == 0 {
+			t.Errorf("%.40q: got %v, %v, want problems and no message", body, m, problems)
+		}
+		for _, p := range problems {
+			if p.Field == "" || p.Text == "" {
+				t.Errorf("%.40q: problem %+v names no field or no rule", body, p)
+			}
+		}
+	}
+	r := sample
+	r.Channel = "no.such_channel"
+	if m, problems := s.Adapter.Compile(r); m != nil || len(problems) == 0 {
+		t.Errorf("an unknown channel: got %v, %v", m, problems)
+	}
+	if m := s.compile(t, "http://127.0.0.1:1"); m.Channel.Name != sample.Channel {
+		t.Errorf("the message's channel is %q, want %q", m.Channel.Name, sample.Channel)
+	}
+}
+
+// testNew wants an error that names a required option left out, no secret in any
+// error, and none in the pusher's own text.
+func (s Subject) testNew(t *testing.T) {
+	t.Parallel()
+	const endpoint = "http://127.0.0.1:1"
+	for _, o := range s.Adapter.Options() {
+		if o.Required {
+			_, err := s.Adapter.New(s.without(endpoint, o.Name))
+			if err == nil || !strings.Contains(err.Error(), o.Name) {
+				t.Errorf("New without %s: %v", o.Name, err)
+			}
+			s.checkSecrets(t, fmt.Sprint(err))
+		}
+		if o.Secret {
+			const garbage = "-garbage-\x01-"
+			set := s.without(endpoint, o.Name)
+			set.Options[o.Name] = garbage
+			if _, err := s.Adapter.New(set); err != nil && strings.Contains(err.Error(), "garbage") {
+				t.Errorf("New with a bad %s quotes it: %v", o.Name, err)
+			}
+		}
+	}
+	p := s.newPusher(t, endpoint)
+	for _, format := range []string{"%v", "%+v", "%s"} {
+		s.checkSecrets(t, fmt.Sprintf(format, p))
+	}
+}
+
+func (s Subject) without(endpoint, option string) dispatch.Settings {
+	set := s.Settings(endpoint)
+	set.Options = maps.Clone(set.Options)
+	if set.Options == nil {
+		set.Options = map[string]string{}
+	}
+	delete(set.Options, option)
+	return set
+}
+
+// testMisuse wants pushes that no message allows to be refused before a call.
+func (s Subject) testMisuse(t *testing.T) {
+	t.Parallel()
+	r := s.answer(t, s.Accepted)
+	foreign := *r.message
+	foreign.Encoded = struct{ foreign bool }{true}
+	tooMany := slices.Repeat([]dispatch.Target{{Target: "t", MsgKey: "k"}}, r.message.Channel.MaxTargets+1)
+	misuses := map[string]*dispatch.Push{
+		"no message":       {DeliveryID: "d", MsgKey: "k", Targets: s.Targets},
+		"foreign message":  {DeliveryID: "d", MsgKey: "k", Targets: s.Targets, Message: &foreign},
+		"too many targets": {DeliveryID: "d", MsgKey: "k", Targets: tooMany, Message: r.message},
+	}
+	if r.message.Channel.MaxTargets > 0 {
+		misuses["no targets"] = &dispatch.Push{DeliveryID: "d", MsgKey: "k", Message: r.message}
+	}
+	for name, p := range misuses {
+		o := r.pusher.Push(t.Context(), p)
+		s.checkOutcome(t, o)
+		if o.Class != dispatch.Permanent || o.Reason != dispatch.ReasonInvalid {
+			t.Errorf("%s: got %v %+v, want permanent, invalid", name, o.Class, o)
+		}
+	}
+	if n := r.received.Load(); n != 0 {
+		t.Errorf("%d calls were made", n)
+	}
+}
+
+// testDeliveryID wants every attempt of a delivery to carry the same id.
+func (s Subject) testDeliveryID(t *testing.T) {
+	t.Parallel()
+	if s.DeliveryID == nil {
+		return // the API has no place for one
+	}
+	r := s.answer(t, func(c Call) Answer { return s.Throttled(c, "again") })
+	p := r.next()
+	p.DeliveryID = "abcdefghijklmnopqrstuvwxyz_-0189"
+	for range 2 {
+		want(t, r.pusher.Push(t.Context(), p), dispatch.NotSent)
+	}
+	calls := r.recorded()
+	for _, c := range calls {
+		if got := s.DeliveryID(c); got != p.DeliveryID {
+			t.Errorf("the call carries delivery id %q, want %q", got, p.DeliveryID)
+		}
+	}
+	if len(calls) != 2 || calls[0].Method != http.MethodPost {
+		t.Errorf("got %d calls, want 2 of method POST", len(calls))
+	}
+}

@@ -1,0 +1,247 @@
+package dispatchtest
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+)
+
+// listen starts a provider below HTTP: serve has each connection for itself and
+// it is closed when serve returns.
+func (s Subject) listen(t *testing.T, serve func(*rig, net.Conn)) *rig {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	r := &rig{t: t, subject: s}
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			running.Go(func() {
+				defer func() { _ = conn.Close() }()
+				serve(r, conn)
+			})
+		}
+	})
+	t.Cleanup(running.Wait)
+	t.Cleanup(func() { _ = l.Close() })
+	r.connect("http://" + l.Addr().String())
+	return r
+}
+
+// receive reads one request from conn.
+func (r *rig) receive(conn net.Conn) (Call, error) {
+	req, err := http.ReadRequest(bufio.NewReader(conn))
+	if err != nil {
+		return Call{}, err
+	}
+	c, err := readCall(req)
+	if err == nil {
+		r.record(c)
+	}
+	return c, err
+}
+
+func (s Subject) testNoListener(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.NotFoundHandler())
+	server.Close()
+	r := &rig{t: t, subject: s}
+	r.connect(server.URL)
+	want(t, r.push(t.Context()), dispatch.NotSent, dispatch.ReasonConnect)
+}
+
+// testUntrustedTLS has a server whose certificate nobody signed: the handshake
+// fails before anything of the request is written.
+func (s Subject) testUntrustedTLS(t *testing.T) {
+	t.Parallel()
+	r := &rig{t: t, subject: s}
+	server := httptest.NewUnstartedServer(r.handler(func(http.ResponseWriter, Call) {}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	r.connect(server.URL)
+	want(t, r.push(t.Context()), dispatch.NotSent, dispatch.ReasonConnect)
+	if n := r.received.Load(); n != 0 {
+		t.Errorf("%d calls reached a server that nobody vouches for", n)
+	}
+}
+
+// testCutBeforeRequest closes each connection without reading. Whether some of
+// the request was written by then is a race, and either class is right; to take
+// it for an answer never is.
+func (s Subject) testCutBeforeRequest(t *testing.T) {
+	t.Parallel()
+	r := s.listen(t, func(*rig, net.Conn) {})
+	for range 20 {
+		if o := r.push(t.Context()); o.Class != dispatch.Unknown && o.Class != dispatch.NotSent {
+			t.Errorf("got %v %+v", o.Class, o)
+		}
+	}
+}
+
+func (s Subject) testCutAfterRequest(t *testing.T) {
+	t.Parallel()
+	beginnings := map[string]string{
+		"no answer":          "",
+		"part of a status":   "HTTP/1.",
+		"part of a header":   "HTTP/1.1 200 OK\r\nContent-Le",
+		"part of a body":     "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+		"part of a refusal":  "HTTP/1.1 400 Bad Request\r\nContent-Length: 100\r\n\r\n{",
+		"part of a chunk":    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n10\r\n{",
+		"only informational": "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n",
+	}
+	for name, beginning := range beginnings {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := s.listen(t, func(r *rig, conn net.Conn) {
+				if _, err := r.receive(conn); err == nil {
+					_, _ = io.WriteString(conn, beginning)
+				}
+			})
+			want(t, r.push(t.Context()), dispatch.Unknown, dispatch.ReasonCut, dispatch.ReasonBadAnswer)
+			if n := r.received.Load(); n != 1 {
+				t.Errorf("received %d times, want once", n)
+			}
+		})
+	}
+}
+
+// testStaleConnections closes every connection after a good answer that promised
+// to keep it. A push on such a connection may fail, but it must not arrive twice,
+// and what is called not sent must not have arrived.
+func (s Subject) testStaleConnections(t *testing.T) {
+	t.Parallel()
+	r := s.listen(t, func(r *rig, conn net.Conn) {
+		if c, err := r.receive(conn); err == nil {
+			s.Accepted(c).writeRaw(conn)
+		}
+	})
+	for range 100 {
+		before := r.received.Load()
+		o := r.push(t.Context())
+		arrived := r.received.Load() - before
+		if o.Class == dispatch.Permanent || o.Class == dispatch.Accepted && arrived != 1 ||
+			o.Class == dispatch.NotSent && arrived != 0 {
+			t.Errorf("arrived %d times, outcome %v %+v", arrived, o.Class, o)
+		}
+	}
+}
+
+// writeRaw writes the answer below net/http, which would say "Connection: close".
+func (a Answer) writeRaw(w io.Writer) {
+	_, _ = fmt.Fprintf(w, "HTTP/1.1 %d Status\r\nContent-Length: %d\r\n", a.status(), len(a.Body))
+	_ = a.Header.Write(w)
+	_, _ = fmt.Fprintf(w, "\r\n%s", a.Body)
+}
+
+// testGarbage answers with what is no HTTP.
+func (s Subject) testGarbage(t *testing.T) {
+	t.Parallel()
+	for _, raw := range []string{
+		"SSH-2.0-OpenSSH_9.6\r\n", "\x15\x03\x01\x00\x02\x02\x46", "HTTP/1.1 abc OK\r\n\r\n", "HTTP/1.1 2000 OK\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nabcde",
+		"HTTP/1.1 200 OK\r\n" + strings.Repeat("X: y\r\n", 100000) + "\r\n", strings.Repeat("x", 1<<20),
+	} {
+		r := s.serve(t, func(w http.ResponseWriter, _ Call) { hijack(t, w, raw) })
+		want(t, r.push(t.Context()), dispatch.Unknown, dispatch.ReasonBadAnswer, dispatch.ReasonCut)
+	}
+}
+
+func (s Subject) testCancelledBefore(t *testing.T) {
+	t.Parallel()
+	r := s.answer(t, s.Accepted)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	want(t, r.push(ctx), dispatch.NotSent, dispatch.ReasonCancelled)
+	expired := newDeadline()
+	expired.expire()
+	want(t, r.push(expired), dispatch.NotSent)
+	if n := r.received.Load(); n != 0 {
+		t.Errorf("%d calls were made", n)
+	}
+}
+
+// testEndedDuring ends the context while the provider is at work.
+func (s Subject) testEndedDuring(t *testing.T) {
+	t.Parallel()
+	s.endAt(t, func(http.ResponseWriter, Call) {})
+}
+
+// testSlowBody ends the context half way through a good answer.
+func (s Subject) testSlowBody(t *testing.T) {
+	t.Parallel()
+	s.endAt(t, func(w http.ResponseWriter, c Call) {
+		a := s.Accepted(c)
+		a.Header = a.Header.Clone()
+		if a.Header == nil {
+			a.Header = http.Header{}
+		}
+		a.Header.Set("Content-Length", "1000")
+		a.Body = a.Body[:min(len(a.Body), 1)]
+		a.write(w)
+		w.(http.Flusher).Flush()
+	})
+}
+
+// endAt has the provider do begin and then nothing, until the caller's context
+// has ended, once by cancelling and once by its deadline.
+func (s Subject) endAt(t *testing.T, begin func(http.ResponseWriter, Call)) {
+	t.Helper()
+	begun, over := make(chan struct{}), make(chan struct{})
+	r := s.serve(t, func(w http.ResponseWriter, c Call) {
+		begin(w, c)
+		begun <- struct{}{}
+		<-over
+	})
+	defer close(over)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-begun; cancel() }()
+	want(t, r.push(ctx), dispatch.Unknown, dispatch.ReasonCancelled)
+	late := newDeadline()
+	go func() { <-begun; late.expire() }()
+	want(t, r.push(late), dispatch.Unknown, dispatch.ReasonTimeout)
+}
+
+// A deadline is a context whose deadline passes when the test says so. It is not
+// derived from another: context.Cause would ask that one.
+type deadline struct {
+	context.Context
+	done chan struct{}
+	once sync.Once
+}
+
+func newDeadline() *deadline {
+	return &deadline{Context: context.Background(), done: make(chan struct{})}
+}
+
+func (d *deadline) expire() { d.once.Do(func() { close(d.done) }) }
+
+func (d *deadline) Done() <-chan struct{} { return d.done }
+
+func (d *deadline) Deadline() (time.Time, bool) { return time.Time{}, false }
+
+func (d *deadline) Err() error {
+	select {
+	case <-d.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,126 @@
+// Package dispatchtest is the conformance suite that every adapter passes: the
+// same pushes against the same good, bad, slow and broken servers on loopback,
+// whatever the provider. An adapter's own tests hold what is the provider's
+// alone.
+//
+//	func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+//
+//	func TestConformance(t *testing.T) {
+//		dispatchtest.Run(t, dispatchtest.Subject{Adapter: New(), …})
+//	}
+package dispatchtest
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+)
+
+// A Subject is an adapter and what the suite must know of its provider. An
+// adapter with channels that differ in kind runs the suite once for each.
+type Subject struct {
+	Adapter dispatch.Adapter
+	// Settings returns an app's settings whose calls go to endpoint, for example
+	// "http://127.0.0.1:40123". Transport is left nil: the adapter's own is part
+	// of what is tested.
+	Settings func(endpoint string) dispatch.Settings
+	// Request returns a request in which Compile finds no problem. Endpoint is
+	// for providers whose requests name the address; others ignore it.
+	Request func(endpoint string) dispatch.Request
+	// AnyParameter says that requests may hold parameters of any name, since they
+	// are the receiver's own.
+	AnyParameter bool
+	// Targets are those of one call; nil for a channel without targets.
+	Targets []dispatch.Target
+	// Secrets are strings that no text may hold, beside the values of the options
+	// marked secret.
+	Secrets []string
+
+	// Accepted renders the provider's word for "taken".
+	Accepted func(Call) Answer
+	// Refused renders a refusal that would be repeated, with text as its message.
+	Refused func(c Call, text string) Answer
+	// Throttled renders "too many calls", with text as its message.
+	Throttled func(c Call, text string) Answer
+	// Cases are answers of the provider's own and what they must come to.
+	Cases []Case
+
+	// Bare is the class of an answer with this status and a body that is not the
+	// provider's: none, HTML, some other JSON, more than 1 MiB. Nil means
+	// DefaultBare.
+	Bare func(status int) dispatch.Class
+
+	// DeliveryID finds the delivery's id in a call. Nil: the API carries none.
+	DeliveryID func(Call) string
+	// Check says what is wrong with a call, for example a signature that does not
+	// fit the body. Nil: any call is good.
+	Check func(Call) error
+	// Nonce finds what must differ between any two calls. Nil: there is none.
+	Nonce func(Call) string
+}
+
+// A Call is a request as the provider received it.
+type Call struct {
+	Method string
+	Path   string // with the query
+	Host   string
+	Header http.Header
+	Body   []byte
+}
+
+// An Answer is what the provider sends back. A zero Status is 200.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// A Case is one answer and its outcome. Of Want, Class and Reason must be met;
+// the other fields only where they are set.
+type Case struct {
+	Name   string
+	Answer func(Call) Answer
+	Want   dispatch.Outcome
+}
+
+// DefaultBare is the rule of most providers: 429 was not sent, any other 4xx is
+// a refusal, everything else is unknown.
+func DefaultBare(status int) dispatch.Class {
+	switch {
+	case status == http.StatusTooManyRequests:
+		return dispatch.NotSent
+	case status >= 400 && status <= 499:
+		return dispatch.Permanent
+	default:
+		return dispatch.Unknown
+	}
+}
+
+// Run runs the whole suite. Its subtests are parallel.
+func Run(t *testing.T, s Subject) {
+	t.Helper()
+	if s.Bare == nil {
+		s.Bare = DefaultBare
+	}
+	t.Run("Adapter", s.testAdapter)
+	t.Run("Compile", s.testCompile)
+	t.Run("New", s.testNew)
+	t.Run("Misuse", s.testMisuse)
+	t.Run("Classes", s.testClasses)
+	t.Run("Statuses", s.testStatuses)
+	t.Run("Redirects", s.testRedirects)
+	t.Run("HugeBody", s.testHugeBody)
+	t.Run("SlowBody", s.testSlowBody)
+	t.Run("NoListener", s.testNoListener)
+	t.Run("UntrustedTLS", s.testUntrustedTLS)
+	t.Run("CutBeforeRequest", s.testCutBeforeRequest)
+	t.Run("CutAfterRequest", s.testCutAfterRequest)
+	t.Run("CutConnectionsAreNotReused", s.testStaleConnections)
+	t.Run("Garbage", s.testGarbage)
+	t.Run("CancelledBefore", s.testCancelledBefore)
+	t.Run("EndedDuring", s.testEndedDuring)
+	t.Run("Texts", s.testTexts)
+	t.Run("DeliveryID", s.testDeliveryID)
+	t.Run("Concurrency", s.testConcurrency)
+}

@@ -1,0 +1,221 @@
+package mpaas
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
+)
+
+// A word is a string, number or boolean of an answer: the documents and the SDK
+// differ in which. Anything else reads as "".
+type word string
+
+// UnmarshalJSON never fails: an answer is judged by what could be read of it.
+func (w *word) UnmarshalJSON(raw []byte) error {
+	*w = ""
+	switch raw[0] {
+	case '{', '[', 'n':
+	case '"':
+		s, _ := asString(raw)
+		*w = word(s)
+	default:
+		*w = word(raw)
+	}
+	return nil
+}
+
+// words are an answer. encoding/json takes its names in any case, as dumps have
+// PascalCase and lowerCamel.
+type words struct {
+	RequestID                 word `json:"RequestId"`
+	Code, Message             word // of the gateway
+	ResultCode, ResultMessage word // of the push service
+	PushResult                struct {
+		Success, ResultMsg, Data word
+	}
+}
+
+func (w *words) code() string {
+	return string(firstOf(w.ResultCode, w.Code))
+}
+
+func (w *words) text() string {
+	return string(firstOf(w.ResultMessage, w.PushResult.ResultMsg, w.Message))
+}
+
+func firstOf(list ...word) word {
+	for _, w := range list {
+		if w != "" {
+			return w
+		}
+	}
+	return ""
+}
+
+// succeeded reports whether the answer says so anywhere.
+func (w *words) succeeded() bool { return w.PushResult.Success == "true" }
+
+// classify turns an answer into an outcome. Codes come before the status, because
+// throttled calls have status 400 [doc].
+func classify(a *httpcall.Answer) dispatch.Outcome {
+	w, readable := read(a)
+	o, decided := a.ByStatus()
+	switch {
+	case readable && isThrottled(w):
+		o = dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonThrottled, RetryAfter: hint(a)}
+	case decided:
+		if o.Reason == dispatch.ReasonThrottled {
+			o.RetryAfter = hint(a)
+		}
+	case !readable:
+		o = a.BadAnswer()
+	case a.Status >= 400:
+		o = refusal(w)
+	default:
+		o = result(w)
+	}
+	if readable {
+		describe(&o, w)
+	}
+	if o.RequestID == "" {
+		o.RequestID = a.Header.Get("X-Acs-Request-Id")
+	}
+	return o
+}
+
+// read decodes an answer. It is readable when it holds a code, ours to judge.
+func read(a *httpcall.Answer) (*words, bool) {
+	w := &words{}
+	if a.TooLong || json.Unmarshal(a.Body, w) != nil {
+		return w, false
+	}
+	return w, w.code() != ""
+}
+
+// describe adds the provider's own words.
+func describe(o *dispatch.Outcome, w *words) {
+	o.Code, o.RequestID = w.code(), string(w.RequestID)
+	if text := w.text(); text != "" && o.Message == "" {
+		o.Message = text
+	}
+	if o.Class == dispatch.Accepted {
+		o.MessageID = string(w.PushResult.Data)
+	}
+}
+
+// isThrottled: Throttling, Throttling.User and Throttling.Api [doc]. An answer
+// that also says the push was taken contradicts itself and is not believed.
+func isThrottled(w *words) bool {
+	for _, c := range []word{w.Code, w.ResultCode} {
+		if c == "Throttling" || strings.HasPrefix(string(c), "Throttling.") {
+			return !w.succeeded()
+		}
+	}
+	return false
+}
+
+// hint is how long to wait: the longest TimeLeft of the rate headers, which is in
+// milliseconds [inferred], or else Retry-After.
+func hint(a *httpcall.Answer) time.Duration {
+	longest := time.Duration(0)
+	for _, name := range []string{"X-Ratelimit-User-Api", "X-Ratelimit-User"} {
+		for field := range strings.SplitSeq(a.Header.Get(name), ",") {
+			key, text, _ := strings.Cut(field, ":")
+			ms, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+			if err == nil && strings.EqualFold(strings.TrimSpace(key), "TimeLeft") && ms > 0 {
+				longest = max(longest, time.Duration(min(ms, maxHint.Milliseconds()))*time.Millisecond)
+			}
+		}
+	}
+	if longest == 0 {
+		return a.RetryAfter()
+	}
+	return longest
+}
+
+// maxHint bounds a hint, so that a garbled one does not stop an app for good.
+const maxHint = 24 * time.Hour
+
+// refusal judges a 4xx with a code: the gateway or the service refused the call,
+// unless the code says that it does not know.
+func refusal(w *words) dispatch.Outcome {
+	code := w.code()
+	switch {
+	case w.succeeded() || isSuccess(code):
+		return contradiction(w)
+	case isSystemError(code):
+		return dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonServerError}
+	case code == "SignatureNonceUsed":
+		// Ours are random: somebody on the way sent the request twice, and the
+		// first may have been taken.
+		return dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer}
+	case isAuth(code):
+		return dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonAuth}
+	default:
+		return dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonRefused}
+	}
+}
+
+// result judges a 2xx by the result code and, for a success, by PushResult.
+func result(w *words) dispatch.Outcome {
+	code := w.code()
+	switch {
+	case isSuccess(string(w.ResultCode)) && w.succeeded():
+		return dispatch.Outcome{Class: dispatch.Accepted}
+	case w.succeeded() || isSuccess(code):
+		return contradiction(w)
+	case isRefusal(code):
+		return refusal(w)
+	case isSystemError(code):
+		return dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonServerError}
+	default:
+		return dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer}
+	}
+}
+
+// contradiction is an answer that says both yes and no.
+func contradiction(w *words) dispatch.Outcome {
+	return dispatch.Outcome{
+		Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer,
+		Message: fmt.Sprintf("result code %.32q with PushResult.Success %.8q: %s", w.code(), string(w.PushResult.Success), w.text()),
+	}
+}
+
+// isSuccess: OK in the samples, 100 in the table of codes [doc].
+func isSuccess(code string) bool { return code == "OK" || code == "100" }
+
+// isRefusal: -1 signature mismatch, 3001 to 3050 parameters, templates and
+// targets, 8012 illegal instance [doc].
+func isRefusal(code string) bool {
+	n, err := strconv.Atoi(code)
+	return err == nil && (n == -1 || n == 8012 || n >= 3001 && n <= 3050)
+}
+
+// isSystemError: the service does not know itself. 9000 is documented [doc]; the
+// gateway's two are common to all of Alibaba Cloud's APIs [inferred].
+func isSystemError(code string) bool {
+	return slices.Contains([]string{"9000", "SYSTEM_ERROR", "InternalError", "ServiceUnavailable"}, code)
+}
+
+// isAuth: codes of the gateway for a wrong key or signature [inferred], and the
+// service's own [doc].
+func isAuth(code string) bool {
+	if code == "-1" {
+		return true
+	}
+	for _, prefix := range []string{
+		"InvalidAccessKeyId", "SignatureDoesNotMatch", "IncompleteSignature", "InvalidSecurityToken",
+		"MissingSecurityToken", "InvalidTimeStamp", "Forbidden", "NoPermission",
+	} {
+		if strings.HasPrefix(code, prefix) {
+			return true
+		}
+	}
+	return false
+}

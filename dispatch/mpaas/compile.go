@@ -1,0 +1,221 @@
+package mpaas
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+)
+
+// A judge collects what is given and what is wrong in one request.
+type judge struct {
+	action   action
+	channel  dispatch.Channel
+	given    map[string]*value // by wire name
+	targets  []dispatch.Target
+	problems []dispatch.Problem
+}
+
+// A value is one parameter as given.
+type value struct {
+	name    string // as the author spelled it
+	raw     json.RawMessage
+	wire    string   // what is sent, where that is one text
+	number  int64    // of an integer
+	members []member // of an object
+	good    bool     // whether it is of its type
+}
+
+// Compile judges a request by the documents' tables and encodes what does not
+// differ from call to call.
+func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Problem) {
+	c, ok := findChannel(r.Channel)
+	if !ok {
+		return nil, []dispatch.Problem{{Field: "channel", Text: fmt.Sprintf("%q is not a channel of mpaas", r.Channel)}}
+	}
+	j := &judge{action: c.action, channel: c.Channel, given: map[string]*value{}}
+	if r.TaskName == "" {
+		j.problem("name", "must not be empty: it is the push's taskName")
+	}
+	members, err := parseObject(r.Body)
+	if err != nil {
+		j.problem("request", "%v", err)
+		return nil, j.problems
+	}
+	j.read(members)
+	j.judgeRules()
+	j.judgeAudience(r)
+	j.judgeTargets(r)
+	if len(j.problems) > 0 {
+		return nil, j.problems
+	}
+	return &dispatch.Message{Channel: c.Channel, Inline: j.targets, Encoded: j.encode(r.TaskName)}, nil
+}
+
+func (j *judge) problem(field, format string, args ...any) {
+	j.problems = append(j.problems, dispatch.Problem{Field: field, Text: fmt.Sprintf(format, args...)})
+}
+
+// read takes every member for the parameter it spells, then looks for those that
+// are missing.
+func (j *judge) read(members []member) {
+	for _, name := range repeated(members) {
+		j.problem(name, "is given more than once")
+	}
+	for _, m := range members {
+		j.readMember(m)
+	}
+	for i := range params {
+		p := &params[i]
+		if p.required.has(j.action) && j.given[p.wire] == nil {
+			j.problem(p.docName(), "is missing")
+		}
+	}
+}
+
+func (j *judge) readMember(m member) {
+	if c, ok := column(m.name); ok {
+		j.problem(m.name, "does not belong in the request: it is the campaign's column %s", c)
+		return
+	}
+	p, ok := find(params, m.name)
+	switch {
+	case !ok:
+		j.unknown(m.name, m.name, params, j.channel.Name)
+	case !p.in.has(j.action):
+		j.problem(m.name, "is not a parameter of %s, but of %s", j.channel.Name, p.channels())
+	case j.given[p.wire] != nil:
+		if first := j.given[p.wire].name; first != m.name {
+			j.problem(m.name, "is the same parameter as %s: keep one of them", first)
+		}
+	default:
+		v := &value{name: m.name, raw: m.raw}
+		j.given[p.wire] = v
+		v.good = j.readValue(p, v)
+	}
+}
+
+// unknown reports name, found at field, as no parameter of what.
+func (j *judge) unknown(field, name string, table []param, what string) {
+	if n := nearest(name, table, j.action); n != "" {
+		j.problem(field, "is not a parameter of %s; did you mean %s?", what, n)
+		return
+	}
+	j.problem(field, "is not a parameter of %s", what)
+}
+
+// readValue checks the type of v and fills what it holds.
+func (j *judge) readValue(p *param, v *value) bool {
+	switch p.kind {
+	case text:
+		return j.readText(p, v)
+	case integer:
+		return j.readInteger(p, v)
+	case jsonText, tree:
+		return j.readObject(v)
+	case jsonOrText:
+		if s, ok := asString(v.raw); ok {
+			v.wire = s
+			return true
+		}
+		return j.readObject(v)
+	case jsonMap:
+		return j.readMap(v)
+	case targetMap:
+		return j.readTargetMap(v)
+	case targetList:
+		return j.readTargetList(v)
+	}
+	return false
+}
+
+func (j *judge) readText(p *param, v *value) bool {
+	s, ok := asString(v.raw)
+	switch {
+	case !ok:
+		j.problem(v.name, "must be a string, not %s", typeOf(v.raw))
+	case p.required.has(j.action) && strings.TrimSpace(s) == "":
+		j.problem(v.name, "must not be empty")
+	case p.words != nil && !slices.Contains(p.words, s):
+		j.problem(v.name, "must be %s, not %q", choice(p.words), s)
+	default:
+		v.wire = s
+		return true
+	}
+	return false
+}
+
+func (j *judge) readInteger(p *param, v *value) bool {
+	n, err := parseInteger(v.raw)
+	switch {
+	case err != nil:
+		j.problem(v.name, "%v", err)
+	case p.numbers != nil && !slices.Contains(p.numbers, n):
+		j.problem(v.name, "must be %s, not %d", choice(p.numbers), n)
+	default:
+		v.number, v.wire = n, fmt.Sprint(n)
+		return true
+	}
+	return false
+}
+
+// readObject takes an object, or a string that holds one. The string is sent as
+// it is, the object without spaces.
+func (j *judge) readObject(v *value) bool {
+	s, isString := asString(v.raw)
+	if !isString && v.raw[0] != '{' {
+		j.problem(v.name, "must be an object, or a string that holds one, not %s", typeOf(v.raw))
+		return false
+	}
+	inner := v.raw
+	if isString {
+		inner = json.RawMessage(s)
+	}
+	members, err := parseObject(inner)
+	if err != nil {
+		j.problem(v.name, "holds a string that %v", err)
+		return false
+	}
+	for _, name := range repeated(members) {
+		j.problem(v.name, "holds the key %q more than once", name)
+	}
+	v.members, v.wire, v.raw = members, s, inner
+	if !isString {
+		v.wire = compact(inner)
+	}
+	return true
+}
+
+// readMap takes an object of strings.
+func (j *judge) readMap(v *value) bool {
+	if !j.readObject(v) {
+		return false
+	}
+	good := true
+	for _, m := range v.members {
+		if _, ok := asString(m.raw); !ok {
+			j.problem(v.name, "must hold strings only, and %q is %s", m.name, typeOf(m.raw))
+			good = false
+		}
+	}
+	v.wire = sorted(v.members)
+	return good
+}
+
+// choice lists allowed values: "1, 2 or 7".
+func choice[T any](values []T) string {
+	var b strings.Builder
+	for i, v := range values {
+		switch {
+		case i == 0:
+		case i == len(values)-1:
+			b.WriteString(" or ")
+		default:
+			b.WriteString(", ")
+		}
+		fmt.Fprint(&b, v)
+	}
+	return b.String()
+}

@@ -1,0 +1,240 @@
+package mpaas
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+)
+
+// A pair is one key of the form body and its value.
+type pair struct{ key, value string }
+
+// A slot is a place in the body that differs between apps or calls.
+type slot uint8
+
+const (
+	slotNone slot = iota
+	slotAppID
+	slotWorkspaceID
+	slotTargetMap  // {target: msgKey}
+	slotTargetList // TargetMsg.1.…
+	slotMsgKey
+)
+
+// A form is the body of a message, encoded but for its slots. The keys are in
+// the order of their bytes, as the official SDK sends them [sdk].
+type form struct {
+	action   action
+	ownKey   string // the author's own msgkey of a broadcast
+	segments []segment
+}
+
+// A segment is some of the body and the slot that follows it.
+type segment struct {
+	fixed []byte
+	slot  slot
+}
+
+// encode writes what was judged good.
+func (j *judge) encode(taskName string) *form {
+	pairs := []pair{{"TaskName", taskName}, {"StrategyType", "0"}}
+	for i := range params {
+		p := &params[i]
+		v := j.given[p.wire]
+		switch {
+		case v == nil || p.kind == targetMap || p.kind == targetList || p.wire == "Msgkey":
+		case p.kind == tree:
+			pairs = appendTree(pairs, p.wire, v.raw)
+		default:
+			pairs = append(pairs, pair{p.wire, v.wire})
+		}
+	}
+	f := newForm(j.action, pairs)
+	f.ownKey = wireOf(j.given["Msgkey"])
+	return f
+}
+
+// newForm sorts pairs and the slots of the action into the order of the wire.
+func newForm(a action, pairs []pair) *form {
+	slots := map[string]slot{"AppId": slotAppID, "WorkspaceId": slotWorkspaceID}
+	switch a {
+	case multiple:
+		slots["TargetMsg.1"] = slotTargetList
+	case broadcast:
+		slots["Msgkey"] = slotMsgKey
+	case simple, template:
+		slots["TargetMsgkey"] = slotTargetMap
+	}
+	pairs = slices.Clone(pairs)
+	for key := range slots {
+		pairs = append(pairs, pair{key: key})
+	}
+	slices.SortFunc(pairs, func(x, y pair) int { return strings.Compare(x.key, y.key) })
+	f := &form{action: a}
+	var fixed []byte
+	for i, p := range pairs {
+		if i > 0 {
+			fixed = append(fixed, '&')
+		}
+		s := slots[p.key]
+		if s == slotTargetList {
+			f.segments, fixed = append(f.segments, segment{fixed, s}), nil
+			continue
+		}
+		fixed = append(appendEscaped(fixed, p.key), '=')
+		if s != slotNone {
+			f.segments, fixed = append(f.segments, segment{fixed, s}), nil
+			continue
+		}
+		fixed = appendEscaped(fixed, p.value)
+	}
+	if fixed != nil {
+		f.segments = append(f.segments, segment{fixed: fixed})
+	}
+	return f
+}
+
+// appendTree writes an object as dotted keys, and lists 1-based; null is left
+// out [sdk].
+func appendTree(pairs []pair, prefix string, raw json.RawMessage) []pair {
+	switch raw[0] {
+	case '{':
+		members, _ := parseObject(raw) // judged before
+		for _, m := range members {
+			pairs = appendTree(pairs, prefix+"."+m.name, m.raw)
+		}
+		return pairs
+	case '[':
+		var items []json.RawMessage
+		_ = json.Unmarshal(raw, &items)
+		for i, item := range items {
+			pairs = appendTree(pairs, prefix+"."+strconv.Itoa(i+1), item)
+		}
+		return pairs
+	case 'n':
+		return pairs
+	}
+	if s, ok := asString(raw); ok {
+		return append(pairs, pair{prefix, s})
+	}
+	return append(pairs, pair{prefix, string(raw)})
+}
+
+// appendBody appends the body of one call. appID and workspaceID are escaped.
+func (f *form) appendBody(b []byte, appID, workspaceID string, p *dispatch.Push) ([]byte, error) {
+	var err error
+	for i := range f.segments {
+		b = append(b, f.segments[i].fixed...)
+		switch f.segments[i].slot {
+		case slotNone:
+		case slotAppID:
+			b = append(b, appID...)
+		case slotWorkspaceID:
+			b = append(b, workspaceID...)
+		case slotMsgKey:
+			b, err = f.appendMsgKey(b, p.MsgKey)
+		case slotTargetMap:
+			b, err = appendTargetMap(b, p.Targets)
+		case slotTargetList:
+			b, err = appendTargetList(b, p.Targets)
+		}
+		if err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+// appendMsgKey puts the author's own key before ours, which tells occurrences
+// apart.
+func (f *form) appendMsgKey(b []byte, key string) ([]byte, error) {
+	if key == "" {
+		return b, fmt.Errorf("%s needs a msgKey", f.action)
+	}
+	if f.ownKey != "" {
+		b = append(appendEscaped(b, f.ownKey), '-')
+	}
+	return appendEscaped(b, key), nil
+}
+
+// appendTargetMap appends {target: msgKey} in the order of the targets.
+func appendTargetMap(b []byte, targets []dispatch.Target) ([]byte, error) {
+	scratch := make([]byte, 0, 512)
+	for i := range targets {
+		t := &targets[i]
+		if err := checkTarget(t); err != nil {
+			return b, err
+		}
+		if !isEmptyObject(t.TemplateKeyValue) || !isEmptyObject(t.ExtendedParams) {
+			return b, fmt.Errorf("target %.64q has values of its own, which only mpaas.push_multiple can send", t.Target)
+		}
+		scratch = append(scratch, ',')
+		scratch = appendQuoted(scratch, t.Target)
+		scratch = append(scratch, ':')
+		scratch = appendQuoted(scratch, t.MsgKey)
+	}
+	scratch[0] = '{'
+	return appendEscaped(b, string(append(scratch, '}'))), nil
+}
+
+// listOrder is 1 to 100 in the order of the keys that begin with them: the SDK
+// sorts keys as texts, so that TargetMsg.10. comes before TargetMsg.2 [sdk].
+var listOrder, listPrefix = func() (order []int, prefix [maxMultiple + 1]string) {
+	for i := 1; i <= maxMultiple; i++ {
+		order = append(order, i)
+		prefix[i] = "TargetMsg." + strconv.Itoa(i) + "."
+	}
+	slices.SortFunc(order, func(x, y int) int { return strings.Compare(prefix[x], prefix[y]) })
+	return order, prefix
+}()
+
+func appendTargetList(b []byte, targets []dispatch.Target) ([]byte, error) {
+	for _, i := range listOrder {
+		if i > len(targets) {
+			continue
+		}
+		t, prefix := &targets[i-1], listPrefix[i]
+		if err := checkTarget(t); err != nil {
+			return b, err
+		}
+		if i > 1 {
+			b = append(b, '&')
+		}
+		if !isEmptyObject(t.ExtendedParams) {
+			b = append(append(b, prefix...), "ExtendedParams="...)
+			var n int
+			if b, n = appendEscapedJSON(b, t.ExtendedParams); n > maxTargetExtendedParams {
+				return b, fmt.Errorf("target %.64q has %d extended parameters, and at most %d are allowed", t.Target, n, maxTargetExtendedParams)
+			}
+			b = append(b, '&')
+		}
+		b = append(append(b, prefix...), "MsgKey="...)
+		b = append(appendEscaped(b, t.MsgKey), '&')
+		b = append(append(b, prefix...), "Target="...)
+		b = appendEscaped(b, t.Target)
+		if !isEmptyObject(t.TemplateKeyValue) {
+			b = append(append(append(b, '&'), prefix...), "TemplateKeyValue="...)
+			b, _ = appendEscapedJSON(b, t.TemplateKeyValue)
+		}
+	}
+	return b, nil
+}
+
+func checkTarget(t *dispatch.Target) error {
+	switch {
+	case t.Target == "":
+		return fmt.Errorf("a target is empty")
+	case t.MsgKey == "":
+		return fmt.Errorf("target %.64q has no msgKey", t.Target)
+	}
+	return nil
+}
+
+// isEmptyObject reports whether raw says nothing: nil, null or {}.
+func isEmptyObject(raw json.RawMessage) bool {
+	return len(raw) == 0 || string(raw) == "null" || string(raw) == "{}"
+}

@@ -1,0 +1,186 @@
+package mpaas
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
+)
+
+const (
+	version       = "2020-10-28"
+	contentType   = "application/x-www-form-urlencoded"
+	defaultRegion = "cn-hangzhou"
+)
+
+// A pusher calls the API for one app.
+type pusher struct {
+	client   *httpcall.Client
+	endpoint *url.URL // with the path "/"
+	// appID and workspaceID are escaped for the form.
+	appID, workspaceID string
+	signer             signer
+	token              string
+	redact             httpcall.Redactor
+	now                func() time.Time
+}
+
+// New makes the Pusher of one app. Without an endpoint it is that of the region.
+func (Adapter) New(s dispatch.Settings) (dispatch.Pusher, error) {
+	if err := checkSettings(s); err != nil {
+		return nil, err
+	}
+	endpoint, err := httpcall.ParseEndpoint(endpointOf(s))
+	if err != nil {
+		return nil, err
+	}
+	endpoint.Path = "/"
+	now := s.Now
+	if now == nil {
+		now = time.Now
+	}
+	return &pusher{
+		client:      httpcall.NewClient(s.Transport),
+		endpoint:    endpoint,
+		appID:       string(appendEscaped(nil, s.AppID)),
+		workspaceID: string(appendEscaped(nil, s.WorkspaceID)),
+		signer:      signer{s.Options[optionKeyID], []byte(s.Options[optionSecret])},
+		token:       s.Options[optionToken],
+		redact:      httpcall.NewRedactor(s.Options[optionSecret], s.Options[optionToken]),
+		now:         now,
+	}, nil
+}
+
+func checkSettings(s dispatch.Settings) error {
+	var errs []error
+	if s.AppID == "" {
+		errs = append(errs, errors.New("app_id is missing"))
+	}
+	if s.WorkspaceID == "" {
+		errs = append(errs, errors.New("workspace_id is missing: every mPaaS app has one"))
+	}
+	for _, o := range (Adapter{}).Options() {
+		v := s.Options[o.Name]
+		if o.Required && v == "" {
+			errs = append(errs, fmt.Errorf("%s is missing", o.Name))
+		}
+		if strings.ContainsFunc(v, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			errs = append(errs, fmt.Errorf("%s holds a space or a character that no key has", o.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// endpointOf returns the endpoint of an app: cn-hangzhou has one of its own [sdk].
+func endpointOf(s dispatch.Settings) string {
+	region := s.Options[optionRegion]
+	switch {
+	case s.Endpoint != "":
+		return s.Endpoint
+	case region == "" || region == defaultRegion:
+		return "https://mpaas.cn-hangzhou.aliyuncs.com"
+	default:
+		return "https://mpaas.aliyuncs.com"
+	}
+}
+
+// String keeps credentials out of logs.
+func (p *pusher) String() string { return "mpaas pusher for " + p.appID }
+
+// CloseIdleConnections closes the connections that carry no call.
+func (p *pusher) CloseIdleConnections() { p.client.CloseIdleConnections() }
+
+// Push makes one call.
+func (p *pusher) Push(ctx context.Context, push *dispatch.Push) dispatch.Outcome {
+	return p.redact.Outcome(p.push(ctx, push))
+}
+
+func (p *pusher) push(ctx context.Context, push *dispatch.Push) dispatch.Outcome {
+	f, err := formOf(push)
+	if err != nil {
+		return invalid(err)
+	}
+	body, err := f.appendBody(make([]byte, 0, bodySize(push)), p.appID, p.workspaceID, push)
+	if err != nil {
+		return invalid(err)
+	}
+	answer, failure := p.client.Post(ctx, &httpcall.Request{URL: p.endpoint, Header: p.header(f.action.String(), body), Body: body})
+	if failure != nil {
+		return failure.Outcome()
+	}
+	return classify(answer)
+}
+
+// bodySize is how much room a body is given from the start: few take more.
+func bodySize(push *dispatch.Push) int { return 1<<10 + 256*len(push.Targets) }
+
+var errForeign = errors.New("the message was not compiled by this adapter")
+
+// formOf checks that the push is one its message allows.
+func formOf(push *dispatch.Push) (*form, error) {
+	if push.Message == nil {
+		return nil, errForeign
+	}
+	f, ok := push.Message.Encoded.(*form)
+	if !ok {
+		return nil, errForeign
+	}
+	limit := push.Message.Channel.MaxTargets
+	switch n := len(push.Targets); {
+	case n > limit:
+		return nil, fmt.Errorf("%d targets in a call that takes at most %d", n, limit)
+	case n == 0 && limit > 0:
+		return nil, errors.New("no targets")
+	}
+	return f, nil
+}
+
+func invalid(err error) dispatch.Outcome {
+	return dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: err.Error()}
+}
+
+// header signs a call of an action and returns its headers.
+func (p *pusher) header(action string, body []byte) http.Header {
+	bodyHash := hash(body)
+	date := p.now().UTC().Format("2006-01-02T15:04:05Z")
+	signed := append(make([]header, 0, 9),
+		header{"content-type", contentType}, header{"host", p.endpoint.Host})
+	if p.token != "" {
+		signed = append(signed, header{"x-acs-accesskey-id", p.signer.keyID})
+	}
+	signed = append(signed,
+		header{"x-acs-action", action},
+		header{"x-acs-content-sha256", bodyHash},
+		header{"x-acs-date", date})
+	if p.token != "" {
+		signed = append(signed, header{"x-acs-security-token", p.token})
+	}
+	signed = append(signed,
+		header{"x-acs-signature-nonce", nonce()},
+		header{"x-acs-version", version})
+	h := make(http.Header, len(signed)+2)
+	for _, s := range signed {
+		if s.name != "host" {
+			h.Set(s.name, s.value)
+		}
+	}
+	h.Set("Accept", "application/json")
+	h.Set("Authorization", p.signer.authorization(signed, bodyHash))
+	return h
+}
+
+// nonce is unlike any other. The delivery's id would not do: it is the same for
+// every attempt.
+func nonce() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
+}

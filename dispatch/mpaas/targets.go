@@ -1,0 +1,143 @@
+package mpaas
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+)
+
+// judgeTargets holds the rules of the targets as a whole. A request that names
+// none is good: they come from campaign_targets, which may be filled later.
+func (j *judge) judgeTargets(r dispatch.Request) {
+	if j.action == broadcast {
+		if r.StoredTargets {
+			j.problem("campaign_targets", "must be empty: %s takes no targets", j.channel.Name)
+		}
+		return
+	}
+	inline := j.given["TargetMsgkey"]
+	if j.action == multiple {
+		inline = j.given["TargetMsg"]
+	}
+	if inline == nil {
+		return
+	}
+	if r.StoredTargets {
+		j.problem(inline.name, "contradicts campaign_targets: name the targets in one of them")
+	}
+	if n := len(j.targets); n > j.channel.MaxTargets {
+		j.problem(inline.name, "names %d targets, and at most %d are allowed: put them into campaign_targets", n, j.channel.MaxTargets)
+	}
+	if j.action == multiple { // a map's are found with its keys
+		j.judgeRepeatedTargets(inline.name)
+	}
+}
+
+func (j *judge) judgeRepeatedTargets(field string) {
+	seen := make(map[string]bool, len(j.targets))
+	for _, t := range j.targets {
+		if seen[t.Target] {
+			j.problem(field, "names the target %q more than once", t.Target)
+		}
+		seen[t.Target] = t.Target != ""
+	}
+}
+
+// readTargetMap takes {target: msgKey}.
+func (j *judge) readTargetMap(v *value) bool {
+	if !j.readObject(v) {
+		return false
+	}
+	if len(v.members) == 0 {
+		j.problem(v.name, "names no targets: leave it out when they are in campaign_targets")
+		return false
+	}
+	for _, m := range v.members {
+		key, ok := asString(m.raw)
+		if !ok {
+			j.problem(v.name, "must hold a msgKey for each target, and that of %q is %s", m.name, typeOf(m.raw))
+		}
+		if m.name == "" {
+			j.problem(v.name, "holds an empty target")
+		}
+		j.targets = append(j.targets, dispatch.Target{Target: m.name, MsgKey: key})
+	}
+	return true
+}
+
+// readTargetList takes [{target, msgKey, templateKeyValue, extendedParams}].
+func (j *judge) readTargetList(v *value) bool {
+	var items []json.RawMessage
+	inner := v.raw
+	if s, ok := asString(v.raw); ok {
+		inner = bytes.TrimSpace([]byte(s))
+	}
+	switch err := json.Unmarshal(inner, &items); {
+	case err != nil || inner[0] != '[':
+		j.problem(v.name, "must be a list of targets, not %s", typeOf(v.raw))
+		return false
+	case len(items) == 0:
+		j.problem(v.name, "names no targets: leave it out when they are in campaign_targets")
+		return false
+	}
+	for i, item := range items {
+		j.readTarget(fmt.Sprintf("%s[%d]", v.name, i), item)
+	}
+	return true
+}
+
+func (j *judge) readTarget(field string, raw json.RawMessage) {
+	members, err := parseObject(raw)
+	if err != nil {
+		j.problem(field, "must be an object, not %s", typeOf(raw))
+		return
+	}
+	for _, name := range repeated(members) {
+		j.problem(field+"."+name, "is given more than once")
+	}
+	given := j.readTargetMembers(field, members)
+	if given["Target"] == nil {
+		j.problem(field+".target", "is missing")
+	}
+	t := dispatch.Target{Target: wireOf(given["Target"]), MsgKey: wireOf(given["MsgKey"])}
+	if v := given["TemplateKeyValue"]; v != nil {
+		j.judgeKeyValue(v.name, v.members)
+		t.TemplateKeyValue = json.RawMessage(v.wire)
+	}
+	if v := given["ExtendedParams"]; v != nil {
+		j.judgeExtendedParams(v.name, v.members, maxTargetExtendedParams)
+		t.ExtendedParams = json.RawMessage(v.wire)
+	}
+	j.targets = append(j.targets, t)
+}
+
+func (j *judge) readTargetMembers(field string, members []member) map[string]*value {
+	given := map[string]*value{}
+	for _, m := range members {
+		at := field + "." + m.name
+		p, ok := find(targetParams, m.name)
+		if !ok {
+			j.unknown(at, m.name, targetParams, "a target")
+			continue
+		}
+		if first := given[p.wire]; first != nil {
+			if first.name != at {
+				j.problem(at, "is the same parameter as %s: keep one of them", first.name)
+			}
+			continue
+		}
+		v := &value{name: at, raw: m.raw}
+		v.good = j.readValue(p, v)
+		given[p.wire] = v
+	}
+	return given
+}
+
+func wireOf(v *value) string {
+	if v == nil {
+		return ""
+	}
+	return v.wire
+}

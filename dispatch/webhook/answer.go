@@ -1,0 +1,65 @@
+package webhook
+
+import (
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
+)
+
+// words are what a receiver may say beside its status, in a JSON object. All of
+// it is optional.
+type words struct {
+	Code      string `json:"code"`
+	Message   string `json:"message"`
+	MessageID string `json:"message_id"`
+	RequestID string `json:"request_id"`
+}
+
+// judge classes an answer by its status alone, so that a receiver need not write
+// a body. A redirect is not followed, and leaves open what the receiver did
+// before it answered.
+func judge(a *httpcall.Answer) dispatch.Outcome {
+	o, decided := a.ByStatus()
+	switch {
+	case decided:
+	case a.Status/100 == 2:
+		o.Class = dispatch.Accepted
+	default:
+		o = dispatch.Outcome{
+			Class: dispatch.Permanent, Reason: refusal(a.Status),
+			Code: strconv.Itoa(a.Status), Message: a.Describe(),
+		}
+	}
+	o.RequestID = a.Header.Get("X-Request-Id")
+	return say(o, a.Body)
+}
+
+func refusal(status int) dispatch.Reason {
+	if status == http.StatusUnauthorized || status == http.StatusForbidden {
+		return dispatch.ReasonAuth
+	}
+	return dispatch.ReasonRefused
+}
+
+// say adds the receiver's words. What is not in their form is left out: an
+// answer that is not the receiver's own may hold anything.
+func say(o dispatch.Outcome, body []byte) dispatch.Outcome {
+	var w words
+	if json.Unmarshal(body, &w) != nil {
+		return o
+	}
+	if w.Code != "" {
+		o.Code = w.Code
+	}
+	if w.Message != "" {
+		o.Message = w.Message
+	}
+	if w.RequestID != "" {
+		o.RequestID = w.RequestID
+	}
+	o.MessageID = w.MessageID
+	return o
+}

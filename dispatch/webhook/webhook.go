@@ -1,0 +1,64 @@
+// Package webhook hands pushes to a receiver of one's own: a signed POST to the
+// URL of the app's configuration. Through it any other push service can be
+// reached.
+//
+// The receiver checks the signature, does what it does, and answers with a
+// status: 2xx took the push; 429 did not and asks to be called again; any other
+// 4xx refuses it for good. Everything else leaves open whether it was taken. See
+// the example for a receiver.
+package webhook
+
+import (
+	"bytes"
+	"encoding/json"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+)
+
+// Adapter is the dispatch.Adapter of provider "webhook". The zero value is ready
+// for use.
+type Adapter struct{}
+
+var _ dispatch.Adapter = Adapter{}
+
+// maxTargets is how many targets one call carries: as many as the largest of
+// the other push APIs takes.
+const maxTargets = 100
+
+const name = "webhook"
+
+// Provider returns "webhook".
+func (Adapter) Provider() string { return name }
+
+// Channels returns the one channel.
+func (Adapter) Channels() []dispatch.Channel {
+	return []dispatch.Channel{{Name: name, MaxTargets: maxTargets}}
+}
+
+// content is what Compile makes of a request. It is never changed.
+type content struct {
+	taskName string
+	request  json.RawMessage
+}
+
+// Compile takes any JSON object: what it means is the receiver's affair. A
+// campaign with stored targets is sent in slices of them; one without is a
+// single call without targets, whose Message says so by a Channel that takes
+// none.
+func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Problem) {
+	if r.Channel != name {
+		return nil, []dispatch.Problem{{Field: "channel", Text: "is not a channel of webhook"}}
+	}
+	var compact bytes.Buffer
+	if json.Compact(&compact, r.Body) != nil || compact.Bytes()[0] != '{' {
+		return nil, []dispatch.Problem{{Field: "request", Text: "must be a JSON object"}}
+	}
+	channel := dispatch.Channel{Name: name}
+	if r.StoredTargets {
+		channel.MaxTargets = maxTargets
+	}
+	return &dispatch.Message{
+		Channel: channel,
+		Encoded: &content{taskName: r.TaskName, request: compact.Bytes()},
+	}, nil
+}
