@@ -1,0 +1,125 @@
+package sandbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strconv"
+)
+
+const adminPrefix = "/_sandbox/"
+
+const adminHelp = `GET  /_sandbox/stats                counters
+GET  /_sandbox/journal?since=N      the journal's lines after N, as NDJSON; &follow=1 goes on until you leave
+GET  /_sandbox/faults               the faults in force
+POST /_sandbox/faults               replaces them: {"spec":"throttle=0.1,delay=50ms"} or
+                                    {"faults":[{"kind":"status","status":503,"probability":0.1,"api":"mpaas"}]},
+                                    and with "seed":N draws anew from there
+`
+
+// admin answers what people and tests ask of the sandbox itself. It is neither
+// journaled nor subject to faults.
+func (s *Sandbox) admin(c *call) error {
+	if err := c.readBody(); err != nil {
+		return err
+	}
+	switch string(c.method) + " " + string(c.path) {
+	case "GET /_sandbox/":
+		c.answer.kind = "text/plain;charset=utf-8"
+		c.answer.body = append(c.answer.body, adminHelp...)
+	case "GET /_sandbox/stats":
+		return s.reply(c, s.Stats())
+	case "GET /_sandbox/faults":
+		return s.reply(c, s.faults())
+	case "POST /_sandbox/faults":
+		if err := s.changeFaults(c.body); err != nil {
+			return &wireError{http.StatusBadRequest, err.Error()}
+		}
+		return s.reply(c, s.faults())
+	case "GET /_sandbox/journal":
+		return s.stream(c)
+	default:
+		return &wireError{http.StatusNotFound, "no such page; see GET /_sandbox/"}
+	}
+	return c.write(&c.answer)
+}
+
+func (s *Sandbox) reply(c *call, value any) error {
+	body, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %T: %w", value, err)
+	}
+	c.answer.body = append(append(c.answer.body, body...), '\n')
+	return c.write(&c.answer)
+}
+
+// faultPlan is the body of /_sandbox/faults.
+type faultPlan struct {
+	Faults []*Fault `json:"faults"`
+	Spec   string   `json:"spec,omitempty"`
+	Seed   *uint64  `json:"seed,omitempty"`
+}
+
+func (s *Sandbox) faults() faultPlan {
+	faults, seed := s.chaos.get()
+	if faults == nil {
+		faults = []*Fault{}
+	}
+	return faultPlan{Faults: faults, Seed: &seed}
+}
+
+func (s *Sandbox) changeFaults(body []byte) error {
+	var plan faultPlan
+	if err := json.Unmarshal(body, &plan); err != nil {
+		return fmt.Errorf("want {\"faults\":[...]} or {\"spec\":\"...\"}: %w", err)
+	}
+	parsed, err := ParseFaults(plan.Spec)
+	faults := append(parsed, plan.Faults...)
+	if err := errors.Join(err, checkFaults(plan.Faults)); err != nil {
+		return err
+	}
+	s.chaos.set(faults, plan.Seed)
+	return nil
+}
+
+// stream writes the journal's lines after ?since. The end of the stream is the
+// end of the journal, unless ?follow asks for what is to come.
+func (s *Sandbox) stream(c *call) error {
+	query, err := url.ParseQuery(string(c.query))
+	since, err2 := strconv.ParseUint("0"+query.Get("since"), 10, 64)
+	if err := errors.Join(err, err2); err != nil {
+		return &wireError{http.StatusBadRequest, "since must be a sequence number"}
+	}
+	c.last = true
+	head := "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+	if _, err := io.WriteString(c.conn, head); err != nil {
+		return err
+	}
+	chunks := httputil.NewChunkedWriter(c.conn)
+	if err := s.copyJournal(s.stopping, chunks, since, query.Has("follow")); err != nil {
+		return err // without its last chunk the client knows that the stream was cut
+	}
+	if err := chunks.Close(); err != nil {
+		return err
+	}
+	_, err = io.WriteString(c.conn, "\r\n")
+	return err
+}
+
+func (s *Sandbox) copyJournal(ctx context.Context, w io.Writer, since uint64, follow bool) error {
+	for {
+		last, err := s.journal.copyTo(w, since)
+		if err != nil || !follow {
+			return err
+		}
+		since = last
+		if err := s.journal.wait(ctx, since); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,194 @@
+package sandbox
+
+import (
+	"strconv"
+	"time"
+	"unicode/utf8"
+)
+
+// An Outcome says what became of a call.
+type Outcome string
+
+const (
+	// Accepted: the push was taken. What the client heard of it is another
+	// matter, see Call.AnswerDelivered.
+	Accepted Outcome = "accepted"
+	// Refused: the push was certainly not taken, though a fault may have
+	// worded the answer so that a client cannot know.
+	Refused Outcome = "refused"
+)
+
+// A Call is one line of the journal.
+type Call struct {
+	// Seq counts the lines of the journal from 1, without gaps.
+	Seq uint64 `json:"seq"`
+	// ReceivedAt is when the first byte of the request was seen. The time it
+	// waited for a body or a fault comes after it.
+	ReceivedAt time.Time `json:"received_at"`
+	// AnsweredAt is when the outcome was settled, right before the answer.
+	AnsweredAt  time.Time `json:"answered_at"`
+	API         string    `json:"api"` // the channel's name, e.g. mpaas.push_multiple
+	AppID       string    `json:"app_id,omitempty"`
+	WorkspaceID string    `json:"workspace_id,omitempty"`
+	// DeliveryID is the client's own id of the call: alipay-request-id, the
+	// webhook's idempotency key. mPaaS has none.
+	DeliveryID string `json:"delivery_id,omitempty"`
+	RequestID  string `json:"request_id,omitempty"` // the sandbox's id of the call
+	MessageID  string `json:"message_id,omitempty"` // of an accepted message
+	// Signature is "ok" or why it was refused; empty when the call ended before
+	// it was looked at.
+	Signature string  `json:"signature,omitempty"`
+	Outcome   Outcome `json:"outcome"`
+	Code      string  `json:"code,omitempty"` // the provider's code in the answer
+	Status    int     `json:"status,omitempty"`
+	Fault     string  `json:"fault,omitempty"` // the fault applied
+	// AnswerDelivered is false when a fault kept the answer back. The line is
+	// written before the answer, so that it cannot tell of a client that went
+	// away; Stats.AnswersLost counts those.
+	AnswerDelivered bool     `json:"answer_delivered"`
+	TaskName        string   `json:"task_name,omitempty"`
+	TargetCount     int      `json:"target_count"`
+	MsgKeys         []string `json:"msg_keys,omitempty"`
+	Targets         []string `json:"targets,omitempty"`
+	Notes           []string `json:"notes,omitempty"` // what was odd but is not refused
+}
+
+// A call is one request on its way to an answer. It belongs to a connection
+// and is used again for the next request; its byte slices point into the
+// connection's buffer.
+type call struct {
+	wire
+	answer   answer
+	api      api
+	provider provider
+	params   []param
+	values   [maxRules][]byte // by the index of the action's rule
+
+	appID, workspaceID, deliveryID, taskName []byte
+
+	requestID   []byte
+	messageID   string
+	signature   string
+	outcome     Outcome
+	code        string
+	fault       *Fault
+	delivered   bool
+	targetCount int
+	msgKeys     [][]byte
+	targets     [][]byte
+	notes       []string
+
+	schedule *schedule  // an mPaaS push that is to wait
+	alipay   *AlipayApp // signs and encrypts the answer
+	line     []byte
+}
+
+func (c *call) reset() {
+	c.answer.reset()
+	c.params = c.params[:0]
+	c.appID, c.workspaceID, c.deliveryID, c.taskName = nil, nil, nil, nil
+	c.requestID, c.messageID, c.signature = c.requestID[:0], "", ""
+	c.outcome, c.code, c.fault, c.delivered = Refused, "", nil, true
+	c.targetCount, c.msgKeys, c.targets, c.notes = 0, c.msgKeys[:0], c.targets[:0], nil
+	c.schedule, c.alipay = nil, nil
+}
+
+// A refusal is why a call is not accepted.
+type refusal struct {
+	status        int // of the HTTP answer where the provider tells by status
+	code, message string
+}
+
+// appendLine encodes the call as the rest of its journal line: the sequence
+// number is the journal's to give.
+func (c *call) appendLine(b []byte, answered time.Time, detail Detail) []byte {
+	b = append(b, `"received_at":"`...)
+	b = c.received.UTC().AppendFormat(b, time.RFC3339Nano)
+	b = append(b, `","answered_at":"`...)
+	b = answered.UTC().AppendFormat(b, time.RFC3339Nano)
+	b = append(b, `","api":"`...)
+	b = append(b, c.api.String()...)
+	b = append(b, '"')
+	b = appendField(b, "app_id", c.appID)
+	b = appendField(b, "workspace_id", c.workspaceID)
+	b = appendField(b, "signature", c.signature)
+	b = appendField(b, "outcome", string(c.outcome))
+	b = appendField(b, "code", c.code)
+	if c.fault != nil {
+		b = appendField(b, "fault", string(c.fault.Kind))
+	}
+	if c.delivered {
+		b = append(b, `,"status":`...)
+		b = strconv.AppendInt(b, int64(c.answer.status), 10)
+	}
+	b = append(b, `,"answer_delivered":`...)
+	b = strconv.AppendBool(b, c.delivered)
+	b = append(b, `,"target_count":`...)
+	b = strconv.AppendInt(b, int64(c.targetCount), 10)
+	b = appendList(b, "msg_keys", c.msgKeys)
+	b = appendField(b, "delivery_id", c.deliveryID)
+	if detail == Full {
+		b = c.appendDetail(b)
+	}
+	return append(b, "}\n"...)
+}
+
+func (c *call) appendDetail(b []byte) []byte {
+	b = appendField(b, "request_id", c.requestID)
+	b = appendField(b, "message_id", c.messageID)
+	b = appendField(b, "task_name", c.taskName)
+	if len(c.targets) <= maxTargets {
+		b = appendList(b, "targets", c.targets)
+	}
+	return appendList(b, "notes", c.notes)
+}
+
+func appendField[T []byte | string](b []byte, name string, value T) []byte {
+	if len(value) == 0 {
+		return b
+	}
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':')
+	return appendString(b, value)
+}
+
+func appendList[T []byte | string](b []byte, name string, values []T) []byte {
+	if len(values) == 0 {
+		return b
+	}
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':', '[')
+	for i, v := range values {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendString(b, v)
+	}
+	return append(b, ']')
+}
+
+// appendString appends a JSON string. What is not UTF-8 becomes U+FFFD.
+func appendString[T []byte | string](b []byte, s T) []byte {
+	const hex = "0123456789abcdef"
+	b = append(b, '"')
+	for i := 0; i < len(s); {
+		c := s[i]
+		switch {
+		case c == '"' || c == '\\':
+			b = append(b, '\\', c)
+		case c < 0x20 || c == 0x7f:
+			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		case c < utf8.RuneSelf:
+			b = append(b, c)
+		default:
+			r, size := utf8.DecodeRuneInString(string(s[i:min(len(s), i+utf8.UTFMax)]))
+			b = utf8.AppendRune(b, r)
+			i += size
+			continue
+		}
+		i++
+	}
+	return append(b, '"')
+}

@@ -1,0 +1,261 @@
+package sandbox
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+)
+
+// Detail is how much the journal keeps of each call.
+type Detail string
+
+const (
+	// Full keeps everything.
+	Full Detail = "full"
+	// Brief leaves out targets, task names, notes and the sandbox's own ids.
+	Brief Detail = "brief"
+	// Off keeps nothing but the counters of Stats.
+	Off Detail = "off"
+)
+
+// ErrGone is returned when calls are asked for that the journal no longer
+// holds: without a file it keeps the latest Config.Ring lines only.
+var ErrGone = errors.New("these calls are no longer in the journal")
+
+// A journal is an append-only file of calls, one JSON line each, with the
+// latest lines in memory. It is safe for concurrent use.
+//
+// add returns when the line has been handed to the operating system, so that
+// it survives the death of this process. Lines that arrive while another is
+// being written go out together in the next write.
+type journal struct {
+	detail Detail
+	path   string
+	file   *os.File // nil: memory only
+
+	mu      sync.Mutex // guards what follows; never held during a write
+	seq     uint64
+	pending []byte
+	batch   uint64 // the batch that pending belongs to
+	ring    [][]byte
+	news    chan struct{} // closed when a line is added; nil when nobody waits
+
+	writing sync.Mutex // held during a write; taken before mu
+	written uint64     // the last batch that was written
+	spare   []byte
+	failure error // the first failed write; the journal is closed by it
+}
+
+// openJournal opens or creates the file. A last line without its end was torn
+// by a kill; its call was never answered, so it is dropped.
+func openJournal(path string, detail Detail, ring int) (*journal, error) {
+	j := &journal{detail: detail, path: path, batch: 1, ring: make([][]byte, ring)}
+	if path == "" || detail == Off {
+		return j, nil
+	}
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	if j.seq, err = mend(file); err != nil {
+		_ = file.Close()
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	j.file = file
+	return j, nil
+}
+
+// mend cuts off what follows the last whole line of a file, and counts its
+// lines. What is not a file, such as a pipe, starts empty.
+func mend(file *os.File) (lines uint64, err error) {
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return 0, err
+	}
+	size, lines, err := measure(file)
+	if err != nil {
+		return 0, err
+	}
+	return lines, file.Truncate(size)
+}
+
+// measure counts the whole lines of a file and the bytes they take.
+func measure(r io.Reader) (size int64, lines uint64, err error) {
+	buf := make([]byte, 256<<10)
+	var at int64
+	for {
+		n, err := r.Read(buf)
+		lines += uint64(bytes.Count(buf[:n], []byte{'\n'}))
+		if i := bytes.LastIndexByte(buf[:n], '\n'); i >= 0 {
+			size = at + int64(i) + 1
+		}
+		at += int64(n)
+		if errors.Is(err, io.EOF) {
+			return size, lines, nil
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+	}
+}
+
+// add appends a line (without its opening brace and sequence number).
+func (j *journal) add(rest []byte) error {
+	if j.detail == Off {
+		return nil
+	}
+	j.mu.Lock()
+	j.seq++
+	start := len(j.pending)
+	j.pending = append(j.pending, `{"seq":`...)
+	j.pending = strconv.AppendUint(j.pending, j.seq, 10)
+	j.pending = append(j.pending, ',')
+	j.pending = append(j.pending, rest...)
+	slot := &j.ring[j.seq%uint64(len(j.ring))]
+	*slot = append((*slot)[:0], j.pending[start:]...)
+	if j.file == nil {
+		j.pending = j.pending[:start]
+	}
+	batch := j.batch
+	if j.news != nil {
+		close(j.news)
+		j.news = nil
+	}
+	j.mu.Unlock()
+	if j.file == nil {
+		return nil
+	}
+	return j.flush(batch)
+}
+
+// flush returns when a batch is written, by this caller or by another.
+func (j *journal) flush(batch uint64) error {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	if j.written >= batch || j.failure != nil {
+		return j.failure
+	}
+	j.mu.Lock()
+	lines := j.pending
+	j.pending, j.spare = j.spare[:0], nil
+	j.written = j.batch
+	j.batch++
+	j.mu.Unlock()
+	if _, err := j.file.Write(lines); err != nil {
+		j.failure = fmt.Errorf("write journal: %w", err)
+	}
+	j.spare = lines
+	return j.failure
+}
+
+// close ends the journal. Calls that come later fail.
+func (j *journal) close() error {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	if j.failure == nil {
+		j.failure = errors.New("write journal: closed")
+		if j.file != nil {
+			return j.file.Close()
+		}
+	}
+	return nil
+}
+
+// last returns the sequence number of the latest call.
+func (j *journal) last() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.seq
+}
+
+// copyTo writes the lines after since to w and returns the sequence number of
+// the last of them. It prefers memory and falls back to the file.
+func (j *journal) copyTo(w io.Writer, since uint64) (uint64, error) {
+	j.mu.Lock()
+	size := uint64(len(j.ring))
+	oldest := j.seq + 1 - min(j.seq, size)
+	remembered := since+1 >= oldest && (since >= j.seq || len(j.ring[(since+1)%size]) > 0)
+	var lines []byte
+	last := max(since, j.seq)
+	for s := since + 1; remembered && s <= j.seq; s++ {
+		lines = append(lines, j.ring[s%size]...)
+	}
+	j.mu.Unlock()
+	if remembered {
+		_, err := w.Write(lines)
+		return last, err
+	}
+	if j.file == nil {
+		return since, ErrGone
+	}
+	return j.copyFile(w, since)
+}
+
+// copyFile does so from the file, where the number of a line is its sequence
+// number. A line that is being written at this moment may be missing.
+func (j *journal) copyFile(w io.Writer, since uint64) (uint64, error) {
+	file, err := os.Open(j.path)
+	if err != nil {
+		return since, fmt.Errorf("read journal: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	r := bufio.NewReaderSize(file, 256<<10)
+	for seq := uint64(1); ; seq++ {
+		line, err := r.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return max(since, seq-1), nil
+		}
+		if err == nil && seq > since {
+			_, err = w.Write(line)
+		}
+		if err != nil {
+			return since, fmt.Errorf("copy journal: %w", err)
+		}
+	}
+}
+
+// wait returns when there is a call after since.
+func (j *journal) wait(ctx context.Context, since uint64) error {
+	for {
+		j.mu.Lock()
+		if j.seq > since {
+			j.mu.Unlock()
+			return nil
+		}
+		if j.news == nil {
+			j.news = make(chan struct{})
+		}
+		news := j.news
+		j.mu.Unlock()
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// parseCalls decodes journal lines. A last line without its end is ignored.
+func parseCalls(lines []byte) ([]Call, error) {
+	var calls []Call
+	for len(lines) > 0 {
+		line, rest, whole := bytes.Cut(lines, []byte{'\n'})
+		if !whole {
+			break
+		}
+		var c Call
+		if err := json.Unmarshal(line, &c); err != nil {
+			return calls, fmt.Errorf("journal line %d: %w", len(calls)+1, err)
+		}
+		calls = append(calls, c)
+		lines = rest
+	}
+	return calls, nil
+}

@@ -1,0 +1,181 @@
+package sandbox
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// mpaas stands in for the Message Push Service of mPaaS. Business errors are
+// ResultCodes in an answer of HTTP 200; throttling is a Code with HTTP 400.
+type mpaas struct {
+	keys   map[string]*accessKey
+	nonces *nonces
+	ids    *ids
+	now    func() time.Time
+	tasks  *scheduler
+}
+
+const mpaasVersion = "2020-10-28"
+
+func newMPaaS(cfg Config, nonces *nonces, ids *ids) (*mpaas, error) {
+	m := &mpaas{keys: map[string]*accessKey{}, nonces: nonces, ids: ids, now: cfg.Now, tasks: newScheduler()}
+	for i, app := range cfg.Apps.MPaaS {
+		if app.AppID == "" || app.AccessKeyID == "" || app.AccessKeySecret == "" {
+			return nil, fmt.Errorf("mpaas app %d: app id, access key id and secret are needed", i+1)
+		}
+		key := m.keys[app.AccessKeyID]
+		if key == nil {
+			key = newAccessKey(app.AccessKeyID, app.AccessKeySecret, app.SecurityToken)
+			m.keys[app.AccessKeyID] = key
+		}
+		key.any = key.any || app.AppID == AnyApp
+		key.apps[app.AppID+"\n"+app.WorkspaceID] = true
+	}
+	return m, nil
+}
+
+func (m *mpaas) judge(c *call) *refusal {
+	key, reason := m.authenticate(c)
+	c.signature = reason
+	var ok bool
+	c.params, ok = parseForm(c.body, c.params)
+	if ok {
+		// The app's name is wanted in the journal of refused calls as well.
+		c.appID, c.workspaceID = c.param("AppId"), c.param("WorkspaceId")
+	}
+	if reason != signatureOK {
+		return &refusal{http.StatusOK, "-1", "SIGNATURE_MISMATCH: " + reason}
+	}
+	if !ok {
+		return invalid("the body is not a form")
+	}
+	if c.api == apiUnknown {
+		return &refusal{http.StatusNotFound, "InvalidAction.NotFound", "no such action"}
+	}
+	if len(c.appID) == 0 || len(c.workspaceID) == 0 {
+		return &refusal{http.StatusOK, "3003", "NEED_APPID_WORKSPACEID"}
+	}
+	if !key.mayUse(c.appID, c.workspaceID) {
+		return &refusal{http.StatusOK, "3007", "APPID_WRONG"}
+	}
+	return m.judgeAction(c)
+}
+
+// authenticate finds the access key and verifies the signature. It returns
+// signatureOK or the reason against it.
+func (m *mpaas) authenticate(c *call) (*accessKey, string) {
+	if string(c.method) != http.MethodPost {
+		return nil, "the method is not POST"
+	}
+	auth, ok := parseACSAuth(c.header("authorization"))
+	if !ok {
+		return nil, "the Authorization header is not " + acsScheme
+	}
+	key := m.keys[string(auth.credential)]
+	if key == nil {
+		return nil, "unknown access key id"
+	}
+	if reason := key.verify(&c.wire, auth, m.now()); reason != signatureOK {
+		return nil, reason
+	}
+	if string(c.header("x-acs-version")) != mpaasVersion {
+		return nil, "x-acs-version is not " + mpaasVersion
+	}
+	if !bytes.HasPrefix(c.header("content-type"), []byte("application/x-www-form-urlencoded")) {
+		return nil, "the content type is not application/x-www-form-urlencoded"
+	}
+	nonce := c.header("x-acs-signature-nonce")
+	if len(nonce) == 0 || !m.nonces.use(auth.credential, nonce) {
+		return nil, "x-acs-signature-nonce was used before"
+	}
+	return key, signatureOK
+}
+
+func (k *accessKey) mayUse(appID, workspaceID []byte) bool {
+	if k.any {
+		return true
+	}
+	var space [128]byte
+	name := append(append(append(space[:0], appID...), '\n'), workspaceID...)
+	return k.apps[string(name)]
+}
+
+// param returns the value of a parameter by its wire name, or nil.
+func (c *call) param(name string) []byte {
+	for i := range c.params {
+		if string(c.params[i].name) == name {
+			return c.params[i].value
+		}
+	}
+	return nil
+}
+
+// invalid is the refusal of a parameter that has no code of its own.
+func invalid(format string, args ...any) *refusal {
+	return &refusal{http.StatusOK, "3028", "INVALID_PARAM: " + fmt.Sprintf(format, args...)}
+}
+
+func (m *mpaas) take(c *call) *refusal {
+	switch c.api {
+	case apiPushSimple, apiPushTemplate, apiPushMultiple, apiPushBroadcast:
+		c.messageID = m.ids.make()
+		if c.schedule != nil {
+			return m.tasks.add(c, m.now())
+		}
+	default:
+	}
+	return nil
+}
+
+// confirm answers with the documented success of the action.
+func (m *mpaas) confirm(c *call) {
+	c.code = "OK"
+	b := append(c.answer.body, `{"RequestId":"`...)
+	b = append(b, c.requestID...)
+	b = append(b, `","ResultCode":"OK","ResultMessage":"success",`...)
+	switch c.api {
+	case apiQueryScheduler:
+		b = append(b, `"ResultContent":`...)
+		b = m.tasks.query(b, c, m.now())
+	case apiCancelScheduler:
+		b = append(b, `"ResultContent":`...)
+		b = m.tasks.cancel(b, c)
+	default:
+		b = append(b, `"PushResult":{"Success":true,"ResultMsg":"success","Data":"`...)
+		b = append(b, c.messageID...)
+		b = append(b, '"', '}')
+	}
+	c.answer.body = append(b, '}')
+}
+
+// refuse answers a business error; one with a status of its own comes from the
+// gateway, which says Code instead of ResultCode.
+func (m *mpaas) refuse(c *call, r *refusal) {
+	c.answer.status = r.status
+	b := append(c.answer.body, `{"RequestId":"`...)
+	b = append(b, c.requestID...)
+	b = append(b, '"')
+	if r.status != http.StatusOK {
+		b = appendField(b, "HostId", c.header("host"))
+		b = appendField(b, "Code", r.code)
+		b = appendField(b, "Message", r.message)
+		c.answer.body = append(b, '}')
+		return
+	}
+	b = appendField(b, "ResultCode", r.code)
+	b = appendField(b, "ResultMessage", r.message)
+	b = append(b, `,"PushResult":{"Success":false`...)
+	b = appendField(b, "ResultMsg", r.message)
+	c.answer.body = append(b, '}', '}')
+}
+
+// throttle is HTTP 400 with a Code and with headers that say how long to wait.
+func (m *mpaas) throttle(c *call) {
+	c.answer.header("x-ratelimit-user", "Limit:1,Remain:0,TimeLeft:200,Reset:1")
+	c.answer.header("x-ratelimit-user-api", "Limit:1,Remain:0,TimeLeft:200,Reset:1")
+	r := &refusal{http.StatusBadRequest, "Throttling.User", "Request was denied due to user flow control."}
+	c.code = r.code
+	m.refuse(c, r)
+}

@@ -1,0 +1,250 @@
+package sandbox
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strconv"
+	"time"
+)
+
+// The sandbox speaks HTTP/1.1 itself. net/http's server costs about as much
+// per call as the daemon under test does, and a stand-in that is the
+// bottleneck measures nothing but itself.
+const (
+	maxHead = 64 << 10
+	maxBody = 8 << 20
+)
+
+// A wireError is a request that is not HTTP as the sandbox understands it.
+type wireError struct {
+	status int
+	text   string
+}
+
+func (e *wireError) Error() string { return e.text }
+
+type header struct{ name, value []byte } // name in lower case
+
+// A wire reads requests from one connection and writes their answers. The
+// slices of a request point into its buffer and hold until the next readHead.
+type wire struct {
+	conn     net.Conn
+	buf      []byte
+	from, to int // buf[from:to] is read from the connection and not yet used
+	out      []byte
+
+	received time.Time // when the first byte of the request was seen
+	method   []byte
+	path     []byte
+	query    []byte // without the question mark
+	headers  []header
+	body     []byte
+	length   int64 // of the body; -1 when chunked
+	expects  bool  // the client waits for 100 Continue
+	last     bool  // the connection ends after this answer
+}
+
+func newWire(conn net.Conn) *wire {
+	return &wire{conn: conn, buf: make([]byte, 8<<10), out: make([]byte, 0, 1<<10)}
+}
+
+// readHead waits for a request and reads its head. It returns io.EOF when the
+// client closed the connection between two requests.
+func (w *wire) readHead(now func() time.Time) error {
+	w.to = copy(w.buf, w.buf[w.from:w.to])
+	w.from, w.body, w.headers, w.last = 0, nil, w.headers[:0], false
+	if w.to > 0 {
+		w.received = now()
+	}
+	searched := 0
+	for {
+		if i := bytes.Index(w.buf[searched:w.to], []byte("\r\n\r\n")); i >= 0 {
+			end := searched + i
+			w.from = end + 4
+			return w.parseHead(w.buf[:end])
+		}
+		searched = max(0, w.to-3)
+		if w.to >= maxHead {
+			return &wireError{http.StatusRequestHeaderFieldsTooLarge, "the head of the request is too large"}
+		}
+		first := w.to == 0
+		if err := w.fill(w.to + 1); err != nil {
+			if first && errors.Is(err, io.ErrUnexpectedEOF) {
+				return io.EOF
+			}
+			return err
+		}
+		if first {
+			w.received = now()
+		}
+	}
+}
+
+// fill reads until at least n bytes are in the buffer.
+func (w *wire) fill(n int) error {
+	if n > len(w.buf) {
+		w.buf = append(w.buf, make([]byte, max(n, 2*len(w.buf))-len(w.buf))...)
+	}
+	for w.to < n {
+		m, err := w.conn.Read(w.buf[w.to:])
+		w.to += m
+		if err != nil && w.to < n {
+			if errors.Is(err, io.EOF) {
+				return io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *wire) parseHead(head []byte) error {
+	line, rest, _ := bytes.Cut(head, []byte("\r\n"))
+	method, line, ok1 := bytes.Cut(line, []byte(" "))
+	target, version, ok2 := bytes.Cut(line, []byte(" "))
+	if !ok1 || !ok2 || !bytes.HasPrefix(version, []byte("HTTP/1.")) {
+		return &wireError{http.StatusBadRequest, "not an HTTP/1.1 request"}
+	}
+	w.method = method
+	w.path, w.query, _ = bytes.Cut(target, []byte("?"))
+	for len(rest) > 0 {
+		line, rest, _ = bytes.Cut(rest, []byte("\r\n"))
+		name, value, ok := bytes.Cut(line, []byte(":"))
+		if !ok || len(name) == 0 {
+			return &wireError{http.StatusBadRequest, "a header line without a name"}
+		}
+		lower(name)
+		w.headers = append(w.headers, header{name, bytes.TrimSpace(value)})
+	}
+	return w.parseFraming(bytes.Equal(version, []byte("HTTP/1.0")))
+}
+
+// parseFraming finds out where the body ends and whether the connection stays.
+func (w *wire) parseFraming(old bool) error {
+	w.length, w.expects = 0, false
+	w.last = old || bytes.EqualFold(w.header("connection"), []byte("close"))
+	w.expects = bytes.EqualFold(w.header("expect"), []byte("100-continue"))
+	if v := w.header("content-length"); v != nil {
+		n, err := strconv.ParseInt(string(v), 10, 64)
+		if err != nil || n < 0 {
+			return &wireError{http.StatusBadRequest, "content-length is not a number"}
+		}
+		w.length = n
+	}
+	if v := w.header("transfer-encoding"); v != nil {
+		if !bytes.EqualFold(v, []byte("chunked")) {
+			return &wireError{http.StatusNotImplemented, "the only transfer encoding is chunked"}
+		}
+		w.length = -1
+	}
+	if w.length > maxBody {
+		return &wireError{http.StatusRequestEntityTooLarge, "the body is too large"}
+	}
+	return nil
+}
+
+// header returns the first value of a header given in lower case, or nil.
+func (w *wire) header(name string) []byte {
+	for i := range w.headers {
+		if string(w.headers[i].name) == name {
+			return w.headers[i].value
+		}
+	}
+	return nil
+}
+
+// readBody reads the body that readHead announced.
+func (w *wire) readBody() error {
+	if w.expects {
+		if _, err := io.WriteString(w.conn, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
+			return err
+		}
+	}
+	if w.length < 0 {
+		return w.readChunks()
+	}
+	end := w.from + int(w.length)
+	if err := w.fill(end); err != nil {
+		return err
+	}
+	w.body, w.from = w.buf[w.from:end:end], end
+	return nil
+}
+
+// readChunks is rare enough to be simple: what follows the body on the
+// connection is lost in the reader, so that the connection ends afterwards.
+func (w *wire) readChunks() error {
+	r := httputil.NewChunkedReader(io.MultiReader(bytes.NewReader(w.buf[w.from:w.to]), w.conn))
+	body, err := io.ReadAll(io.LimitReader(r, maxBody+1))
+	if err != nil {
+		return fmt.Errorf("read chunked body: %w", err)
+	}
+	if len(body) > maxBody {
+		return &wireError{http.StatusRequestEntityTooLarge, "the body is too large"}
+	}
+	w.body, w.from, w.to, w.last = body, 0, 0, true
+	return nil
+}
+
+// An answer is what the sandbox says to one request.
+type answer struct {
+	status int
+	kind   string // the content type
+	extra  []byte // further header lines, each ending in \r\n
+	body   []byte
+}
+
+func (a *answer) reset() {
+	a.status, a.kind, a.extra, a.body = http.StatusOK, "application/json;charset=utf-8", a.extra[:0], a.body[:0]
+}
+
+func (a *answer) header(name, value string) {
+	a.extra = append(a.extra, name...)
+	a.extra = append(a.extra, ": "...)
+	a.extra = append(a.extra, value...)
+	a.extra = append(a.extra, "\r\n"...)
+}
+
+// write sends an answer in one system call.
+func (w *wire) write(a *answer) error {
+	b := append(w.out[:0], "HTTP/1.1 "...)
+	b = strconv.AppendInt(b, int64(a.status), 10)
+	b = append(b, ' ')
+	b = append(b, http.StatusText(a.status)...)
+	b = append(b, "\r\nContent-Type: "...)
+	b = append(b, a.kind...)
+	b = append(b, "\r\nContent-Length: "...)
+	b = strconv.AppendInt(b, int64(len(a.body)), 10)
+	b = append(b, "\r\n"...)
+	b = append(b, a.extra...)
+	if w.last {
+		b = append(b, "Connection: close\r\n"...)
+	}
+	b = append(b, "\r\n"...)
+	b = append(b, a.body...)
+	w.out = b
+	_, err := w.conn.Write(b)
+	return err
+}
+
+// cut ends the connection as a broken network does: with a reset, without a
+// word.
+func (w *wire) cut() {
+	if tcp, ok := w.conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = w.conn.Close()
+}
+
+func lower(b []byte) {
+	for i, c := range b {
+		if 'A' <= c && c <= 'Z' {
+			b[i] = c + 'a' - 'A'
+		}
+	}
+}
