@@ -1,0 +1,245 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/failpoint"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// allow asks the task's app for leave to begin a call, where one is about to be
+// made: not for tasks that will not be pushed, nor for those whose deliveries
+// are stored, since the slicer asks for each of them.
+func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
+	if e.content.app == nil && !now.After(e.task.DueAt.Add(e.content.campaign.CatchUpWindow)) {
+		return false, now.Add(time.Second) // another daemon may have the credentials
+	}
+	if d.missed(e, now) != "" || e.content.message == nil || e.content.stored() {
+		return true, time.Time{} // no call of this task's begins here
+	}
+	ok, retry := e.content.app.begin(now)
+	if ok {
+		return true, time.Time{}
+	}
+	d.causes.refuse(e.content.app, now)
+	if retry.IsZero() {
+		retry = now.Add(5 * time.Millisecond)
+	}
+	return false, retry
+}
+
+// missed says why a task is not pushed any more; empty: it is.
+func (d *dispatcher) missed(e *entry, now time.Time) string {
+	c := &e.content.campaign
+	late := now.Sub(e.task.DueAt)
+	switch {
+	case late > c.CatchUpWindow && e.task.WaitsFor != "":
+		return e.task.WaitsFor
+	case late > c.CatchUpWindow && e.content.app == nil:
+		return "no daemon has credentials for the app"
+	case late > c.CatchUpWindow:
+		return windowReason(c)
+	case late <= d.MisfireGrace || e.task.Origin != "scheduled" || e.task.WaitsFor != "":
+		return ""
+	case c.MisfirePolicy == "skip":
+		return "misfire policy skip: it was " + late.Truncate(time.Second).String() + " late"
+	case c.MisfirePolicy == "latest" && e.content.message != nil:
+		if next := e.content.schedule.Next(e.task.DueAt); !next.IsZero() && !next.After(now) {
+			return "misfire policy latest: a later occurrence was due"
+		}
+	}
+	return ""
+}
+
+// beginBatch sorts a batch by what has to be done with each task, and does it.
+// Each entry holds a slot, and those to be claimed their app's leave.
+func (d *dispatcher) beginBatch(ctx context.Context, batch []*entry, now time.Time) (pause time.Duration) {
+	var misses, starts, claims []*entry
+	for _, e := range batch {
+		switch {
+		case d.missed(e, now) != "":
+			misses = append(misses, e)
+		case e.content.message == nil:
+			d.slots.release(1) // the planner rejects it; its task goes away
+		case e.content.stored():
+			starts = append(starts, e)
+		default:
+			claims = append(claims, e)
+		}
+	}
+	d.startStored(ctx, starts)
+	return max(d.miss(ctx, misses, now), d.claim(ctx, claims))
+}
+
+// put gives an entry's slot and leave back without a call.
+func (d *dispatcher) put(entries ...*entry) {
+	for _, e := range entries {
+		if e.content.app != nil {
+			e.content.app.undo()
+		}
+	}
+	d.slots.release(len(entries))
+}
+
+func (d *dispatcher) miss(ctx context.Context, entries []*entry, now time.Time) time.Duration {
+	if len(entries) == 0 {
+		return 0
+	}
+	defer d.slots.release(len(entries)) // they had no leave to give back
+	misses := make([]store.Miss, len(entries))
+	byTask := make(map[int64]*entry, len(entries))
+	for i, e := range entries {
+		misses[i] = store.Miss{ID: e.task.ID, Reason: d.missed(e, now)}
+		byTask[e.task.ID] = e
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.StatementTimeout)
+	defer cancel()
+	done, err := d.Store.Missed(ctx, d.heart.id(), misses)
+	if err != nil {
+		return d.trouble(ctx, "record missed tasks", err)
+	}
+	var ended []int64
+	apps := make(map[int32]bool)
+	for _, m := range misses {
+		e := byTask[m.ID]
+		if !done[m.ID] {
+			continue
+		}
+		apps[e.task.AppNo] = true
+		logDecision(ctx, d.Log, decided{campaign: e.task.CampaignID, task: e.task.ID, channel: e.content.campaign.Channel, due: e.task.DueAt, status: "missed", reason: m.Reason})
+		d.Metrics.decided(decision{e.content.campaign.Channel, "missed", m.Reason}, "", 0, false)
+		if e.last() {
+			ended = append(ended, e.task.CampaignID)
+		}
+	}
+	d.recorder.onEnd(ended)
+	d.hint(apps)
+	return 0
+}
+
+// last says whether the campaign has no occurrence after the entry's.
+func (e *entry) last() bool {
+	return e.task.Origin != "triggered" && e.content.schedule.Next(e.task.DueAt).IsZero()
+}
+
+// maxStarts is how many tasks with stored deliveries are begun at once, and
+// startTimeout how long one may take: an audience of millions takes a while.
+const (
+	maxStarts    = 4
+	startTimeout = 10 * time.Minute
+)
+
+// startStored begins tasks whose deliveries are stored one by one. Nothing waits
+// for it: to cut a large audience takes the database seconds.
+func (d *dispatcher) startStored(ctx context.Context, entries []*entry) {
+	for _, e := range entries {
+		d.starting.add(e.task.ID)
+		d.calls.Go(func() {
+			defer d.slots.release(1)
+			defer d.starting.remove(e.task.ID)
+			select {
+			case d.starts <- struct{}{}:
+				defer func() { <-d.starts }()
+				d.startOne(ctx, e)
+			case <-ctx.Done():
+			}
+		})
+	}
+}
+
+func (d *dispatcher) startOne(ctx context.Context, e *entry) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	failpoint.Hit("start.before")
+	started, err := d.Store.StartTask(ctx, d.heart.id(), time.Time{}, *e.content.start(e.task.ID))
+	failpoint.Hit("start.after")
+	switch {
+	case err != nil:
+		d.heart.trouble(ctx, "start task", err)
+		return
+	case !started.Begun:
+		return
+	case started.Slices == 0:
+		channel := e.content.message.Channel.Name
+		logDecision(ctx, d.Log, decided{campaign: e.task.CampaignID, task: e.task.ID, channel: channel, due: e.task.DueAt, status: "succeeded", reason: "empty audience"})
+		d.Metrics.decided(decision{channel, "succeeded", "empty audience"}, "", 0, false)
+		d.recorder.onEnd([]int64{e.task.CampaignID})
+	default:
+		d.causes.note(e.task.ID, d.causes.of(e, d.clock.Now(), d.heart.steadyFor()))
+		d.sliced()
+	}
+	d.hint(map[int32]bool{e.task.AppNo: true})
+}
+
+// claim makes the intent of a batch durable and lets its calls begin.
+func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration {
+	if len(entries) == 0 {
+		return 0
+	}
+	ids := make([]int64, len(entries))
+	byTask := make(map[int64]*entry, len(entries))
+	for i, e := range entries {
+		ids[i] = e.task.ID
+		byTask[e.task.ID] = e
+	}
+	daemon := d.heart.id()
+	began := time.Now()
+	claim, tasks, err := d.ask(ctx, daemon, ids)
+	if err != nil {
+		d.put(entries...)
+		return d.trouble(ctx, "claim tasks", err)
+	}
+	d.Metrics.ClaimSeconds.Observe(time.Since(began).Seconds())
+	started := d.clock.Now()
+	mine := make([]*claimed, 0, len(tasks))
+	apps := make(map[int32]bool)
+	for _, t := range tasks {
+		e := byTask[t.ID]
+		delete(byTask, t.ID)
+		mine = append(mine, &claimed{entry: e, daemon: daemon, claim: claim, revision: t.Revision, started: started})
+		apps[e.task.AppNo] = true
+	}
+	d.hint(apps)
+	d.launch(ctx, mine)
+	return d.passedBy(byTask, started)
+}
+
+// passedBy deals with tasks a claim did not get. Those that were ready only just
+// now are tried again in a moment, since the database's clock may be behind the
+// reckoning of it here; the rest are somebody else's, or held by an author's
+// open transaction, and are found again by the next read-ahead if they stay.
+func (d *dispatcher) passedBy(left map[int64]*entry, now time.Time) (pause time.Duration) {
+	var again []*entry
+	for _, e := range left {
+		d.put(e)
+		if now.Sub(e.task.ReadyAt) < 20*time.Millisecond {
+			again = append(again, e)
+		}
+	}
+	if len(again) == 0 {
+		return 0
+	}
+	d.agenda.add(again)
+	return time.Millisecond
+}
+
+// ask makes the intent durable. The request is not given up when the daemon
+// stops: it may have been granted.
+func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64) (claim int64, tasks []store.ClaimedTask, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.StatementTimeout)
+	defer cancel()
+	d.unheard.asking.RLock()
+	defer d.unheard.asking.RUnlock()
+	failpoint.Hit("claim.before")
+	claim, tasks, err = d.Store.Claim(ctx, daemon, time.Time{}, ids)
+	if err != nil {
+		d.unheard.note()
+		return 0, nil, err
+	}
+	failpoint.Hit("claim.after")
+	if len(tasks) > 0 {
+		d.recorder.opened(daemon, claim, len(tasks))
+	}
+	return claim, tasks, nil
+}

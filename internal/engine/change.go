@@ -1,0 +1,176 @@
+package engine
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A planned campaign is what looking at one Change came to.
+type planned struct {
+	cursor    store.Cursor
+	forget    bool           // the campaign is gone
+	undone    []store.Undone // occurrences decided without a task
+	immediate *store.NewTask
+	rejected  string // why the campaign cannot be pushed
+}
+
+// replan brings one changed campaign up to date. Occurrences of versions that
+// were replaced, cancelled or deleted before the planner could make tasks of
+// them are decided here, so that none is ever without a decision.
+func (p *Planner) replan(c store.Change, now time.Time) planned {
+	out := planned{cursor: store.Cursor{CampaignID: c.CampaignID}}
+	next, known := standing(c)
+	for _, h := range c.History {
+		if !h.StrategyEnded {
+			continue
+		}
+		s, err := schedule(&h.Before)
+		if err != nil {
+			continue // a version that never had an occurrence
+		}
+		if !known {
+			next = first(s)
+		}
+		for ; !next.IsZero() && next.Before(h.ChangedAt); next = s.Next(next) {
+			out.undone = append(out.undone, undone(&h.Before, next, "cancelled", "campaign changed ("+h.Action+") before it was pushed"))
+		}
+		next, known = time.Time{}, false
+	}
+	if c.Campaign == nil {
+		out.forget = true
+		return out
+	}
+	out.cursor.Revision = c.Campaign.Revision
+	if c.Campaign.Status != "active" && c.Campaign.Status != "paused" && c.Campaign.Status != "rejected" {
+		return out // cancelled or finished: nothing is left to plan
+	}
+	p.follow(c.Campaign, next, known, now, &out)
+	return out
+}
+
+// standing returns the campaign's earliest occurrence without a task, and
+// whether that is known, as far as it was planned before.
+func standing(c store.Change) (time.Time, bool) {
+	if c.Cursor == nil {
+		return time.Time{}, false
+	}
+	next := c.Cursor.NextDueAt
+	if !c.RewindTo.IsZero() && (next.IsZero() || c.RewindTo.Before(next)) {
+		next = c.RewindTo
+	}
+	return next, true
+}
+
+// follow plans the version that stands now.
+func (p *Planner) follow(c *store.Campaign, next time.Time, known bool, now time.Time, out *planned) {
+	s, err := schedule(c)
+	if err != nil {
+		out.rejected = "strategy_content: " + err.Error()
+		return
+	}
+	if !known {
+		next = first(s)
+	}
+	if c.Status == "active" {
+		out.rejected = problemText(p.judge(c))
+	}
+	out.cursor.Active = c.Status == "active" && out.rejected == ""
+	reason := windowReason(c)
+	if !out.cursor.Active {
+		reason = "campaign " + c.Status
+		if out.rejected != "" {
+			reason = "campaign rejected"
+		}
+	}
+	for ; !next.IsZero() && next.Add(c.CatchUpWindow).Before(now); next = s.Next(next) {
+		out.undone = append(out.undone, undone(c, next, "missed", reason))
+	}
+	if c.StrategyType == 0 && out.cursor.Active && !next.IsZero() {
+		out.immediate = &store.NewTask{CampaignID: c.ID, Revision: c.Revision, Origin: "immediate", DueAt: next}
+		next = time.Time{}
+	}
+	out.cursor.NextDueAt = next
+}
+
+func (p *Planner) judge(c *store.Campaign) []dispatch.Problem {
+	_, problems := p.Compile(c)
+	return problems
+}
+
+// problemText lists every problem in one text for campaigns.status_reason.
+func problemText(problems []dispatch.Problem) string {
+	lines := make([]string, len(problems))
+	for i, pr := range problems {
+		lines[i] = pr.Field + ": " + pr.Text
+	}
+	return strings.Join(lines, "; ")
+}
+
+// apply writes what replan came to.
+func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.Change) error {
+	var cursors []store.Cursor
+	var forget []int64
+	var undone []store.Undone
+	var immediate []store.NewTask
+	for _, c := range changes {
+		if c.CampaignID == 0 {
+			continue
+		}
+		out := p.replan(c, tx.Now)
+		undone = append(undone, out.undone...)
+		if out.forget {
+			forget = append(forget, c.CampaignID)
+			continue
+		}
+		if out.rejected != "" {
+			next, err := p.reject(ctx, tx, c.Campaign, out.rejected)
+			if err != nil {
+				return err
+			}
+			if !next.IsZero() && (out.cursor.NextDueAt.IsZero() || next.Before(out.cursor.NextDueAt)) {
+				out.cursor.NextDueAt = next
+			}
+		}
+		if out.immediate != nil {
+			immediate = append(immediate, *out.immediate)
+		}
+		cursors = append(cursors, out.cursor)
+	}
+	if len(undone) > 0 {
+		if err := tx.Decide(ctx, undone); err != nil {
+			return err
+		}
+	}
+	if len(forget) > 0 {
+		if err := tx.Forget(ctx, forget); err != nil {
+			return err
+		}
+	}
+	if len(immediate) > 0 {
+		if err := tx.Insert(ctx, immediate); err != nil {
+			return err
+		}
+	}
+	if len(cursors) == 0 {
+		return nil
+	}
+	return tx.SaveCursors(ctx, cursors)
+}
+
+// reject marks the campaign and takes its tasks back; they return when its
+// author has mended it.
+func (p *Planner) reject(ctx context.Context, tx *store.PlanTx, c *store.Campaign, reason string) (time.Time, error) {
+	next, err := tx.Withdraw(ctx, c.ID)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if err := tx.Reject(ctx, c.ID, reason); err != nil {
+		return time.Time{}, err
+	}
+	p.Log.WarnContext(ctx, "campaign rejected", "campaign", c.ID, "reason", reason)
+	return next, nil
+}

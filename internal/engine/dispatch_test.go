@@ -1,0 +1,433 @@
+package engine_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/engine"
+)
+
+func TestImmediateCampaign(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "webhook", nil)
+	start(t, r.config(t))
+	id := r.insert(t, "app", "webhook", 0, nil)
+	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	type record struct {
+		Origin, RequestID, MessageID string
+		Attempts, Deliveries, Done   int
+		InOrder                      bool
+	}
+	var got record
+	err := r.QueryRow(t.Context(), `SELECT origin, request_id, message_id, attempts, deliveries, deliveries_done,
+		due_at <= started_at AND started_at <= sent_at AND sent_at <= decided_at FROM scheduler.tasks`).
+		Scan(&got.Origin, &got.RequestID, &got.MessageID, &got.Attempts, &got.Deliveries, &got.Done, &got.InOrder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(record{"immediate", "req-1", "msg-1", 1, 1, 1, true}, got); diff != "" {
+		t.Errorf("record (-want +got):\n%s", diff)
+	}
+	until(t, "the campaign to be finished", func() bool {
+		return get[string](t, r, `SELECT status FROM scheduler.campaigns`) == "finished"
+	})
+	if calls := r.pusher.seen(); len(calls) != 1 || calls[0].msgKey == "" || calls[0].deliveryID == "" {
+		t.Errorf("calls %+v", calls)
+	}
+}
+
+func TestFixedTimeIsNeverEarly(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "webhook", nil)
+	start(t, r.config(t))
+	var ids []int64
+	for i := range 20 {
+		ids = append(ids, r.insert(t, "app", "webhook", 1, fixed(time.Now().Add(time.Duration(i%3)*time.Second))))
+	}
+	for _, id := range ids {
+		if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	if n := get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks WHERE sent_at < due_at OR started_at < due_at`); n != 0 {
+		t.Errorf("%d pushed early", n)
+	}
+}
+
+func TestOutcomesBecomeDecisions(t *testing.T) {
+	t.Parallel()
+	always := func(o dispatch.Outcome) func(context.Context, call) dispatch.Outcome {
+		return func(context.Context, call) dispatch.Outcome { return o }
+	}
+	first := func(n int, o dispatch.Outcome) func(context.Context, call) dispatch.Outcome {
+		return func(_ context.Context, c call) dispatch.Outcome {
+			if c.attempt <= n {
+				return o
+			}
+			return accepted
+		}
+	}
+	throttled := dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonThrottled, RetryAfter: time.Millisecond}
+	for _, c := range []struct {
+		name    string
+		answer  func(context.Context, call) dispatch.Outcome
+		columns []any
+		want    string
+		calls   int // 0: any number
+	}{
+		{name: "accepted", answer: always(accepted), want: "succeeded", calls: 1},
+		{name: "permanent", answer: always(permanent), want: "failed: refused: E1: bad", calls: 1},
+		{name: "unknown", answer: always(unknown), want: "unknown: timeout: no answer", calls: 1},
+		{name: "not sent, then accepted", answer: first(3, notSent), want: "succeeded", calls: 4},
+		{name: "not sent, then permanent", answer: func(_ context.Context, c call) dispatch.Outcome {
+			if c.attempt == 1 {
+				return notSent
+			}
+			return permanent
+		}, want: "failed: refused: E1: bad", calls: 2},
+		{name: "throttled, then accepted", answer: first(1, throttled), want: "succeeded", calls: 2},
+		{
+			name: "not sent until the window closes", answer: always(notSent), columns: []any{"catch_up_window", "500 ms"},
+			want: "missed: not sent within the catch-up window: connect: refused",
+		},
+		{name: "unknown, resent", answer: first(2, unknown), columns: []any{"resend_unknown", true}, want: "succeeded", calls: 3},
+		{
+			name: "unknown until the window closes", answer: always(unknown), columns: []any{"resend_unknown", true, "catch_up_window", "500 ms"},
+			want: "unknown: ",
+		},
+		{
+			name: "unknown, then not sent until the window closes", answer: func(_ context.Context, c call) dispatch.Outcome {
+				if c.attempt == 1 {
+					return unknown
+				}
+				return notSent
+			}, columns: []any{"resend_unknown", true, "catch_up_window", "500 ms"},
+			want: "unknown: ",
+		},
+		{name: "a bug in the adapter", answer: func(context.Context, call) dispatch.Outcome { panic("oops") }, want: "unknown: bad answer: panic: oops", calls: 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.app(t, "app", "webhook", nil)
+			r.pusher.answers(c.answer)
+			start(t, r.config(t))
+			id := r.insert(t, "app", "webhook", 0, nil, c.columns...)
+			got := r.decided(t, id, 1)
+			if len(got) != 1 || !strings.HasPrefix(got[0], c.want) {
+				t.Errorf("decisions %q, want %q", got, c.want)
+			}
+			calls := r.pusher.seen()
+			if c.calls != 0 && len(calls) != c.calls {
+				t.Errorf("%d calls, want %d", len(calls), c.calls)
+			}
+			for _, again := range calls {
+				if again.msgKey != calls[0].msgKey || again.deliveryID != calls[0].deliveryID {
+					t.Errorf("another attempt has keys of its own: %+v and %+v", calls[0], again)
+				}
+			}
+			if n := get[int](t, r, `SELECT attempts FROM scheduler.tasks`); n != len(calls) {
+				t.Errorf("%d attempts recorded of %d calls", n, len(calls))
+			}
+			r.settled(t)
+		})
+	}
+}
+
+// settled fails unless nothing is left of running tasks.
+func (r *rig) settled(t testing.TB) {
+	t.Helper()
+	until(t, "claims and running tasks to go", func() bool {
+		return get[int](t, r, `SELECT (SELECT count(*) FROM scheduler.claims) + (SELECT count(*) FROM scheduler.running_tasks)
+			+ (SELECT count(*) FROM scheduler.slices WHERE finished_at IS NULL)`) == 0
+	})
+}
+
+func TestMisfirePolicies(t *testing.T) {
+	t.Parallel()
+	for policy, want := range map[string][]string{
+		"all":    {"missed: older than", "succeeded", "succeeded", "succeeded"},
+		"latest": {"missed: older than", "missed: misfire policy latest", "missed: misfire policy latest", "succeeded"},
+		"skip":   {"missed: older than", "missed: misfire policy skip", "missed: misfire policy skip", "missed: misfire policy skip"},
+	} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.app(t, "app", "webhook", nil)
+			now := time.Now().UTC()
+			id := r.insert(t, "app", "webhook", 2, daily(now, 2, "12:00:00"), "misfire_policy", policy, "catch_up_window", "75:00:00", "status", "paused")
+			// Four occurrences are past: 79, 55, 31 and 7 hours ago.
+			begin := now.Add(-79 * time.Hour)
+			r.backdate(t, id, daily(begin, 4, begin.Format(time.TimeOnly)), begin.Add(-time.Minute))
+			r.run(t, `UPDATE scheduler.campaigns SET status = 'active'`)
+			start(t, r.config(t))
+			got := r.decided(t, id, 4)
+			if !slices.EqualFunc(got, want, strings.HasPrefix) {
+				t.Errorf("got  %q\nwant %q", got, want)
+			}
+		})
+	}
+}
+
+func TestCatchUpWindow(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "webhook", nil)
+	now := time.Now()
+	inside := r.insert(t, "app", "webhook", 1, fixed(now.Add(-30*time.Minute)), "misfire_policy", "latest")
+	outside := r.insert(t, "app", "webhook", 1, fixed(now.Add(time.Hour)))
+	r.backdate(t, outside, fixed(now.Add(-2*time.Hour)), now.Add(-3*time.Hour))
+	start(t, r.config(t))
+	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, inside, 1)); diff != "" {
+		t.Errorf("inside (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"missed: older than the catch-up window of 1h0m0s"}, r.decided(t, outside, 1)); diff != "" {
+		t.Errorf("outside (-want +got):\n%s", diff)
+	}
+}
+
+// targets adds targets t0001, t0002, ... to a campaign.
+func (r *rig) targets(t testing.TB, campaign int64, n int) {
+	t.Helper()
+	r.run(t, `INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT $1, 't' || to_char(g, 'FM0000000') FROM generate_series(1, $2) g`, campaign, n)
+}
+
+// reached lists the targets of all accepted calls, sorted.
+func (r *rig) reached(t testing.TB, campaign int64) []string {
+	t.Helper()
+	var out []string
+	for _, c := range r.pusher.seen() {
+		if c.campaign == campaign {
+			out = append(out, c.targets...)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func names(n int) []string {
+	var out []string
+	for i := range n {
+		out = append(out, fmt.Sprintf("t%07d", i+1))
+	}
+	return out
+}
+
+func TestTargets(t *testing.T) {
+	t.Parallel()
+	add := func(n int) string {
+		return fmt.Sprintf(`INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT $1, 't' || to_char(g, 'FM0000000') FROM generate_series(1, %d) g`, n)
+	}
+	for _, c := range []struct {
+		name    string
+		channel string
+		request string
+		before  int    // targets there before the engine sees the campaign
+		after   string // what an author does between that and the push
+		want    string
+		reached []string
+		calls   int
+	}{
+		{"inline", "mpaas.push_multiple", `{"targets": ["a", "b"]}`, 0, "", "succeeded", []string{"a", "b"}, 1},
+		{"stored", "mpaas.push_multiple", `{}`, 100, "", "succeeded", names(100), 1},
+		{"sliced", "mpaas.push_multiple", `{}`, 250, "", "succeeded", names(250), 3},
+		{"one a call", "alipay.single_send", `{}`, 12, "", "succeeded", names(12), 12},
+		{"empty audience", "mpaas.push_multiple", `{}`, 0, "", "succeeded: empty audience", nil, 0},
+		{"broadcast", "mpaas.push_broadcast", `{}`, 0, "", "succeeded", nil, 1},
+		{"added later", "mpaas.push_multiple", `{}`, 0, add(3), "succeeded", names(3), 1},
+		{"many added later", "mpaas.push_multiple", `{}`, 0, add(120), "succeeded", names(120), 2},
+		{"webhook without targets", "webhook", `{}`, 0, "", "succeeded", nil, 1},
+		{"webhook with targets", "webhook", `{}`, 130, "", "succeeded", names(130), 2},
+		{"webhook, added later", "webhook", `{}`, 0, add(3), "succeeded", names(3), 1},
+		{"webhook, many added later", "webhook", `{}`, 0, add(130), "succeeded", names(130), 2},
+		{
+			"deleted before the push", "mpaas.push_multiple", `{}`, 3,
+			`DELETE FROM scheduler.campaign_targets WHERE campaign_id = $1 AND target = 't0000002'`,
+			"succeeded",
+			[]string{"t0000001", "t0000003"},
+			1,
+		},
+		{
+			"all deleted before the push", "mpaas.push_multiple", `{}`, 3,
+			`DELETE FROM scheduler.campaign_targets WHERE campaign_id = $1`,
+			"succeeded: empty audience", nil, 0,
+		},
+		{
+			"all of many deleted before the push", "mpaas.push_multiple", `{}`, 300,
+			`DELETE FROM scheduler.campaign_targets WHERE campaign_id = $1`,
+			"succeeded: empty audience", nil, 0,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			provider, _, _ := strings.Cut(c.channel, ".")
+			r.app(t, "app", provider, nil)
+			cfg := r.config(t)
+			cfg.Horizon = 30 * time.Second // read, compiled and cached at once
+			start(t, cfg)
+			due := time.Now().Add(3 * time.Second)
+			id := r.insert(t, "app", c.channel, 1, fixed(due), "request", c.request, "status", "paused")
+			r.targets(t, id, c.before)
+			r.run(t, `UPDATE scheduler.campaigns SET status = 'active'`)
+			if c.after != "" {
+				until(t, "the task to be planned", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.pending_tasks`) == 1 })
+				<-time.After(time.Until(due) / 2) // for the daemon to have read it; sooner or later must not matter
+				r.run(t, c.after, id)
+			}
+			if diff := cmp.Diff([]string{c.want}, r.decided(t, id, 1)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(c.reached, r.reached(t, id)); diff != "" {
+				t.Errorf("reached (-want +got):\n%s", diff)
+			}
+			if n := len(r.pusher.seen()); n != c.calls {
+				t.Errorf("%d calls, want %d", n, c.calls)
+			}
+			if n := get[int](t, r, `SELECT targets FROM scheduler.tasks`); n != len(c.reached) {
+				t.Errorf("%d targets recorded, want %d", n, len(c.reached))
+			}
+			r.settled(t)
+		})
+	}
+}
+
+func TestMessageKeys(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "mpaas", nil)
+	start(t, r.config(t))
+	id := r.insert(t, "app", "mpaas.push_multiple", 1, fixed(time.Now().Add(time.Second)))
+	r.run(t, `INSERT INTO scheduler.campaign_targets (campaign_id, target, msg_key) VALUES ($1, 'a', NULL), ($1, 'b', 'mine')`, id)
+	r.decided(t, id, 1)
+	due := get[time.Time](t, r, `SELECT due_at FROM scheduler.tasks`)
+	calls := r.pusher.seen()
+	want := []string{engine.MsgKey(id, due, "a", ""), engine.MsgKey(id, due, "b", "mine")}
+	if diff := cmp.Diff(want, calls[0].keys); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if engine.MsgKey(id, due, "a", "") == engine.MsgKey(id, due.Add(time.Second), "a", "") ||
+		engine.MsgKey(id, due, "b", "mine") == engine.MsgKey(id, due.Add(time.Second), "b", "mine") {
+		t.Error("two occurrences share a key")
+	}
+}
+
+func TestAudienceView(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "mpaas", nil)
+	r.run(t, `CREATE SCHEMA IF NOT EXISTS audience`)
+	r.run(t, `CREATE VIEW audience.due AS SELECT 't' || to_char(g, 'FM0000000') AS target, jsonb_build_object('n', g) AS template_key_value,
+		NULL::jsonb AS extended_params FROM generate_series(1, 120) g`)
+	start(t, r.config(t))
+	id := r.insert(t, "app", "mpaas.push_multiple", 0, nil, "audience_view", "due")
+	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(names(120), r.reached(t, id)); diff != "" {
+		t.Errorf("reached (-want +got):\n%s", diff)
+	}
+}
+
+// What is paused or cancelled while it waits for another attempt is not tried
+// again.
+func TestPauseAndCancelHoldRetries(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "webhook", nil)
+	r.pusher.answers(func(context.Context, call) dispatch.Outcome { return notSent })
+	start(t, r.config(t))
+	paused, cancelled := r.insert(t, "app", "webhook", 0, nil), r.insert(t, "app", "webhook", 0, nil)
+	until(t, "both to be tried twice", func() bool {
+		return get[int](t, r, `SELECT count(*) FROM scheduler.slices WHERE attempts >= 2`) == 2
+	})
+	r.run(t, `UPDATE scheduler.campaigns SET status = 'paused' WHERE id = $1`, paused)
+	r.run(t, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE id = $1`, cancelled)
+	got := r.decided(t, cancelled, 1)
+	if diff := cmp.Diff([]string{"cancelled: campaign cancelled"}, got); diff != "" {
+		t.Errorf("cancelled (-want +got):\n%s", diff)
+	}
+	until(t, "the paused one to be held", func() bool {
+		return get[string](t, r, `SELECT status::text FROM scheduler.slices WHERE campaign_id = $1`, paused) == "held"
+	})
+	r.pusher.answers(nil)
+	r.run(t, `UPDATE scheduler.campaigns SET status = 'active' WHERE id = $1`, paused)
+	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, paused, 1)); diff != "" {
+		t.Errorf("resumed (-want +got):\n%s", diff)
+	}
+}
+
+func TestRejectedCampaignIsNotPushed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "webhook", nil)
+	start(t, r.config(t))
+	id := r.insert(t, "app", "webhook", 0, nil, "request", `{"bad": "no"}`)
+	until(t, "the campaign to be rejected", func() bool {
+		return get[string](t, r, `SELECT status FROM scheduler.campaigns WHERE id = $1`, id) == "rejected"
+	})
+	r.run(t, `UPDATE scheduler.campaigns SET request = '{}' WHERE id = $1`, id)
+	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
+		t.Errorf("mended (-want +got):\n%s", diff)
+	}
+	if n := len(r.pusher.seen()); n != 1 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+// A change whose notification is lost is found by polling.
+func TestLostNotification(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "webhook", nil)
+	start(t, r.config(t))
+	var id int64
+	err := pgx.BeginFunc(t.Context(), r, func(tx pgx.Tx) error {
+		// Without the trigger that notifies; what it writes is written here.
+		if _, err := tx.Exec(t.Context(), `ALTER TABLE scheduler.campaigns DISABLE TRIGGER campaigns_inserted`); err != nil {
+			return err
+		}
+		err := tx.QueryRow(t.Context(), `INSERT INTO scheduler.campaigns (name, app_id, channel) VALUES ('n', 'app', 'webhook') RETURNING id`).Scan(&id)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(t.Context(), `INSERT INTO scheduler.campaign_changes (app_no, campaign_id) SELECT app_no, id FROM scheduler.campaigns`)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// Far more fall due in one second than may be pending at once; they all follow.
+func TestCapDelaysStoringNotPushing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "webhook", nil)
+	r.run(t, `UPDATE scheduler.apps SET pending_limit = 10`)
+	start(t, r.config(t))
+	start(t, r.config(t))
+	r.run(t, `INSERT INTO scheduler.campaigns (name, app_id, channel, strategy_type, strategy_content)
+		SELECT 'n', 'app', 'webhook', 1, $1::jsonb FROM generate_series(1, 500)`, fixed(time.Now().Add(3*time.Second)))
+	until(t, "all to succeed", func() bool {
+		return get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks WHERE status = 'succeeded'`) == 500
+	})
+	if n := len(r.pusher.seen()); n != 500 {
+		t.Errorf("%d calls", n)
+	}
+}

@@ -1,0 +1,179 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A dispatcher begins tasks at their second. It reads a little ahead into its
+// agenda; when a task's time has come it makes the intent to push durable (the
+// claim), and only then lets the call begin. What it read ahead may be out of
+// date by then: the claim takes only what still stands.
+type dispatcher struct {
+	Config
+	clock    *Clock
+	heart    *heart
+	contents *contents
+	caller   *caller
+	recorder *recorder
+	slots    *slots
+	causes   *causes
+	agenda   *agenda
+	planner  *Planner
+	unheard  *unheard
+	sliced   func() // wakes the slicer
+
+	reader   *loop
+	poke     chan struct{}
+	reloaded atomic.Bool
+	calls    sync.WaitGroup
+	starts   chan struct{} // slots of startStored
+	starting taskSet
+	// pushing outlives the dispatcher's context by the grace period, so that
+	// calls under way may end.
+	pushing context.Context //nolint:containedctx // it bounds calls, not this struct's methods
+
+	claimedAt time.Time      // when the last batch was begun; only the running loop touches it
+	begun     sync.WaitGroup // batches
+	beginning chan struct{}  // holds one of claimers for each batch
+}
+
+// claimers is how many batches are begun at once: while the claim of one waits
+// for the disk, the next is made ready.
+const claimers = 2
+
+// gather is how long the dispatcher waits for slots while few are free: a claim
+// of many tasks costs the database little more than a claim of one.
+const gather = 2 * time.Millisecond
+
+func newDispatcher(cfg Config) *dispatcher {
+	d := &dispatcher{
+		Config: cfg, agenda: newAgenda(), poke: make(chan struct{}, 1), starts: make(chan struct{}, maxStarts), starting: taskSet{ids: make(map[int64]bool)},
+		beginning: make(chan struct{}, claimers),
+	}
+	d.reader = newLoop("reader", cfg.Log, 10*time.Second, d.readAhead)
+	return d
+}
+
+// Start runs the dispatcher until ctx ends; calls under way go on until pushing
+// ends.
+func (d *dispatcher) Start(ctx, pushing context.Context, wg *sync.WaitGroup) {
+	d.pushing = pushing
+	d.reader.Start(ctx, wg)
+	wg.Go(func() { d.run(ctx) })
+}
+
+// Wake asks for a fresh look at what is ready.
+func (d *dispatcher) Wake() { d.reader.Wake() }
+
+// run begins tasks whenever the next one's time comes or a slot is freed.
+func (d *dispatcher) run(ctx context.Context) {
+	defer d.begun.Wait()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		again := d.begin(ctx)
+		timer.Reset(d.untilNext(again))
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-d.poke:
+		case <-d.slots.freed:
+		}
+	}
+}
+
+// untilNext is how long nothing has to be begun. Without a free slot there is
+// nothing to wait for but a slot.
+func (d *dispatcher) untilNext(again time.Duration) time.Duration {
+	if again > 0 {
+		return again
+	}
+	at, ok := d.agenda.next()
+	if !ok || d.slots.available() == 0 {
+		return time.Hour
+	}
+	return max(at.Sub(d.clock.Now()), 0)
+}
+
+// begin begins what is ready and returns how long to wait before trying again;
+// zero: until the next entry's time.
+func (d *dispatcher) begin(ctx context.Context) time.Duration {
+	for ctx.Err() == nil {
+		if !d.heart.alive() {
+			return 100 * time.Millisecond
+		}
+		if d.recorder.backlog() > d.MaxBacklog {
+			return 10 * time.Millisecond
+		}
+		now := d.clock.Now()
+		if at, ok := d.agenda.next(); !ok || at.After(now) {
+			return 0
+		}
+		if wait := gather - time.Since(d.claimedAt); wait > 0 && d.slots.scarce() {
+			return wait
+		}
+		if len(d.beginning) == claimers {
+			return time.Hour // the end of one wakes us
+		}
+		n := d.slots.acquire(d.ClaimBatch)
+		if n == 0 {
+			return 0
+		}
+		batch := d.agenda.take(now, n, func(e *entry) (bool, time.Time) { return d.allow(e, now) })
+		d.slots.release(n - len(batch))
+		if len(batch) == 0 {
+			return 0
+		}
+		d.claimedAt = time.Now()
+		d.beginning <- struct{}{}
+		d.begun.Go(func() { d.beginAside(ctx, batch, now) })
+		if d.agenda.len() < d.ReadAhead/4 && len(batch) == n {
+			d.reader.Wake()
+		}
+	}
+	return 0
+}
+
+// beginAside begins a batch beside the running loop. What it could not begin
+// has a pause before the next try, which it sits out.
+func (d *dispatcher) beginAside(ctx context.Context, batch []*entry, now time.Time) {
+	if pause := d.beginBatch(ctx, batch, now); pause > 0 {
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+	}
+	<-d.beginning
+	d.nudge()
+}
+
+// nudge wakes the running loop.
+func (d *dispatcher) nudge() {
+	select {
+	case d.poke <- struct{}{}:
+	default:
+	}
+}
+
+// hint tells the planner that the apps have room.
+func (d *dispatcher) hint(apps map[int32]bool) {
+	if len(apps) == 0 {
+		return
+	}
+	list := make([]int32, 0, len(apps))
+	for a := range apps {
+		list = append(list, a)
+	}
+	d.planner.Hint(d.clock.Now().Add(d.Horizon), list...)
+}
+
+// trouble logs a failure of the database once per state and says how long to
+// spare it.
+func (d *dispatcher) trouble(ctx context.Context, what string, err error) time.Duration {
+	d.heart.trouble(ctx, what, err)
+	return 200 * time.Millisecond
+}

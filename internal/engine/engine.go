@@ -1,0 +1,275 @@
+// Package engine is the daemon's heart: it plans tasks, begins each at its
+// second, makes outcomes durable and rules on what others left behind.
+//
+// Every service is a loop with one pass (loop.go). robfig/cron is the
+// heartbeat that wakes them; notifications wake them sooner; a pass works from
+// what is stored, so any number of missed beats loses nothing. No SQL is here.
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// Config configures an Engine. Store, Log, Compile and App are required; zero
+// values of the rest get the defaults named.
+type Config struct {
+	Store *store.Store
+	Log   *slog.Logger
+	// Compile judges a campaign's request and encodes it.
+	Compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
+	// App returns what the daemon knows of an app, or nil when it has no
+	// credentials for it.
+	App func(appNo int32) *App
+	// Alone says that no other daemon can be on the database, as with an
+	// embedded one: whatever was left behind is then ruled on at once.
+	Alone bool
+	// LimitedApps lists the apps whose rate the configuration bounds; nil: none.
+	LimitedApps func() []int32
+	// Name and Version say who this daemon is in scheduler.daemons.
+	Name, Version string
+
+	Lease            time.Duration // how long a silent daemon's work is left alone; 5 s
+	PushTimeout      time.Duration // of one call; 30 s
+	StatementTimeout time.Duration // of one database call on the way to a push; 5 s
+	Grace            time.Duration // for calls under way at a stop; 30 s
+	Retry            RetryPolicy   // 1 s to 1 min
+	MisfireGrace     time.Duration // lateness from which the misfire policy applies; 1 min
+	Horizon          time.Duration // how far the dispatcher reads ahead; 2 s
+	MaxInFlight      int           // calls under way in this daemon; 256
+	ClaimBatch       int           // tasks claimed at once; 256
+	ReadAhead        int           // tasks held in memory; 8192
+	MaxBacklog       int           // outcomes waiting to be recorded at which no task begins; 8192
+	Retention        Retention     // of decided tasks; the zero value: for ever
+	Sweep            time.Duration // between looks for what no hint told of; 1 min
+	Metrics          *Metrics
+	Guard            Guard // against a restored or cloned database
+}
+
+func (c Config) withDefaults() Config {
+	c.Lease = cmp.Or(c.Lease, 5*time.Second)
+	c.PushTimeout = cmp.Or(c.PushTimeout, 30*time.Second)
+	c.StatementTimeout = cmp.Or(c.StatementTimeout, 5*time.Second)
+	c.Grace = cmp.Or(c.Grace, 30*time.Second)
+	c.Retry.Initial = cmp.Or(c.Retry.Initial, time.Second)
+	c.Retry.Max = cmp.Or(c.Retry.Max, time.Minute)
+	c.MisfireGrace = cmp.Or(c.MisfireGrace, time.Minute)
+	c.Horizon = cmp.Or(c.Horizon, 2*time.Second)
+	c.MaxInFlight = cmp.Or(c.MaxInFlight, 256)
+	c.ClaimBatch = cmp.Or(c.ClaimBatch, 256)
+	c.ReadAhead = cmp.Or(c.ReadAhead, 8192)
+	c.MaxBacklog = cmp.Or(c.MaxBacklog, 8192)
+	c.Sweep = cmp.Or(c.Sweep, time.Minute)
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
+	}
+	if c.LimitedApps == nil {
+		c.LimitedApps = func() []int32 { return nil }
+	}
+	return c
+}
+
+// An Engine runs one daemon's services.
+type Engine struct {
+	Config
+	clock      *Clock
+	heart      *heart
+	contents   *contents
+	slots      *slots
+	planner    *Planner
+	dispatcher *dispatcher
+	slicer     *slicer
+	recorder   *recorder
+	unheard    *unheard
+	finisher   *finisher
+	pruner     *pruner
+	cron       *cron.Cron
+
+	wg, late      sync.WaitGroup // services; those that outlive them to record
+	stop          context.CancelFunc
+	stopCalls     context.CancelFunc
+	stopRecorders context.CancelFunc
+}
+
+// New makes an Engine.
+func New(cfg Config) *Engine {
+	cfg = cfg.withDefaults()
+	e := &Engine{Config: cfg, clock: &Clock{}, slots: newSlots(cfg.MaxInFlight)}
+	e.heart = newHeart(cfg, e.clock)
+	e.contents = newContents(cfg.ReadAhead, cfg.Compile, cfg.App, cfg.Store.Campaigns)
+	e.finisher = newFinisher(cfg.Store, cfg.Log, cfg.Sweep)
+	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, e.heart.id, e.finisher.hint)
+	e.planner = NewPlanner(PlannerConfig{
+		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,
+		OnReady: e.ready, Others: e.hasOthers,
+	})
+	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics}
+	e.dispatcher = newDispatcher(cfg)
+	d := e.dispatcher
+	d.clock, d.heart, d.contents, d.caller, d.recorder, d.slots, d.planner = e.clock, e.heart, e.contents, call, e.recorder, e.slots, e.planner
+	e.slicer = newSlicer(cfg)
+	s := e.slicer
+	s.clock, s.heart, s.contents, s.caller, s.slots, s.onEnd, s.limited = e.clock, e.heart, e.contents, call, e.slots, e.finisher.hint, e.othersLimited
+	s.reporter = newReporter(cfg.Store, cfg.Log, e.heart.share)
+	d.sliced = s.Wake
+	e.unheard = newUnheard(cfg)
+	u := e.unheard
+	u.clock, u.heart, u.recorder, u.slicer = e.clock, e.heart, e.recorder, s
+	d.unheard, s.unheard = u, u
+	d.causes = newCauses()
+	s.causes = d.causes
+	e.heart.onReap = s.Wake
+	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
+	e.heart.onLoss = d.agenda.clear
+	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
+	return e
+}
+
+// Clock returns the engine's idea of the database's clock.
+func (e *Engine) Clock() *Clock { return e.clock }
+
+// Start begins the services. They end with Stop.
+func (e *Engine) Start() {
+	ctx, stop := context.WithCancel(context.Background())
+	pushing, stopCalls := context.WithCancel(context.Background())
+	recording, stopRecorders := context.WithCancel(context.Background())
+	e.stop, e.stopCalls, e.stopRecorders = stop, stopCalls, stopRecorders
+	e.heart.Start(recording, &e.late) // the lease is needed as long as outcomes come in
+	e.recorder.Start(recording, &e.late)
+	e.planner.Start(ctx, &e.wg)
+	e.dispatcher.Start(ctx, pushing, &e.wg)
+	e.slicer.Start(ctx, pushing, recording, &e.wg, &e.late)
+	e.unheard.Start(ctx, &e.wg)
+	e.finisher.Start(ctx, &e.wg)
+	e.pruner.Start(ctx, &e.wg)
+	e.wg.Go(func() { e.listen(ctx) })
+	e.startCron()
+	e.wakeAll()
+}
+
+// startCron sets the heartbeat. Recover stands inside SkipIfStillRunning:
+// outside, one panic would stop a job for ever. The jobs only wake loops.
+func (e *Engine) startCron() {
+	chain := cron.WithChain(cron.SkipIfStillRunning(cron.DiscardLogger), cron.Recover(cron.DiscardLogger))
+	e.cron = cron.New(cron.WithSeconds(), cron.WithLocation(time.UTC), cron.WithLogger(cron.DiscardLogger), chain)
+	e.cron.Schedule(everySecond{}, cron.FuncJob(e.beat))
+	e.cron.Schedule(everySecond{after: time.Second / 2}, cron.FuncJob(e.prepare))
+	e.cron.Schedule(cron.Every(time.Minute), cron.FuncJob(e.pruner.Wake))
+	e.cron.Start()
+}
+
+// everySecond is on every second boundary, or some time after each.
+type everySecond struct{ after time.Duration }
+
+// Next implements cron.Schedule.
+func (s everySecond) Next(t time.Time) time.Time {
+	return t.Add(-s.after).Truncate(time.Second).Add(time.Second + s.after)
+}
+
+// beat wakes what has to be on time.
+func (e *Engine) beat() {
+	e.heart.Wake()
+	e.slicer.Wake()
+	e.unheard.Wake()
+}
+
+// prepare wakes what looks ahead and clears up. It does so in the middle of the
+// seconds: tasks fall due at their boundaries, and want the processor then.
+func (e *Engine) prepare() {
+	e.dispatcher.Wake()
+	e.planner.Wake()
+	e.finisher.Wake()
+}
+
+// wakeAll wakes every loop, for when much may have changed.
+func (e *Engine) wakeAll() {
+	e.beat()
+	e.prepare()
+}
+
+// ready is told by the planner of apps with tasks that are due soon.
+func (e *Engine) ready(appNo int32) {
+	e.dispatcher.Wake()
+	if _, shares, ok := e.heart.share(); ok && shares > 1 {
+		ctx, cancel := context.WithTimeout(context.Background(), e.StatementTimeout)
+		defer cancel()
+		_ = e.Store.NotifyReady(ctx, appNo) // a hint: the others look every second anyway
+	}
+}
+
+// listen turns notifications into wakes, and connects again when it must.
+func (e *Engine) listen(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := e.Store.Listen(ctx, e.wakeAll, func(h store.Hint) {
+			if h.Changes {
+				e.planner.Wake()
+			} else {
+				e.dispatcher.Wake()
+			}
+		})
+		if ctx.Err() == nil && err != nil {
+			e.heart.trouble(ctx, "listen", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// hasOthers says whether there are other daemons.
+func (e *Engine) hasOthers() bool {
+	_, shares, ok := e.heart.share()
+	return ok && shares > 1
+}
+
+// othersLimited lists the apps whose rate is bounded and that another daemon
+// serves.
+func (e *Engine) othersLimited() []int32 {
+	share, shares, ok := e.heart.share()
+	if !ok || shares == 1 {
+		return nil
+	}
+	var out []int32
+	for _, no := range e.LimitedApps() {
+		if int(no)%shares != share {
+			out = append(out, no)
+		}
+	}
+	return out
+}
+
+// Ready says why the engine cannot do its work now, or nil: it holds a lease,
+// and the database takes writes.
+func (e *Engine) Ready(ctx context.Context) error {
+	if !e.heart.hasLease() {
+		return errors.New("no lease: the database does not answer or has just come back")
+	}
+	if held := e.heart.holding(); held != "" {
+		return errors.New(held)
+	}
+	return e.Store.Probe(ctx, e.heart.id())
+}
+
+// Reload forgets what was compiled with the old configuration. What is under
+// way goes on.
+func (e *Engine) Reload() {
+	e.contents.reset()
+	e.dispatcher.reloaded.Store(true)
+	e.wakeAll()
+}
+
+func panicError(r any) error { return fmt.Errorf("panic: %v\n%s", r, debug.Stack()) }
+
+func orDefault[T comparable](v, def T) T { return cmp.Or(v, def) }

@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
+)
+
+// Internals that the tests look at from outside.
+
+var (
+	First   = first
+	Parse   = schedule
+	NewLoop = newLoop
+)
+
+// EverySecond is the schedule of the heartbeat.
+type EverySecond = everySecond
+
+// A Filling is what fill came to.
+type Filling struct {
+	Insert   []store.NewTask
+	Displace []store.PendingTask
+	Missed   []store.Undone
+	Cursors  []store.Cursor
+}
+
+// A Candidate is what fill takes.
+type Candidate struct {
+	Campaign *store.Campaign
+	Schedule strategy.Schedule
+	Next     time.Time
+}
+
+// Fill calls fill.
+func Fill(pending []store.PendingTask, candidates []Candidate, limit int, now time.Time) Filling {
+	in := make([]candidate, len(candidates))
+	for i, c := range candidates {
+		in[i] = candidate{campaign: c.Campaign, schedule: c.Schedule, next: c.Next}
+	}
+	f := fill(pending, in, limit, now)
+	return Filling{Insert: f.insert, Displace: f.displace, Missed: f.missed, Cursors: f.advanced}
+}
+
+// Begin asks for leave to begin a call.
+func (a *App) Begin(now time.Time) (bool, time.Time) { return a.begin(now) }
+
+// Undo gives leave back.
+func (a *App) Undo() { a.undo() }
+
+// End ends a call.
+func (a *App) End(now time.Time, o dispatch.Outcome) { a.end(now, o) }
+
+// Agenda is the dispatcher's plan.
+type Agenda struct{ a *agenda }
+
+// NewAgenda makes an empty one.
+func NewAgenda() Agenda { return Agenda{newAgenda()} }
+
+// Add takes in tasks.
+func (a Agenda) Add(tasks ...store.ReadyTask) {
+	for _, t := range tasks {
+		a.a.add([]*entry{{task: t}})
+	}
+}
+
+// Take removes tasks whose time has come.
+func (a Agenda) Take(now time.Time, n int, allow func(store.ReadyTask) (bool, time.Time)) (ids []int64) {
+	for _, e := range a.a.take(now, n, func(e *entry) (bool, time.Time) { return allow(e.task) }) {
+		ids = append(ids, e.task.ID)
+	}
+	return ids
+}
+
+// Next is when it wants to be looked at.
+func (a Agenda) Next() (time.Time, bool) { return a.a.next() }
+
+// Abandon ends an engine as kill -9 does: nothing is recorded, and the lease
+// is not given up. It waits until nothing of the engine is left running.
+func (e *Engine) Abandon() {
+	<-e.cron.Stop().Done()
+	e.stopRecorders()
+	e.late.Wait()
+	e.stop()
+	e.stopCalls()
+	e.wg.Wait()
+	e.dispatcher.calls.Wait()
+	e.slicer.calls.Wait()
+}
+
+// DaemonID is the lease the daemon holds; zero: none.
+func (e *Engine) DaemonID() int64 { return e.heart.id() }
+
+// MayPush says whether a call claimed under a lease may begin now.
+func (e *Engine) MayPush(daemon int64) bool { return e.dispatcher.caller.mayPush(daemon) }
+
+// Beats is how many heartbeats the daemon has written and remembers.
+func (e *Engine) Beats() int64 { return e.heart.written() }
+
+// Prune makes one pass of a pruner.
+func Prune(ctx context.Context, s *store.Store, log *slog.Logger, r Retention) error {
+	return newPruner(s, log, NewMetrics(nil), &Clock{}, r).prune(ctx)
+}
+
+// ReasonLabel is the label of a decision's reason.
+var ReasonLabel = reasonLabel

@@ -1,0 +1,76 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A finisher marks campaigns finished whose last task is decided. Decisions
+// hint at them; a slow sweep finds those whose hint was lost.
+type finisher struct {
+	*loop
+	store *store.Store
+	sweep time.Duration
+
+	mu     sync.Mutex
+	hinted map[int64]bool
+	after  int64 // where the sweep goes on
+	swept  time.Time
+}
+
+func newFinisher(s *store.Store, log *slog.Logger, sweep time.Duration) *finisher {
+	f := &finisher{store: s, sweep: sweep, hinted: make(map[int64]bool)}
+	f.loop = newLoop("finisher", log, 30*time.Second, f.finish)
+	return f
+}
+
+// hint says that the campaigns may be over. They are looked at with the next
+// heartbeat, many together.
+func (f *finisher) hint(ids []int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, id := range ids {
+		f.hinted[id] = true
+	}
+}
+
+func (f *finisher) finish(ctx context.Context) error {
+	if time.Since(f.swept) >= f.sweep {
+		ids, err := f.store.EndedCampaigns(ctx, f.after, 500)
+		if err != nil {
+			return err
+		}
+		f.after, f.swept = 0, time.Now()
+		if len(ids) > 0 {
+			f.after = ids[len(ids)-1]
+		}
+		f.hint(ids)
+	}
+	for {
+		batch := f.take(500)
+		if len(batch) == 0 {
+			return nil
+		}
+		if _, err := f.store.FinishCampaigns(ctx, batch); err != nil {
+			f.hint(batch)
+			return err
+		}
+	}
+}
+
+func (f *finisher) take(n int) []int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	ids := slices.Collect(maps.Keys(f.hinted))
+	ids = ids[:min(len(ids), n)]
+	for _, id := range ids {
+		delete(f.hinted, id)
+	}
+	return ids
+}

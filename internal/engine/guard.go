@@ -1,0 +1,183 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A Guard says how to tell a database that was restored or cloned, which must
+// not push again what its original has pushed.
+type Guard struct {
+	// Dir is where the daemon keeps what it remembers of its databases, between
+	// runs. Empty, or not to be written: it remembers only while it runs, and a
+	// gap in the heartbeats is all that a start can go by.
+	Dir string
+	// MaxGap between heartbeats of any daemon; zero: 24 h.
+	MaxGap time.Duration
+	// Run goes on with a warning where the guard would hold.
+	Run bool
+}
+
+// A memory is what a daemon remembers of its databases: a mark for each, in a
+// file of its own.
+type memory struct {
+	dir string
+	log *slog.Logger
+
+	mu     sync.Mutex
+	own    store.Mark // of this run
+	failed bool
+}
+
+// marks returns what this run and earlier ones remember.
+func (m *memory) marks() []store.Mark {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []store.Mark
+	if m.own.Daemon != 0 {
+		out = append(out, m.own)
+	}
+	files, _ := filepath.Glob(filepath.Join(m.dir, "*.json")) // a bad pattern is the only error
+	for _, name := range files {
+		var mark store.Mark
+		content, err := os.ReadFile(name)
+		if err == nil {
+			err = json.Unmarshal(content, &mark)
+		}
+		if err != nil {
+			m.log.Warn("what the daemon remembers of a database cannot be read", "file", name, "error", err)
+			continue
+		}
+		out = append(out, mark)
+	}
+	return out
+}
+
+// keep remembers a heartbeat. The file is replaced as a whole, and not synced:
+// losing the last seconds makes the guard weaker by seconds.
+func (m *memory) keep(mark store.Mark) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.own = mark
+	if m.dir == "" {
+		return
+	}
+	err := m.write(mark)
+	if err != nil && !m.failed {
+		m.log.Warn("what the daemon remembers of its database cannot be kept; after a restart only a gap in the heartbeats tells a restored database",
+			"error", err)
+	}
+	m.failed = err != nil
+}
+
+func (m *memory) write(mark store.Mark) error {
+	content, err := json.Marshal(mark)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(m.dir, 0o700); err != nil {
+		return err
+	}
+	name := filepath.Join(m.dir, mark.Installation+".json")
+	temporary := fmt.Sprintf("%s.%d", name, os.Getpid()) // another daemon may share the directory
+	if err := os.WriteFile(temporary, content, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(temporary, name)
+}
+
+// listed is how many held pushes the log shows.
+const listed = 20
+
+// watchHold follows the hold and logs its begin, with what would be pushed, and
+// its end.
+func (h *heart) watchHold(ctx context.Context, held bool) {
+	h.mu.Lock()
+	before := h.held
+	h.held = held
+	h.mu.Unlock()
+	h.metrics.Held.Set(0)
+	if held {
+		h.metrics.Held.Set(1)
+	}
+	switch {
+	case held && !before:
+		h.onLoss() // what was planned is read again after the release
+		h.tellHeld(ctx)
+	case !held && before:
+		h.setHoldReason("")
+		h.log.InfoContext(ctx, "released: pushes begin again")
+		h.onReap() // deliveries may wait
+	}
+}
+
+func (h *heart) tellHeld(ctx context.Context) {
+	hold, pushes, err := h.store.Held(ctx, listed)
+	if err != nil {
+		h.log.WarnContext(ctx, "held: nothing is pushed until scheduler release", "error", err)
+		return
+	}
+	h.setHoldReason(hold.Reason)
+	h.log.WarnContext(ctx, "held: nothing is pushed until scheduler release; the view scheduler.held lists what would be",
+		"reason", hold.Reason, "since", hold.Since, "overdue", hold.Overdue, "coming", hold.Coming)
+	for _, p := range pushes {
+		h.log.WarnContext(ctx, "held back", "due", p.DueAt, "on_release", p.OnRelease, "campaign", p.CampaignID, "name", p.Campaign,
+			"channel", p.Channel, "app", p.AppID, "task", p.TaskID)
+	}
+}
+
+func (h *heart) setHoldReason(reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.holdReason = reason
+}
+
+// enlist takes a lease; the guard judges the database on the way.
+func (h *heart) enlist(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	in, err := h.store.Enlist(ctx, store.Newcomer{
+		Name: h.name, Version: h.version, Lease: h.lease, Marks: h.memory.marks(), MaxGap: h.guard.MaxGap, Run: h.guard.Run,
+	})
+	if err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.daemon, h.beats, h.installation = in.ID, 0, in.Installation
+	h.mu.Unlock()
+	h.log.InfoContext(ctx, "daemon enlisted", "daemon", in.ID, "name", h.name)
+	if in.Doubt != "" && h.guard.Run {
+		h.log.WarnContext(ctx, "the database may be restored or cloned; going on, as restore_guard.policy is run", "reason", in.Doubt)
+	}
+	if h.alone {
+		return h.store.EndOthers(ctx, in.ID)
+	}
+	return nil
+}
+
+// remember keeps a heartbeat for the guard.
+func (h *heart) remember(hb store.Heartbeat) {
+	h.mu.Lock()
+	h.beats = hb.Beats
+	mark := store.Mark{Installation: h.installation, Address: h.store.Address(), Daemon: h.daemon, Beats: hb.Beats, SeenAt: hb.Now}
+	h.mu.Unlock()
+	h.memory.keep(mark)
+}
+
+// holding returns why nothing may begin; empty: it may.
+func (h *heart) holding() string {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	if !h.held {
+		return ""
+	}
+	return "held: " + h.holdReason + "; scheduler release lets pushes begin again"
+}

@@ -1,0 +1,82 @@
+package engine
+
+import (
+	"sync"
+	"time"
+)
+
+// Causes of lateness: what a task waited for between its due time and its first
+// call. Only the scheduler's own is a fault of the scheduler.
+const (
+	causeScheduler = "scheduler" // nothing else: planning, claiming, or nobody was there
+	causeCap       = "cap"       // the app's pending limit was full when it was due
+	causeQuota     = "quota"     // the channel's quota was used up
+	causeThrottle  = "throttle"  // the app's own bounds, or the provider's throttling
+	causeAuthor    = "author"    // the campaign was written after it was due
+)
+
+// lateFrom is the lateness that is worth a cause.
+const lateFrom = time.Second
+
+// causes tells why tasks begin late. It is safe for concurrent use.
+type causes struct {
+	mu      sync.Mutex
+	refused map[*App]time.Time // when an app was last refused leave to begin a call
+	tasks   map[int64]string   // of begun tasks with stored deliveries
+}
+
+func newCauses() *causes {
+	return &causes{refused: make(map[*App]time.Time), tasks: make(map[int64]string)}
+}
+
+// refuse notes that an app was held back.
+func (c *causes) refuse(app *App, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused[app] = now
+}
+
+// of says what the task waited for that begins now. steady is how long this
+// daemon has been at work without a break: what became due earlier may have
+// waited for any daemon to come.
+func (c *causes) of(e *entry, now time.Time, steady time.Duration) string {
+	late := now.Sub(e.task.DueAt)
+	switch {
+	case e.task.WaitsFor != "":
+		return causeQuota
+	case late < lateFrom:
+		return causeScheduler
+	case e.content.campaign.WrittenAt.After(e.task.DueAt):
+		return causeAuthor
+	case c.heldBack(e.content.app, e.task.DueAt):
+		return causeThrottle
+	case e.task.Origin == "scheduled" && e.seen.Sub(e.task.DueAt) >= lateFrom && steady > late:
+		return causeCap
+	}
+	return causeScheduler
+}
+
+func (c *causes) heldBack(app *App, since time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.refused[app].After(since)
+}
+
+// note keeps the cause of a task whose first call others make.
+func (c *causes) note(task int64, cause string) {
+	const most = 10_000 // no more than a hint, and other daemons may settle the task
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cause != causeScheduler && len(c.tasks) < most {
+		c.tasks[task] = cause
+	}
+}
+
+// take returns what was noted and forgets it.
+func (c *causes) take(task int64) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cause := orDefault(c.tasks[task], causeScheduler)
+	delete(c.tasks, task)
+	return cause
+}

@@ -1,0 +1,82 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A loop runs one pass each time it is woken, never two at once. Wakes during a
+// pass are one more pass. It is the shape of every service of the engine: the
+// heartbeat and the hints wake it, a test calls the pass itself.
+type loop struct {
+	name    string
+	pass    func(ctx context.Context) error
+	timeout time.Duration // of one pass; zero: none
+	log     *slog.Logger
+
+	woken  chan struct{}
+	failed bool // the last pass failed; only the running loop touches it
+}
+
+func newLoop(name string, log *slog.Logger, timeout time.Duration, pass func(ctx context.Context) error) *loop {
+	return &loop{name: name, pass: pass, timeout: timeout, log: log, woken: make(chan struct{}, 1)}
+}
+
+// Wake asks for a pass. It never blocks.
+func (l *loop) Wake() {
+	select {
+	case l.woken <- struct{}{}:
+	default:
+	}
+}
+
+// Start runs passes in a goroutine of wg until ctx ends.
+func (l *loop) Start(ctx context.Context, wg *sync.WaitGroup) {
+	wg.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-l.woken:
+				l.runOnce(ctx)
+			}
+		}
+	})
+}
+
+// runOnce runs a pass and logs when passes begin to fail and when they recover,
+// not each failure in between. An outage of the database is every service's and
+// logged by the heart alone.
+func (l *loop) runOnce(ctx context.Context) {
+	if l.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, l.timeout)
+		defer cancel()
+	}
+	err := l.guarded(ctx)
+	switch {
+	case err != nil && ctx.Err() == context.Canceled:
+	case store.IsOutage(err):
+		l.log.DebugContext(ctx, "service waits for the database", "service", l.name, "error", err)
+	case err != nil && !l.failed:
+		l.failed = true
+		l.log.WarnContext(ctx, "service failing, will keep trying", "service", l.name, "error", err)
+	case err == nil && l.failed:
+		l.failed = false
+		l.log.InfoContext(ctx, "service recovered", "service", l.name)
+	}
+}
+
+// guarded turns a panic into an error, so that one bad row cannot end a loop.
+func (l *loop) guarded(ctx context.Context) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = panicError(r)
+		}
+	}()
+	return l.pass(ctx)
+}

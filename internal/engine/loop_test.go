@@ -1,0 +1,133 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/robfig/cron/v3"
+
+	"github.com/campaign-scheduler/scheduler/internal/engine"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+func TestLoopOnTheHeartbeat(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(300 * time.Millisecond) // not on a second boundary
+		var passes []string
+		l := engine.NewLoop("test", slog.New(slog.DiscardHandler), 0, func(context.Context) error {
+			passes = append(passes, time.Now().Format("05.000"))
+			if len(passes) == 2 {
+				time.Sleep(2500 * time.Millisecond) // longer than two beats
+			}
+			return nil
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		l.Start(ctx, &wg)
+		c := cron.New(cron.WithLocation(time.UTC), cron.WithLogger(cron.DiscardLogger))
+		c.Schedule(engine.EverySecond{}, cron.FuncJob(l.Wake))
+		c.Start()
+		time.Sleep(6 * time.Second)
+		<-c.Stop().Done()
+		cancel()
+		wg.Wait()
+		// Beats during a long pass are one more pass, at once.
+		if diff := cmp.Diff([]string{"01.000", "02.000", "04.500", "05.000", "06.000"}, passes); diff != "" {
+			t.Errorf("passes (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestLoopLogsTroubleOnceAndSurvivesPanics(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		outcomes := []func() error{
+			func() error { return errors.New("first") },
+			func() error { return errors.New("second") },
+			func() error { panic("third") },
+			func() error { return nil },
+			func() error { return nil },
+		}
+		n := 0
+		l := engine.NewLoop("test", slog.New(slog.NewTextHandler(&log, nil)), 0, func(context.Context) error {
+			n++
+			return outcomes[n-1]()
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		l.Start(ctx, &wg)
+		for range outcomes {
+			l.Wake()
+			synctest.Wait()
+		}
+		cancel()
+		wg.Wait()
+		if n != len(outcomes) || strings.Count(log.String(), "service failing") != 1 || strings.Count(log.String(), "service recovered") != 1 {
+			t.Errorf("%d passes, log:\n%s", n, log.String())
+		}
+	})
+}
+
+func TestLoopPassHasATimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var ended time.Duration
+		l := engine.NewLoop("test", slog.New(slog.DiscardHandler), 3*time.Second, func(ctx context.Context) error {
+			began := time.Now()
+			<-ctx.Done()
+			ended = time.Since(began)
+			return ctx.Err()
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		l.Start(ctx, &wg)
+		l.Wake()
+		time.Sleep(10 * time.Second)
+		cancel()
+		wg.Wait()
+		if ended != 3*time.Second {
+			t.Errorf("the pass ended after %v", ended)
+		}
+	})
+}
+
+// An app that is held back keeps no other from its time.
+func TestAgenda(t *testing.T) {
+	t.Parallel()
+	a := engine.NewAgenda()
+	at := func(s int) time.Time { return noon.Add(time.Duration(s) * time.Second) }
+	task := func(id int64, app int32, s int) store.ReadyTask {
+		return store.ReadyTask{ID: id, AppNo: app, ReadyAt: at(s)}
+	}
+	a.Add(task(1, 1, 0), task(2, 1, 1), task(3, 2, 2), task(4, 2, 9), task(1, 1, 0))
+	slow := func(t store.ReadyTask) (bool, time.Time) { return t.AppNo != 1, at(5) }
+	if diff := cmp.Diff([]int64{3}, a.Take(at(3), 10, slow)); diff != "" {
+		t.Errorf("while app 1 is held back (-want +got):\n%s", diff)
+	}
+	if next, ok := a.Next(); !ok || !next.Equal(at(5)) {
+		t.Errorf("next look at %v", next)
+	}
+	all := func(store.ReadyTask) (bool, time.Time) { return true, time.Time{} }
+	if got := a.Take(at(4), 10, all); got != nil {
+		t.Errorf("taken before the app may go on: %v", got)
+	}
+	if diff := cmp.Diff([]int64{1}, a.Take(at(6), 1, all)); diff != "" {
+		t.Errorf("one of two (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]int64{2, 4}, a.Take(at(20), 10, all)); diff != "" {
+		t.Errorf("the rest (-want +got):\n%s", diff)
+	}
+	if _, ok := a.Next(); ok {
+		t.Error("an empty agenda has a next time")
+	}
+}

@@ -1,0 +1,395 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/failpoint"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// PlannerConfig configures a Planner. Zero fields get defaults.
+type PlannerConfig struct {
+	Store *store.Store
+	Log   *slog.Logger
+	// Compile judges a campaign's request; the campaign is rejected when it
+	// returns problems.
+	Compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
+	// Others says whether other daemons plan too; nil: none do.
+	Others func() bool
+	// OnReady is told of apps that got tasks due before Horizon from now.
+	OnReady func(appNo int32)
+	// Horizon is how far ahead the dispatcher reads; default 2 s.
+	Horizon time.Duration
+	// Sweep is how often apps are looked at for room that no hint told of;
+	// default 1 min.
+	Sweep time.Duration
+	// Workers plan that many apps at once; default 2.
+	Workers int
+	// Changes bounds the changed campaigns taken in one transaction; default 2000.
+	Changes int
+	Metrics *Metrics
+}
+
+func (c PlannerConfig) withDefaults() PlannerConfig {
+	c.Horizon = orDefault(c.Horizon, 2*time.Second)
+	c.Sweep = orDefault(c.Sweep, time.Minute)
+	c.Workers = orDefault(c.Workers, 2)
+	c.Changes = orDefault(c.Changes, 2000)
+	if c.Others == nil {
+		c.Others = func() bool { return false }
+	}
+	if c.OnReady == nil {
+		c.OnReady = func(int32) {}
+	}
+	if c.Metrics == nil {
+		c.Metrics = NewMetrics(nil)
+	}
+	return c
+}
+
+// A Planner keeps the right tasks pending: per app, the earliest undecided
+// occurrences of its active campaigns, as many as its limit allows. It compares
+// what should be pending with what is and changes the difference, in one
+// transaction per app, so that any number of planners on any number of
+// machines, at any moment, come to the same result.
+type Planner struct {
+	PlannerConfig
+	*loop
+
+	mu     sync.Mutex
+	hinted map[int32]bool // apps that may have room
+	// waiting holds, of the apps this planner planned, the earliest occurrence
+	// that found no room; zero: none did.
+	waiting map[int32]time.Time
+	swept   time.Time
+}
+
+// NewPlanner makes a Planner.
+func NewPlanner(cfg PlannerConfig) *Planner {
+	p := &Planner{PlannerConfig: cfg.withDefaults(), hinted: make(map[int32]bool), waiting: make(map[int32]time.Time)}
+	p.loop = newLoop("planner", p.Log, 0, p.plan)
+	return p
+}
+
+// Hint says that tasks of the apps have begun, so that they have room. An app
+// is planned at once when an occurrence that is due by the given time waits for
+// room, with the next heartbeat when one is due later, and not at all when none
+// waits: what else may change is told by campaign_changes. Where other daemons
+// plan too, one of them may have left something waiting since.
+func (p *Planner) Hint(by time.Time, apps ...int32) {
+	others := p.Others()
+	p.mu.Lock()
+	urgent := false
+	for _, a := range apps {
+		next, known := p.waiting[a]
+		if known && next.IsZero() && !others {
+			continue
+		}
+		p.hinted[a] = true
+		urgent = urgent || (known && !next.IsZero() && !next.After(by))
+	}
+	p.mu.Unlock()
+	if urgent {
+		p.Wake()
+	}
+}
+
+// plan is one pass: every app that changed or was hinted at, and now and then
+// all that have room.
+func (p *Planner) plan(ctx context.Context) error {
+	if time.Since(p.swept) >= p.Sweep {
+		if err := p.sweep(ctx); err != nil {
+			return err
+		}
+		p.swept = time.Now()
+	}
+	for {
+		apps, err := p.changed(ctx)
+		if err != nil {
+			return err
+		}
+		apps = p.withHinted(apps)
+		if len(apps) == 0 {
+			return nil
+		}
+		progress, err := p.planApps(ctx, apps)
+		if err != nil || !progress {
+			return err
+		}
+	}
+}
+
+// scanTimeout bounds a look at all apps.
+const scanTimeout = 10 * time.Second
+
+func (p *Planner) changed(ctx context.Context) ([]int32, error) {
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	return p.Store.ChangedApps(ctx, 1000)
+}
+
+func (p *Planner) sweep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	if _, err := p.Store.RevisitPaused(ctx, time.Time{}, 10000); err != nil {
+		return err
+	}
+	roomy, err := p.Store.RoomyApps(ctx)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, a := range roomy {
+		p.hinted[a] = true
+	}
+	return nil
+}
+
+func (p *Planner) withHinted(apps []int32) []int32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	apps = slices.AppendSeq(apps, maps.Keys(p.hinted))
+	clear(p.hinted)
+	slices.Sort(apps)
+	return slices.Compact(apps)
+}
+
+// planApps plans the apps side by side and says whether anything was done:
+// changes that an author's open transaction holds are none.
+func (p *Planner) planApps(ctx context.Context, apps []int32) (progress bool, err error) {
+	var g errgroup.Group
+	g.SetLimit(p.Workers)
+	var mu sync.Mutex
+	var errs []error
+	for _, app := range apps {
+		g.Go(func() error {
+			did, err := p.PlanApp(ctx, app, time.Time{})
+			mu.Lock()
+			defer mu.Unlock()
+			progress = progress || did
+			if err != nil {
+				errs = append(errs, err)
+				p.hintLater(app)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	return progress, errors.Join(errs...)
+}
+
+// hintLater keeps an app for the next pass without asking for one.
+func (p *Planner) hintLater(app int32) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.hinted[app] = true
+}
+
+// PlanApp plans one app in one transaction and says whether another look may
+// find more to do: there were changes, or occurrences too old to be pushed.
+// now is the instant to plan for; zero means the database's clock.
+func (p *Planner) PlanApp(ctx context.Context, app int32, now time.Time) (progress bool, err error) {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	var ready, again bool
+	var next time.Time
+	failpoint.Hit("plan.before")
+	busy, err := p.Store.PlanApp(ctx, app, now, func(tx *store.PlanTx) error {
+		changes, err := tx.Changes(ctx, p.Changes)
+		if err != nil {
+			return err
+		}
+		progress = len(changes) > 0
+		if err := p.apply(ctx, tx, changes); err != nil {
+			return err
+		}
+		full, err := p.fill(ctx, tx)
+		if err != nil {
+			return err
+		}
+		ready = full.ready || progress // immediate campaigns are ready at once
+		again = full.again
+		failpoint.Hit("plan.middle")
+		next, err = tx.NextWaiting(ctx)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	if busy {
+		p.hintLater(app) // the other planner may have begun before the change
+		return false, nil
+	}
+	failpoint.Hit("plan.after")
+	p.remember(app, next)
+	if again {
+		p.hintLater(app)
+	}
+	p.Metrics.PlanSeconds.Observe(time.Since(began).Seconds())
+	if ready {
+		p.OnReady(app)
+	}
+	return progress || again, nil
+}
+
+func (p *Planner) remember(app int32, next time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting[app] = next
+}
+
+// A filled app is what fill came to.
+type filled struct {
+	ready bool // a task is due within the horizon
+	again bool // occurrences were missed, so that there may be room for more
+}
+
+// fill makes the app's pending tasks the earliest.
+func (p *Planner) fill(ctx context.Context, tx *store.PlanTx) (filled, error) {
+	pending, err := tx.Pending(ctx)
+	if err != nil {
+		return filled{}, err
+	}
+	before := forever
+	if len(pending) >= tx.Limit {
+		before = pending[len(pending)-1].DueAt
+	}
+	f, err := compare(ctx, tx, pending, before)
+	if err != nil || len(f.advanced) == 0 {
+		return filled{}, err
+	}
+	if err := p.carryOut(ctx, tx, pending, &f); err != nil {
+		return filled{}, err
+	}
+	return filled{
+		ready: len(f.insert) > 0 && f.insert[0].DueAt.Before(tx.Now.Add(p.Horizon)),
+		again: len(f.missed) > 0,
+	}, nil
+}
+
+// compare works out the filling, and locks the campaigns it changes. When
+// authors hold some of them it is worked out again without those.
+func compare(ctx context.Context, tx *store.PlanTx, pending []store.PendingTask, before time.Time) (filling, error) {
+	f, err := compareFew(ctx, tx, pending, before)
+	if err != nil || len(f.advanced) == 0 {
+		return f, err
+	}
+	ids := make([]int64, len(f.advanced))
+	for i, c := range f.advanced {
+		ids[i] = c.CampaignID
+	}
+	locked, err := tx.Lock(ctx, ids)
+	if err != nil || f.within(locked) {
+		return f, err
+	}
+	rows, err := tx.FreeCandidates(ctx, before, tx.Limit)
+	if err != nil {
+		return filling{}, err
+	}
+	return fillFrom(rows, pending, tx)
+}
+
+// fewest is how many candidates are looked at beyond the room there is.
+const fewest = 8
+
+// compareFew works out the filling from few candidates where few will do: most
+// often a task or two have begun, and the next occurrences come after all that
+// are pending.
+func compareFew(ctx context.Context, tx *store.PlanTx, pending []store.PendingTask, before time.Time) (filling, error) {
+	room := max(tx.Limit-len(pending), 0)
+	limit := min(room+fewest, tx.Limit)
+	rows, err := tx.Candidates(ctx, before, limit)
+	if err != nil || len(rows) == 0 {
+		return filling{}, err
+	}
+	f, err := fillFrom(rows, pending, tx)
+	if err != nil || len(rows) < limit || limit == tx.Limit || f.surely(pending, room, rows[len(rows)-1].NextDueAt) {
+		return f, err
+	}
+	if rows, err = tx.Candidates(ctx, before, tx.Limit); err != nil {
+		return filling{}, err
+	}
+	return fillFrom(rows, pending, tx)
+}
+
+func fillFrom(rows []store.Candidate, pending []store.PendingTask, tx *store.PlanTx) (filling, error) {
+	candidates, err := asCandidates(rows)
+	if err != nil {
+		return filling{}, err
+	}
+	return fill(pending, candidates, tx.Limit, tx.Now), nil
+}
+
+// forever is later than any occurrence.
+var forever = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func asCandidates(rows []store.Candidate) ([]candidate, error) {
+	out := make([]candidate, len(rows))
+	for i := range rows {
+		s, err := schedule(&rows[i].Campaign)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = candidate{campaign: &rows[i].Campaign, schedule: s, next: rows[i].NextDueAt}
+	}
+	return out, nil
+}
+
+// carryOut writes a filling.
+func (p *Planner) carryOut(ctx context.Context, tx *store.PlanTx, pending []store.PendingTask, f *filling) error {
+	taken, err := p.displace(ctx, tx, pending, f)
+	if err != nil {
+		return err
+	}
+	if len(f.missed) > 0 {
+		if err := tx.Decide(ctx, f.missed); err != nil {
+			return err
+		}
+	}
+	if err := tx.Advance(ctx, f.advanced); err != nil {
+		return err
+	}
+	if len(taken) > 0 { // after Advance: a campaign may both give and lose a task
+		if err := tx.Rewind(ctx, taken); err != nil {
+			return err
+		}
+	}
+	f.place(pending, taken)
+	if len(f.insert) == 0 {
+		return nil
+	}
+	return tx.Insert(ctx, f.insert)
+}
+
+// displace takes the tasks back that are to make room, as many as are needed
+// and can be had, and drops the insertions there is no room for.
+func (p *Planner) displace(ctx context.Context, tx *store.PlanTx, pending []store.PendingTask, f *filling) ([]store.PendingTask, error) {
+	room := tx.Limit - len(pending)
+	need := len(f.insert) - max(room, 0)
+	if need <= 0 {
+		return nil, nil
+	}
+	ids := make([]int64, 0, need)
+	for _, t := range f.displace[:min(need, len(f.displace))] {
+		ids = append(ids, t.ID)
+	}
+	taken, err := tx.Displace(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	if n := max(room, 0) + len(taken); n < len(f.insert) {
+		f.shorten(n)
+	}
+	return taken, nil
+}

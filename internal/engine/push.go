@@ -1,0 +1,124 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/failpoint"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A caller makes one call to a push API and says what it came to.
+type caller struct {
+	clock   *Clock
+	mayPush func(daemon int64) bool // whether the lease that a call was claimed under allows it to begin
+	timeout time.Duration
+	metrics *Metrics
+}
+
+// call pushes and returns the outcome and when the call began; zero: none was
+// made. It never lets a call begin when the lease it was claimed under may be
+// lost: a daemon that was frozen finds out here, before it pushes, even when it
+// has taken another lease since.
+func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.Push) (o dispatch.Outcome, sent time.Time) {
+	if !c.mayPush(daemon) {
+		return dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: "the lease ran out before the call"}, time.Time{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	channel := p.Message.Channel.Name
+	c.metrics.InFlight.Inc()
+	defer c.metrics.InFlight.Dec()
+	sent = c.clock.Now()
+	defer func() {
+		if r := recover(); r != nil { // an adapter's bug must not take the daemon with it
+			o = dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer, Message: panicError(r).Error()}
+		}
+		c.metrics.PushSeconds.WithLabelValues(channel).Observe(c.clock.Now().Sub(sent).Seconds())
+		c.metrics.Attempts.WithLabelValues(channel, o.Class.String(), string(o.Reason)).Inc()
+		if o.Reason == dispatch.ReasonThrottled {
+			c.metrics.Throttled.WithLabelValues(channel).Inc()
+		}
+	}()
+	failpoint.Hit("call.before")
+	o = app.pusher().Push(ctx, p)
+	failpoint.Hit("call.after")
+	return o, sent
+}
+
+// push builds the call of one delivery.
+func (v *content) push(taskID int64, slice int32, due time.Time, targets []dispatch.Target) *dispatch.Push {
+	return &dispatch.Push{
+		Message:    v.message,
+		DeliveryID: deliveryID(taskID, slice),
+		MsgKey:     MsgKey(v.campaign.ID, due, "", ""),
+		Targets:    targets,
+	}
+}
+
+// inlineTargets are the request's own targets, bound to the occurrence.
+func (v *content) inlineTargets(due time.Time) []dispatch.Target {
+	out := make([]dispatch.Target, len(v.message.Inline))
+	for i, t := range v.message.Inline {
+		t.MsgKey = MsgKey(v.campaign.ID, due, t.Target, t.MsgKey)
+		out[i] = t
+	}
+	return out
+}
+
+// storedTargets are rows of campaign_targets, bound to the occurrence.
+func (v *content) storedTargets(due time.Time, rows []store.Target) []dispatch.Target {
+	out := make([]dispatch.Target, len(rows))
+	for i, r := range rows {
+		out[i] = dispatch.Target{
+			Target: r.Target, MsgKey: MsgKey(v.campaign.ID, due, r.Target, r.MsgKey),
+			TemplateKeyValue: r.TemplateKeyValue, ExtendedParams: r.ExtendedParams,
+		}
+	}
+	return out
+}
+
+// needsTargets says whether a call of the campaign must name targets.
+func (v *content) needsTargets() bool { return v.message.Channel.MaxTargets > 0 }
+
+// stored says whether the task's deliveries have to be stored one by one: more
+// than one call, a quota to keep, or an audience that only the database knows.
+func (v *content) stored() bool {
+	m := v.message
+	switch {
+	case m.Channel.WeeklyQuota > 0 || v.campaign.AudienceView != "":
+		return true
+	case !v.needsTargets() || len(m.Inline) > 0:
+		return len(m.Inline) > m.Channel.MaxTargets
+	default:
+		return v.campaign.Targets > m.Channel.MaxTargets
+	}
+}
+
+// mayTakeTargets says whether rows of campaign_targets would be pushed to. The
+// message of a channel that may do without targets takes none when there were
+// none as it was compiled.
+func (v *content) mayTakeTargets() bool {
+	return v.campaign.MaxTargets > 0 && len(v.message.Inline) == 0
+}
+
+// start says how the task's deliveries are stored.
+func (v *content) start(taskID int64) *store.Start {
+	m := v.message
+	in := &store.Start{
+		TaskID: taskID, PerCall: m.Channel.MaxTargets, AudienceView: v.campaign.AudienceView, Channel: m.Channel.Name, Quota: m.Channel.WeeklyQuota > 0,
+	}
+	for _, t := range m.Inline {
+		in.Inline = append(in.Inline, t.Target)
+	}
+	return in
+}
+
+func names(targets []dispatch.Target) []string {
+	out := make([]string, len(targets))
+	for i, t := range targets {
+		out[i] = t.Target
+	}
+	return out
+}

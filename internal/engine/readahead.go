@@ -1,0 +1,66 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// readAhead fills the agenda with the tasks that are ready within the horizon.
+// It begins at the earliest each time, so that whatever a hint did not tell is
+// found.
+func (d *dispatcher) readAhead(ctx context.Context) error {
+	const page = 2000
+	if d.reloaded.Swap(false) {
+		d.agenda.clear() // what is there was read with the old configuration
+	}
+	share, shares, ok := d.heart.share()
+	if !ok {
+		return nil // no lease: nothing could be claimed
+	}
+	var after store.ReadyTask
+	for d.agenda.len() < d.ReadAhead {
+		tasks, err := d.Store.Upcoming(ctx, after, d.clock.Now().Add(d.Horizon), d.crowded(), share, shares, page)
+		if err != nil {
+			return err
+		}
+		if err := d.enter(ctx, tasks); err != nil {
+			return err
+		}
+		if len(tasks) < page {
+			break
+		}
+		after = tasks[len(tasks)-1]
+	}
+	return nil
+}
+
+// crowded lists apps that already hold more of the agenda than they can begin
+// soon, so that a slow app does not keep others out.
+func (d *dispatcher) crowded() []int32 {
+	return d.agenda.crowded(d.ReadAhead / 8)
+}
+
+func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
+	wants := make([]want, 0, len(tasks))
+	for _, t := range tasks {
+		if !d.agenda.has(t.ID) && !d.starting.has(t.ID) {
+			wants = append(wants, want{id: t.CampaignID, revision: t.Revision})
+		}
+	}
+	if len(wants) == 0 {
+		return nil
+	}
+	if err := d.contents.ensure(ctx, wants); err != nil {
+		return err
+	}
+	entries := make([]*entry, 0, len(wants))
+	for _, t := range tasks {
+		if v := d.contents.get(t.CampaignID); v != nil && !d.starting.has(t.ID) {
+			entries = append(entries, &entry{task: t, content: v, seen: d.clock.Now()})
+		}
+	}
+	d.agenda.add(entries)
+	d.nudge()
+	return nil
+}

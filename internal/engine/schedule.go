@@ -1,0 +1,27 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
+)
+
+// schedule works out a stored campaign's occurrences. The row was judged when
+// it was written, so it is not held against a catch-up window that its author
+// shortened since.
+func schedule(c *store.Campaign) (strategy.Schedule, error) {
+	s, _, err := strategy.Parse(strategy.Spec{
+		Type:          strategy.Type(c.StrategyType),
+		Content:       c.StrategyContent,
+		Zone:          c.TimeZone,
+		ShortMonth:    strategy.ShortMonthPolicy(c.ShortMonthPolicy),
+		DSTGap:        strategy.DSTGapPolicy(c.DSTGapPolicy),
+		CatchUpWindow: strategy.MaxCatchUpWindow,
+		WrittenAt:     c.WrittenAt,
+	})
+	return s, err
+}
+
+// first returns a schedule's first occurrence; zero when there is none.
+func first(s strategy.Schedule) time.Time { return s.Next(time.Time{}) }
