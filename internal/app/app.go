@@ -1,0 +1,188 @@
+// Package app puts a daemon together: the database, the sandbox where there are
+// no apps, the engine and the admin listener. It decides the order in which
+// they start and stop, and nothing else.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/admin"
+	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/engine"
+	"github.com/campaign-scheduler/scheduler/internal/sandbox"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// Options say what an App is made of. Config, Adapters and Log are required.
+type Options struct {
+	Config   *config.Config
+	Adapters []dispatch.Adapter
+	Log      *slog.Logger
+	Version  string
+}
+
+// An App is a daemon. New prepares it, Start lets it work, Stop ends it.
+type App struct {
+	Options
+	postgres    *postgres // nil: the database is somebody else's
+	store       *store.Store
+	sandbox     *sandbox.Sandbox // nil: there are apps
+	sandboxApps []config.App     // one for each provider
+	registry    *registry
+	engine      *engine.Engine
+	admin       *admin.Server
+
+	closers []closer // in the order of starting
+	ready   atomic.Bool
+}
+
+type closer struct {
+	name  string
+	close func(ctx context.Context) error
+}
+
+// New starts what the daemon stands on: its database, migrated when it is the
+// embedded one, and the sandbox when no apps are configured. A database that
+// does not answer yet is waited for; one whose schema does not fit is an error.
+func New(ctx context.Context, o Options) (_ *App, err error) {
+	a := &App{Options: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close(context.WithoutCancel(ctx)))
+		}
+	}()
+	if err := a.openDatabase(ctx); err != nil {
+		return nil, err
+	}
+	apps := o.Config.Apps
+	if len(apps) == 0 {
+		if apps, err = a.startSandbox(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.startAdmin(ctx); err != nil {
+		return nil, err
+	}
+	return a, a.prepareEngine(ctx, apps)
+}
+
+// Start lets the daemon work.
+func (a *App) Start() {
+	a.engine.Start()
+	a.closers = append(a.closers, closer{"engine", a.engine.Stop})
+	a.ready.Store(true)
+}
+
+// Stop ends the daemon in the reverse order of its start: calls under way may
+// end within the grace period, unless ctx ends first.
+func (a *App) Stop(ctx context.Context) error {
+	a.ready.Store(false)
+	return a.close(ctx)
+}
+
+func (a *App) close(ctx context.Context) error {
+	var errs []error
+	for len(a.closers) > 0 {
+		c := a.closers[len(a.closers)-1]
+		a.closers = a.closers[:len(a.closers)-1]
+		if err := c.close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("stop %s: %w", c.name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (a *App) startAdmin(ctx context.Context) error {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	c := a.Config.Admin
+	s, err := admin.New(ctx, admin.Config{
+		Listen: c.Listen, Token: c.Token.Reveal(), CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, Pprof: c.Pprof,
+		Metrics: reg, Ready: a.Ready, Log: a.Log,
+	})
+	if err != nil {
+		return err
+	}
+	a.admin = s
+	a.registry = &registry{metrics: engine.NewMetrics(reg)}
+	reg.MustRegister(engine.NewUsage(a.store, a.Log))
+	s.Start()
+	a.closers = append(a.closers, closer{"admin listener", s.Stop})
+	return nil
+}
+
+// Ready says why the daemon cannot do its work now, or nil.
+func (a *App) Ready(ctx context.Context) error {
+	if !a.ready.Load() {
+		return errors.New("starting or stopping")
+	}
+	return a.engine.Ready(ctx)
+}
+
+func (a *App) prepareEngine(ctx context.Context, apps []config.App) error {
+	r := a.registry
+	if err := a.waitFor(ctx, func(ctx context.Context) error { return a.configure(ctx, apps) }); err != nil {
+		return err
+	}
+	host, _ := os.Hostname()
+	d := a.Config.Dispatch
+	a.engine = engine.New(engine.Config{
+		Store: a.store, Log: a.Log, Compile: r.compile, App: r.app, LimitedApps: r.limited, Metrics: r.metrics,
+		Alone: a.postgres != nil,
+		Name:  fmt.Sprintf("%s/%d", host, os.Getpid()), Version: a.Version,
+		Lease: d.Lease, PushTimeout: d.PushTimeout, Grace: d.GracePeriod, MaxInFlight: d.MaxInFlight,
+		Retry: engine.RetryPolicy{Initial: d.Retry.Initial, Max: d.Retry.Max}, MisfireGrace: d.MisfireGrace,
+		Retention: engine.Retention{Age: a.Config.Retention.Tasks, Dir: a.Config.Retention.ExportDir, Format: a.Config.Retention.ExportFormat},
+		Guard: engine.Guard{
+			Dir: filepath.Join(a.Config.DataDir, "guard"), MaxGap: a.Config.RestoreGuard.MaxGap, Run: a.Config.RestoreGuard.Policy == "run",
+		},
+	})
+	return nil
+}
+
+// configure makes a Pusher for every app, makes the database know them, and
+// puts them in place. On an error nothing has changed.
+func (a *App) configure(ctx context.Context, apps []config.App) error {
+	made, err := a.registry.prepare(a.Adapters, apps, func() time.Time { return a.engine.Clock().Now() })
+	if err != nil {
+		return err
+	}
+	rows, err := a.register(ctx, apps)
+	if err != nil {
+		return err
+	}
+	a.registry.install(a.Adapters, made, rows)
+	return nil
+}
+
+// register makes the database know the channels and apps, and returns all apps'
+// rows, which have their short keys.
+func (a *App) register(ctx context.Context, apps []config.App) ([]store.App, error) {
+	var channels []store.ChannelSpec
+	for _, ad := range a.Adapters {
+		for _, c := range ad.Channels() {
+			channels = append(channels, store.ChannelSpec{Channel: c.Name, Provider: ad.Provider(), MaxTargets: c.MaxTargets, WeeklyQuota: c.WeeklyQuota})
+		}
+	}
+	specs := make([]store.AppSpec, len(apps))
+	for i, c := range apps {
+		specs[i] = store.AppSpec{
+			AppID: c.AppID, WorkspaceID: c.WorkspaceID, Provider: c.Provider, PendingLimit: c.PendingLimit, TimeZone: c.TimeZone, Quotas: c.WeeklyQuota,
+		}
+	}
+	if err := a.store.Register(ctx, channels, specs); err != nil {
+		return nil, err
+	}
+	return a.store.Apps(ctx)
+}

@@ -1,0 +1,113 @@
+package app
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/engine"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A registry knows the adapters by channel and the apps by their short key. It
+// is safe for concurrent use; install replaces everything at once.
+type registry struct {
+	metrics *engine.Metrics
+
+	mu       sync.RWMutex
+	channels map[string]dispatch.Adapter
+	apps     map[appKey]*engine.App
+	byNo     map[int32]*engine.App
+}
+
+type appKey struct{ appID, workspaceID string }
+
+// prepare makes a Pusher for every app. Nothing is changed yet.
+func (r *registry) prepare(adapters []dispatch.Adapter, apps []config.App, now func() time.Time) (map[appKey]*engine.App, error) {
+	providers := make(map[string]dispatch.Adapter)
+	for _, ad := range adapters {
+		providers[ad.Provider()] = ad
+	}
+	made := make(map[appKey]*engine.App, len(apps))
+	for _, c := range apps {
+		ad := providers[c.Provider]
+		if ad == nil {
+			return nil, fmt.Errorf("app %s: unknown provider %q", c.AppID, c.Provider)
+		}
+		settings := c.Settings()
+		settings.Now = now
+		pusher, err := ad.New(settings)
+		if err != nil {
+			return nil, fmt.Errorf("app %s: %w", c.AppID, err)
+		}
+		made[appKey{c.AppID, c.WorkspaceID}] = &engine.App{
+			Pusher: pusher, MaxInFlight: c.MaxInFlight, CallsPerSecond: c.CallsPerSecond, AllowAudienceSchedules: c.AllowAudienceSchedules,
+		}
+	}
+	return made, nil
+}
+
+// install puts prepared apps in place, tied to their rows. An app that was there
+// keeps its state: its calls under way count against its new bounds.
+func (r *registry) install(adapters []dispatch.Adapter, made map[appKey]*engine.App, rows []store.App) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.channels = make(map[string]dispatch.Adapter)
+	for _, ad := range adapters {
+		for _, c := range ad.Channels() {
+			r.channels[c.Name] = ad
+		}
+	}
+	apps := make(map[appKey]*engine.App, len(made))
+	for key, a := range made {
+		if old := r.apps[key]; old != nil {
+			old.Reconfigure(a)
+			a = old
+		}
+		apps[key] = a
+	}
+	r.apps, r.byNo = apps, make(map[int32]*engine.App, len(rows))
+	for _, row := range rows {
+		if a := apps[appKey{row.AppID, row.WorkspaceID}]; a != nil {
+			r.byNo[row.AppNo] = a
+		}
+	}
+}
+
+// app returns the app of a short key, or nil when this daemon has no
+// credentials for it.
+func (r *registry) app(no int32) *engine.App {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byNo[no]
+}
+
+// limited lists the apps whose rate is bounded.
+func (r *registry) limited() []int32 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	var out []int32
+	for no, a := range r.byNo {
+		if a.Limited() {
+			out = append(out, no)
+		}
+	}
+	return out
+}
+
+// compile judges a campaign's request with the adapter of its channel.
+func (r *registry) compile(c *store.Campaign) (*dispatch.Message, []dispatch.Problem) {
+	r.mu.RLock()
+	adapter, app := r.channels[c.Channel], r.byNo[c.AppNo]
+	r.mu.RUnlock()
+	if adapter == nil {
+		return nil, []dispatch.Problem{{Field: "channel", Text: "this program has no adapter for " + c.Channel}}
+	}
+	return adapter.Compile(dispatch.Request{
+		Channel: c.Channel, TaskName: c.Name, Body: c.Request, StrategyType: int(c.StrategyType),
+		StoredTargets:          c.Targets > 0 || c.AudienceView != "",
+		AllowAudienceSchedules: app != nil && app.AllowsAudienceSchedules(),
+	})
+}

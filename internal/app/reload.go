@@ -1,0 +1,62 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/config"
+)
+
+// reloadTimeout bounds what a reload asks of the database.
+const reloadTimeout = 10 * time.Second
+
+// Reload takes over the apps of another configuration: credentials, endpoints,
+// limits, quotas, apps that came or went. Work under way goes on: a call that
+// has begun ends with the credentials it began with. On an error nothing has
+// changed. later lists the settings that differ and count from the next start.
+func (a *App) Reload(ctx context.Context, c *config.Config) (later []string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
+	defer cancel()
+	apps := c.Apps
+	switch {
+	case len(apps) > 0:
+	case a.sandbox != nil:
+		apps = a.sandboxApps
+	default:
+		return nil, errors.New("the configuration has no apps; the sandbox, which would stand in for them, starts with the daemon only")
+	}
+	if err := a.configure(ctx, apps); err != nil {
+		return nil, err
+	}
+	a.engine.Reload()
+	later = restartSettings(a.Config, c)
+	a.Config.Apps = c.Apps
+	return later, nil
+}
+
+// restartSettings lists what differs and is read at the start only.
+func restartSettings(before, after *config.Config) []string {
+	var names []string
+	compareSettings("", reflect.ValueOf(*before), reflect.ValueOf(*after), &names)
+	return names
+}
+
+// reloaded are the settings a reload takes over, and what is no setting.
+var reloaded = map[string]bool{"apps": true, "log.level": true, "-": true}
+
+func compareSettings(prefix string, before, after reflect.Value, names *[]string) {
+	for i := range before.NumField() {
+		tag := before.Type().Field(i).Tag.Get("yaml")
+		name := prefix + tag
+		switch x, y := before.Field(i), after.Field(i); {
+		case tag == "" || tag == "-" || reloaded[name]:
+		case x.Kind() == reflect.Struct:
+			compareSettings(strings.TrimSuffix(name, ",inline")+".", x, y, names)
+		case !reflect.DeepEqual(x.Interface(), y.Interface()):
+			*names = append(*names, name)
+		}
+	}
+}

@@ -1,0 +1,214 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+)
+
+// bindApps reads the list of apps. The environment may override the apps of the
+// file, by position, and add further ones after the last.
+func (l *loader) bindApps(n *node, path string) []App {
+	var items []*node
+	if n != nil {
+		items = n.items
+		if n.kind != list && n.kind != nothing {
+			l.problem(path, "must be a list: each app begins with a dash")
+			return nil
+		}
+	}
+	var apps []App
+	for i := 0; ; i++ {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		var item *node
+		switch {
+		case i < len(items):
+			item = items[i]
+			l.origins[at] = origin{line: item.line, column: item.column}
+		case !l.hasEnvBelow(at):
+			return apps
+		}
+		apps = append(apps, l.bindApp(item, at))
+	}
+}
+
+func (l *loader) bindApp(n *node, path string) App {
+	app := defaultApp()
+	options := l.optionsOf(n, path)
+	var names []string
+	for _, o := range options {
+		names = append(names, o.Name, o.Name+fileTwin)
+	}
+	l.bindStruct(n, path, reflect.ValueOf(&app).Elem(), names)
+	app.Options = make(map[string]Secret, len(options))
+	for _, o := range options {
+		at := join(path, o.Name)
+		if given := l.secret(n, at); given != "" {
+			app.Options[o.Name] = given
+		} else if o.Required {
+			l.problem(at, "is required for the provider %s: %s", app.Provider, o.Help)
+		}
+	}
+	return app
+}
+
+// optionsOf returns the options of the app's provider. Where the provider is
+// missing or unknown, which check reports, those of all providers are allowed,
+// so that one mistake is not reported as ten.
+func (l *loader) optionsOf(n *node, path string) []dispatch.Option {
+	named, ok := l.lookup(n, join(path, "provider"), true)
+	if ok {
+		if p := l.provider(named.text); p != nil {
+			return p.Options()
+		}
+	}
+	var all []dispatch.Option
+	for _, p := range l.providers {
+		for _, o := range p.Options() {
+			o.Required = false
+			all = append(all, o)
+		}
+	}
+	return all
+}
+
+func (l *loader) provider(name string) Provider {
+	for _, p := range l.providers {
+		if p.Provider() == name {
+			return p
+		}
+	}
+	return nil
+}
+
+// quotas reads weekly_quota: a mapping of channel to number in the file, or
+// channel=number,channel=number in the environment.
+func (l *loader) quotas(n *node, path string) map[string]int {
+	if text, ok := l.lookupEnv(path); ok {
+		l.origins[path] = origin{env: envName(path)}
+		return l.quotasOfText(path, text)
+	}
+	section := l.section(n, path)
+	if section == nil || section.kind == nothing {
+		return nil
+	}
+	if section.kind != mapping {
+		l.problem(path, "must be a mapping of channel to number of calls")
+		return nil
+	}
+	quotas := map[string]int{}
+	for _, e := range section.entries {
+		at := path + "[" + printable(e.key) + "]"
+		l.origins[at] = origin{line: e.line, column: e.column, shown: true}
+		if e.value.kind != scalar {
+			l.problem(at, "must be a whole number")
+			continue
+		}
+		text, err := expand(e.value.text, l.env)
+		if err != nil {
+			l.problem(at, "%s", err)
+			continue
+		}
+		l.quota(quotas, at, e.key, text)
+	}
+	return quotas
+}
+
+func (l *loader) quotasOfText(path, text string) map[string]int {
+	quotas := map[string]int{}
+	for pair := range strings.SplitSeq(text, ",") {
+		channel, number, _ := strings.Cut(strings.TrimSpace(pair), "=")
+		l.quota(quotas, path, channel, number)
+	}
+	return quotas
+}
+
+func (l *loader) quota(quotas map[string]int, path, channel, number string) {
+	n, err := strconv.Atoi(number)
+	if err != nil || n < 0 {
+		l.problem(path, "must be a whole number, 0 for no quota, not %q", number)
+		return
+	}
+	quotas[channel] = n
+}
+
+// checkApps finds what is wrong with the apps among themselves and with each.
+func (l *loader) checkApps(apps []App) {
+	type key struct{ appID, workspaceID string }
+	seen := map[key]int{}
+	for i, app := range apps {
+		path := fmt.Sprintf("apps[%d]", i)
+		before := len(l.problems)
+		l.checkApp(path, app)
+		if len(l.problems) == before {
+			l.tryApp(path, app)
+		}
+		k := key{app.AppID, app.WorkspaceID}
+		if first, twice := seen[k]; twice && app.AppID != "" {
+			l.problem(path+".app_id", "is that of apps[%d] too, with the same workspace_id", first)
+			continue
+		}
+		seen[k] = i
+	}
+}
+
+func (l *loader) checkApp(path string, app App) {
+	if app.AppID == "" {
+		l.problem(path+".app_id", "is required")
+	}
+	l.checkProvider(path, app)
+	l.checkEndpoint(path+".endpoint", app.Endpoint)
+	l.checkZone(path+".time_zone", app.TimeZone)
+	l.atLeast(path+".pending_limit", app.PendingLimit, 1)
+	l.atLeast(path+".max_in_flight", app.MaxInFlight, 1)
+	if app.CallsPerSecond < 0 {
+		l.problem(path+".calls_per_second", "must not be negative; 0 is no bound")
+	}
+}
+
+// tryApp lets the adapter judge what only it can, a key that is no key for
+// example. An app with an option missing has been reported already.
+func (l *loader) tryApp(path string, app App) {
+	provider := l.provider(app.Provider)
+	for _, o := range provider.Options() {
+		if l.faulty[join(path, o.Name)] {
+			return
+		}
+	}
+	if _, err := provider.New(app.Settings()); err != nil {
+		l.problem(path, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+}
+
+func (l *loader) checkProvider(path string, app App) {
+	var names []string
+	for _, p := range l.providers {
+		names = append(names, p.Provider())
+	}
+	provider := l.provider(app.Provider)
+	switch {
+	case app.Provider == "":
+		l.problem(path+".provider", "is required: one of %s", strings.Join(names, ", "))
+	case provider == nil:
+		l.problem(path+".provider", "must be one of %s, not %q", strings.Join(names, ", "), app.Provider)
+	default:
+		l.checkQuotaChannels(path+".weekly_quota", app.WeeklyQuota, provider)
+	}
+}
+
+func (l *loader) checkQuotaChannels(path string, quotas map[string]int, provider Provider) {
+	var channels []string
+	for _, c := range provider.Channels() {
+		channels = append(channels, c.Name)
+	}
+	for channel := range quotas {
+		if !slices.Contains(channels, channel) {
+			at := path + "[" + printable(channel) + "]"
+			l.problem(at, "is no channel of %s%s", provider.Provider(), didYouMean(channel, channels))
+		}
+	}
+}

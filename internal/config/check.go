@@ -1,0 +1,139 @@
+package config
+
+import (
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// check finds what each value alone cannot show.
+func (l *loader) check(c *Config) {
+	l.checkDatabase(c)
+	l.checkAdmin(&c.Admin)
+	l.checkDispatch(&c.Dispatch)
+	l.positive("planner.interval", c.Planner.Interval)
+	l.positive("restore_guard.max_gap", c.RestoreGuard.MaxGap)
+	l.checkListen("sandbox.listen", c.Sandbox.Listen)
+	l.checkApps(c.Apps)
+}
+
+func (l *loader) checkDatabase(c *Config) {
+	// Below four the listener and the loops would wait for each other.
+	l.atLeast("database.max_connections", c.Database.MaxConnections, 4)
+	l.positive("database.connect_timeout", c.Database.ConnectTimeout)
+	l.positive("database.statement_timeout", c.Database.StatementTimeout)
+	scheme, _, isURL := strings.Cut(c.Database.URL.Reveal(), "://")
+	if isURL && scheme != "postgres" && scheme != "postgresql" {
+		l.problem("database.url", "must begin with postgres://")
+	}
+	if c.Embedded.Port < 0 || c.Embedded.Port > 65535 {
+		l.problem("embedded.port", "must be between 0 and 65535, not %d", c.Embedded.Port)
+	}
+	if c.DataDir == "" {
+		l.problem("data_dir", "has no default for a user without a home directory; set it or %s", envName("data_dir"))
+	}
+}
+
+func (l *loader) checkAdmin(a *Admin) {
+	l.checkListen("admin.listen", a.Listen)
+	if (a.CertFile == "") != (a.KeyFile == "") {
+		l.problem("admin.cert_file", "needs key_file beside it, and the reverse")
+	}
+	if a.ClientCAFile != "" && a.CertFile == "" {
+		l.problem("admin.client_ca_file", "needs cert_file and key_file: clients show certificates over TLS only")
+	}
+	l.checkReadable("admin.cert_file", a.CertFile)
+	l.checkReadable("admin.key_file", a.KeyFile)
+	l.checkReadable("admin.client_ca_file", a.ClientCAFile)
+	if a.Token == "" && a.ClientCAFile == "" && !IsLoopback(a.Listen) {
+		l.problem("admin.listen", "%s can be reached from other machines: set admin.token or admin.client_ca_file, or listen on 127.0.0.1", a.Listen)
+	}
+}
+
+func (l *loader) checkDispatch(d *Dispatch) {
+	l.positive("dispatch.push_timeout", d.PushTimeout)
+	if d.Lease < 3*time.Second {
+		l.problem("dispatch.lease", "must be at least 3s, since it is renewed every second, not %s", d.Lease)
+	}
+	l.atLeast("dispatch.max_in_flight", d.MaxInFlight, 1)
+	l.positive("dispatch.retry.initial", d.Retry.Initial)
+	if d.Retry.Max < d.Retry.Initial {
+		l.problem("dispatch.retry.max", "must be at least retry.initial, %s, not %s", d.Retry.Initial, d.Retry.Max)
+	}
+}
+
+func (l *loader) checkListen(path, listen string) {
+	_, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		l.problem(path, "must be host:port, not %q", listen)
+		return
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n > 65535 {
+		l.problem(path, "must end in a port between 0 and 65535, not %q", port)
+	}
+}
+
+// IsLoopback reports whether a host:port can only be reached from the machine
+// itself. A name other than localhost is not resolved and counts as open.
+func IsLoopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Unmap().IsLoopback()
+}
+
+// checkEndpoint wants a URL without a password. Whether there must be one, and
+// whether it may have a path, is for the adapter to say.
+func (l *loader) checkEndpoint(path, endpoint string) {
+	if endpoint == "" {
+		return
+	}
+	u, err := url.Parse(endpoint)
+	switch {
+	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "":
+		l.problem(path, "must be a URL such as https://host")
+	case u.User != nil || u.Fragment != "":
+		l.problem(path, "must have no user, password or fragment")
+	case u.Scheme == "http" && !IsLoopback(net.JoinHostPort(u.Hostname(), "0")):
+		l.warnings = append(l.warnings, path+" is not https: pushes and their answers can be read and changed on the way")
+	}
+}
+
+func (l *loader) checkZone(path, zone string) {
+	if _, err := time.LoadLocation(zone); err != nil || zone == "" || zone == "Local" {
+		l.problem(path, "must be an IANA time zone such as Asia/Shanghai, not %q", zone)
+	}
+}
+
+func (l *loader) checkReadable(path, name string) {
+	if name == "" {
+		return
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		l.problem(path, "cannot read %s: %s", name, reason(err))
+		return
+	}
+	_ = f.Close()
+}
+
+func (l *loader) positive(path string, d time.Duration) {
+	if d <= 0 {
+		l.problem(path, "must be more than zero")
+	}
+}
+
+func (l *loader) atLeast(path string, n, least int) {
+	if n < least {
+		l.problem(path, "must be at least %d, not %d", least, n)
+	}
+}

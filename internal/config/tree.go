@@ -1,0 +1,160 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// A node is a value of the file with its place. The parser's own tree has two
+// dozen kinds of nodes; a configuration needs three.
+type node struct {
+	kind         kind
+	line, column int
+	text         string // of a scalar, as written
+	entries      []entry
+	items        []*node
+}
+
+type kind uint8
+
+const (
+	nothing kind = iota // null, or no value at all
+	scalar
+	mapping
+	list
+)
+
+// An entry is one key of a mapping, in the order of the file.
+type entry struct {
+	key          string
+	line, column int
+	value        *node
+}
+
+// find returns the entry of that name. It works on a nil node too.
+func (n *node) find(key string) (entry, bool) {
+	if n == nil {
+		return entry{}, false
+	}
+	for _, e := range n.entries {
+		if e.key == key {
+			return e, true
+		}
+	}
+	return entry{}, false
+}
+
+// A treeError is a text that cannot be taken as a configuration at all.
+type treeError struct {
+	line, column int
+	text         string
+}
+
+func (e *treeError) Error() string { return e.text }
+
+// parse reads YAML into nodes. Anchors, aliases, merge keys and tags are
+// refused: each is a way for a value to come from where the reader is not
+// looking.
+func parse(text []byte) (*node, error) {
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, syntaxError(err)
+	}
+	if len(file.Docs) > 1 {
+		second := file.Docs[1]
+		if second.Body != nil {
+			return nil, errorAt(second.Body, "a second document begins here; only one is read")
+		}
+	}
+	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
+		return &node{}, nil
+	}
+	return convert(file.Docs[0].Body)
+}
+
+func syntaxError(err error) error {
+	var located yaml.Error
+	if errors.As(err, &located) && located.GetToken() != nil {
+		at := located.GetToken().Position
+		return &treeError{line: at.Line, column: at.Column, text: "not valid YAML: " + located.GetMessage()}
+	}
+	return &treeError{text: "not valid YAML"}
+}
+
+func errorAt(n ast.Node, text string) error {
+	at := place(n)
+	return &treeError{line: at.line, column: at.column, text: text}
+}
+
+func place(n ast.Node) node {
+	if tk := n.GetToken(); tk != nil && tk.Position != nil {
+		return node{line: tk.Position.Line, column: tk.Position.Column}
+	}
+	return node{}
+}
+
+func convert(n ast.Node) (*node, error) {
+	out := place(n)
+	switch n := n.(type) {
+	case *ast.NullNode, *ast.CommentGroupNode:
+		return &out, nil
+	case *ast.MappingNode:
+		return convertMapping(out, n.Values)
+	case *ast.MappingValueNode:
+		return convertMapping(out, []*ast.MappingValueNode{n})
+	case *ast.SequenceNode:
+		return convertList(out, n.Values)
+	case *ast.StringNode:
+		out.kind, out.text = scalar, n.Value
+	case *ast.LiteralNode:
+		out.kind, out.text = scalar, n.Value.Value
+	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
+		// As written: an app_id of digits keeps its leading zeros.
+		out.kind, out.text = scalar, n.GetToken().Value
+	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
+		return nil, errorAt(n, "anchors, aliases and tags are not supported; write the value out")
+	default:
+		return nil, errorAt(n, "a value of this kind is not supported")
+	}
+	return &out, nil
+}
+
+func convertMapping(out node, values []*ast.MappingValueNode) (*node, error) {
+	out.kind = mapping
+	for _, pair := range values {
+		key, ok := pair.Key.(*ast.StringNode)
+		if !ok {
+			return nil, errorAt(pair.Key, "keys must be plain words")
+		}
+		if _, twice := out.find(key.Value); twice {
+			return nil, errorAt(key, fmt.Sprintf("the key %q stands here a second time", key.Value))
+		}
+		value, err := convert(pair.Value)
+		if err != nil {
+			return nil, err
+		}
+		at := place(key)
+		if len(out.entries) == 0 {
+			// The parser places a mapping at its first colon.
+			out.line, out.column = at.line, at.column
+		}
+		out.entries = append(out.entries, entry{key: key.Value, line: at.line, column: at.column, value: value})
+	}
+	return &out, nil
+}
+
+func convertList(out node, values []ast.Node) (*node, error) {
+	out.kind = list
+	for _, value := range values {
+		item, err := convert(value)
+		if err != nil {
+			return nil, err
+		}
+		out.items = append(out.items, item)
+	}
+	return &out, nil
+}

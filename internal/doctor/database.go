@@ -1,0 +1,150 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// leastVersion is the oldest PostgreSQL that will do.
+const leastVersion = 14
+
+// database examines the database, and when it is as it should be the work in it.
+func (e *examination) database(ctx context.Context) {
+	if e.DatabaseURL == "" {
+		e.wrong("database", "none is named, and no daemon runs one in "+e.Config.DataDir,
+			"set database.url or DATABASE_URL, or start: scheduler serve")
+		return
+	}
+	s, err := store.Open(ctx, store.Config{URL: e.DatabaseURL, MaxConns: 1, ConnectTimeout: e.Timeout, StatementTimeout: e.Config.Database.StatementTimeout})
+	if err != nil {
+		e.wrong("database", err.Error(), "write database.url as postgres://USER@HOST/DATABASE")
+		return
+	}
+	defer s.Close()
+	if !e.schema(ctx, s) {
+		return
+	}
+	asked := e.Now()
+	h, err := s.Health(ctx)
+	if err != nil {
+		e.wrong("database", err.Error(), "look at the privileges of the role: it should be in scheduler_daemon")
+		return
+	}
+	e.server(h)
+	e.clock(h, asked)
+	e.work(h)
+	e.served(ctx, s)
+}
+
+// schema says whether the database answers with a schema this program knows.
+func (e *examination) schema(ctx context.Context, s *store.Store) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*e.Timeout)
+	defer cancel()
+	err := s.CheckSchema(ctx)
+	switch {
+	case errors.Is(err, store.ErrSchemaMissing), errors.Is(err, store.ErrSchemaTooOld):
+		e.wrong("schema", err.Error(), "as an admin: scheduler migrate up")
+	case errors.Is(err, store.ErrSchemaTooNew):
+		e.wrong("schema", err.Error(), "use the version of this program that migrated it, or: scheduler migrate goto")
+	case err != nil:
+		e.wrong("database", err.Error(), "look at database.url, the server, and the network between")
+	default:
+		e.interrupted(ctx)
+	}
+	return err == nil
+}
+
+// interrupted looks for the mark of a migration that was killed.
+func (e *examination) interrupted(ctx context.Context) {
+	m, err := store.NewMigrator(e.DatabaseURL, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return // CheckSchema has read the schema already
+	}
+	v, err := m.Version(ctx)
+	switch {
+	case err != nil:
+		e.attention("schema", "its version can be read, the record of its migrations not: "+err.Error(), "")
+	case v.Interrupted:
+		e.wrong("schema", "a migration was interrupted, or runs now", "as an admin: scheduler migrate up")
+	default:
+		e.ok("schema", fmt.Sprintf("version %d, the newest", v.Current))
+	}
+}
+
+func (e *examination) server(h store.Health) {
+	found := fmt.Sprintf("PostgreSQL %d", h.ServerVersion)
+	switch {
+	case h.ServerVersion < leastVersion:
+		e.wrong("database", found, fmt.Sprintf("it must be PostgreSQL %d or later", leastVersion))
+	case h.ReadOnly:
+		e.wrong("database", found+" that takes no writes", "point database.url at the primary")
+	default:
+		e.ok("database", found)
+	}
+}
+
+// clock compares this machine's clock with the database's, which rules.
+func (e *examination) clock(h store.Health, asked time.Time) {
+	half := e.Now().Sub(asked) / 2
+	apart := asked.Add(half).Sub(h.Now)
+	found := fmt.Sprintf("this machine is %s off the database, whose clock rules", apart.Abs().Round(time.Millisecond))
+	if apart.Abs()-half > time.Second {
+		e.attention("clock", found, "pushes are on time all the same; but let both follow a time server, for the logs' sake and the signatures'")
+		return
+	}
+	e.ok("clock", found)
+}
+
+// work is what waits for somebody.
+func (e *examination) work(h store.Health) {
+	switch {
+	case !h.HeldSince.IsZero():
+		e.wrong("hold", "nothing is pushed since "+h.HeldSince.Format(time.RFC3339)+": "+h.HeldReason, "scheduler release --list shows what a release would push")
+	case h.Daemons == 0:
+		e.attention("daemons", "running: none", "start: scheduler serve")
+	default:
+		e.ok("daemons", fmt.Sprintf("running: %d", h.Daemons))
+	}
+	if h.Overdue > 0 {
+		e.attention("tasks", fmt.Sprintf("due for more than a minute and not begun: %d", h.Overdue),
+			"look at the daemons' logs, at limits of calls in flight and per second, and at apps without credentials")
+	}
+	if h.Unknown > 0 {
+		e.attention("tasks", fmt.Sprintf("of unknown outcome, waiting for a ruling: %d", h.Unknown), "scheduler tasks list --status unknown; then scheduler tasks resolve")
+	}
+	if h.Rejected > 0 {
+		e.attention("campaigns", fmt.Sprintf("rejected: %d", h.Rejected), "scheduler campaigns list --status rejected; scheduler campaigns show says why")
+	}
+}
+
+// served looks for apps that have campaigns and no credentials here.
+func (e *examination) served(ctx context.Context, s *store.Store) {
+	busy, err := s.BusyApps(ctx)
+	if err != nil {
+		e.wrong("apps", err.Error(), "")
+		return
+	}
+	if len(e.Config.Apps) == 0 {
+		return // the sandbox's apps are nobody's to configure
+	}
+	for _, b := range busy {
+		if !e.configured(b) {
+			e.attention("app "+b.AppID, fmt.Sprintf("no credentials in this configuration; its active campaigns: %d", b.Campaigns),
+				"add the app to the configuration of a daemon, or cancel its campaigns")
+		}
+	}
+}
+
+func (e *examination) configured(b store.BusyApp) bool {
+	for _, a := range e.Config.Apps {
+		if a.AppID == b.AppID && a.WorkspaceID == b.WorkspaceID {
+			return true
+		}
+	}
+	return false
+}
