@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
+)
+
+var campaignStatuses = []string{"active", "paused", "cancelled", "finished", "rejected"}
+
+const campaignsExample = `  scheduler campaigns list --status active,paused --app 2021000000000001
+  scheduler campaigns show 12
+  scheduler campaigns pause 12
+  scheduler campaigns trigger 12`
+
+func newCampaignsCommand(p *program) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "campaigns",
+		Short:   "Look at campaigns, pause, resume, cancel and trigger them",
+		Long:    "A campaign is a row of scheduler.campaigns; SQL does what these commands do.\n\n" + databaseHelp,
+		Example: campaignsExample,
+		Args:    cobra.NoArgs,
+		RunE:    chooseSubcommand,
+	}
+	database := addDatabaseFlag(c)
+	c.AddCommand(
+		newCampaignsListCommand(p, database),
+		newCampaignsShowCommand(p, database),
+		newStatusCommand(p, database, "pause", "paused", "Begin nothing more of a campaign until it is resumed",
+			"Deliveries under way end; waiting ones are held. Occurrences that leave their\ncatch-up window meanwhile are missed."),
+		newStatusCommand(p, database, "resume", "active", "Let a paused campaign go on",
+			"Which of the occurrences it missed are pushed is for its misfire_policy to say."),
+		newStatusCommand(p, database, "cancel", "cancelled", "Begin nothing more of a campaign, for good",
+			"What has begun ends; all that waits is cancelled. It cannot be taken back."),
+		newTriggerCommand(p, database),
+	)
+	return c
+}
+
+func newCampaignsListCommand(p *program, database *databaseFlag) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "list",
+		Short:   "List campaigns, the newest first",
+		Example: "  scheduler campaigns list --status rejected\n  scheduler campaigns list --channel alipay.label_send --output json",
+		Args:    cobra.NoArgs,
+	}
+	output := addOutputFlag(c)
+	flags := addFilterFlags(c, "inserted", campaignStatuses...)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		filter, err := flags.filter(p)
+		if err != nil {
+			return err
+		}
+		return p.withStore(c.Context(), database, func(s *store.Store, _ *config.Config) error {
+			campaigns, err := s.ListCampaigns(c.Context(), filter)
+			if err != nil {
+				return err
+			}
+			if output.json() {
+				return p.writeJSON(map[string][]campaignJSON{"campaigns": asCampaigns(campaigns)})
+			}
+			return p.printCampaigns(campaigns)
+		})
+	}
+	return c
+}
+
+func (p *program) printCampaigns(campaigns []store.CampaignRow) error {
+	if len(campaigns) == 0 {
+		return p.print("no campaigns\n")
+	}
+	t := table{header: []string{"ID", "NAME", "STATUS", "NEXT", "LAST", "CHANNEL", "APP"}}
+	for _, c := range campaigns {
+		t.add(number(c.ID), clip(c.Name, 32), c.Status, dueIn(c.NextDueAt, c.TimeZone), c.LastStatus, c.Channel, clip(appName(c.AppID, c.WorkspaceID), 28))
+	}
+	return t.write(p)
+}
+
+func newCampaignsShowCommand(p *program, database *databaseFlag) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show a campaign, its coming months and what became of it so far",
+		Example: "  scheduler campaigns show 12",
+		Args:    cobra.ExactArgs(1),
+	}
+	output := addOutputFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		id, err := parseID(args[0])
+		if err != nil {
+			return err
+		}
+		return p.withStore(c.Context(), database, func(s *store.Store, cfg *config.Config) error {
+			d, err := p.campaignDetail(c.Context(), s, cfg, id)
+			if err != nil {
+				return err
+			}
+			if output.json() {
+				return p.writeJSON(d.json())
+			}
+			return p.printDetail(d)
+		})
+	}
+	return c
+}
+
+// A campaignDetail is all that show knows of a campaign.
+type campaignDetail struct {
+	row      store.CampaignRow
+	targets  int64
+	counts   map[string]int64 // tasks by status
+	history  []store.HistoryRow
+	plan     plan
+	problems []problem // why the daemon rejects it, or would
+}
+
+// shownChanges and shownOccurrences bound what show lists.
+const (
+	shownChanges     = 10
+	shownOccurrences = 5
+)
+
+func (p *program) campaignDetail(ctx context.Context, s *store.Store, cfg *config.Config, id int64) (d campaignDetail, err error) {
+	if d.row, err = s.Campaign(ctx, id); err != nil {
+		return d, err
+	}
+	if d.targets, err = s.CountTargets(ctx, id); err != nil {
+		return d, err
+	}
+	if d.counts, err = s.CountTasks(ctx, id); err != nil {
+		return d, err
+	}
+	if d.history, err = s.History(ctx, id, shownChanges); err != nil {
+		return d, err
+	}
+	d.plan, d.problems, err = p.planOf(ctx, s, d.row, shownOccurrences)
+	d.problems = append(d.problems, storedProblems(d.row, cfg)...)
+	return d, err
+}
+
+func (p *program) printDetail(d campaignDetail) error {
+	c := d.row
+	f := &facts{}
+	f.add("campaign", fmt.Sprintf("%d %s, revision %d", c.ID, c.Name, c.Revision))
+	f.add("app", appName(c.AppID, c.WorkspaceID))
+	f.add("channel", c.Channel)
+	f.add("status", c.Status)
+	f.add("why", strings.ReplaceAll(c.StatusReason, "; ", "\n"))
+	f.add("pushes", describe(c))
+	f.add("targets", audience(d))
+	f.add("when late", misfireInWords(c))
+	if c.ResendUnknown {
+		f.add("unknown", "sent again by itself: a push may arrive twice")
+	}
+	f.add("inserted", dueIn(c.CreatedAt, c.TimeZone)+" by "+c.CreatedBy)
+	f.add("tasks", countsByStatus(d.counts))
+	for i, h := range d.history {
+		name := ""
+		if i == 0 {
+			name = "changes"
+		}
+		f.rows = append(f.rows, [2]string{name, fmt.Sprintf("%s  %s by %s", dueIn(h.ChangedAt, c.TimeZone), h.Action, h.ChangedBy)})
+	}
+	if err := f.write(p); err != nil {
+		return err
+	}
+	if len(d.problems) > 0 && c.Status != "rejected" {
+		if err := p.print("\nthe daemon will reject it:\n" + list(d.problems, "  ") + "\n"); err != nil {
+			return err
+		}
+	}
+	return p.printComing(d)
+}
+
+// printComing shows what is to come, days and months, unless nothing will.
+func (p *program) printComing(d campaignDetail) error {
+	if len(d.plan.all) == 0 || d.row.Status == "cancelled" {
+		return nil
+	}
+	if err := p.print("\n"); err != nil {
+		return err
+	}
+	t := table{header: []string{"NEXT", "", "NOTE"}}
+	for _, o := range d.plan.Occurrences {
+		t.add(o.at.Format("Mon "+localTime), relative(o.at.Sub(d.plan.now)), o.Note)
+	}
+	if err := t.write(p); err != nil {
+		return err
+	}
+	if err := p.print("\n" + p.drawCalendar(d.plan.all)); err != nil {
+		return err
+	}
+	return p.printWarnings(d.plan)
+}
+
+// describe says the schedule in words.
+func describe(c store.CampaignRow) string {
+	schedule, _, err := strategy.Parse(specOf(c))
+	if err != nil {
+		return ""
+	}
+	return schedule.Describe()
+}
+
+func audience(d campaignDetail) string {
+	switch {
+	case d.row.AudienceView != "":
+		return "read from audience." + d.row.AudienceView + " at each occurrence"
+	case d.targets > 0:
+		return fmt.Sprint(d.targets)
+	}
+	return "as the request says"
+}
+
+func misfireInWords(c store.CampaignRow) string {
+	within := span(c.CatchUpWindow)
+	switch c.MisfirePolicy {
+	case "all":
+		return "all missed occurrences are pushed, up to " + within + " late"
+	case "skip":
+		return "missed occurrences are left out"
+	}
+	return "the latest missed occurrence is pushed, up to " + within + " late"
+}
+
+func countsByStatus(counts map[string]int64) string {
+	var parts []string
+	for _, status := range taskStatuses {
+		if n := counts[status]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, status))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+func newStatusCommand(p *program, database *databaseFlag, verb, status, short, long string) *cobra.Command {
+	c := &cobra.Command{
+		Use:     verb + " ID",
+		Short:   short,
+		Long:    short + ".\n" + long + "\nIt holds from the moment this command ends.",
+		Example: "  scheduler campaigns " + verb + " 12",
+		Args:    cobra.ExactArgs(1),
+	}
+	output := addOutputFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		id, err := parseID(args[0])
+		if err != nil {
+			return err
+		}
+		return p.withStore(c.Context(), database, func(s *store.Store, _ *config.Config) error {
+			before, err := s.SetCampaignStatus(c.Context(), id, status)
+			if err != nil {
+				return err
+			}
+			if output.json() {
+				return p.writeJSON(map[string]any{"campaign_id": id, "status": status, "was": before})
+			}
+			if before == status {
+				return p.print(fmt.Sprintf("campaign %d was %s already\n", id, status))
+			}
+			return p.print(fmt.Sprintf("campaign %d is %s, it was %s\n", id, status, before))
+		})
+	}
+	return c
+}
+
+func newTriggerCommand(p *program, database *databaseFlag) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "trigger ID",
+		Short: "Push an active campaign once, now",
+		Long: `Makes a task that is due now, beside those of the campaign's strategy. A running
+daemon pushes it at once, with message keys of its own; without one it waits for
+the catch-up window. It does not count against the app's pending limit.`,
+		Example: "  scheduler campaigns trigger 12",
+		Args:    cobra.ExactArgs(1),
+	}
+	output := addOutputFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		id, err := parseID(args[0])
+		if err != nil {
+			return err
+		}
+		return p.withStore(c.Context(), database, func(s *store.Store, _ *config.Config) error {
+			task, due, err := s.Trigger(c.Context(), id)
+			if err != nil {
+				return err
+			}
+			if output.json() {
+				return p.writeJSON(map[string]any{"campaign_id": id, "task_id": task, "due_at": due.Format(time.RFC3339Nano)})
+			}
+			return p.print(fmt.Sprintf("task %d is due now; follow it: scheduler tasks show %d --watch\n", task, task))
+		})
+	}
+	return c
+}

@@ -1,0 +1,292 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
+)
+
+const previewHelp = `Shows when a strategy pushes: the next occurrences, the schedule in words, and
+what its author should know. Nothing is stored or sent.
+
+The strategy is given as the columns of scheduler.campaigns, and no database is
+used. --now is the moment at which the row is taken to be written; "today" in the
+rules is its day in the zone. A fixed time that has passed is shown while the
+catch-up window is open. With --channel its quota counts too.
+
+With --campaign it is a stored campaign, whose request is judged too, as the
+daemon would; the occurrences are those to come.
+
+Exit status 1 means that the campaign would be refused or rejected, with every
+reason listed.`
+
+const previewExample = `  # Mondays and Thursdays at nine, in January and February 2026
+  scheduler preview --strategy-type 2 --time-zone Asia/Shanghai --now 2026-01-01T00:00:00+08:00 \
+    --strategy-content '{"startTime":1767196800000,"endTime":1772208000000,
+      "circleType":2,"circleValue":[1,4],"time":"09:00:00"}'
+
+  # The coming months of a stored campaign
+  scheduler preview --campaign 12 --calendar
+
+  # Once, an hour from now, for a program
+  scheduler preview --strategy-type 1 --strategy-content '{"fixedTime":'$(date -d '+1 hour' +%s)000'}' --output json`
+
+// previewFlags are the columns as they were typed. All are text, so that a
+// value that is no number or time is reported as a problem of its field, among
+// the others, like the SQL surface does.
+type previewFlags struct {
+	strategyType, content, zone, shortMonth, dstGap, window, now, channel string
+	limit                                                                 int
+	campaign                                                              int64
+	calendar, asJSON                                                      bool
+}
+
+func newPreviewCommand(p *program) *cobra.Command {
+	var flags previewFlags
+	c := &cobra.Command{
+		Use:     "preview {--strategy-type N [--strategy-content JSON] | --campaign ID}",
+		Short:   "Show when a strategy pushes",
+		Long:    previewHelp,
+		Example: previewExample,
+		Args:    cobra.NoArgs,
+	}
+	flags.add(c)
+	database, output := addDatabaseFlag(c), addOutputFlag(c)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		flags.asJSON = output.json()
+		switch {
+		case c.Flags().Changed("campaign"):
+			return p.withStore(c.Context(), database, func(s *store.Store, cfg *config.Config) error {
+				return p.previewStored(c.Context(), s, cfg, flags)
+			})
+		case !c.Flags().Changed("strategy-type") && !c.Flags().Changed("strategy-content"):
+			return usageError("say what to preview: --campaign, or --strategy-type, and for types 1 and 2 --strategy-content")
+		}
+		return p.preview(flags)
+	}
+	for _, column := range []string{
+		"strategy-type", "strategy-content", "time-zone", "now", "short-month-policy", "dst-gap-policy", "catch-up-window", "channel",
+	} {
+		c.MarkFlagsMutuallyExclusive("campaign", column)
+	}
+	return c
+}
+
+func (f *previewFlags) add(c *cobra.Command) {
+	set := c.Flags()
+	set.StringVar(&f.strategyType, "strategy-type", "0", "`N`: 0 now, 1 fixed time, 2 loop")
+	set.StringVar(&f.content, "strategy-content", "", "StrategyContent, a `JSON` object or a JSON string that holds one")
+	set.StringVar(&f.zone, "time-zone", "Asia/Shanghai", "the IANA `ZONE` of the strategy's days and times")
+	set.StringVar(&f.now, "now", "", "when the row is written, an RFC 3339 `TIME` (default now)")
+	set.IntVar(&f.limit, "limit", 10, "show at most `N` occurrences")
+	set.StringVar(&f.shortMonth, "short-month-policy", string(strategy.ShortMonthSkip), "what a month without the day does: `skip|last_day`")
+	set.StringVar(&f.dstGap, "dst-gap-policy", string(strategy.DSTGapShift), "what a time that a clock change skips does: `shift|skip`")
+	set.StringVar(&f.window, "catch-up-window", "1h", "how late an occurrence may be pushed, an `INTERVAL` such as 1h30m")
+	set.StringVar(&f.channel, "channel", "", "the push API, for its quota: a `CHANNEL` such as alipay.label_send")
+	set.Int64Var(&f.campaign, "campaign", 0, "preview the stored campaign with this `ID` instead")
+	set.BoolVar(&f.calendar, "calendar", false, "draw the months with their push days")
+	complete := func(flag string, words ...string) {
+		_ = c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(words, cobra.ShellCompDirectiveNoFileComp))
+	}
+	complete("strategy-type", "0\tnow", "1\tfixed time", "2\tloop")
+	complete("short-month-policy", "skip", "last_day")
+	complete("dst-gap-policy", "shift", "skip")
+}
+
+func (p *program) preview(flags previewFlags) error {
+	spec, problems := flags.spec(p.now())
+	schedule, warnings, err := strategy.Parse(spec)
+	problems, err = withStrategy(problems, err)
+	if err != nil {
+		return err
+	}
+	if len(problems) > 0 {
+		return p.refuse("the strategy", problems, flags.asJSON)
+	}
+	// A fixed time may lie in the past by the catch-up window, and by the second
+	// that fixedTime is cut to; a loop has nothing before it was written.
+	plan := newPlan(schedule, spec, spec.WrittenAt, spec.WrittenAt.Add(-spec.CatchUpWindow-2*time.Second), flags.limit)
+	for _, w := range warnings {
+		plan.Warnings = append(plan.Warnings, w.String())
+	}
+	plan.Warnings = append(plan.Warnings, reachWarnings(plan.all, quotaOf(flags.channel))...)
+	return p.showPlan(plan, flags)
+}
+
+func (p *program) showPlan(plan plan, flags previewFlags) error {
+	switch {
+	case flags.asJSON:
+		return p.writeJSON(plan)
+	case flags.calendar:
+		return p.printCalendar(plan)
+	}
+	return p.printPlan(plan)
+}
+
+// spec reads the flags. Whatever cannot be read is a problem, and is replaced
+// by something harmless, so that the rest can still be judged.
+func (f *previewFlags) spec(now time.Time) (strategy.Spec, []problem) {
+	var problems []problem
+	note := func(field, message string) {
+		problems = append(problems, problem{Field: field, Message: message})
+	}
+	spec := strategy.Spec{
+		Content: []byte(f.content), Zone: f.zone, WrittenAt: now.Truncate(time.Second), CatchUpWindow: time.Hour,
+		ShortMonth: strategy.ShortMonthPolicy(f.shortMonth), DSTGap: strategy.DSTGapPolicy(f.dstGap),
+	}
+	if n, err := strconv.Atoi(f.strategyType); err == nil {
+		spec.Type = strategy.Type(n)
+	} else {
+		note("strategy_type", fmt.Sprintf("must be 0 (now), 1 (fixed time) or 2 (loop), not %q", f.strategyType))
+	}
+	if window, err := parseInterval(f.window); err == nil {
+		spec.CatchUpWindow = window
+	} else {
+		note("catch_up_window", err.Error())
+	}
+	if f.now != "" {
+		at, err := time.Parse(time.RFC3339, f.now)
+		if err != nil {
+			note("now", fmt.Sprintf("must be an RFC 3339 time such as 2026-01-31T09:00:00+08:00, not %q", f.now))
+		} else {
+			spec.WrittenAt = at
+		}
+	}
+	if f.limit < 1 {
+		note("limit", "must be at least 1")
+	}
+	if adapter, names := channel(f.channel); f.channel != "" && adapter == nil {
+		note("channel", fmt.Sprintf("must be one of %s, not %q", strings.Join(names, ", "), f.channel))
+	}
+	return spec, problems
+}
+
+// withStrategy adds the problems that strategy.Parse found. Another error than
+// Problems is returned.
+func withStrategy(problems []problem, err error) ([]problem, error) {
+	found, ok := errors.AsType[strategy.Problems](err)
+	if err != nil && !ok {
+		return nil, fmt.Errorf("judge the strategy: %w", err)
+	}
+	for _, f := range found {
+		message := f.Message
+		if f.Value != "" {
+			message += "; it is " + f.Value
+		}
+		if f.Hint != "" {
+			message += "; " + f.Hint
+		}
+		problems = append(problems, problem{Field: f.Field, Message: message})
+	}
+	return problems, nil
+}
+
+// A plan is what preview shows. The JSON is a promise to other programs.
+type plan struct {
+	Occurrences []occurrence `json:"occurrences"`
+	Warnings    []string     `json:"warnings"`
+
+	words string // the schedule in words
+	now   time.Time
+	all   []time.Time // also those beyond the limit, in the zone
+}
+
+type occurrence struct {
+	DueAt string `json:"due_at"` // RFC 3339 in the campaign's zone, to the second
+	Note  string `json:"note"`
+
+	at time.Time
+}
+
+// newPlan lists the occurrences after the given moment.
+func newPlan(schedule strategy.Schedule, spec strategy.Spec, now, after time.Time, limit int) plan {
+	out := plan{Occurrences: []occurrence{}, Warnings: []string{}, words: schedule.Describe(), now: now}
+	for t := schedule.Next(after); !t.IsZero(); t = schedule.Next(t) {
+		local := inZone(t, spec.Zone)
+		out.all = append(out.all, local)
+		if len(out.Occurrences) < limit {
+			out.Occurrences = append(out.Occurrences, occurrence{local.Format(time.RFC3339), noteOf(schedule, t, spec), local})
+		}
+	}
+	return out
+}
+
+func noteOf(schedule strategy.Schedule, t time.Time, spec strategy.Spec) string {
+	var notes []string
+	if note := schedule.Note(t); note != "" {
+		notes = append(notes, note)
+	}
+	if spec.Type == strategy.Fixed && t.Before(spec.WrittenAt) {
+		notes = append(notes, "already past, still inside the catch-up window: pushed at once")
+	}
+	return strings.Join(notes, "; ")
+}
+
+func (p *program) printPlan(plan plan) error {
+	if err := p.print(plan.words + "\n\n"); err != nil {
+		return err
+	}
+	if len(plan.all) == 0 {
+		if err := p.print("nothing is to come\n"); err != nil {
+			return err
+		}
+		return p.printWarnings(plan)
+	}
+	t := table{header: []string{"DAY", "LOCAL TIME", "WHEN", "NOTE"}}
+	for _, o := range plan.Occurrences {
+		t.add(o.at.Format("Mon"), o.at.Format(localTime), relative(o.at.Sub(plan.now)), o.Note)
+	}
+	if err := t.write(p); err != nil {
+		return err
+	}
+	if more := len(plan.all) - len(plan.Occurrences); more > 0 {
+		last := plan.all[len(plan.all)-1]
+		if err := p.print(fmt.Sprintf("… and %d more, the last on %s\n", more, last.Format("Mon "+localTime))); err != nil {
+			return err
+		}
+	}
+	return p.printWarnings(plan)
+}
+
+func (p *program) printWarnings(plan plan) error {
+	var b strings.Builder
+	for i, w := range plan.Warnings {
+		if i == 0 {
+			b.WriteString("\n")
+		}
+		b.WriteString("warning: " + w + "\n")
+	}
+	return p.print(b.String())
+}
+
+// printCalendar draws the months instead of listing the days.
+func (p *program) printCalendar(plan plan) error {
+	if err := p.print(plan.words + "\n\n"); err != nil {
+		return err
+	}
+	if err := p.print(p.drawCalendar(plan.all)); err != nil {
+		return err
+	}
+	return p.printWarnings(plan)
+}
+
+// drawCalendar draws the months of the times, with what the marks mean.
+func (p *program) drawCalendar(times []time.Time) string {
+	c := newCalendar(times)
+	if c == nil {
+		return "nothing is to come\n"
+	}
+	days := "push day"
+	if len(c.marked) != 1 {
+		days += "s"
+	}
+	return c.draw(p.bold) + fmt.Sprintf("\n* %d %s\n", len(c.marked), days)
+}

@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/campaign-scheduler/scheduler/internal/config"
+)
+
+// A program is one run of the command line: what it was given, and what every
+// command shares. Nothing else of the process is touched, so tests run many.
+type program struct {
+	environ        []string
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	now            func() time.Time
+
+	configPath string // --config, else SCHEDULER_CONFIG
+	running    bool   // a command's own code has begun
+}
+
+// run runs the command line and returns the exit status.
+func (p *program) run(ctx context.Context, args []string) int {
+	root := newRootCommand(p)
+	root.SetArgs(args)
+	root.SetIn(p.stdin)
+	root.SetOut(p.stdout)
+	root.SetErr(p.stderr)
+	return p.report(root.ExecuteContext(ctx))
+}
+
+// loadConfig reads the configuration that --config names, or none.
+func (p *program) loadConfig() (*config.Config, error) {
+	return config.Load(p.configPath, p.environ, providers())
+}
+
+// getenv returns the last value of the variable, as os.Getenv would.
+func (p *program) getenv(name string) string {
+	for _, pair := range slices.Backward(p.environ) {
+		if value, ok := strings.CutPrefix(pair, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+const rootHelp = `scheduler pushes campaigns at their second. Campaigns are rows of the table
+scheduler.campaigns in PostgreSQL: insert one with any SQL client, and a running
+"scheduler serve" plans its occurrences, pushes them through mPaaS or Alipay, and
+records for each exactly one decision.
+
+Configuration comes from the file that --config or SCHEDULER_CONFIG names, and
+from the environment, which wins. Both may be missing.
+
+Exit status:
+  0  done
+  1  it failed, or it found problems
+  2  the command line is wrong`
+
+const rootExample = `  scheduler serve
+  scheduler preview --strategy-type 1 --strategy-content '{"fixedTime":'$(date -d '+1 hour' +%s)000'}'
+  scheduler migrate up --database-url postgres://localhost/push`
+
+func newRootCommand(p *program) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "scheduler",
+		Short:         "Push campaigns at their second",
+		Long:          rootHelp,
+		Example:       rootExample,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.PersistentFlags().StringVar(&p.configPath, "config", p.getenv("SCHEDULER_CONFIG"), "configuration `FILE` (default $SCHEDULER_CONFIG)")
+	root.PersistentFlags().Lookup("config").DefValue = ""
+	_ = root.MarkPersistentFlagFilename("config", "yaml", "yml")
+	root.AddCommand(commands(p)...)
+	p.watch(root)
+	return root
+}
+
+// commands lists the program's commands. Each lives in the file of its name.
+func commands(p *program) []*cobra.Command {
+	return []*cobra.Command{
+		newCampaignsCommand(p),
+		newDoctorCommand(p),
+		newMigrateCommand(p),
+		newServeCommand(p),
+		newPreviewCommand(p),
+		newReleaseCommand(p),
+		newSandboxCommand(p),
+		newTasksCommand(p),
+		newValidateCommand(p),
+		newVerifyCommand(p),
+		newVersionCommand(p),
+	}
+}
+
+// watch notes when a command's own code begins. Until then an error is one of
+// the command line; cobra itself does not say.
+func (p *program) watch(c *cobra.Command) {
+	if run := c.RunE; run != nil {
+		c.RunE = func(c *cobra.Command, args []string) error {
+			p.running = true
+			return run(c, args)
+		}
+	}
+	for _, sub := range c.Commands() {
+		p.watch(sub)
+	}
+}
+
+// chooseSubcommand is the RunE of commands that only group others.
+func chooseSubcommand(c *cobra.Command, _ []string) error {
+	var names []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return usageError("say which: " + strings.Join(names, ", "))
+}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+var taskStatuses = []string{"pending", "running", "succeeded", "failed", "missed", "cancelled", "unknown"}
+
+const tasksExample = `  scheduler tasks list --status unknown
+  scheduler tasks list --app 2021000000000001 --since 24h
+  scheduler tasks show 4711 --watch
+  scheduler tasks resolve 4711 --as not-sent --resend --note "ticket 12"`
+
+func newTasksCommand(p *program) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "tasks",
+		Short:   "Look at what was and will be pushed, and rule on unknown outcomes",
+		Long:    "A task is one occurrence of a campaign: pending, running, and then decided once.\n\n" + databaseHelp,
+		Example: tasksExample,
+		Args:    cobra.NoArgs,
+		RunE:    chooseSubcommand,
+	}
+	database := addDatabaseFlag(c)
+	c.AddCommand(newTasksListCommand(p, database), newTasksShowCommand(p, database), newTasksResolveCommand(p, database))
+	return c
+}
+
+func newTasksListCommand(p *program, database *databaseFlag) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "list",
+		Short:   "List tasks, the latest due first",
+		Example: "  scheduler tasks list --status failed,missed --since '7 days'\n  scheduler tasks list --campaign 12 --output json",
+		Args:    cobra.NoArgs,
+	}
+	output := addOutputFlag(c)
+	flags := addFilterFlags(c, "due", taskStatuses...)
+	c.Flags().Int64Var(&flags.campaign, "campaign", 0, "of the campaign with this `ID`")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		filter, err := flags.filter(p)
+		if err != nil {
+			return err
+		}
+		return p.withStore(c.Context(), database, func(s *store.Store, _ *config.Config) error {
+			tasks, err := s.ListTasks(c.Context(), filter)
+			if err != nil {
+				return err
+			}
+			if output.json() {
+				return p.writeJSON(map[string][]taskJSON{"tasks": asTasks(tasks)})
+			}
+			return p.printTasks(tasks)
+		})
+	}
+	return c
+}
+
+func (p *program) printTasks(tasks []store.TaskRow) error {
+	if len(tasks) == 0 {
+		return p.print("no tasks\n")
+	}
+	t := table{header: []string{"ID", "DUE", "STATUS", "LATE", "CAMPAIGN", "APP", "WHY"}}
+	for _, r := range tasks {
+		t.add(number(r.ID), dueIn(r.DueAt, r.TimeZone), progressOf(r), lateness(r), campaignName(r.CampaignID, r.Campaign),
+			clip(appName(r.AppID, r.WorkspaceID), 28), clip(reasonInWords(r.Reason), 72))
+	}
+	return t.write(p)
+}
+
+// progressOf is the task's status, with how far a running one is.
+func progressOf(t store.TaskRow) string {
+	if t.Status != "running" || t.Deliveries < 2 {
+		return t.Status
+	}
+	return fmt.Sprintf("running %d%%", int64(t.DeliveriesDone)*100/int64(t.Deliveries))
+}
+
+// lateness says how long after its instant the first call began.
+func lateness(t store.TaskRow) string {
+	if t.SentAt.IsZero() {
+		return ""
+	}
+	return span(max(0, t.SentAt.Sub(t.DueAt)))
+}
+
+func newTasksShowCommand(p *program, database *databaseFlag) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "show ID",
+		Short:   "Show a task, its deliveries and rulings",
+		Example: "  scheduler tasks show 4711\n  scheduler tasks show 4711 --watch",
+		Args:    cobra.ExactArgs(1),
+	}
+	output := addOutputFlag(c)
+	watch := c.Flags().Bool("watch", false, "follow the task until it is decided")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		id, err := parseID(args[0])
+		if err != nil {
+			return err
+		}
+		return p.withStore(c.Context(), database, func(s *store.Store, _ *config.Config) error {
+			if *watch {
+				if err := p.watchTask(c.Context(), s, id, output.json()); err != nil {
+					return err
+				}
+			}
+			return p.showTask(c.Context(), s, id, output.json())
+		})
+	}
+	return c
+}
+
+func (p *program) showTask(ctx context.Context, s *store.Store, id int64, asJSON bool) error {
+	t, err := s.Task(ctx, id)
+	if err != nil {
+		return err
+	}
+	deliveries, err := s.DeliveryCounts(ctx, id)
+	if err != nil {
+		return err
+	}
+	rulings, err := s.Rulings(ctx, id)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return p.writeJSON(asTaskDetail(t, deliveries, rulings))
+	}
+	f := taskFacts(t)
+	for _, d := range deliveries {
+		if t.Deliveries > 1 || len(deliveries) > 1 {
+			f.add("  "+d.Status, deliveriesInWords(d))
+		}
+	}
+	for _, r := range rulings {
+		f.add("ruling", rulingInWords(r, t.TimeZone))
+	}
+	if t.Status == "unknown" {
+		f.add("to do", fmt.Sprintf("find out whether it arrived, then: scheduler tasks resolve %d --as sent, or --as not-sent [--resend]", t.ID))
+	}
+	return f.write(p)
+}
+
+// taskFacts is what there is to say of a task.
+func taskFacts(t store.TaskRow) *facts {
+	f := &facts{}
+	f.add("task", number(t.ID))
+	name := campaignName(t.CampaignID, t.Campaign)
+	if t.Campaign == "" {
+		name += " (deleted)"
+	}
+	f.add("campaign", fmt.Sprintf("%s, revision %d", name, t.Revision))
+	f.add("app", appName(t.AppID, t.WorkspaceID))
+	f.add("channel", t.Channel)
+	f.add("origin", t.Origin)
+	f.add("due", inZone(t.DueAt, t.TimeZone).Format("Mon "+localTime)+" "+t.TimeZone)
+	f.add("status", progressOf(t))
+	f.add("why", reasonInWords(t.Reason))
+	f.add("begun", dueIn(t.StartedAt, t.TimeZone))
+	if late := lateness(t); late != "" {
+		f.add("first call", dueIn(t.SentAt, t.TimeZone)+", "+late+" late")
+	}
+	f.add("decided", dueIn(t.DecidedAt, t.TimeZone))
+	if t.Attempts > 0 {
+		f.add("calls", number(int64(t.Attempts)))
+	}
+	f.add("answer", t.Code)
+	if !strings.Contains(t.Reason, t.Message) { // which has its own line
+		f.add("message", t.Message)
+	}
+	f.add("request id", t.RequestID)
+	f.add("message id", t.MessageID)
+	if t.Targets > 0 {
+		f.add("targets", number(t.Targets))
+	}
+	f.add("deliveries", deliveryProgress(t))
+	return f
+}
+
+// deliveryProgress says how many of the task's deliveries are done.
+func deliveryProgress(t store.TaskRow) string {
+	if t.Deliveries == 0 {
+		return ""
+	}
+	done := "accepted"
+	if t.Status == "running" {
+		done = "ended"
+	}
+	return fmt.Sprintf("%d of %d %s (%d%%)", t.DeliveriesDone, t.Deliveries, done, int64(t.DeliveriesDone)*100/int64(t.Deliveries))
+}
+
+func deliveriesInWords(d store.DeliveryCount) string {
+	text := fmt.Sprint(d.Deliveries)
+	if d.Targets > 0 {
+		text += " with " + count(int(d.Targets), "target")
+	}
+	if d.Reason != "" {
+		text += "; the first: " + reasonInWords(d.Reason)
+	}
+	return text
+}
+
+func rulingInWords(r store.RulingRow, zone string) string {
+	text := "not sent"
+	if r.Ruling == "sent" {
+		text = "sent"
+	}
+	if r.Resend {
+		text += ", sent again"
+	}
+	text += ", by " + r.RuledBy
+	if r.Operator != "" {
+		text += " (" + r.Operator + ")"
+	}
+	text += " at " + dueIn(r.RuledAt, zone)
+	if r.Note != "" {
+		text += ": " + r.Note
+	}
+	return text
+}
+
+// watchInterval is how often a watched task is looked at.
+const watchInterval = 500 * time.Millisecond
+
+// watchTask prints the task's progress whenever it changes, and ends when the
+// task is decided. On a terminal one line is written over and over.
+func (p *program) watchTask(ctx context.Context, s *store.Store, id int64, quiet bool) error {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	said := ""
+	for {
+		t, err := s.Task(ctx, id)
+		if err != nil {
+			return err
+		}
+		if now := watchLine(t); now != said && !quiet {
+			if err := p.overwrite(now, said); err != nil {
+				return err
+			}
+			said = now
+		}
+		if !t.DecidedAt.IsZero() {
+			return p.endWatch(quiet)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+}
+
+func watchLine(t store.TaskRow) string {
+	line := t.Status
+	if progress := deliveryProgress(t); progress != "" {
+		line += ", " + progress
+	}
+	if t.Reason != "" {
+		line += "; " + clip(reasonInWords(t.Reason), 60)
+	}
+	return line
+}
+
+func (p *program) overwrite(line, before string) error {
+	if !p.terminal() {
+		return p.print(line + "\n")
+	}
+	if before != "" {
+		line = "\r\x1b[K" + line
+	}
+	return p.print(line)
+}
+
+func (p *program) endWatch(quiet bool) error {
+	switch {
+	case quiet:
+		return nil
+	case p.terminal():
+		return p.print("\n\n")
+	}
+	return p.print("\n")
+}
