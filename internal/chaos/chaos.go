@@ -1,0 +1,332 @@
+//go:build linux
+
+// Package chaos proves the promise of the scheduler under faults: every
+// occurrence ends in exactly one recorded decision, and nothing is pushed twice.
+//
+// It runs real daemons as processes, PostgreSQL, the sandbox in a process of its
+// own, and a proxy on every way between them. While authors write campaigns and
+// change them, it kills and freezes daemons at chosen moments (package
+// failpoint) and at random, and breaks the database, the networks and the push
+// APIs. Then it lets everything heal, waits until nothing is open, and holds the
+// sandbox's journal against the record. Command internal/chaos/cmd runs it.
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/sandbox"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// Options say what a run is like.
+type Options struct {
+	Seed     uint64
+	Duration time.Duration // of the faults; healing and judging come after
+	Daemons  int
+	Pace     time.Duration // between campaigns
+	Jumps    bool          // let the database's clock jump, too
+	Mutant   *Mutant       // the break of the build; nil: none
+	Dir      string        // for everything the run writes
+	Log      *slog.Logger
+}
+
+// A run is the whole of one experiment.
+type run struct {
+	Options
+	report  *Report
+	db      *database
+	api     *pushAPI
+	daemons []*daemon
+	bin     string
+
+	alive sync.WaitGroup     // keeps the daemons running
+	rest  context.CancelFunc // lets them end
+}
+
+// Run runs the experiment and returns its report. An error means that it could
+// not be run, not that something was found.
+func Run(ctx context.Context, o Options) (_ *Report, err error) {
+	r := &run{Options: o, report: newReport()}
+	defer func() { err = errors.Join(err, r.close()) }()
+	if err := r.setUp(ctx); err != nil {
+		return nil, err
+	}
+	e, err := r.disturb(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.settle(ctx, e); err != nil {
+		return nil, err
+	}
+	return r.report, r.judge(ctx, e)
+}
+
+// ahead is how far the database's clock is ahead of all others in this run.
+func (o Options) ahead() time.Duration {
+	return []time.Duration{0, 3 * time.Minute, -3 * time.Minute}[o.Seed%3]
+}
+
+func (r *run) setUp(ctx context.Context) (err error) {
+	if err := os.MkdirAll(r.Dir, 0o755); err != nil {
+		return err
+	}
+	if r.bin, err = build(ctx, r.Dir, r.Mutant); err != nil {
+		return err
+	}
+	if r.db, err = openDatabase(ctx, filepath.Join(r.Dir, "postgres"), r.ahead()); err != nil {
+		return err
+	}
+	m, err := store.NewMigrator(r.db.server.URL("scheduler"), r.Log)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(m.Up(ctx), r.db.admit(ctx)); err != nil {
+		return err
+	}
+	var credentials *sandbox.Credentials
+	if r.api, credentials, err = newPushAPI(r.bin, filepath.Join(r.Dir, "sandbox"), r.Seed); err != nil {
+		return err
+	}
+	for i := range r.Daemons {
+		d, err := newDaemon(i, r.bin, r.Dir, r.db.tcpAddr, func() string { return r.api.addr }, credentials, r.Seed, r.report, r.Log)
+		if err != nil {
+			return err
+		}
+		if r.Mutant != nil {
+			d.favourite = r.Mutant.Point
+		}
+		r.daemons = append(r.daemons, d)
+	}
+	return nil
+}
+
+// disturb lets everything happen at once for the duration of the run.
+func (r *run) disturb(ctx context.Context) (*editor, error) {
+	source := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(r.Seed, stream)) }
+	alive, rest := context.WithCancel(ctx)
+	r.rest = rest
+	for _, d := range r.daemons {
+		r.alive.Go(func() { d.run(alive) })
+	}
+	if !r.waitReady(ctx, 30*time.Second) {
+		return nil, fmt.Errorf("the daemons do not become ready: %s", tail(r.daemons[0].logFile(), 6))
+	}
+	w := &workload{db: r.db, report: r.report, rng: source(1), until: time.Now().Add(r.Duration), resend: 1}
+	if r.Mutant != nil && r.Mutant.Resend {
+		w.resend = 3
+	}
+	e := newEditor(r.db, w, r.report, source(2))
+	faults, stop := context.WithTimeout(ctx, r.Duration)
+	defer stop()
+	var wg sync.WaitGroup
+	wg.Go(func() { w.run(faults, r.Pace) })
+	wg.Go(func() { e.run(faults, 2*r.Pace) })
+	wg.Go(func() { r.kill(faults, source(3)) })
+	wg.Go(func() { r.breakThings(faults, source(4)) })
+	wg.Go(func() { r.sample(faults) })
+	wg.Wait()
+	return e, nil
+}
+
+// kill ends and freezes daemons at random, beside what their failpoints do.
+func (r *run) kill(ctx context.Context, rng *rand.Rand) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		sleep(ctx, time.Duration(500+rng.IntN(5000))*time.Millisecond)
+		if ctx.Err() != nil {
+			return
+		}
+		d := pick(rng, r.daemons...)
+		if p := d.current(); !p.running() || (d.favourite != "" && p.frozen()) {
+			continue // a mutant's daemon is to wake up
+		}
+		pause := lease/2 + time.Duration(rng.Int64N(int64(2*lease)))
+		switch n := rng.IntN(10); {
+		case n < 6:
+			r.Log.InfoContext(ctx, "kill", "daemon", d.name)
+			d.kill()
+		case n < 8:
+			r.Log.InfoContext(ctx, "freeze", "daemon", d.name, "for", pause)
+			wg.Go(func() { d.freeze(ctx, pause) })
+		default:
+			impatient := rng.IntN(3) == 0
+			r.Log.InfoContext(ctx, "terminate", "daemon", d.name, "impatient", impatient)
+			wg.Go(func() { d.terminate(impatient) })
+		}
+	}
+}
+
+// sample looks at what must hold at every instant.
+func (r *run) sample(ctx context.Context) {
+	for ctx.Err() == nil {
+		r.sampleOnce(ctx)
+		sleep(ctx, 300*time.Millisecond)
+	}
+}
+
+func (r *run) sampleOnce(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	rows, err := r.db.pool.Query(ctx, `
+		SELECT a.app_id, a.pending_limit, count(*)
+		  FROM scheduler.apps a JOIN scheduler.pending_tasks p USING (app_no) WHERE p.origin = 'scheduled'
+		 GROUP BY a.app_no, a.app_id, a.pending_limit`)
+	if err != nil {
+		return
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var app string
+		var limit, n int
+		if rows.Scan(&app, &limit, &n) == nil && n > limit {
+			r.report.violate("no app is over its cap", "app %s: %d pending, limit %d", app, n, limit)
+		}
+	}
+	if rows.Err() == nil {
+		r.report.count("samples of the cap", 1)
+	}
+}
+
+// waitReady waits until every daemon says that it is ready.
+func (r *run) waitReady(ctx context.Context, limit time.Duration) bool {
+	for end := time.Now().Add(limit); time.Now().Before(end) && ctx.Err() == nil; sleep(ctx, 50*time.Millisecond) {
+		ready := 0
+		for _, d := range r.daemons {
+			if d.ready(ctx) {
+				ready++
+			}
+		}
+		if ready == len(r.daemons) {
+			return true
+		}
+	}
+	return false
+}
+
+// settle ends all faults and waits until everything that is due is decided.
+func (r *run) settle(ctx context.Context, e *editor) error {
+	for _, d := range r.daemons {
+		d.calm()
+	}
+	if err := r.db.revive(ctx); err != nil {
+		return err
+	}
+	began := time.Now()
+	if !r.waitReady(ctx, 30*time.Second) {
+		r.report.violate("daemons are ready again after the faults", "not all within 30 s")
+	}
+	r.report.note("all daemons ready %s after the last fault", time.Since(began).Round(10*time.Millisecond))
+	if err := e.resumeAll(ctx); err != nil {
+		return err
+	}
+	open := 1
+	for end := time.Now().Add(75 * time.Second); open > 0 && time.Now().Before(end) && ctx.Err() == nil; sleep(ctx, 200*time.Millisecond) {
+		if err := r.db.pool.QueryRow(ctx, openTasks).Scan(&open); err != nil {
+			return err
+		}
+	}
+	r.report.note("nothing open %s after the last fault", time.Since(began).Round(100*time.Millisecond))
+	return ctx.Err()
+}
+
+func (r *run) judge(ctx context.Context, e *editor) error {
+	rec, err := readRecord(ctx, r.db)
+	if err != nil {
+		return err
+	}
+	calls, err := r.api.calls()
+	if err != nil {
+		return err
+	}
+	newOracle(r.report, rec, calls, e.dropped, r.db.clock).judge(e.bans)
+	r.readLogs()
+	if err := r.verify(ctx); err != nil {
+		return err
+	}
+	if len(r.report.Broken()) > 0 {
+		return r.dump(ctx)
+	}
+	return nil
+}
+
+// dump keeps the database of a run that found something, for those who look
+// into it.
+func (r *run) dump(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(r.db.server.BinDir(), "pg_dump"), "-f", filepath.Join(r.Dir, "dump.sql"), r.db.server.URL("scheduler"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("keep the database: %w\n%s", err, out)
+	}
+	return nil
+}
+
+// verify asks the scheduler's own verification.
+func (r *run) verify(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, r.bin, "verify", "--grace", "20s", "--limit", "5", "--database-url", r.db.server.URL("scheduler"))
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		r.report.violate(verified, "%s", out)
+	case err != nil:
+		return fmt.Errorf("verify: %w", err)
+	}
+	return nil
+}
+
+// readLogs counts what the daemons said, and looks for panics.
+func (r *run) readLogs() {
+	for _, d := range r.daemons {
+		content, err := os.ReadFile(d.logFile())
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(content)) {
+			switch {
+			case strings.Contains(line, "panic"):
+				r.report.violate("no panic", "%s: %s", d.name, line)
+			case strings.Contains(line, "too late"):
+				r.report.count("outcomes fenced", 1)
+			case strings.Contains(line, `"level":"WARN"`) && !strings.Contains(line, "task decided"):
+				r.report.count("warnings logged", 1)
+			}
+		}
+	}
+}
+
+func (r *run) close() error {
+	if r.rest != nil {
+		r.rest()
+	}
+	r.alive.Wait()
+	for _, d := range r.daemons {
+		d.close()
+	}
+	if r.api != nil && r.api.process != nil && r.api.process.running() {
+		r.api.process.kill()
+	}
+	if r.db != nil && r.db.server != nil {
+		return r.db.close()
+	}
+	return nil
+}
+
+// Describe prints what a run will do.
+func (o Options) Describe(w io.Writer) {
+	build := "the build as it is"
+	if o.Mutant != nil {
+		build = "a broken build, " + o.Mutant.Name + ": " + o.Mutant.Break
+	}
+	fmt.Fprintf(w, "chaos: seed %d, %s, %d daemons, the database's clock %s ahead, %s\n", o.Seed, o.Duration, o.Daemons, o.ahead(), build)
+}

@@ -1,0 +1,269 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A ban is a change that forbade pushes, with what had begun when it committed:
+// no other push of the campaign may arrive after it.
+type ban struct {
+	action   string
+	campaign int64
+	at       time.Time // right after the commit was confirmed
+	until    time.Time // when a resume was about to commit; zero: never
+	revision int       // of the campaign's name: calls that carry an older one are banned; 0: all
+	targets  []string  // calls that carry one of these are banned; nil: all
+	begun    []begun
+}
+
+// begun is a delivery whose intent was durable when the ban committed.
+type begun struct {
+	due     time.Time
+	targets []string  // of a stored delivery; nil: the task's one call
+	since   time.Time // when the intent became durable, by the database's clock
+}
+
+// An editor changes campaigns at random moments of their tasks' lives.
+type editor struct {
+	db       *database
+	workload *workload
+	report   *Report
+	rng      *rand.Rand
+
+	mu      sync.Mutex
+	bans    []*ban
+	paused  map[int64]*ban
+	names   map[int64]int
+	dropped map[int64]map[string]bool // targets that were deleted, by campaign
+}
+
+func newEditor(db *database, w *workload, report *Report, rng *rand.Rand) *editor {
+	return &editor{
+		db: db, workload: w, report: report, rng: rng,
+		paused: make(map[int64]*ban), names: make(map[int64]int), dropped: make(map[int64]map[string]bool),
+	}
+}
+
+func (e *editor) run(ctx context.Context, pause time.Duration) {
+	for ctx.Err() == nil {
+		if id := e.workload.some(e.rng); id != 0 {
+			if err := e.edit(ctx, id); err != nil && ctx.Err() == nil {
+				e.report.count("edits that failed in an outage", 1)
+			}
+		}
+		sleep(ctx, pause)
+	}
+}
+
+func (e *editor) edit(ctx context.Context, id int64) error {
+	if b := e.paused[id]; b != nil && e.rng.IntN(2) == 0 {
+		return e.resume(ctx, b)
+	}
+	switch e.rng.IntN(9) {
+	case 0, 1:
+		return e.pause(ctx, id)
+	case 2:
+		return e.change(ctx, &ban{action: "cancel", campaign: id}, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE id = $1`)
+	case 3:
+		return e.change(ctx, &ban{action: "delete", campaign: id}, `DELETE FROM scheduler.campaigns WHERE id = $1`)
+	case 4:
+		return e.rename(ctx, id)
+	case 5:
+		return e.reschedule(ctx, id)
+	case 6:
+		return e.dropTargets(ctx, id)
+	case 7:
+		return e.trigger(ctx, id)
+	default:
+		return e.limit(ctx)
+	}
+}
+
+// change runs one statement in a transaction of its author's, which at times
+// stays open for a while, and keeps the ban it is.
+func (e *editor) change(ctx context.Context, b *ban, sql string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	open := time.Duration(0)
+	if e.rng.IntN(6) == 0 {
+		open = time.Duration(e.rng.IntN(2500)) * time.Millisecond
+	}
+	changed := false
+	err := pgx.BeginFunc(ctx, e.db.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, sql, append([]any{b.campaign}, args...)...)
+		if err != nil {
+			return err
+		}
+		changed = tag.RowsAffected() > 0
+		// The change holds the locks that claims would need: what has begun by
+		// now is all that can have begun before the commit.
+		b.begun, err = begunOf(ctx, tx, b.campaign)
+		sleep(ctx, open)
+		return err
+	})
+	if err != nil || !changed {
+		return err
+	}
+	b.at = time.Now()
+	e.mu.Lock()
+	e.bans = append(e.bans, b)
+	e.mu.Unlock()
+	e.report.count("edits", 1)
+	e.report.count("edits: "+b.action, 1)
+	return nil
+}
+
+// begunOf lists the deliveries of a campaign whose intent is durable.
+func begunOf(ctx context.Context, tx pgx.Tx, campaign int64) ([]begun, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT t.due_at, NULL::text[], c.claimed_at
+		  FROM scheduler.claims c CROSS JOIN LATERAL unnest(c.campaign_ids, c.due_ats) AS t (campaign_id, due_at) WHERE t.campaign_id = $1
+		 UNION ALL
+		SELECT r.due_at, CASE WHEN s.targets <> '{}' THEN s.targets END, s.sent_at
+		  FROM scheduler.slices s JOIN scheduler.running_tasks r ON r.id = s.task_id WHERE s.campaign_id = $1 AND s.status = 'running'`, campaign)
+	if err != nil {
+		return nil, err
+	}
+	var out []begun
+	var b begun
+	_, err = pgx.ForEachRow(rows, []any{&b.due, &b.targets, &b.since}, func() error {
+		out = append(out, begun{b.due, slices.Clone(b.targets), b.since})
+		return nil
+	})
+	return out, err
+}
+
+func (e *editor) pause(ctx context.Context, id int64) error {
+	if e.paused[id] != nil {
+		return nil
+	}
+	b := &ban{action: "pause", campaign: id}
+	if err := e.change(ctx, b, `UPDATE scheduler.campaigns SET status = 'paused' WHERE id = $1 AND status = 'active'`); err != nil {
+		return err
+	}
+	if !b.at.IsZero() {
+		e.paused[id] = b
+	}
+	return nil
+}
+
+func (e *editor) resume(ctx context.Context, b *ban) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	before := time.Now()
+	e.mu.Lock()
+	b.until = before // even if it fails here it may have committed there
+	e.mu.Unlock()
+	delete(e.paused, b.campaign)
+	_, err := e.db.pool.Exec(ctx, `UPDATE scheduler.campaigns SET status = 'active' WHERE id = $1 AND status = 'paused'`, b.campaign)
+	if err == nil {
+		e.report.count("edits", 1)
+		e.report.count("edits: resume", 1)
+	}
+	return err
+}
+
+// rename changes what is pushed: the name is what the push API's journal shows.
+func (e *editor) rename(ctx context.Context, id int64) error {
+	e.names[id]++
+	return e.change(ctx, &ban{action: "rename", campaign: id, revision: e.names[id]}, `
+		UPDATE scheduler.campaigns SET name = split_part(name, '.', 1) || '.r' || $2::int WHERE id = $1 AND status IN ('active', 'paused')`, e.names[id])
+}
+
+// reschedule gives the campaign another strategy.
+func (e *editor) reschedule(ctx context.Context, id int64) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var now time.Time
+	if err := e.db.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		return err
+	}
+	w := workload{rng: e.rng, until: e.workload.until}
+	kind, content, zone := w.strategy(now, app{})
+	for kind == 0 {
+		kind, content, zone = w.strategy(now, app{})
+	}
+	tag, err := e.db.pool.Exec(ctx, `
+		UPDATE scheduler.campaigns SET strategy_type = $2, strategy_content = $3, time_zone = $4 WHERE id = $1 AND status <> 'cancelled'`, id, kind, content, zone)
+	if err == nil && tag.RowsAffected() > 0 {
+		e.report.count("edits", 1)
+		e.report.count("edits: reschedule", 1)
+	}
+	return err
+}
+
+// dropTargets takes a fifth of the campaign's targets away.
+func (e *editor) dropTargets(ctx context.Context, id int64) error {
+	part := e.rng.IntN(5)
+	var names []string
+	err := e.db.pool.QueryRow(ctx, `
+		SELECT coalesce(array_agg(target), '{}') FROM scheduler.campaign_targets WHERE campaign_id = $1 AND substr(target, 2)::int % 5 = $2`, id, part).Scan(&names)
+	if err != nil || len(names) == 0 {
+		return err
+	}
+	e.mu.Lock()
+	if e.dropped[id] == nil {
+		e.dropped[id] = make(map[string]bool)
+	}
+	for _, n := range names {
+		e.dropped[id][n] = true
+	}
+	e.mu.Unlock()
+	return e.change(ctx, &ban{action: "drop targets", campaign: id, targets: names},
+		`DELETE FROM scheduler.campaign_targets WHERE campaign_id = $1 AND target = ANY($2)`, names)
+}
+
+// trigger pushes a campaign once now.
+func (e *editor) trigger(ctx context.Context, id int64) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	tag, err := e.db.pool.Exec(ctx, `
+		INSERT INTO scheduler.pending_tasks (app_no, campaign_id, revision, origin, due_at, ready_at)
+		SELECT app_no, id, revision, 'triggered', t, t FROM scheduler.campaigns, clock_timestamp() AS t
+		 WHERE id = $1 AND status = 'active' AND channel NOT LIKE 'alipay%' FOR SHARE OF campaigns`, id)
+	if err == nil && tag.RowsAffected() > 0 {
+		e.report.count("edits", 1)
+		e.report.count("edits: trigger", 1)
+	}
+	return err
+}
+
+// limit changes an app's pending limit.
+func (e *editor) limit(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	a := pick(e.rng, apps...)
+	_, err := e.db.pool.Exec(ctx, `UPDATE scheduler.apps SET pending_limit = $3 WHERE app_id = $1 AND workspace_id = $2`,
+		a.id, a.workspace, pick(e.rng, 1, 3, a.limit, 2*a.limit))
+	if err == nil {
+		e.report.count("edits", 1)
+		e.report.count("edits: pending limit", 1)
+	}
+	return err
+}
+
+// resumeAll lets every paused campaign go on, so that the run can end.
+func (e *editor) resumeAll(ctx context.Context) error {
+	e.mu.Lock()
+	for _, b := range e.bans {
+		if b.action == "pause" && b.until.IsZero() {
+			b.until = time.Now()
+		}
+	}
+	e.mu.Unlock()
+	_, err := e.db.pool.Exec(ctx, `UPDATE scheduler.campaigns SET status = 'active' WHERE status = 'paused'`)
+	return err
+}
+
+func (b *ban) String() string {
+	return fmt.Sprintf("%s of campaign %d at %s", b.action, b.campaign, b.at.UTC().Format("15:04:05.000"))
+}

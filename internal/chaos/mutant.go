@@ -1,0 +1,171 @@
+//go:build linux
+
+package chaos
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// A Mutant is a deliberately broken build: the harness must find what is wrong
+// with it, or the harness proves nothing.
+type Mutant struct {
+	Name   string
+	Break  string   // what is broken, in words
+	Shows  []string // the promises that break with it; one is enough
+	Point  string   // the failpoint that brings it out, name:action; empty: any
+	Fault  string   // the push API's fault that brings it out; empty: any
+	Resend bool     // most campaigns allow a push of unknown outcome to be made again
+	Edits  []Edit
+}
+
+// An Edit replaces a piece of a source file that occurs exactly once.
+type Edit struct{ File, Old, New string }
+
+func (e Edit) apply(source string) (string, error) {
+	if n := strings.Count(source, e.Old); n != 1 {
+		return "", fmt.Errorf("%s holds the text to break %d times, want once: the code has changed, mend internal/chaos/mutant.go:\n%s", e.File, n, e.Old)
+	}
+	return strings.Replace(source, e.Old, e.New, 1), nil
+}
+
+// Mutants are the breaks the harness is held to.
+var Mutants = []Mutant{
+	{
+		Name:  "unknown-resent",
+		Break: "a push of unknown outcome is tried again although its author did not allow it",
+		Shows: []string{twice},
+		Fault: "cut_after=0.5",
+		Edits: []Edit{{
+			"internal/engine/verdict.go",
+			"case o.Class == dispatch.Unknown && !resendUnknown:",
+			"case o.Class == dispatch.Unknown && !resendUnknown && attempts > 100:",
+		}},
+	},
+	{
+		Name:  "dead-calls-resent",
+		Break: "what a dead daemon had begun is begun again, whatever its author said",
+		Shows: []string{twice},
+		Point: "call.after:kill",
+		Edits: []Edit{{
+			"store/daemon.go",
+			"AND c.resend_unknown AND c.status = 'active' FOR SHARE SKIP LOCKED",
+			"AND c.status = 'active' FOR SHARE SKIP LOCKED",
+		}},
+	},
+	{
+		Name:  "intent-after-call",
+		Break: "the call comes first, and then the claim",
+		Shows: []string{twice, afterChange, recorded},
+		Point: "claim.before:kill",
+		Edits: []Edit{
+			{"internal/engine/batch.go", "	claim, tasks, err := d.ask(ctx, daemon, ids)\n", "	d.callFirst(ctx, daemon, entries)\n	claim, tasks, err := d.ask(ctx, daemon, ids)\n"},
+			{
+				"internal/engine/claimed.go",
+				"		o, sent := d.caller.call(d.pushing, t.daemon, v.app, v.push(t.task.ID, 1, t.task.DueAt, t.targets))\n",
+				"		m := takeCall(t.task.ID)\n		o, sent := m.outcome, m.sent\n",
+			},
+			{"internal/engine/claimed.go", "// maxTargets is the most targets", callFirst + "// maxTargets is the most targets"},
+		},
+	},
+	{
+		Name:   "lease-unchecked",
+		Break:  "a daemon does not look at its lease before a call",
+		Shows:  []string{afterDecision, twice},
+		Resend: true,
+		Point:  "claim.after:stop",
+		Edits:  []Edit{{"internal/engine/heart.go", "return !h.held && h.daemon == daemon && h.leased()", "return !h.held && daemon > 0"}},
+	},
+	{
+		Name:  "quota-skipped",
+		Break: "quotas are counted and nobody is refused",
+		Shows: []string{quota},
+		Edits: []Edit{{"store/quota.go", "AND used_at > $4) < $5\n", "AND used_at > $4) < $5 + 1000\n"}},
+	},
+	{
+		Name:  "cancel-forgets-retries",
+		Break: "a retry stored after a cancel or a pause is not held back",
+		Shows: []string{afterChange},
+		Fault: "delay=1500ms:0.9,throttle=0.7",
+		Edits: []Edit{{
+			"store/retry.go",
+			"s.status = 'waiting' AND c.status IS DISTINCT FROM 'active' AND c.status IS DISTINCT FROM 'finished'",
+			"s.status = 'waiting' AND c.status IS DISTINCT FROM 'active' AND c.status IS DISTINCT FROM 'finished' AND false",
+		}},
+	},
+	{
+		Name:  "occurrence-skipped",
+		Break: "the planner moves on by two occurrences",
+		Shows: []string{decided},
+		Edits: []Edit{{"internal/engine/fill.go", "c.next = c.schedule.Next(c.next)\n", "c.next = c.schedule.Next(c.schedule.Next(c.next))\n"}},
+	},
+	{
+		Name:  "pushed-early",
+		Break: "tasks are claimed two seconds before they are due",
+		Shows: []string{early},
+		Edits: []Edit{
+			{"store/claim.go", "p.ready_at <= coalesce($2, clock_timestamp())", "p.ready_at <= coalesce($2, clock_timestamp() + interval '2 seconds')"},
+			{"internal/engine/clock.go", "return c.db.Add(time.Since(c.local)).UTC()", "return c.db.Add(time.Since(c.local) + 2*time.Second).UTC()"},
+		},
+	},
+}
+
+// callFirst makes the calls of tasks that are not claimed yet.
+const callFirst = `type madeCall struct {
+	outcome dispatch.Outcome
+	sent    time.Time
+}
+
+var madeCalls = make(chan map[int64]madeCall, 1)
+
+func init() { madeCalls <- make(map[int64]madeCall) }
+
+func keepCall(task int64, m madeCall) {
+	calls := <-madeCalls
+	calls[task] = m
+	madeCalls <- calls
+}
+
+func takeCall(task int64) madeCall {
+	calls := <-madeCalls
+	defer func() { madeCalls <- calls }()
+	return calls[task]
+}
+
+func (d *dispatcher) callFirst(ctx context.Context, daemon int64, entries []*entry) {
+	var tasks []*claimed
+	for _, e := range entries {
+		tasks = append(tasks, &claimed{entry: e, daemon: daemon, revision: e.content.campaign.Revision})
+	}
+	if d.refresh(ctx, tasks) != nil {
+		return
+	}
+	for _, t := range tasks {
+		v := t.content
+		if n := len(t.targets); v.needsTargets() && (n == 0 || n > v.message.Channel.MaxTargets) {
+			continue
+		}
+		o, sent := d.caller.call(d.pushing, daemon, v.app, v.push(t.task.ID, 1, t.task.DueAt, t.targets))
+		keepCall(t.task.ID, madeCall{o, sent})
+	}
+}
+
+`
+
+// Found says whether a run that broke these promises has found the mutant.
+func (m *Mutant) Found(broken []string) bool {
+	return slices.ContainsFunc(broken, func(promise string) bool { return slices.Contains(m.Shows, promise) })
+}
+
+// FindMutant returns the mutant of that name, or an error that lists them.
+func FindMutant(name string) (*Mutant, error) {
+	names := make([]string, len(Mutants))
+	for i := range Mutants {
+		if Mutants[i].Name == name {
+			return &Mutants[i], nil
+		}
+		names[i] = Mutants[i].Name
+	}
+	return nil, fmt.Errorf("no mutant %q; there are %s", name, strings.Join(names, ", "))
+}

@@ -1,0 +1,364 @@
+//go:build linux
+
+package chaos
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/sandbox"
+)
+
+// An oracle holds the push API's journal against the record.
+type oracle struct {
+	report  *Report
+	record  *record
+	calls   []pushed
+	dropped map[int64]map[string]bool
+	clock   *clock // the database's, beside the journal's
+}
+
+// pushed is a call of the journal with the occurrence it was for.
+type pushed struct {
+	*sandbox.Call
+	occurrence
+	targets []string
+}
+
+// newOracle ties each call to its occurrence.
+func newOracle(report *Report, rec *record, calls []sandbox.Call, dropped map[int64]map[string]bool, c *clock) *oracle {
+	o := &oracle{report: report, record: rec, dropped: dropped, clock: c}
+	for i := range calls {
+		c := &calls[i]
+		report.count("calls", 1)
+		if c.Outcome == sandbox.Accepted {
+			report.count("calls accepted", 1)
+		}
+		if p, ok := o.locate(c); ok {
+			o.calls = append(o.calls, p)
+		} else if c.Signature != "" {
+			report.violate("every call belongs to a task", "call %d: keys %v, delivery %s", c.Seq, c.MsgKeys[:min(len(c.MsgKeys), 2)], c.DeliveryID)
+		}
+	}
+	return o
+}
+
+// locate finds the occurrence in the keys of the call's messages, or for APIs
+// without such keys by the delivery's id.
+func (o *oracle) locate(c *sandbox.Call) (pushed, bool) {
+	p := pushed{Call: c, targets: c.Targets}
+	if len(c.MsgKeys) > 0 {
+		occ, ok := parseKey(c.MsgKeys[0])
+		p.occurrence = occ
+		return p, ok
+	}
+	id, _, ok := strings.Cut(strings.TrimPrefix(c.DeliveryID, "t"), "-")
+	task, err := strconv.ParseInt(id, 36, 64)
+	if !ok || err != nil {
+		return p, c.Outcome != sandbox.Accepted // refused before it was read
+	}
+	p.occurrence, ok = o.record.byID[task]
+	return p, ok
+}
+
+// parseKey reads a message key: c<campaign>-<due>[-<target>], or the author's
+// own key, which in these campaigns has no dash, the campaign and the due time.
+func parseKey(key string) (occurrence, bool) {
+	parts := strings.Split(key, "-")
+	if len(parts) < 2 {
+		return occurrence{}, false
+	}
+	if !strings.HasPrefix(key, "c") {
+		parts = parts[1:]
+	}
+	if len(parts) < 2 {
+		return occurrence{}, false
+	}
+	campaign, err1 := strconv.ParseInt(strings.TrimPrefix(parts[0], "c"), 10, 64)
+	due, err2 := strconv.ParseInt(parts[1], 36, 64)
+	return occurrence{campaign, due}, err1 == nil && err2 == nil
+}
+
+// judge checks every promise that a finished run can show.
+func (o *oracle) judge(bans []*ban) {
+	o.everyOccurrenceDecided()
+	o.nothingTwice()
+	o.acceptedIsRecorded()
+	o.succeededWasAccepted()
+	o.neverEarly()
+	o.nothingDecidedIsPushed()
+	o.quotaHeld()
+	byCampaign := make(map[int64][]pushed)
+	for _, c := range o.calls {
+		byCampaign[c.campaign] = append(byCampaign[c.campaign], c)
+	}
+	for _, b := range bans {
+		o.nothingAfter(b, byCampaign[b.campaign])
+	}
+	o.lateness()
+}
+
+// everyOccurrenceDecided works the occurrences out again from each strategy
+// that ever stood; the key of the record allows one decision at most.
+func (o *oracle) everyOccurrenceDecided() {
+	if o.record.open > 0 {
+		o.report.violate(decided, "%d tasks or campaigns are due and still open at the end", o.record.open)
+	}
+	expected := make(map[occurrence]bool)
+	for i := range o.record.versions {
+		v := &o.record.versions[i]
+		dues, err := v.due(o.record.now.Add(-time.Second))
+		if err != nil {
+			o.report.violate("every strategy can be read again", "campaign %d: %v", v.campaign, err)
+		}
+		for _, due := range dues {
+			occ := occurrence{v.campaign, due.UnixMicro()}
+			expected[occ] = true
+			if o.record.tasks[occ] == nil {
+				o.report.violate(decided, "%v has no decision", occ)
+			}
+		}
+	}
+	o.report.count("occurrences", len(expected))
+	for _, t := range o.record.tasks {
+		o.report.count("decisions", 1)
+		o.report.count("decided "+t.status, 1)
+	}
+}
+
+// nothingTwice: no message is accepted twice, unless its author allowed it.
+func (o *oracle) nothingTwice() {
+	seen := make(map[string]*pushed)
+	for i := range o.calls {
+		c := &o.calls[i]
+		if c.Outcome != sandbox.Accepted {
+			continue
+		}
+		keys := c.MsgKeys
+		if len(keys) == 0 {
+			keys = []string{c.DeliveryID}
+		}
+		for _, key := range keys {
+			o.report.count("messages accepted", 1)
+			first := seen[key]
+			switch {
+			case first == nil:
+				seen[key] = c
+			case o.record.resend[c.campaign]:
+				o.report.count("messages repeated by choice", 1)
+			default:
+				o.report.count("duplicates", 1)
+				o.report.violate(twice, "%s of %v: calls %d and %d, recorded %s", key, c.occurrence, first.Seq, c.Seq, o.status(c.occurrence))
+			}
+		}
+	}
+	o.report.count("duplicates", 0)
+}
+
+func (o *oracle) status(occ occurrence) string {
+	if t := o.record.tasks[occ]; t != nil {
+		return t.status + " (" + t.reason + ")"
+	}
+	return "nowhere"
+}
+
+// acceptedIsRecorded: what was accepted is recorded as succeeded, or as
+// unknown.
+func (o *oracle) acceptedIsRecorded() {
+	for _, c := range o.calls {
+		if c.Outcome != sandbox.Accepted {
+			continue
+		}
+		t := o.record.tasks[c.occurrence]
+		if t == nil {
+			o.report.violate(recorded, "call %d for %v, which has no decision", c.Seq, c.occurrence)
+			continue
+		}
+		if s := t.statusOf(c.targets); s != "succeeded" && s != "accepted" && s != "unknown" {
+			o.report.violate(recorded, "call %d for %v was accepted; recorded %s: %s", c.Seq, c.occurrence, s, t.reason)
+		}
+	}
+}
+
+// statusOf is what the record says of the delivery with these targets.
+func (t *task) statusOf(targets []string) string {
+	for _, s := range t.slices {
+		if len(s.targets) == 0 || len(targets) == 0 || slices.Contains(s.targets, targets[0]) {
+			return s.status
+		}
+	}
+	return t.status
+}
+
+// succeededWasAccepted: what is recorded as accepted was accepted.
+func (o *oracle) succeededWasAccepted() {
+	accepted := make(map[occurrence]map[string]bool)
+	for _, c := range o.calls {
+		if c.Outcome != sandbox.Accepted {
+			continue
+		}
+		if accepted[c.occurrence] == nil {
+			accepted[c.occurrence] = make(map[string]bool)
+		}
+		for _, target := range c.targets {
+			accepted[c.occurrence][target] = true
+		}
+	}
+	for occ, t := range o.record.tasks {
+		if t.status == "succeeded" && accepted[occ] == nil && t.reason != "empty audience" && !o.allDropped(occ, t) {
+			o.report.violate("succeeded means accepted", "%v is recorded as succeeded and no call was accepted", occ)
+			continue
+		}
+		for _, target := range t.acceptedTargets() {
+			if !accepted[occ][target] && !o.dropped[occ.campaign][target] {
+				o.report.violate("succeeded means accepted", "%v: target %s is recorded as sent and was not", occ, target)
+			}
+		}
+	}
+}
+
+func (o *oracle) allDropped(occ occurrence, t *task) bool {
+	targets := t.acceptedTargets()
+	return len(targets) > 0 && !slices.ContainsFunc(targets, func(name string) bool { return !o.dropped[occ.campaign][name] })
+}
+
+func (t *task) acceptedTargets() []string {
+	if len(t.slices) == 0 {
+		if t.status == "succeeded" {
+			return t.targets
+		}
+		return nil
+	}
+	var out []string
+	for _, s := range t.slices {
+		if s.status == "accepted" {
+			out = append(out, s.targets...)
+		}
+	}
+	return out
+}
+
+// neverEarly: no call arrives before its occurrence.
+func (o *oracle) neverEarly() {
+	for _, c := range o.calls {
+		_, ahead := o.clock.ahead(c.ReceivedAt)
+		arrived := c.ReceivedAt.Add(ahead)
+		if due := time.UnixMicro(c.due); arrived.Before(due.Add(-10 * time.Millisecond)) {
+			o.report.violate(early, "call %d for %v arrived %s early", c.Seq, c.occurrence, due.Sub(arrived))
+		}
+	}
+}
+
+// nothingDecidedIsPushed: no call arrives once its delivery was decided, as those
+// of a daemon would that does not know that it was given up for dead.
+func (o *oracle) nothingDecidedIsPushed() {
+	if o.clock.jumped() {
+		return // which came first cannot be told from a clock that jumps
+	}
+	for _, c := range o.calls {
+		t := o.record.tasks[c.occurrence]
+		if t == nil || o.report.excused(c.ReceivedAt) {
+			continue
+		}
+		ahead, _ := o.clock.ahead(c.ReceivedAt)
+		if late := c.ReceivedAt.Add(ahead).Sub(t.decided); late > 10*time.Millisecond {
+			o.report.violate(afterDecision, "call %d for %v arrived %s after the decision: %s", c.Seq, c.occurrence, late, o.status(c.occurrence))
+		}
+	}
+}
+
+// quotaHeld: no app's label sends are more than its quota; a run is shorter
+// than the quota's week.
+func (o *oracle) quotaHeld() {
+	sent := make(map[string]int)
+	for _, c := range o.calls {
+		if c.Outcome == sandbox.Accepted && c.API == "alipay.label_send" {
+			sent[c.AppID]++
+		}
+	}
+	for _, a := range apps {
+		if a.labelQuota > 0 {
+			o.report.count("quota used of "+strconv.Itoa(a.labelQuota), sent[a.id])
+			if sent[a.id] > a.labelQuota {
+				o.report.violate(quota, "app %s: %d label sends, allowed %d", a.id, sent[a.id], a.labelQuota)
+			}
+		}
+	}
+}
+
+// nothingAfter: once a change is committed, nothing it forbids arrives but the
+// one call of each delivery that had begun and had not arrived yet.
+func (o *oracle) nothingAfter(b *ban, calls []pushed) {
+	arrived := make(map[string]bool)
+	for _, c := range calls {
+		began, ok := b.hadBegun(c)
+		ahead, _ := o.clock.ahead(c.ReceivedAt)
+		switch {
+		case !c.ReceivedAt.After(b.at):
+			if ok && c.ReceivedAt.Add(ahead).After(began) && !o.clock.jumped() {
+				arrived[c.name()] = true
+			}
+		case !b.until.IsZero() && !c.ReceivedAt.Before(b.until), !b.forbids(c):
+		case ok && !arrived[c.name()]:
+			arrived[c.name()] = true
+			o.report.count("calls under way at a change", 1)
+		default:
+			o.report.violate(afterChange, "%v: call %d (%s, %s) for %v arrived %s later; recorded %s",
+				b, c.Seq, c.Outcome, c.TaskName, c.occurrence, c.ReceivedAt.Sub(b.at), o.status(c.occurrence))
+		}
+	}
+}
+
+// name tells the deliveries of a campaign apart.
+func (c *pushed) name() string {
+	name := strconv.FormatInt(c.due, 10)
+	if len(c.targets) > 0 {
+		name += c.targets[0]
+	}
+	return name
+}
+
+func (b *ban) forbids(c pushed) bool {
+	switch {
+	case b.targets != nil:
+		return slices.ContainsFunc(c.targets, func(t string) bool { return slices.Contains(b.targets, t) })
+	case b.revision > 0 && c.TaskName == "":
+		return false // this push API does not tell the name
+	case b.revision > 0:
+		_, rev, _ := strings.Cut(c.TaskName, ".r")
+		n, _ := strconv.Atoi(rev)
+		return n < b.revision
+	default:
+		return true
+	}
+}
+
+// hadBegun says whether a call's delivery had begun when the change committed,
+// and when.
+func (b *ban) hadBegun(c pushed) (since time.Time, ok bool) {
+	i := slices.IndexFunc(b.begun, func(x begun) bool {
+		return x.due.UnixMicro() == c.due && (x.targets == nil || len(c.targets) == 0 || slices.Contains(x.targets, c.targets[0]))
+	})
+	if i < 0 {
+		return time.Time{}, false
+	}
+	return b.begun[i].since, true
+}
+
+// lateness tells how late the pushes were, faults included.
+func (o *oracle) lateness() {
+	var late []time.Duration
+	for occ, t := range o.record.tasks {
+		if t.status == "succeeded" && t.sent != nil {
+			late = append(late, t.sent.Sub(time.UnixMicro(occ.due)))
+		}
+	}
+	if len(late) == 0 {
+		return
+	}
+	slices.Sort(late)
+	at := func(q float64) time.Duration { return late[int(q*float64(len(late)-1))].Round(time.Millisecond) }
+	o.report.note("lateness of what succeeded: p50 %s, p90 %s, p99 %s, max %s", at(0.5), at(0.9), at(0.99), at(1))
+}

@@ -1,0 +1,158 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// An outage is a fault of what the daemons stand on. It returns when it is over.
+type outage struct {
+	name string
+	run  func(ctx context.Context, pause time.Duration) error
+
+	delays bool // calls may arrive long after they began
+}
+
+// breakThings lets one outage follow another, at times two at once.
+func (r *run) breakThings(ctx context.Context, rng *rand.Rand) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		sleep(ctx, time.Duration(1000+rng.IntN(5000))*time.Millisecond)
+		if ctx.Err() != nil {
+			return
+		}
+		if rng.IntN(3) == 0 { // beside it, on the ways to and from one daemon
+			o, pause := r.network(rng, rng.IntN(len(r.daemons)), 1), r.pause(rng)
+			wg.Go(func() { r.suffer(ctx, o, pause) })
+		}
+		r.suffer(ctx, r.outage(rng), r.pause(rng))
+	}
+}
+
+// pause is how long an outage lasts: often shorter than a lease, often longer.
+func (r *run) pause(rng *rand.Rand) time.Duration {
+	return time.Duration(300+rng.IntN(int(3*lease/time.Millisecond))) * time.Millisecond
+}
+
+func (r *run) suffer(ctx context.Context, o outage, pause time.Duration) {
+	r.Log.InfoContext(ctx, "outage", "kind", o.name, "for", pause)
+	r.report.count("outages", 1)
+	r.report.count("outages: "+o.name, 1)
+	began := time.Now()
+	defer func() {
+		if o.delays {
+			r.report.excuse(began, time.Now().Add(4*time.Second))
+		}
+	}()
+	if err := o.run(ctx, pause); err != nil && ctx.Err() == nil {
+		r.Log.WarnContext(ctx, "outage", "kind", o.name, "error", err)
+	}
+	if err := r.db.revive(context.WithoutCancel(ctx)); err != nil {
+		r.report.violate("the database can be started again", "after %s: %v", o.name, err)
+	}
+}
+
+func (r *run) outage(rng *rand.Rand) outage {
+	if r.Mutant != nil && r.Mutant.Fault != "" && rng.IntN(2) == 0 {
+		return r.badAPI(r.Mutant.Fault)
+	}
+	if r.Jumps && rng.IntN(3) == 0 {
+		ahead := r.ahead() + time.Duration(rng.IntN(60_000)-30_000)*time.Millisecond
+		return outage{name: "the database's clock jumps", run: func(context.Context, time.Duration) error { return r.db.clock.set(ahead) }}
+	}
+	switch rng.IntN(12) {
+	case 0:
+		return outage{name: "database restarted", run: func(ctx context.Context, pause time.Duration) error {
+			return r.db.restart(context.WithoutCancel(ctx), false, pause/2)
+		}}
+	case 1:
+		return outage{name: "database crashed", run: func(ctx context.Context, pause time.Duration) error {
+			return r.db.restart(context.WithoutCancel(ctx), true, pause/4)
+		}}
+	case 2:
+		return outage{name: "database hung", run: func(ctx context.Context, pause time.Duration) error {
+			r.db.hang(ctx, pause)
+			return nil
+		}}
+	case 3:
+		return outage{name: "database read-only", run: r.db.readOnly}
+	case 4:
+		return outage{name: "out of connections", run: r.db.exhaust}
+	case 5:
+		if r.db.ballast != "" {
+			return outage{name: "disk full", run: r.db.fill}
+		}
+		return outage{name: "database read-only", run: r.db.readOnly}
+	case 6:
+		return outage{name: "push API killed", run: func(ctx context.Context, pause time.Duration) error {
+			r.api.process.kill()
+			sleep(ctx, pause/2)
+			return r.api.start()
+		}}
+	case 7, 8:
+		return r.badAPI(pick(rng, "throttle=0.5", "status=503:0.4", "cut_before=0.5", "cut_after=0.5", "hang=0.2", "hang_after=0.3", "error=0.4",
+			"html=0.3", "delay=700ms:0.5", "refuse=0.3", "delay=1900ms:0.3,cut_after=0.2,throttle=0.2", "forged=0.5@alipay"))
+	default:
+		first, n := rng.IntN(len(r.daemons)), 1
+		if rng.IntN(2) == 0 {
+			n = len(r.daemons)
+		}
+		return r.network(rng, first, n)
+	}
+}
+
+// badAPI makes some of the calls go wrong, in the sandbox's words.
+func (r *run) badAPI(spec string) outage {
+	return outage{name: "push API: " + spec, run: func(ctx context.Context, pause time.Duration) error {
+		if err := r.api.faults(spec); err != nil {
+			return err
+		}
+		sleep(ctx, pause)
+		return r.api.faults("")
+	}}
+}
+
+// network breaks a way of n daemons, from the first on.
+func (r *run) network(rng *rand.Rand, first, n int) outage {
+	way, fault := pick(rng, "database", "database", "push API"), pick(rng, "cut", "refused", "black hole", "black hole", "slow")
+	delay := time.Duration(20+rng.IntN(400)) * time.Millisecond
+	each := func(f func(*Proxy)) {
+		for i := range n {
+			d := r.daemons[(first+i)%len(r.daemons)]
+			if p := d.db; way == "database" {
+				f(p)
+			} else {
+				f(d.api)
+			}
+		}
+	}
+	return outage{name: "way to the " + way + ": " + fault, delays: way == "push API", run: func(ctx context.Context, pause time.Duration) error {
+		each(func(p *Proxy) {
+			switch fault {
+			case "cut":
+				p.Cut()
+			case "refused":
+				p.Refuse()
+			case "black hole":
+				p.BlackHole()
+			default:
+				p.Delay(delay)
+			}
+		})
+		if fault != "cut" {
+			sleep(ctx, pause)
+		}
+		var err error
+		each(func(p *Proxy) {
+			if e := p.Heal(); e != nil {
+				err = e
+			}
+		})
+		return err
+	}}
+}

@@ -1,0 +1,265 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/campaign-scheduler/scheduler/internal/embedpg"
+)
+
+// daemonRole is what the daemons connect as. It is no superuser, so that the
+// harness still gets a connection when they have used up all others.
+const daemonRole = "chaos"
+
+// A database is the server under test. It keeps its data through every fault.
+type database struct {
+	dir     string
+	clock   *clock
+	bin     string // its programs
+	ballast string // the file that fills the disk; empty: the disk cannot be filled
+
+	power sync.Mutex // held while the server is off on purpose
+
+	mu     sync.Mutex
+	server *embedpg.Server
+	pool   *pgxpool.Pool // the harness's own way in, beside all proxies
+}
+
+// openDatabase starts PostgreSQL with a durable cluster in dir.
+func openDatabase(ctx context.Context, dir string, ahead time.Duration) (*database, error) {
+	d := &database{dir: dir, clock: newClock(filepath.Dir(dir))}
+	programs, _, err := embedpg.Find()
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(d.mountDisk(), d.clock.set(ahead)); err != nil {
+		return nil, err
+	}
+	if d.bin, err = d.clock.wrap(filepath.Join(filepath.Dir(dir), "programs"), programs); err != nil {
+		return nil, err
+	}
+	if err := d.start(ctx); err != nil {
+		return nil, err
+	}
+	return d, d.connect(ctx)
+}
+
+// mountDisk gives the cluster a small disk of its own where the machine lets
+// us, so that it can be filled.
+func (d *database) mountDisk() error {
+	if err := os.MkdirAll(d.dir, 0o755); err != nil {
+		return err
+	}
+	if err := syscall.Mount("tmpfs", d.dir, "tmpfs", 0, "size=1g,mode=0755"); err == nil {
+		d.ballast = filepath.Join(d.dir, "ballast")
+	}
+	return nil
+}
+
+func (d *database) start(ctx context.Context) error {
+	s, err := embedpg.Start(ctx, embedpg.Config{
+		Dir: d.dir, BinDir: d.bin, Database: "scheduler", StartTimeout: time.Minute, Settings: map[string]string{
+			"max_connections": "60", "shared_buffers": "64MB", "log_checkpoints": "off",
+			// Sessions of clients that a cut has taken away must not linger.
+			"tcp_keepalives_idle": "5",
+		},
+	})
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.server = s
+	return nil
+}
+
+func (d *database) connect(ctx context.Context) error {
+	cfg, err := pgxpool.ParseConfig(d.server.URL("scheduler"))
+	if err != nil {
+		return err
+	}
+	cfg.MaxConns = 6
+	cfg.ConnConfig.ConnectTimeout = 2 * time.Second
+	// The harness writes on when the fault is that nobody may.
+	cfg.ConnConfig.RuntimeParams["default_transaction_read_only"] = "off"
+	cfg.ConnConfig.RuntimeParams["statement_timeout"] = "30000"
+	cfg.ConnConfig.RuntimeParams["application_name"] = "chaos"
+	d.pool, err = pgxpool.NewWithConfig(ctx, cfg)
+	return err
+}
+
+// admit makes the daemons' role, after the schema was migrated.
+func (d *database) admit(ctx context.Context) error {
+	_, err := d.pool.Exec(ctx, `CREATE ROLE `+daemonRole+` LOGIN PASSWORD '`+daemonRole+`' IN ROLE scheduler_daemon`)
+	if err != nil {
+		return fmt.Errorf("admit the daemons: %w", err)
+	}
+	return nil
+}
+
+// daemonURL is the way in through a proxy.
+func daemonURL(addr string) string {
+	u := url.URL{
+		Scheme: "postgres", User: url.UserPassword(daemonRole, daemonRole), Host: addr, Path: "/scheduler", RawQuery: "sslmode=disable",
+	}
+	return u.String()
+}
+
+// tcpAddr is where the server listens for the proxies.
+func (d *database) tcpAddr() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return fmt.Sprintf("127.0.0.1:%d", d.server.Port())
+}
+
+// restart stops the server, in order or by a kill, and starts it on the same
+// data after the pause.
+func (d *database) restart(ctx context.Context, crash bool, pause time.Duration) error {
+	d.power.Lock()
+	defer d.power.Unlock()
+	if crash && d.running() {
+		_ = syscall.Kill(d.server.PID(), syscall.SIGKILL)
+		<-d.server.Done()
+	}
+	if err := d.server.Stop(); err != nil {
+		return err
+	}
+	sleep(ctx, pause)
+	return d.start(ctx)
+}
+
+// hang stops the server's processes for a while: it accepts connections, since
+// the kernel does, and answers nothing.
+func (d *database) hang(ctx context.Context, pause time.Duration) {
+	d.power.Lock()
+	defer d.power.Unlock()
+	if !d.running() {
+		return
+	}
+	pids := append(children(d.server.PID()), d.server.PID())
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGSTOP)
+	}
+	sleep(ctx, pause)
+	for _, pid := range pids {
+		_ = syscall.Kill(pid, syscall.SIGCONT)
+	}
+}
+
+// readOnly makes the server refuse writes, as a demoted primary does.
+func (d *database) readOnly(ctx context.Context, pause time.Duration) error {
+	set := func(ctx context.Context, value string) error {
+		if _, err := d.pool.Exec(ctx, `ALTER SYSTEM SET default_transaction_read_only = `+value); err != nil {
+			return err
+		}
+		_, err := d.pool.Exec(ctx, `SELECT pg_reload_conf()`)
+		return err
+	}
+	err := set(ctx, "on")
+	sleep(ctx, pause)
+	return errors.Join(err, set(context.WithoutCancel(ctx), "off"))
+}
+
+// exhaust takes every connection that is free and those the daemons lose.
+func (d *database) exhaust(ctx context.Context, pause time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, pause)
+	defer cancel()
+	cfg, err := pgx.ParseConfig(daemonURL(d.tcpAddr()))
+	if err != nil {
+		return err
+	}
+	var held []*pgx.Conn
+	defer func() {
+		for _, conn := range held {
+			_ = conn.Close(context.WithoutCancel(ctx))
+		}
+	}()
+	cfg.RuntimeParams["application_name"] = "chaos hog"
+	for ctx.Err() == nil {
+		conn, err := pgx.ConnectConfig(ctx, cfg)
+		if err == nil {
+			held = append(held, conn)
+			continue
+		}
+		// Full: take from the daemons, one at a time.
+		_, _ = d.pool.Exec(ctx, `
+			SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			 WHERE usename = $1 AND application_name <> 'chaos hog' ORDER BY random() LIMIT 3`, daemonRole)
+		sleep(ctx, 50*time.Millisecond)
+	}
+	return nil
+}
+
+// fill uses up the disk for a while. The server may fail for want of room for
+// its log: then it is started again once there is some.
+func (d *database) fill(ctx context.Context, pause time.Duration) error {
+	f, err := os.Create(d.ballast)
+	if err != nil {
+		return err
+	}
+	block := make([]byte, 1<<20)
+	for err == nil {
+		_, err = f.Write(block)
+	}
+	_ = f.Close()
+	sleep(ctx, pause)
+	if err := os.Remove(d.ballast); err != nil {
+		return err
+	}
+	return nil
+}
+
+// revive starts the server again when it has ended by itself.
+func (d *database) revive(ctx context.Context) error {
+	d.power.Lock()
+	defer d.power.Unlock()
+	if d.running() {
+		return nil
+	}
+	_ = d.server.Stop()
+	return d.start(ctx)
+}
+
+// running says whether the server has not ended; its process id is good only
+// then.
+func (d *database) running() bool {
+	select {
+	case <-d.server.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+func (d *database) close() error {
+	if d.pool != nil {
+		d.pool.Close()
+	}
+	err := d.server.Stop()
+	if d.ballast != "" {
+		err = errors.Join(err, syscall.Unmount(d.dir, syscall.MNT_DETACH))
+	}
+	return err
+}
+
+// sleep waits for d or for the end of ctx.
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

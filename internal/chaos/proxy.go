@@ -1,0 +1,233 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Proxy stands between a daemon and what it talks to, and can be told to
+// behave as a bad network does. It is safe for concurrent use.
+type Proxy struct {
+	upstream func() string
+	addr     string
+	latency  atomic.Int64 // of each chunk, in nanoseconds
+
+	mu      sync.Mutex
+	ln      net.Listener // nil: connections are refused
+	conns   map[net.Conn]struct{}
+	open    chan struct{} // closed while bytes may pass
+	passing bool
+	closed  chan struct{}
+	serving sync.WaitGroup
+}
+
+// NewProxy listens on a free port of 127.0.0.1 and passes connections on to
+// the TCP address that upstream returns at the time.
+func NewProxy(upstream func() string) (*Proxy, error) {
+	p := &Proxy{upstream: upstream, addr: "127.0.0.1:0", conns: make(map[net.Conn]struct{}), open: make(chan struct{}), closed: make(chan struct{})}
+	close(p.open)
+	p.passing = true
+	return p, p.listen()
+}
+
+// Addr is where the proxy listens.
+func (p *Proxy) Addr() string { return p.addr }
+
+func (p *Proxy) listen() error {
+	var ln net.Listener
+	var err error
+	for range 50 { // the port may have gone to an outgoing connection for a moment
+		if ln, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", p.addr); err == nil {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if err != nil {
+		return fmt.Errorf("proxy: %w", err)
+	}
+	p.mu.Lock()
+	p.ln, p.addr = ln, ln.Addr().String()
+	p.mu.Unlock()
+	p.serving.Go(func() { p.accept(ln) })
+	return nil
+}
+
+func (p *Proxy) accept(ln net.Listener) {
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		p.serving.Go(func() { p.serve(conn) })
+	}
+}
+
+// serve joins one client to the upstream. A black-holed client is accepted and
+// hears nothing, as from a host behind a dead link.
+func (p *Proxy) serve(client net.Conn) {
+	if !p.track(client) {
+		return
+	}
+	defer p.drop(client)
+	if !p.pass() {
+		return
+	}
+	server, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(context.Background(), "tcp", p.upstream())
+	if err != nil {
+		reset(client)
+		return
+	}
+	if !p.track(server) {
+		return
+	}
+	defer p.drop(server)
+	done := make(chan struct{})
+	p.serving.Go(func() {
+		defer close(done)
+		p.copy(server, client)
+	})
+	p.copy(client, server)
+	<-done
+}
+
+// copy passes bytes from one side to the other. Those held back by a black hole
+// arrive when it ends, even if their sender has given up: so does a statement
+// whose client has left.
+func (p *Proxy) copy(to, from net.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if !p.pass() {
+				return
+			}
+			if _, werr := to.Write(buf[:n]); werr != nil {
+				_ = from.Close()
+				return
+			}
+		}
+		if err != nil {
+			if p.pass() {
+				_ = to.(*net.TCPConn).CloseWrite()
+			}
+			return
+		}
+	}
+}
+
+// pass waits for the latency and for the way to be open; false: the proxy is
+// closed.
+func (p *Proxy) pass() bool {
+	if d := time.Duration(p.latency.Load()); d > 0 {
+		select {
+		case <-time.After(d):
+		case <-p.closed:
+			return false
+		}
+	}
+	p.mu.Lock()
+	open := p.open
+	p.mu.Unlock()
+	select {
+	case <-open:
+		return true
+	case <-p.closed:
+		return false
+	}
+}
+
+func (p *Proxy) track(conn net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.closed:
+		_ = conn.Close()
+		return false
+	default:
+	}
+	p.conns[conn] = struct{}{}
+	return true
+}
+
+func (p *Proxy) drop(conn net.Conn) {
+	_ = conn.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.conns, conn)
+}
+
+// Cut resets every connection there is; new ones are taken.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for conn := range p.conns {
+		reset(conn)
+	}
+}
+
+// Refuse resets every connection and refuses new ones.
+func (p *Proxy) Refuse() {
+	p.mu.Lock()
+	if p.ln != nil {
+		_ = p.ln.Close()
+		p.ln = nil
+	}
+	p.mu.Unlock()
+	p.Cut()
+}
+
+// BlackHole holds every byte back and says nothing.
+func (p *Proxy) BlackHole() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.passing {
+		p.passing, p.open = false, make(chan struct{})
+	}
+}
+
+// Delay holds every chunk back for d.
+func (p *Proxy) Delay(d time.Duration) { p.latency.Store(int64(d)) }
+
+// Heal ends every fault.
+func (p *Proxy) Heal() error {
+	p.latency.Store(0)
+	p.mu.Lock()
+	refusing := p.ln == nil
+	if !p.passing {
+		p.passing = true
+		close(p.open)
+	}
+	p.mu.Unlock()
+	if refusing {
+		return p.listen()
+	}
+	return nil
+}
+
+// Close ends the proxy and all its connections.
+func (p *Proxy) Close() error {
+	p.Refuse()
+	p.mu.Lock()
+	close(p.closed)
+	p.mu.Unlock()
+	p.Cut()
+	p.serving.Wait()
+	return nil
+}
+
+// reset closes a connection so that its peer reads an error and not an end.
+func reset(conn net.Conn) {
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	if err := conn.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+		return
+	}
+}

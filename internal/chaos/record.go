@@ -1,0 +1,196 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/campaign-scheduler/scheduler/strategy"
+)
+
+// An occurrence is named by its campaign and its instant, in microseconds.
+type occurrence struct {
+	campaign int64
+	due      int64
+}
+
+func (o occurrence) String() string {
+	return fmt.Sprintf("campaign %d at %s", o.campaign, time.UnixMicro(o.due).UTC().Format("15:04:05.000000"))
+}
+
+// A task is what the record says of an occurrence.
+type task struct {
+	id       int64
+	status   string
+	reason   string
+	targets  []string // of a task with one delivery
+	slices   []slice  // its stored deliveries
+	decided  time.Time
+	sent     *time.Time
+	attempts int
+}
+
+// A slice is a stored delivery.
+type slice struct {
+	no      int32
+	status  string
+	targets []string
+}
+
+// A record is the database at the end of a run.
+type record struct {
+	now      time.Time
+	tasks    map[occurrence]*task
+	byID     map[int64]occurrence
+	resend   map[int64]bool // campaigns that allow a push to be made twice
+	channels map[int64]string
+	appOf    map[int64]string
+	versions []version
+	open     int // tasks that are due and not decided
+}
+
+// A version of a campaign has occurrences from the moment it was written to the
+// moment it was replaced.
+type version struct {
+	campaign  int64
+	kind      int16
+	content   []byte
+	zone      string
+	short     string
+	gap       string
+	writtenAt time.Time
+	until     time.Time // zero: it stands
+}
+
+func readRecord(ctx context.Context, db *database) (*record, error) {
+	r := &record{
+		tasks: make(map[occurrence]*task), byID: make(map[int64]occurrence), resend: make(map[int64]bool),
+		channels: make(map[int64]string), appOf: make(map[int64]string),
+	}
+	for _, read := range []func(context.Context, *database) error{r.readTasks, r.readSlices, r.readVersions, r.readOpen} {
+		if err := read(ctx, db); err != nil {
+			return nil, fmt.Errorf("read the record: %w", err)
+		}
+	}
+	return r, nil
+}
+
+func (r *record) readTasks(ctx context.Context, db *database) error {
+	if err := db.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&r.now); err != nil {
+		return err
+	}
+	rows, err := db.pool.Query(ctx, `
+		SELECT id, campaign_id, due_at, status::text, coalesce(reason, ''), targets, decided_at, sent_at, attempts FROM scheduler.decided_tasks`)
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		t := &task{}
+		var o occurrence
+		var due time.Time
+		if err := rows.Scan(&t.id, &o.campaign, &due, &t.status, &t.reason, &t.targets, &t.decided, &t.sent, &t.attempts); err != nil {
+			return err
+		}
+		o.due = due.UnixMicro()
+		r.tasks[o], r.byID[t.id] = t, o
+	}
+	return rows.Err()
+}
+
+func (r *record) readSlices(ctx context.Context, db *database) error {
+	rows, err := db.pool.Query(ctx, `SELECT task_id, slice_no, status::text, targets FROM scheduler.slices ORDER BY task_id, slice_no`)
+	if err != nil {
+		return err
+	}
+	var id int64
+	var s slice
+	_, err = pgx.ForEachRow(rows, []any{&id, &s.no, &s.status, &s.targets}, func() error {
+		if t := r.tasks[r.byID[id]]; t != nil {
+			t.slices = append(t.slices, slice{s.no, s.status, append([]string(nil), s.targets...)})
+		}
+		return nil
+	})
+	return err
+}
+
+// readVersions finds every strategy that ever stood: those in the campaigns and
+// those the audit kept.
+func (r *record) readVersions(ctx context.Context, db *database) error {
+	rows, err := db.pool.Query(ctx, `
+		SELECT to_jsonb(c), NULL::timestamptz FROM scheduler.campaigns c WHERE status <> 'cancelled'
+		 UNION ALL
+		SELECT before, changed_at FROM scheduler.campaign_history WHERE strategy_ended`)
+	if err != nil {
+		return err
+	}
+	var row []byte
+	var until *time.Time
+	_, err = pgx.ForEachRow(rows, []any{&row, &until}, func() error {
+		var c struct {
+			ID      int64           `json:"id"`
+			Status  string          `json:"status"`
+			Reason  string          `json:"status_reason"`
+			AppID   string          `json:"app_id"`
+			Channel string          `json:"channel"`
+			Kind    int16           `json:"strategy_type"`
+			Content json.RawMessage `json:"strategy_content"`
+			Zone    string          `json:"time_zone"`
+			Short   string          `json:"short_month_policy"`
+			Gap     string          `json:"dst_gap_policy"`
+			Resend  bool            `json:"resend_unknown"`
+			Written time.Time       `json:"written_at"`
+		}
+		if err := json.Unmarshal(row, &c); err != nil {
+			return err
+		}
+		if c.Status == "rejected" {
+			return fmt.Errorf("campaign %d was rejected: %s", c.ID, c.Reason)
+		}
+		v := version{campaign: c.ID, kind: c.Kind, content: c.Content, zone: c.Zone, short: c.Short, gap: c.Gap, writtenAt: c.Written}
+		if until != nil {
+			v.until = *until
+		}
+		r.versions = append(r.versions, v)
+		r.resend[c.ID], r.channels[c.ID], r.appOf[c.ID] = c.Resend, c.Channel, c.AppID
+		until = nil
+		return nil
+	})
+	return err
+}
+
+// readOpen counts what is due and has no decision.
+func (r *record) readOpen(ctx context.Context, db *database) error {
+	return db.pool.QueryRow(ctx, openTasks).Scan(&r.open)
+}
+
+// openTasks counts what is due and has no decision, and what the planner has
+// still to look at.
+const openTasks = `
+	SELECT (SELECT count(*) FROM scheduler.pending_tasks WHERE due_at <= clock_timestamp())
+	     + (SELECT count(*) FROM scheduler.claims) + (SELECT count(*) FROM scheduler.running_tasks)
+	     + (SELECT count(*) FROM scheduler.campaign_changes)
+	     + (SELECT count(*) FROM scheduler.campaign_cursors WHERE next_due_at <= clock_timestamp())`
+
+// due lists the occurrences of a version up to an instant.
+func (v *version) due(now time.Time) ([]time.Time, error) {
+	s, _, err := strategy.Parse(strategy.Spec{
+		Type: strategy.Type(v.kind), Content: v.content, Zone: v.zone, ShortMonth: strategy.ShortMonthPolicy(v.short),
+		DSTGap: strategy.DSTGapPolicy(v.gap), CatchUpWindow: strategy.MaxCatchUpWindow, WrittenAt: v.writtenAt,
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []time.Time
+	for t := s.Next(time.Time{}); !t.IsZero() && t.Before(now); t = s.Next(t) {
+		if !v.until.IsZero() && !t.Before(v.until) {
+			break
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}

@@ -1,0 +1,108 @@
+//go:build linux
+
+package chaos
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// A Report is what a run found and what it did. It is safe for concurrent use.
+type Report struct {
+	mu         sync.Mutex
+	counts     map[string]int
+	violations map[string][]string // by promise
+	notes      []string
+	excuses    []span
+}
+
+// A span is a stretch of time.
+type span struct{ from, to time.Time }
+
+// The promises that mutants are made to break.
+const (
+	decided       = "every occurrence is decided"
+	twice         = "nothing is pushed twice"
+	recorded      = "what was accepted is recorded"
+	early         = "nothing is pushed early"
+	quota         = "no quota is exceeded"
+	afterChange   = "nothing begins after the commit that forbids it"
+	afterDecision = "nothing is pushed that was decided"
+	verified      = "scheduler verify is clean"
+)
+
+// maxExamples bounds how many cases of one broken promise are kept.
+const maxExamples = 5
+
+func newReport() *Report {
+	return &Report{counts: make(map[string]int), violations: make(map[string][]string)}
+}
+
+func (r *Report) count(what string, n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts[what] += n
+}
+
+// excuse marks a stretch in which a call may arrive later than it was allowed to
+// begin: the network held it back, or its process was frozen in the middle of it.
+func (r *Report) excuse(from, to time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.excuses = append(r.excuses, span{from, to})
+}
+
+func (r *Report) excused(at time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.excuses, func(s span) bool { return at.After(s.from) && at.Before(s.to) })
+}
+
+// note adds a line to the figures.
+func (r *Report) note(format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.notes = append(r.notes, fmt.Sprintf(format, args...))
+}
+
+// violate tells of a promise that was broken.
+func (r *Report) violate(promise, format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.counts["violations"]++
+	list := append(r.violations[promise], "")
+	if len(list) <= maxExamples {
+		list[len(list)-1] = fmt.Sprintf(format, args...)
+	}
+	r.violations[promise] = list
+}
+
+// Broken lists the promises that did not hold.
+func (r *Report) Broken() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.violations))
+}
+
+// Write prints the figures and then what was found.
+func (r *Report) Write(w io.Writer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, what := range slices.Sorted(maps.Keys(r.counts)) {
+		fmt.Fprintf(w, "  %-34s %8d\n", what, r.counts[what])
+	}
+	for _, n := range r.notes {
+		fmt.Fprintf(w, "  %s\n", n)
+	}
+	for _, promise := range slices.Sorted(maps.Keys(r.violations)) {
+		list := r.violations[promise]
+		fmt.Fprintf(w, "\nBROKEN %s: %d times\n", promise, len(list))
+		for _, example := range list[:min(len(list), maxExamples)] {
+			fmt.Fprintf(w, "  - %s\n", example)
+		}
+	}
+}

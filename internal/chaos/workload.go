@@ -1,0 +1,189 @@
+//go:build linux
+
+package chaos
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// zones that loops are written in. Their clocks show different days.
+var zones = []string{"UTC", "Asia/Shanghai", "America/New_York", "Pacific/Kiritimati", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia"}
+
+// Occurrences of a run lie at most so far ahead.
+const horizon = 45 * time.Second
+
+// A workload writes campaigns as their authors would: through SQL.
+type workload struct {
+	db     *database
+	report *Report
+	rng    *rand.Rand
+	until  time.Time // nothing is due later, but for what is due tomorrow
+	resend int       // of four campaigns, how many are resend_unknown
+
+	mu  sync.Mutex
+	ids []int64
+	n   int
+}
+
+// run inserts campaigns at the given pace until ctx ends.
+func (w *workload) run(ctx context.Context, pause time.Duration) {
+	for ctx.Err() == nil {
+		if err := w.insert(ctx); err != nil && ctx.Err() == nil {
+			w.report.count("inserts that failed in an outage", 1)
+		}
+		sleep(ctx, pause)
+	}
+}
+
+// insert writes one campaign of a random kind with its targets.
+func (w *workload) insert(ctx context.Context) error {
+	w.n++
+	a := apps[w.rng.IntN(len(apps))]
+	c := w.content(a)
+	var now time.Time
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := w.db.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		return err
+	}
+	kind, content, zone := w.strategy(now, a)
+	windows := []string{"3 seconds", "8 seconds", "20 seconds", "1 hour", "1 hour", "1 hour"}
+	if a.provider == "alipay" {
+		windows = []string{"8 seconds", "20 seconds"} // without quota until the end of the run is no state to end in
+	}
+	var id int64
+	err := w.db.pool.QueryRow(ctx, `
+		WITH c AS (
+			INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone,
+				misfire_policy, catch_up_window, resend_unknown)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::interval, $11) RETURNING id
+		), t AS (
+			INSERT INTO scheduler.campaign_targets (campaign_id, target, msg_key)
+			SELECT c.id, 'u' || i, CASE WHEN $13 AND i % 5 = 0 THEN 'k' || i END FROM c, generate_series(1, $12) i
+		)
+		SELECT id FROM c`,
+		fmt.Sprintf("n%d.r0", w.n), a.id, a.workspace, c.channel, kind, content, c.request, zone,
+		pick(w.rng, "latest", "all", "skip"), pick(w.rng, windows...), w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0).Scan(&id)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.ids = append(w.ids, id)
+	w.mu.Unlock()
+	w.report.count("campaigns", 1)
+	return nil
+}
+
+// A content is what a campaign pushes, and to how many stored targets.
+type content struct {
+	channel string
+	request string
+	targets int
+}
+
+func (w *workload) content(a app) content {
+	switch a.provider {
+	case "alipay":
+		return content{"alipay.label_send", `{"filter": {"template": "${a}", "context": {"a": {"column_name": "label_id_list", "op": "=", "values": ["100509"]}}},
+			"material": {"msg_type": "text", "text": {"title": "t", "content": "c"}}}`, 0}
+	case "mpaas":
+		return w.mpaas()
+	default:
+		return content{"webhook", `{"text": "hello"}`, w.audience(0, 1, 40, 100, 101, 350, 1500)}
+	}
+}
+
+func (w *workload) mpaas() content {
+	switch w.rng.IntN(4) {
+	case 0:
+		return content{"mpaas.push_simple", `{"deliveryType": 3, "expiredSeconds": 600, "title": "T", "content": "C"}`, w.audience(1, 10, 35)}
+	case 1:
+		return content{"mpaas.push_broadcast", `{"deliveryType": 1, "expiredSeconds": 600, "templateName": "welcome", "bindPeriod": 1}`, 0}
+	case 2:
+		return content{
+			"mpaas.push_multiple",
+			`{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome", "targetMsgs": [{"target": "u1"}, {"target": "u2", "msgKey": "k2"}]}`, 0,
+		}
+	default:
+		return content{"mpaas.push_multiple", `{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome"}`, w.audience(3, 100, 250, 1200)}
+	}
+}
+
+// audience draws a size; the last, the largest, seldom.
+func (w *workload) audience(sizes ...int) int {
+	if w.rng.IntN(12) == 0 {
+		return sizes[len(sizes)-1]
+	}
+	return sizes[w.rng.IntN(len(sizes)-1)]
+}
+
+// strategy draws when to push: at once, at a fixed time within the horizon, or
+// each day, week or month at a time of day that lies within it.
+func (w *workload) strategy(now time.Time, _ app) (kind int, content *string, zone string) {
+	zone = pick(w.rng, zones...)
+	ahead := time.Duration(w.rng.Int64N(int64(horizon)))
+	if left := time.Until(w.until); left < horizon {
+		ahead = time.Duration(w.rng.Int64N(int64(max(left, time.Second))))
+	}
+	due := now.Add(ahead)
+	switch w.rng.IntN(10) {
+	case 0, 1:
+		return 0, nil, zone
+	case 2, 3, 4, 5:
+		return 1, text(map[string]any{"fixedTime": due.UnixMilli()}), zone
+	default:
+		return 2, text(w.loop(now, due, zone)), zone
+	}
+}
+
+// loop writes a loop that has an occurrence at due.
+func (w *workload) loop(now, due time.Time, zone string) map[string]any {
+	loc, err := time.LoadLocation(zone)
+	if err != nil {
+		panic(err) // the list above is ours
+	}
+	local := due.In(loc)
+	c := map[string]any{
+		"startTime": now.UnixMilli(), "endTime": due.Add(time.Duration(w.rng.IntN(3)) * 24 * time.Hour).UnixMilli(), "time": local.Format("15:04:05"),
+	}
+	switch w.rng.IntN(3) {
+	case 0:
+		c["circleType"] = 1
+	case 1:
+		c["circleType"], c["circleValue"] = 2, []int{(int(local.Weekday())+6)%7 + 1}
+	default:
+		c["circleType"], c["circleValue"] = 3, []int{local.Day()}
+	}
+	return c
+}
+
+// some returns a random campaign that was written; zero: none was.
+func (w *workload) some(rng *rand.Rand) int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.ids) == 0 {
+		return 0
+	}
+	// Young ones most: their tasks are still to come.
+	n := min(len(w.ids), 60)
+	if rng.IntN(5) == 0 {
+		n = len(w.ids)
+	}
+	return w.ids[len(w.ids)-1-rng.IntN(n)]
+}
+
+func pick[T any](rng *rand.Rand, from ...T) T { return from[rng.IntN(len(from))] }
+
+func text(v any) *string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // maps of numbers and texts
+	}
+	s := string(b)
+	return &s
+}
