@@ -1,0 +1,147 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"time"
+)
+
+const benchApps = 100
+
+func last(s sample) float64 { return s[len(s)-1] }
+
+func rate(n int, took time.Duration) float64 { return float64(n) / took.Seconds() }
+
+// benchCampaigns is how many campaigns the tasks belong to where their number is
+// not what matters: few enough for their compiled messages to stay in memory,
+// as River's worker keeps its one.
+const benchCampaigns = 1000
+
+// throughput is tasks decided per second, durably, with a pusher that accepts
+// at once.
+func throughput(ctx context.Context, b *bench) error {
+	db, err := b.pg.scheduler(ctx, "bench_ours")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := b.register(ctx, db, benchApps, b.tasks/benchApps+1); err != nil {
+		return err
+	}
+	river, err := newRival(ctx, b, "bench_river", false)
+	if err != nil {
+		return err
+	}
+	raw, err := newRawRows(ctx, b)
+	if err != nil {
+		return err
+	}
+	var ours, own, planned, theirs, ceiling sample
+	for range b.rounds {
+		b.machine.calibrate()
+		if err := b.decide(ctx, db, fill{tasks: b.tasks, campaigns: benchCampaigns}, true, &ours); err != nil {
+			return err
+		}
+		if err := b.riverDecides(ctx, river, b.tasks, &theirs); err != nil {
+			return err
+		}
+		took, err := raw.run(ctx, b.tasks)
+		if err != nil {
+			return err
+		}
+		ceiling = append(ceiling, rate(b.tasks, took))
+		if err := b.decide(ctx, db, fill{tasks: b.tasks}, true, &own); err != nil {
+			return err
+		}
+		if err := b.decide(ctx, db, fill{tasks: b.tasks, further: true}, true, &planned); err != nil {
+			return err
+		}
+		b.say("no call: ours %.0f, River %.0f, raw rows %.0f, ours with a campaign per task %.0f, and planning %.0f per second",
+			last(ours), last(theirs), last(ceiling), last(own), last(planned))
+	}
+	b.table.compare("tasks decided, no call", ptr(atLeast(5)), perSecond, ours, "River", theirs)
+	b.table.compare("the same against raw claim-and-finish of rows", nil, perSecond, ours, "raw pgx", ceiling)
+	b.table.compare("the same, each task of a campaign of its own that is loaded and compiled for it", nil, perSecond, own, "River", theirs)
+	b.table.compare("the same, and its next occurrence planned", nil, perSecond, planned, "River", theirs)
+	return nil
+}
+
+// decide is one round of ours on tasks that are due already.
+func (b *bench) decide(ctx context.Context, db *database, f fill, instant bool, out *sample) error {
+	f.due, f.spread = time.Now().Add(-15*time.Second), 10*time.Second
+	if err := db.stage(ctx, f); err != nil {
+		return err
+	}
+	d, err := b.newDaemon(ctx, db, benchApps, f.tasks/benchApps+1, instant)
+	if err != nil {
+		return err
+	}
+	before := b.meter()
+	took, err := b.decideAll(ctx, db, f.tasks, []*daemon{d})
+	if err != nil {
+		return err
+	}
+	*out = append(*out, rate(f.tasks, took))
+	b.say("ours: %.0f per second; %s", last(*out), b.meter().since(before, f.tasks))
+	return b.dearest(ctx, db)
+}
+
+func (b *bench) riverDecides(ctx context.Context, r *rival, n int, out *sample) error {
+	if err := r.stage(ctx, n, time.Now().Add(-15*time.Second), 10*time.Second); err != nil {
+		return err
+	}
+	before := b.meter()
+	took, err := r.run(ctx, n, time.Time{})
+	if err != nil {
+		return err
+	}
+	*out = append(*out, rate(n, took))
+	b.say("River: %.0f per second; %s", last(*out), b.meter().since(before, n))
+	return nil
+}
+
+// calls is the same with one signed HTTP call per task.
+func calls(ctx context.Context, b *bench) error {
+	db, err := b.pg.scheduler(ctx, "bench_ours")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := b.register(ctx, db, benchApps, b.calls/benchApps+1); err != nil {
+		return err
+	}
+	river, err := newRival(ctx, b, "bench_river", true)
+	if err != nil {
+		return err
+	}
+	goroutines, err := b.bestConcurrency(ctx)
+	if err != nil {
+		return err
+	}
+	var ours, own, theirs, bare sample
+	for range b.rounds {
+		b.machine.calibrate()
+		if err := b.decide(ctx, db, fill{tasks: b.calls, campaigns: benchCampaigns}, false, &ours); err != nil {
+			return err
+		}
+		before := b.meter()
+		took, err := b.bareLoop(ctx, b.calls, goroutines)
+		if err != nil {
+			return err
+		}
+		bare = append(bare, rate(b.calls, took))
+		b.say("bare loop: %.0f per second; %s", last(bare), b.meter().since(before, b.calls))
+		if err := b.riverDecides(ctx, river, b.calls, &theirs); err != nil {
+			return err
+		}
+		if err := b.decide(ctx, db, fill{tasks: b.calls}, false, &own); err != nil {
+			return err
+		}
+		b.say("with call: ours %.0f, bare loop %.0f, River %.0f, ours with a campaign per task %.0f per second", last(ours), last(bare), last(theirs), last(own))
+	}
+	b.table.compare("one signed call per task, against the bare loop", ptr(atLeast(0.8)), perSecond, ours, "bare loop", bare)
+	b.table.compare("one signed call per task, against River", ptr(atLeast(2.5)), perSecond, ours, "River", theirs)
+	b.table.compare("the same, each task of a campaign of its own", nil, perSecond, own, "River", theirs)
+	return nil
+}
