@@ -1,0 +1,93 @@
+# Two commands are all a newcomer needs: `make run` and `make test`. Both work
+# as root and as a plain user, from a fresh clone, with nothing exported.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GOLANGCI_LINT_VERSION := v2.15.0
+
+# Where the Go toolchain is usually unpacked, for shells that do not know it.
+export PATH := $(PATH):/usr/local/go/bin
+# Without a home directory to write to, Go's caches live in the checkout.
+ifneq ($(shell test -n "$$HOME" && test -w "$$HOME" && echo yes),yes)
+export HOME := $(CURDIR)/.cache/home
+export GOFLAGS += -modcacherw
+endif
+
+# The race detector needs a C compiler; without one the tests run without it.
+RACE := $(shell command -v "$$(go env CC 2>/dev/null)" >/dev/null 2>&1 && echo -race)
+# In a clone that git does not trust, as one made by another user, the revision
+# cannot be stamped into the binary.
+BUILDVCS := $(shell git status >/dev/null 2>&1 || echo -buildvcs=false)
+PACKAGES ?= ./...
+GOLANGCI_LINT := bin/tools/golangci-lint-$(GOLANGCI_LINT_VERSION)
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: postgres build ## build, then start PostgreSQL, the sandbox push APIs and the daemon
+	@exec bin/scheduler serve
+
+.PHONY: test
+test: postgres ## run the whole test suite, or that of PACKAGES="./store/... …"
+	@test -n "$(RACE)" || echo "No C compiler: the tests run without the race detector."
+	go test $(RACE) -timeout 20m $(PACKAGES)
+	@echo "All tests passed."
+
+.PHONY: chaos
+chaos: postgres ## break everything under load for DURATION=2m, with SEEDS=1,2
+	go run ./internal/chaos/cmd -duration $(or $(DURATION),2m) -seeds "$(SEEDS)"
+
+.PHONY: chaos-mutants
+chaos-mutants: postgres ## show that the harness finds deliberate breaks
+	go run ./internal/chaos/cmd -mutant all -duration $(or $(DURATION),60s) -seeds "$(or $(SEEDS),1,2,3)"
+
+.PHONY: build
+build: check-go ## build bin/scheduler, a static binary
+	CGO_ENABLED=0 go build -trimpath $(BUILDVCS) -o bin/scheduler ./cmd/scheduler
+
+.PHONY: vet
+vet: check-go ## look for mistakes that the compiler lets pass
+	go vet ./...
+
+.PHONY: lint
+lint: check-go $(GOLANGCI_LINT) ## check style and mistakes
+	$(GOLANGCI_LINT) run ./...
+
+.PHONY: fmt
+fmt: check-go $(GOLANGCI_LINT) ## format the code
+	$(GOLANGCI_LINT) fmt ./...
+
+.PHONY: tools
+tools: check-go $(GOLANGCI_LINT) ## build the pinned linter into bin/tools
+
+.PHONY: bench
+bench: postgres ## measure beside the peers and the limits, in some 15 minutes; BENCH="-short" tries it
+	cd bench && go run $(BUILDVCS) . $(BENCH)
+
+.PHONY: bench-micro
+bench-micro: check-go ## run the micro-benchmarks into bin/bench-micro.txt, for benchstat
+	@mkdir -p bin
+	go test -run '^$$' -bench . -benchmem -count 6 ./strategy ./dispatch/... | tee bin/bench-micro.txt
+
+.PHONY: deps
+deps: check-go ## list the direct dependencies: version, date, licence
+	@go run $(BUILDVCS) ./internal/deps
+
+.PHONY: clean
+clean: ## remove what was built; data directories stay
+	rm -rf bin
+
+$(GOLANGCI_LINT):
+	@echo "Building golangci-lint $(GOLANGCI_LINT_VERSION), once; it takes some minutes."
+	@GOBIN=$(CURDIR)/bin/tools go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	@mv bin/tools/golangci-lint $@
+
+.PHONY: check-go
+check-go:
+	@command -v go >/dev/null || { echo "Go is not installed; get it from https://go.dev/dl/ (1.26 or later)." >&2; exit 1; }
+
+.PHONY: postgres
+postgres: check-go
+	@scripts/ensure-postgres
