@@ -1,3 +1,4 @@
+DROP TRIGGER slices_given_up ON scheduler.slices;
 DROP TRIGGER apps_changed ON scheduler.apps;
 DROP TRIGGER pending_tasks_capped_update ON scheduler.pending_tasks;
 DROP TRIGGER pending_tasks_capped_insert ON scheduler.pending_tasks;
@@ -6,6 +7,7 @@ DROP TRIGGER campaigns_deleted ON scheduler.campaigns;
 DROP TRIGGER campaigns_note_actor ON scheduler.campaigns;
 DROP TRIGGER campaigns_changed ON scheduler.campaigns;
 DROP TRIGGER campaigns_judge ON scheduler.campaigns;
+DROP FUNCTION scheduler.slices_given_up();
 DROP FUNCTION scheduler.apps_changed();
 DROP FUNCTION scheduler.pending_tasks_capped();
 DROP FUNCTION scheduler.campaigns_inserted();

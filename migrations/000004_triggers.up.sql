@@ -372,4 +372,18 @@ COMMENT ON FUNCTION scheduler.apps_changed() IS 'Makes a changed pending limit h
 CREATE TRIGGER apps_changed AFTER UPDATE ON scheduler.apps
   FOR EACH ROW EXECUTE FUNCTION scheduler.apps_changed();
 
+-- A booking belongs to an attempt. A delivery that ends while it waits for one,
+-- since it is cancelled or too late, gives its booking back.
+CREATE FUNCTION scheduler.slices_given_up() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler
+AS $$
+BEGIN
+  DELETE FROM scheduler.quota_uses q WHERE q.slice_id = NEW.id;
+  RETURN NULL;
+END $$;
+COMMENT ON FUNCTION scheduler.slices_given_up() IS 'Gives back what a delivery booked for a call that is never made.';
+
+CREATE TRIGGER slices_given_up AFTER UPDATE ON scheduler.slices
+  FOR EACH ROW WHEN (OLD.status IN ('waiting', 'held') AND NEW.finished_at IS NOT NULL) EXECUTE FUNCTION scheduler.slices_given_up();
+
 SELECT scheduler.set_schema_version(4);

@@ -59,18 +59,6 @@ func lookAgain(now, free time.Time) time.Time {
 	return free
 }
 
-// returnUnused gives back what tasks booked for calls that were never made, since
-// they were cancelled or came too late.
-func returnUnused(ctx context.Context, tx pgx.Tx, tasks []Settled) error {
-	ids := make([]int64, len(tasks))
-	for i, t := range tasks {
-		ids[i] = t.TaskID
-	}
-	_, err := tx.Exec(ctx, `
-		DELETE FROM scheduler.quota_uses q USING scheduler.slices s WHERE q.slice_id = s.id AND s.task_id = ANY($1) AND s.attempts = 0`, ids)
-	return err
-}
-
 // bookSlices books a call for those of the slices whose channel has a quota and
 // that hold no booking yet, puts off those that get none, and returns the rest.
 func bookSlices(ctx context.Context, tx pgx.Tx, slices []Slice, now time.Time) ([]Slice, error) {

@@ -27,10 +27,8 @@ func (s *Store) Settle(ctx context.Context, daemonID int64, now time.Time, limit
 			return err
 		}
 		rows, _ := tx.Query(ctx, settleSQL, daemonID, limit)
-		if out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Settled]); err != nil || len(out) == 0 {
-			return err
-		}
-		return returnUnused(ctx, tx, out)
+		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Settled])
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("settle tasks: %w", err)
