@@ -26,7 +26,7 @@ SELECT z.name FROM pg_catalog.pg_timezone_names z WHERE z.name COLLATE "C" ~ '^[
 -- Names that are both an abbreviation of a fixed offset and a zone with clock
 -- changes are refused: it reads them as the former, Go as the latter.
 CREATE FUNCTION scheduler.day_in_zone(at timestamptz, zone text) RETURNS date
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 BEGIN
   IF zone COLLATE "C" !~ '^[A-Z]' OR zone IN ('CET', 'EET', 'EST', 'HST', 'MET', 'MST', 'WET', 'Local') THEN
@@ -89,7 +89,7 @@ COMMENT ON FUNCTION scheduler.strategy_whole(text) IS
   'Reads a JSON value as a whole number by its value (1e3 is 1000), or says why it is none.';
 
 CREATE FUNCTION scheduler.strategy_nearest(unknown text) RETURNS text
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 DECLARE
   keys CONSTANT text[] := '{fixedTime,startTime,endTime,circleType,circleValue,time}';
@@ -122,7 +122,7 @@ END $$;
 COMMENT ON FUNCTION scheduler.strategy_nearest(text) IS 'The key of StrategyContent an author most likely meant; null when none is near.';
 
 CREATE FUNCTION scheduler.strategy_keys(doc json) RETURNS scheduler.strategy_problem[]
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 DECLARE
   keys CONSTANT text[] := '{fixedTime,startTime,endTime,circleType,circleValue,time}';
@@ -189,7 +189,7 @@ COMMENT ON FUNCTION scheduler.strategy_occurs(text, date, date, bigint, bigint, 
 CREATE FUNCTION scheduler.strategy_verdict(strategy_type smallint, content jsonb, time_zone text, short_month_policy text,
   dst_gap_policy text, catch_up_window interval, written_at timestamptz,
   OUT problems scheduler.strategy_problem[], OUT warnings scheduler.strategy_warning[])
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 DECLARE
   keys CONSTANT text[] := '{fixedTime,startTime,endTime,circleType,circleValue,time}';
@@ -417,7 +417,7 @@ COMMENT ON FUNCTION scheduler.strategy_verdict(smallint, jsonb, text, text, text
 CREATE FUNCTION scheduler.strategy_problems(strategy_type smallint, content jsonb, time_zone text, short_month_policy text,
   dst_gap_policy text, catch_up_window interval, written_at timestamptz)
 RETURNS TABLE (field text, message text, value text, hint text)
-LANGUAGE sql STABLE SET search_path = pg_catalog, scheduler
+LANGUAGE sql STABLE SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
   SELECT p.field, p.message, p.value, p.hint
   FROM scheduler.strategy_verdict($1, $2, $3, $4, $5, $6, $7) AS v, unnest(v.problems) AS p
@@ -428,7 +428,7 @@ COMMENT ON FUNCTION scheduler.strategy_problems(smallint, jsonb, text, text, tex
 CREATE FUNCTION scheduler.strategy_warnings(strategy_type smallint, content jsonb, time_zone text, short_month_policy text,
   dst_gap_policy text, catch_up_window interval, written_at timestamptz)
 RETURNS TABLE (field text, message text)
-LANGUAGE sql STABLE SET search_path = pg_catalog, scheduler
+LANGUAGE sql STABLE SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
   SELECT w.field, w.message
   FROM scheduler.strategy_verdict($1, $2, $3, $4, $5, $6, $7) AS v, unnest(v.warnings) AS w
@@ -437,7 +437,7 @@ COMMENT ON FUNCTION scheduler.strategy_warnings(smallint, jsonb, text, text, tex
   'What the author of a strategy should know of, one row each.';
 
 CREATE FUNCTION scheduler.strategy_object(content jsonb) RETURNS jsonb
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 DECLARE
   object jsonb;

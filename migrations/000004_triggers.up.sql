@@ -6,12 +6,12 @@
 -- the author's own campaigns and their pending tasks.
 
 CREATE FUNCTION scheduler.is_daemon() RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT coalesce(current_setting('scheduler.daemon', true), '') = 'on' $$;
 COMMENT ON FUNCTION scheduler.is_daemon() IS 'Whether the session says it is the engine, which alone may finish and reject campaigns.';
 
 CREATE FUNCTION scheduler.refuse(problems scheduler.strategy_problem[]) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 DECLARE
   message text; detail text; hint text;
@@ -26,7 +26,7 @@ END $$;
 COMMENT ON FUNCTION scheduler.refuse(scheduler.strategy_problem[]) IS 'Raises 23514 that lists every problem: fields, rules, values and mends.';
 
 CREATE FUNCTION scheduler.strategy_changed(a scheduler.campaigns, b scheduler.campaigns) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT (a.strategy_type, a.strategy_content, a.time_zone, a.short_month_policy, a.dst_gap_policy)
     IS DISTINCT FROM (b.strategy_type, b.strategy_content, b.time_zone, b.short_month_policy, b.dst_gap_policy)
@@ -34,7 +34,7 @@ $$;
 COMMENT ON FUNCTION scheduler.strategy_changed(scheduler.campaigns, scheduler.campaigns) IS 'Whether two versions of a campaign may have different occurrences.';
 
 CREATE FUNCTION scheduler.content_changed(a scheduler.campaigns, b scheduler.campaigns) RETURNS boolean
-LANGUAGE sql IMMUTABLE SET search_path = pg_catalog
+LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT scheduler.strategy_changed(a, b)
     OR (a.name, a.channel, a.request, a.audience_view, a.misfire_policy, a.catch_up_window, a.resend_unknown)
@@ -45,7 +45,7 @@ COMMENT ON FUNCTION scheduler.content_changed(scheduler.campaigns, scheduler.cam
 -- What is wrong with a row, beside its strategy: its app, its channel, and the
 -- columns whose values come from a list.
 CREATE FUNCTION scheduler.campaign_problems(c scheduler.campaigns, app scheduler.apps) RETURNS scheduler.strategy_problem[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 DECLARE
   problems scheduler.strategy_problem[] := '{}'; chan scheduler.channels;
@@ -86,7 +86,7 @@ COMMENT ON FUNCTION scheduler.campaign_problems(scheduler.campaigns, scheduler.a
 
 -- What is wrong with a change of status, or with changing what may not change.
 CREATE FUNCTION scheduler.change_problems(a scheduler.campaigns, b scheduler.campaigns) RETURNS scheduler.strategy_problem[]
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 DECLARE
   problems scheduler.strategy_problem[] := '{}'; changed boolean := scheduler.content_changed(a, b);
@@ -109,7 +109,7 @@ END $$;
 COMMENT ON FUNCTION scheduler.change_problems(scheduler.campaigns, scheduler.campaigns) IS 'What is wrong with turning one version of a campaign into another.';
 
 CREATE FUNCTION scheduler.campaigns_judge() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 DECLARE
   app scheduler.apps; problems scheduler.strategy_problem[]; verdict record; warning scheduler.strategy_warning;
@@ -202,7 +202,7 @@ CREATE TRIGGER campaigns_judge BEFORE INSERT OR UPDATE ON scheduler.campaigns
 -- taken here are what makes a pause or a cancel hold from its commit: a claim
 -- skips locked rows, and a row that is gone cannot be claimed.
 CREATE FUNCTION scheduler.withdraw_tasks(c scheduler.campaigns, reason text, keep_future boolean, gone boolean) RETURNS timestamptz
-LANGUAGE plpgsql SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 DECLARE
   earliest timestamptz; at timestamptz := clock_timestamp();
@@ -226,7 +226,7 @@ END $$;
 COMMENT ON FUNCTION scheduler.withdraw_tasks(scheduler.campaigns, text, boolean, boolean) IS 'Takes a campaign''s pending tasks away; returns the earliest occurrence that was left without a decision.';
 
 CREATE FUNCTION scheduler.campaigns_changed() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 DECLARE
   rewind timestamptz; action text; new_strategy boolean;
@@ -273,7 +273,7 @@ CREATE TRIGGER campaigns_changed AFTER UPDATE ON scheduler.campaigns
 
 -- Runs with the author's own rights, so that the audit names the author.
 CREATE FUNCTION scheduler.campaigns_note_actor() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   PERFORM set_config('scheduler.actor', current_user, true);
@@ -285,7 +285,7 @@ CREATE TRIGGER campaigns_note_actor BEFORE DELETE ON scheduler.campaigns
   FOR EACH ROW EXECUTE FUNCTION scheduler.campaigns_note_actor();
 
 CREATE FUNCTION scheduler.campaigns_deleted() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 BEGIN
   PERFORM scheduler.withdraw_tasks(OLD, 'campaign deleted', false, true);
@@ -304,7 +304,7 @@ CREATE TRIGGER campaigns_deleted AFTER DELETE ON scheduler.campaigns
   FOR EACH ROW EXECUTE FUNCTION scheduler.campaigns_deleted();
 
 CREATE FUNCTION scheduler.campaigns_inserted() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 BEGIN
   INSERT INTO scheduler.campaign_changes (app_no, campaign_id) SELECT n.app_no, n.id FROM inserted n;
@@ -321,7 +321,7 @@ CREATE TRIGGER campaigns_inserted AFTER INSERT ON scheduler.campaigns
 -- row is locked when slots are given: whoever lowers its limit at the same time
 -- sees these tasks, or is seen here. Authors' changes give none and lock nothing.
 CREATE FUNCTION scheduler.pending_tasks_capped() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 DECLARE
   bad record;
@@ -350,7 +350,7 @@ CREATE TRIGGER pending_tasks_capped_update AFTER UPDATE ON scheduler.pending_tas
 
 -- A lowered limit holds at once: the latest tasks beyond it return to the plan.
 CREATE FUNCTION scheduler.apps_changed() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 BEGIN
   IF NEW.app_no <> OLD.app_no OR (NEW.app_id, NEW.workspace_id) IS DISTINCT FROM (OLD.app_id, OLD.workspace_id) THEN
@@ -375,7 +375,7 @@ CREATE TRIGGER apps_changed AFTER UPDATE ON scheduler.apps
 -- A booking belongs to an attempt. A delivery that ends while it waits for one,
 -- since it is cancelled or too late, gives its booking back.
 CREATE FUNCTION scheduler.slices_given_up() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, scheduler, pg_temp
 AS $$
 BEGIN
   DELETE FROM scheduler.quota_uses q WHERE q.slice_id = NEW.id;

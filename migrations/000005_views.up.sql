@@ -5,7 +5,7 @@
 -- being shown a row before that is asked.
 
 CREATE FUNCTION scheduler.visible_apps() RETURNS integer[]
-LANGUAGE sql STABLE SET search_path = pg_catalog
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT NULL::integer[] $$;
 COMMENT ON FUNCTION scheduler.visible_apps() IS 'The apps whose rows the current role may see; NULL: all. 000006 brings the roles.';
 

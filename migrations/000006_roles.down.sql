@@ -36,12 +36,12 @@ DROP FUNCTION scheduler.grant_app(text, text, name);
 DROP TABLE scheduler.app_grants;
 
 CREATE OR REPLACE FUNCTION scheduler.visible_apps() RETURNS integer[]
-LANGUAGE sql STABLE SET search_path = pg_catalog
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT NULL::integer[] $$;
 COMMENT ON FUNCTION scheduler.visible_apps() IS 'The apps whose rows the current role may see; NULL: all. 000006 brings the roles.';
 
 CREATE OR REPLACE FUNCTION scheduler.is_daemon() RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT coalesce(current_setting('scheduler.daemon', true), '') = 'on' $$;
 COMMENT ON FUNCTION scheduler.is_daemon() IS 'Whether the session says it is the engine, which alone may finish and reject campaigns.';
 

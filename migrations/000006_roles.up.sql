@@ -28,18 +28,18 @@ BEGIN
 END $$;
 
 CREATE FUNCTION scheduler.acts_as(role name) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT coalesce(pg_has_role(to_regrole(quote_ident(role)), 'USAGE'), false) $$;
 COMMENT ON FUNCTION scheduler.acts_as(name) IS 'Whether the current role has the rights of another; false when there is none of that name.';
 
 CREATE FUNCTION scheduler.is_owner() RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$ SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'scheduler.campaigns'::regclass $$;
 COMMENT ON FUNCTION scheduler.is_owner() IS 'Whether the current role has the rights of the schema''s owner.';
 
 -- A setting alone is anybody's to make.
 CREATE OR REPLACE FUNCTION scheduler.is_daemon() RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT coalesce(current_setting('scheduler.daemon', true), '') = 'on' AND (scheduler.acts_as('scheduler_daemon') OR scheduler.is_owner())
 $$;
@@ -61,7 +61,7 @@ COMMENT ON COLUMN scheduler.app_grants.granted_by IS 'Who granted it.';
 COMMENT ON COLUMN scheduler.app_grants.granted_at IS 'When.';
 
 CREATE FUNCTION scheduler.grant_app(app_id text, workspace_id text, role name) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   app integer;
@@ -79,7 +79,7 @@ END $$;
 COMMENT ON FUNCTION scheduler.grant_app(text, text, name) IS 'Lets a role, and whoever has its rights, work with an app.';
 
 CREATE FUNCTION scheduler.revoke_app(app_id text, workspace_id text, role name) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
   DELETE FROM scheduler.app_grants g USING scheduler.apps a
@@ -89,7 +89,7 @@ END $$;
 COMMENT ON FUNCTION scheduler.revoke_app(text, text, name) IS 'Takes an app from a role. Its campaigns stay and go on; returns whether there was a grant.';
 
 CREATE OR REPLACE FUNCTION scheduler.visible_apps() RETURNS integer[]
-LANGUAGE sql STABLE SET search_path = pg_catalog
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   SELECT CASE
     WHEN scheduler.is_owner() OR scheduler.acts_as('scheduler_admin') OR scheduler.acts_as('scheduler_daemon') OR scheduler.acts_as('scheduler_reader') THEN NULL
@@ -124,7 +124,7 @@ CREATE POLICY granted_apps ON scheduler.campaign_targets
   USING (EXISTS (SELECT FROM scheduler.campaigns c WHERE c.id = campaign_id)) WITH CHECK (true);
 
 CREATE FUNCTION scheduler.campaign_targets_granted() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   campaign bigint;
@@ -157,7 +157,7 @@ COMMENT ON SCHEMA audience IS
 -- Every migration ends with set_schema_version, which calls this: what it made
 -- has its privileges then, and so has a role that was created since.
 CREATE FUNCTION scheduler.grant_privileges() RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   role name; object record; daemon boolean;

@@ -40,7 +40,7 @@ COMMENT ON COLUMN scheduler.hold.released_by IS 'The database role that released
 -- Reading where the database runs may be refused, or unknown to a server that
 -- only speaks PostgreSQL's protocol; the guard then does with less.
 CREATE FUNCTION scheduler.database_place(OUT place text, OUT timeline integer)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
   base oid;

@@ -324,6 +324,55 @@ func TestLeakyFunctionSeesNoForeignRow(t *testing.T) {
 	}
 }
 
+// TestTemporaryTypesDoNoOwnersWork gives types the names that functions with
+// their owner's rights use: a check of an author's own must not run with those.
+func TestTemporaryTypesDoNoOwnersWork(t *testing.T) {
+	t.Parallel()
+	p := newPeople(t)
+	conn := p.connect(t, "author")
+	for _, name := range []string{"text", "timestamptz", "jsonb", "name"} {
+		_, err := conn.Exec(t.Context(), fmt.Sprintf(`
+			CREATE FUNCTION pg_temp.tell(value pg_catalog.%[1]s) RETURNS boolean LANGUAGE plpgsql AS $$
+			BEGIN IF current_user <> session_user THEN RAISE 'runs as %%', current_user; END IF; RETURN true; END $$;
+			CREATE DOMAIN pg_temp.%[1]s AS pg_catalog.%[1]s CHECK (pg_temp.tell(VALUE))`, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, sql := range []string{
+		fmt.Sprintf(insertCampaign, "mine"),
+		`UPDATE scheduler.campaigns SET name = 'x'`,
+		`UPDATE scheduler.campaigns SET strategy_content = '{"fixedTime": 4102444900000}'`,
+		`UPDATE scheduler.campaigns SET status = 'paused'`,
+		`UPDATE scheduler.campaigns SET status = 'cancelled'`,
+		`DELETE FROM scheduler.campaigns`,
+	} {
+		if _, state := try(t, conn, sql); state != "" {
+			t.Errorf("%s: an author's function ran with the owner's rights (SQLSTATE %s)", sql, state)
+		}
+	}
+}
+
+// TestTemporaryObjectsComeLast holds every function to come to the rule behind
+// it: pg_temp is searched before all that a search_path names, unless it is named.
+func TestTemporaryObjectsComeLast(t *testing.T) {
+	t.Parallel()
+	db := pgtest.New(t)
+	rows, err := db.Query(t.Context(), `
+		SELECT p.oid::regprocedure::text FROM pg_proc p LEFT JOIN LATERAL unnest(p.proconfig) s (setting) ON s.setting LIKE 'search_path=%'
+		 WHERE p.pronamespace = 'scheduler'::regnamespace AND (p.prosecdef OR s.setting IS NOT NULL) AND s.setting NOT LIKE '%, pg_temp' IS NOT FALSE`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range found {
+		t.Errorf("the search_path of %s does not end with pg_temp", f)
+	}
+}
+
 // TestPublicHasNothing looks for rights that everybody has, after all migrations.
 func TestPublicHasNothing(t *testing.T) {
 	t.Parallel()
