@@ -150,10 +150,11 @@ func (s *Store) EndedCampaigns(ctx context.Context, after int64, limit int) ([]i
 
 // asDaemon runs f in a transaction that may finish and reject campaigns. Its
 // statements join a few rows with tables that grow, always by an index: plans
-// for tables that seem small, which would read all of them, are ruled out.
+// for tables that seem small, which would read all of them, are ruled out, to
+// keep what was read of one in memory among them.
 func (s *Store) asDaemon(ctx context.Context, f func(tx pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `SET LOCAL scheduler.daemon = 'on'; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off`)
+		_, err := tx.Exec(ctx, `SET LOCAL scheduler.daemon = 'on'; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off`)
 		if err != nil {
 			return err
 		}
