@@ -1,7 +1,7 @@
 -- Who may do what: four roles without a login, to be granted to people's and
 -- daemons' own roles.
 --
---   scheduler_admin   apps, grants, campaigns of every app, audience views
+--   scheduler_admin   apps, grants, campaigns of every app, audience views; what 000010 lets operators do
 --   scheduler_daemon  what the engine writes; no campaign's content
 --   scheduler_author  campaigns and targets of the apps granted to it, no others
 --   scheduler_reader  everything, read only
@@ -195,11 +195,11 @@ BEGIN
     GRANT UPDATE (status, status_reason) ON scheduler.campaigns TO scheduler_daemon;
     GRANT USAGE ON ALL SEQUENCES IN SCHEMA scheduler TO scheduler_daemon;
     GRANT USAGE ON SCHEMA audience TO scheduler_daemon;
-    -- The engine's own tables, those of later migrations too. The audit of rulings only grows.
-    FOR object IN SELECT c.oid::regclass AS name, CASE c.relname WHEN 'rulings' THEN 'INSERT' ELSE 'INSERT, UPDATE, DELETE' END AS privileges FROM pg_class c
+    -- The engine's own tables, those of later migrations too, but the audits: functions write them.
+    FOR object IN SELECT c.oid::regclass AS name FROM pg_class c
        WHERE c.relnamespace = 'scheduler'::regnamespace AND c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE')
-         AND c.relname <> ALL ('{channels,apps,app_quotas,app_grants,campaigns,campaign_targets,campaign_history,time_zones,schema_version,schema_migrations}') LOOP
-      EXECUTE format('GRANT %s ON %s TO scheduler_daemon', object.privileges, object.name);
+         AND c.relname <> ALL ('{channels,apps,app_quotas,app_grants,campaigns,campaign_targets,campaign_history,rulings,triggered_tasks,time_zones,schema_version,schema_migrations}') LOOP
+      EXECUTE format('GRANT INSERT, UPDATE, DELETE ON %s TO scheduler_daemon', object.name);
     END LOOP;
     FOR object IN SELECT c.oid::regclass AS name FROM pg_class c
        WHERE c.relnamespace = 'audience'::regnamespace AND c.relkind IN ('v', 'm') AND pg_has_role(c.relowner, 'USAGE') LOOP

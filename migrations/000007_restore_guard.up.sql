@@ -35,7 +35,7 @@ COMMENT ON COLUMN scheduler.hold.held_since IS 'Since when nothing begins; NULL:
 COMMENT ON COLUMN scheduler.hold.reason IS 'Why it is held, or was the last time.';
 COMMENT ON COLUMN scheduler.hold.skip_before IS 'Occurrences due until then are missed, never pushed: scheduler release --skip-overdue.';
 COMMENT ON COLUMN scheduler.hold.released_at IS 'When it was last released.';
-COMMENT ON COLUMN scheduler.hold.released_by IS 'The database role that released it.';
+COMMENT ON COLUMN scheduler.hold.released_by IS 'The database login that released it.';
 
 -- Reading where the database runs may be refused, or unknown to a server that
 -- only speaks PostgreSQL's protocol; the guard then does with less.

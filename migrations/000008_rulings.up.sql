@@ -11,7 +11,7 @@ CREATE TABLE scheduler.rulings (
   note            text CHECK (note <> ''),
   previous_status scheduler.decision NOT NULL,
   previous_reason text,
-  ruled_by        text NOT NULL DEFAULT current_user,
+  ruled_by        text NOT NULL DEFAULT session_user,
   operator        text,
   ruled_at        timestamptz NOT NULL DEFAULT clock_timestamp()
 );
@@ -27,7 +27,7 @@ COMMENT ON COLUMN scheduler.rulings.resend IS 'Whether they were then made again
 COMMENT ON COLUMN scheduler.rulings.note IS 'Why, in the operator''s words.';
 COMMENT ON COLUMN scheduler.rulings.previous_status IS 'What the task was before.';
 COMMENT ON COLUMN scheduler.rulings.previous_reason IS 'And why.';
-COMMENT ON COLUMN scheduler.rulings.ruled_by IS 'The database role.';
+COMMENT ON COLUMN scheduler.rulings.ruled_by IS 'The database login.';
 COMMENT ON COLUMN scheduler.rulings.operator IS 'The user of the operating system, as the command line says; nothing proves it.';
 COMMENT ON COLUMN scheduler.rulings.ruled_at IS 'When.';
 

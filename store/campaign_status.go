@@ -10,10 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ErrNotActive says that a campaign that is not active cannot be triggered.
-var ErrNotActive = errors.New("only an active campaign can be triggered")
-
-// A Refusal is what the database's rules say to a change of a campaign.
+// A Refusal is what the database's rules say to an author's or operator's deed.
 type Refusal struct{ Message, Hint string }
 
 // Error is the rule, and the mend when there is one.
@@ -39,48 +36,34 @@ func (s *Store) SetCampaignStatus(ctx context.Context, id int64, status string) 
 		return err
 	})
 	if err != nil {
-		return "", fmt.Errorf("campaign %d: %w", id, refusal(err))
+		return "", fmt.Errorf("campaign %d: %w", id, refusal(err, ErrNoCampaign))
 	}
 	return before, nil
 }
 
-// refusal turns what a rule of the campaigns table raised into words.
-func refusal(err error) error {
+// refusal turns what a rule of the database raised into words; missing says what
+// there is none of.
+func refusal(err, missing error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
-		return ErrNoCampaign
+		return missing
 	}
-	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "23514" {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case ok && pg.Code == "P0002": // no_data_found
+		return missing
+	case ok && (pg.Code == "23514" || pg.Code == "55000"): // check_violation, object_not_in_prerequisite_state
 		return Refusal{pg.Message, pg.Hint}
 	}
 	return err
 }
 
 // Trigger makes a task of the campaign that is due now, beside those of its
-// strategy, and wakes the daemons. The error may be ErrNoCampaign or ErrNotActive.
-func (s *Store) Trigger(ctx context.Context, campaignID int64) (taskID int64, due time.Time, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		// The lock is against a pause or a cancel: it either is seen here, or
-		// withdraws what is written here.
-		var status string
-		var appNo, revision int32
-		err := tx.QueryRow(ctx, `SELECT status, app_no, revision FROM scheduler.campaigns WHERE id = $1 FOR SHARE`, campaignID).Scan(&status, &appNo, &revision)
-		if err != nil {
-			return err
-		}
-		if status != "active" {
-			return fmt.Errorf("%w; this one is %s", ErrNotActive, status)
-		}
-		err = tx.QueryRow(ctx, `
-			INSERT INTO scheduler.pending_tasks (app_no, campaign_id, revision, origin, due_at, ready_at)
-			SELECT $1, $2, $3, 'triggered', t, t FROM clock_timestamp() t RETURNING id, due_at`, appNo, campaignID, revision).Scan(&taskID, &due)
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, `SELECT pg_notify($1, $2::integer::text)`, readyChannel, appNo)
-		return err
-	})
+// strategy, wakes the daemons, and keeps for the audit who did it. The error may
+// be ErrNoCampaign, or a Refusal of a campaign that is paused, cancelled or rejected.
+func (s *Store) Trigger(ctx context.Context, campaignID int64, operator string) (taskID int64, due time.Time, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT task_id, due_at FROM scheduler.trigger_campaign($1, $2)`, campaignID, operator).Scan(&taskID, &due)
 	if err != nil {
-		return 0, time.Time{}, fmt.Errorf("trigger campaign %d: %w", campaignID, refusal(err))
+		return 0, time.Time{}, fmt.Errorf("trigger campaign %d: %w", campaignID, refusal(err, ErrNoCampaign))
 	}
 	return taskID, due, nil
 }

@@ -68,23 +68,20 @@ func (s *Store) Release(ctx context.Context, skipOverdue bool) (held bool, skipp
 			return held, skipped, err
 		}
 	}
-	tag, err := s.pool.Exec(ctx, `
-		UPDATE scheduler.hold SET held_since = NULL, released_at = clock_timestamp(), released_by = session_user WHERE held_since IS NOT NULL`)
-	if err != nil {
+	if err := s.pool.QueryRow(ctx, `SELECT scheduler.release_hold()`).Scan(&held); err != nil {
 		return false, skipped, fmt.Errorf("release: %w", err)
 	}
-	return tag.RowsAffected() > 0, skipped, nil
+	return held, skipped, nil
 }
 
 // skipOverdue decides everything that is due as missed, while nothing can
 // begin. The bound is committed first; then, app by app, it waits for a planner
 // that may not have seen it, so that no overdue task can come after.
 func (s *Store) skipOverdue(ctx context.Context) (held bool, skipped int64, err error) {
-	tag, err := s.pool.Exec(ctx, `UPDATE scheduler.hold SET skip_before = clock_timestamp() WHERE held_since IS NOT NULL`)
-	if err != nil {
+	if err := s.pool.QueryRow(ctx, `SELECT scheduler.hold_skips_overdue()`).Scan(&held); err != nil {
 		return false, 0, fmt.Errorf("skip what is overdue: %w", err)
 	}
-	if tag.RowsAffected() == 0 {
+	if !held {
 		return false, 0, nil
 	}
 	rows, _ := s.pool.Query(ctx, `SELECT app_no FROM scheduler.apps ORDER BY app_no`)
@@ -93,8 +90,8 @@ func (s *Store) skipOverdue(ctx context.Context) (held bool, skipped int64, err 
 		return true, 0, fmt.Errorf("skip what is overdue: %w", err)
 	}
 	for _, app := range apps {
-		n, err := s.skipApp(ctx, app)
-		if err != nil {
+		var n int64
+		if err := s.pool.QueryRow(ctx, `SELECT scheduler.skip_overdue($1)`, app).Scan(&n); err != nil {
 			return true, skipped, fmt.Errorf("skip what is overdue: %w", err)
 		}
 		skipped += n
@@ -102,34 +99,6 @@ func (s *Store) skipOverdue(ctx context.Context) (held bool, skipped int64, err 
 	return true, skipped, nil
 }
 
+// skippedReason is what the planner writes for those that the cap had not let
+// in, in the words of the database's function skip_overdue.
 const skippedReason = "overdue when the hold was released with --skip-overdue"
-
-func (s *Store) skipApp(ctx context.Context, app int32) (n int64, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(`+planLock+`, $1)`, app); err != nil {
-			return err
-		}
-		var tasks, slices int64
-		err := tx.QueryRow(ctx, `
-			WITH gone AS (
-				DELETE FROM scheduler.pending_tasks p USING scheduler.hold h WHERE p.app_no = $1 AND p.due_at <= h.skip_before RETURNING p.*
-			), decided AS (
-				INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at,
-				       attempts, slices, accepted, target_count, reason)
-				SELECT g.id, g.app_no, g.campaign_id, g.revision, ch.channel_no, g.origin, 'missed', g.due_at, clock_timestamp(), 0, 0, 0, 0, $2
-				  FROM gone g JOIN scheduler.campaigns c ON c.id = g.campaign_id JOIN scheduler.channels ch ON ch.channel = c.channel
-				RETURNING 1
-			), cut AS (
-				UPDATE scheduler.slices s SET status = 'missed', finished_at = clock_timestamp(), reason = $2
-				  FROM scheduler.running_tasks r, scheduler.hold h
-				 WHERE r.id = s.task_id AND s.app_no = $1 AND s.status IN ('waiting', 'held') AND r.due_at <= h.skip_before
-				RETURNING 1
-			), plan AS (
-				INSERT INTO scheduler.campaign_changes (app_no, campaign_id) VALUES ($1, 0) -- there is room now
-			)
-			SELECT (SELECT count(*) FROM decided), (SELECT count(*) FROM cut)`, app, skippedReason).Scan(&tasks, &slices)
-		n = tasks + slices
-		return err
-	})
-	return n, err
-}

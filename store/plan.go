@@ -68,7 +68,8 @@ func (s *Store) PlanApp(ctx context.Context, appNo int32, now time.Time, plan fu
 	return busy, nil
 }
 
-// planLock and quotaLock are the advisory lock classes of the program.
+// planLock and quotaLock are the advisory lock classes of the program. The
+// database's function skip_overdue takes planLock too.
 const (
 	planLock  = "1397572688"
 	quotaLock = "1397572689"

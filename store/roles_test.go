@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 const denied = "42501" // insufficient_privilege, row-level security included
@@ -194,6 +195,9 @@ func TestRoles(t *testing.T) {
 			{sql: `SELECT FROM scheduler.rulings`, state: denied},
 			{sql: `SELECT FROM scheduler.hold`, state: denied},
 			{sql: `SELECT scheduler.database_place()`, state: denied},
+			{sql: `SELECT scheduler.trigger_campaign(1000001)`, state: denied},
+			{sql: `SELECT scheduler.resolve_task(1000001, true)`, state: denied},
+			{sql: `SELECT scheduler.release_hold()`, state: denied},
 			{sql: `SELECT scheduler.set_schema_version(1)`, state: denied},
 			{sql: `SELECT FROM audience.members`, state: denied},
 			{sql: `CREATE VIEW audience.mine AS SELECT 'x' AS target`, state: denied}, // its functions would run as the daemon
@@ -221,6 +225,8 @@ func TestRoles(t *testing.T) {
 			{sql: `SELECT FROM scheduler.campaigns FOR SHARE`, state: denied}, // a lock would hold the daemon up
 			{sql: `LOCK TABLE scheduler.campaigns IN SHARE MODE`, state: denied},
 			{sql: `SELECT nextval('scheduler.task_ids')`, state: denied},
+			{sql: `SELECT scheduler.trigger_campaign(1000001)`, state: denied},
+			{sql: `SELECT scheduler.resolve_task(1000001, true)`, state: denied},
 			{sql: `INSERT INTO scheduler.app_grants (app_no, role) SELECT 2, current_user`, state: denied},
 			{sql: `SELECT FROM audience.members`, state: denied},
 			{sql: `SELECT FROM public.members`, state: denied},
@@ -249,6 +255,7 @@ func TestRoles(t *testing.T) {
 			{sql: `TRUNCATE scheduler.decided_tasks`, state: denied},
 			{sql: `DELETE FROM scheduler.rulings`, state: denied},
 			{sql: `UPDATE scheduler.rulings SET note = 'x'`, state: denied},
+			{sql: `INSERT INTO scheduler.triggered_tasks (task_id, campaign_id, triggered_by) VALUES (1, 1, 'x')`, state: denied},
 			{sql: `SELECT FROM scheduler.held`, rows: 0},
 			{sql: `SELECT FROM scheduler.database_place()`, rows: 1},
 		},
@@ -265,10 +272,19 @@ func TestRoles(t *testing.T) {
 			{sql: `SELECT scheduler.grant_app('nothing', '', 'scheduler_author')`, state: "P0002"},
 			{sql: `SELECT scheduler.revoke_app('mine', '', '` + p.names["author"] + `')`, rows: 1},
 			{sql: `CREATE VIEW audience.third AS SELECT 'x' AS target; GRANT SELECT ON audience.third TO scheduler_daemon`},
+			{sql: `SELECT scheduler.trigger_campaign(1000002)`, rows: 1},
+			{sql: `SELECT scheduler.trigger_campaign(1)`, state: "P0002"},
+			{sql: `SELECT scheduler.resolve_task(1000001, true)`, rows: 1},
+			{sql: `SELECT scheduler.resolve_task(1000001, false, true)`, rows: 1},
+			{sql: `SELECT scheduler.resolve_task(1000001, true, true)`, state: "22023"},
+			{sql: `SELECT scheduler.hold_skips_overdue(), scheduler.skip_overdue(1), scheduler.release_hold()`, rows: 1},
 
 			{sql: `DELETE FROM scheduler.decided_tasks`, state: denied},
 			{sql: `DELETE FROM scheduler.pending_tasks`, state: denied},
 			{sql: `DELETE FROM scheduler.campaign_history`, state: denied},
+			{sql: `UPDATE scheduler.hold SET released_by = 'x'`, state: denied},
+			{sql: `UPDATE scheduler.rulings SET note = 'x'`, state: denied},
+			{sql: `DELETE FROM scheduler.triggered_tasks`, state: denied},
 			{sql: `SET LOCAL scheduler.daemon = 'on'; UPDATE scheduler.campaigns SET status = 'finished'`, state: "23514"},
 			{sql: `SELECT scheduler.set_schema_version(1)`, state: denied},
 		},
@@ -292,6 +308,47 @@ func TestRoles(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOperatorNeedsNoMoreThanAdmin does an operator's work as a login that has
+// no more than scheduler_admin, and looks who the audits say it was.
+func TestOperatorNeedsNoMoreThanAdmin(t *testing.T) {
+	t.Parallel()
+	p := newPeople(t)
+	p.exec(t, `UPDATE scheduler.hold SET held_since = now(), reason = 'restored'`)
+	s, err := store.Open(t.Context(), store.Config{URL: p.urlOf(t, "admin") + "&role=scheduler_admin", MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	task, _, err := s.Trigger(t.Context(), 1000001, "ann")
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Resolve(t.Context(), store.Ruling{TaskID: 1000001, Sent: true}); err != nil {
+		t.Error(err)
+	}
+	// The pending task of each app from 1970, and the deliveries of their running ones.
+	held, skipped, err := s.Release(t.Context(), true)
+	if err != nil || !held || skipped != 5 {
+		t.Errorf("released %v, %d skipped, %v; want 5", held, skipped, err)
+	}
+	if _, err := s.SetCampaignStatus(t.Context(), 1000002, "paused"); err != nil {
+		t.Error(err)
+	}
+	if _, err := s.Verify(t.Context(), store.VerifyOptions{}); err != nil {
+		t.Error(err)
+	}
+	for audit, query := range map[string]string{
+		"rulings":         `SELECT ruled_by FROM scheduler.rulings`,
+		"triggered_tasks": fmt.Sprintf(`SELECT triggered_by FROM scheduler.triggered_tasks WHERE task_id = %d AND operator = 'ann'`, task),
+		"hold":            `SELECT released_by FROM scheduler.hold`,
+	} {
+		var who string
+		if err := p.db.QueryRow(t.Context(), query).Scan(&who); err != nil || who != p.names["admin"] {
+			t.Errorf("%s: %q, %v; want %q", audit, who, err, p.names["admin"])
+		}
 	}
 }
 

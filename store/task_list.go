@@ -145,3 +145,23 @@ func (s *Store) Rulings(ctx context.Context, taskID int64) ([]RulingRow, error) 
 	}
 	return out, nil
 }
+
+// A TriggerRow is a row of scheduler.triggered_tasks.
+type TriggerRow struct {
+	By       string // the database login
+	Operator string // the user of the operating system, as he says
+	At       time.Time
+}
+
+// Triggered returns who triggered a task; nil: nobody did.
+func (s *Store) Triggered(ctx context.Context, taskID int64) (*TriggerRow, error) {
+	rows, _ := s.pool.Query(ctx, `SELECT triggered_by, coalesce(operator, ''), triggered_at FROM scheduler.triggered_tasks WHERE task_id = $1`, taskID)
+	t, err := pgx.CollectOneRow(rows, pgx.RowToAddrOfStructByPos[TriggerRow])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil //nolint:nilnil // most tasks are of their strategy
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read who triggered task %d: %w", taskID, err)
+	}
+	return t, nil
+}

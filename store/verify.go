@@ -227,7 +227,7 @@ const verifyPendingSQL = `
 		SELECT 'forbidden', p.app_no, p.campaign_id, p.due_at, p.id,
 		       CASE WHEN c.id IS NULL THEN 'pending, but its campaign is gone' ELSE 'pending, but its campaign is ' || c.status END
 		  FROM scheduler.pending_tasks p LEFT JOIN scheduler.campaigns c ON c.id = p.campaign_id
-		 WHERE c.status IS DISTINCT FROM 'active'
+		 WHERE c.status IS DISTINCT FROM 'active' AND (c.status = 'finished' AND p.origin = 'triggered') IS NOT TRUE
 		UNION ALL
 		SELECT 'undecided', p.app_no, p.campaign_id, p.due_at, p.id, 'still pending, though its catch-up window closed at ' || p.due_at + c.catch_up_window
 		  FROM setting s, scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id

@@ -273,10 +273,11 @@ func newStatusCommand(p *program, database *databaseFlag, verb, status, short, l
 func newTriggerCommand(p *program, database *databaseFlag) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "trigger ID",
-		Short: "Push an active campaign once, now",
+		Short: "Push an active or finished campaign once, now",
 		Long: `Makes a task that is due now, beside those of the campaign's strategy. A running
 daemon pushes it at once, with message keys of its own; without one it waits for
-the catch-up window. It does not count against the app's pending limit.`,
+the catch-up window. It does not count against the app's pending limit. Who did
+it is kept in scheduler.triggered_tasks, and tasks show tells it.`,
 		Example: "  scheduler campaigns trigger 12",
 		Args:    cobra.ExactArgs(1),
 	}
@@ -287,7 +288,7 @@ the catch-up window. It does not count against the app's pending limit.`,
 			return err
 		}
 		return p.withStore(c.Context(), database, func(s *store.Store, _ *config.Config) error {
-			task, due, err := s.Trigger(c.Context(), id)
+			task, due, err := s.Trigger(c.Context(), id, p.operator())
 			if err != nil {
 				return err
 			}

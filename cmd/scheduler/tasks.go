@@ -129,10 +129,17 @@ func (p *program) showTask(ctx context.Context, s *store.Store, id int64, asJSON
 	if err != nil {
 		return err
 	}
+	trigger, err := s.Triggered(ctx, id)
+	if err != nil {
+		return err
+	}
 	if asJSON {
-		return p.writeJSON(asTaskDetail(t, deliveries, rulings))
+		return p.writeJSON(asTaskDetail(t, deliveries, rulings, trigger))
 	}
 	f := taskFacts(t)
+	if trigger != nil {
+		f.add("triggered", "by "+personInWords(trigger.By, trigger.Operator)+" at "+dueIn(trigger.At, t.TimeZone))
+	}
 	for _, d := range deliveries {
 		if t.Deliveries > 1 || len(deliveries) > 1 {
 			f.add("  "+d.Status, deliveriesInWords(d))
@@ -214,15 +221,19 @@ func rulingInWords(r store.RulingRow, zone string) string {
 	if r.Resend {
 		text += ", sent again"
 	}
-	text += ", by " + r.RuledBy
-	if r.Operator != "" {
-		text += " (" + r.Operator + ")"
-	}
-	text += " at " + dueIn(r.RuledAt, zone)
+	text += ", by " + personInWords(r.RuledBy, r.Operator) + " at " + dueIn(r.RuledAt, zone)
 	if r.Note != "" {
 		text += ": " + r.Note
 	}
 	return text
+}
+
+// personInWords names a database login, and the user of the machine behind it.
+func personInWords(login, operator string) string {
+	if operator == "" {
+		return login
+	}
+	return login + " (" + operator + ")"
 }
 
 // watchInterval is how often a watched task is looked at.

@@ -70,8 +70,15 @@ func timeJSON(t time.Time, zone string) *string {
 type taskDetail struct {
 	taskJSON
 
-	ByStatus []deliveryJSON `json:"deliveries_by_status"`
-	Rulings  []rulingJSON   `json:"rulings"`
+	ByStatus  []deliveryJSON `json:"deliveries_by_status"`
+	Rulings   []rulingJSON   `json:"rulings"`
+	Triggered *triggerJSON   `json:"triggered"` // null: a task of the strategy
+}
+
+type triggerJSON struct {
+	At       string `json:"at"`
+	By       string `json:"by"`
+	Operator string `json:"operator"`
 }
 
 type deliveryJSON struct {
@@ -90,8 +97,11 @@ type rulingJSON struct {
 	Operator string `json:"operator"`
 }
 
-func asTaskDetail(t store.TaskRow, deliveries []store.DeliveryCount, rulings []store.RulingRow) taskDetail {
+func asTaskDetail(t store.TaskRow, deliveries []store.DeliveryCount, rulings []store.RulingRow, trigger *store.TriggerRow) taskDetail {
 	out := taskDetail{taskJSON: asTask(t), ByStatus: []deliveryJSON{}, Rulings: []rulingJSON{}}
+	if trigger != nil {
+		out.Triggered = &triggerJSON{inZone(trigger.At, t.TimeZone).Format(time.RFC3339Nano), trigger.By, trigger.Operator}
+	}
 	for _, d := range deliveries {
 		out.ByStatus = append(out.ByStatus, deliveryJSON(d))
 	}

@@ -47,6 +47,33 @@ func TestImmediateCampaign(t *testing.T) {
 	}
 }
 
+// TestFinishedCampaignIsTriggered pushes once more what has had its day, as
+// after a failure: the record and the campaign stay as they are.
+func TestFinishedCampaignIsTriggered(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "webhook", nil)
+	start(t, r.config(t))
+	id := r.insert(t, "app", "webhook", 0, nil)
+	until(t, "the campaign to be finished", func() bool {
+		return get[string](t, r, `SELECT status FROM scheduler.campaigns`) == "finished"
+	})
+	r.run(t, `UPDATE scheduler.hold SET held_since = now(), reason = 'to look at it'`)
+	if _, _, err := r.store.Trigger(t.Context(), id, ""); err != nil {
+		t.Fatal(err)
+	}
+	if found := r.verify(t); len(found) > 0 {
+		t.Errorf("verify, while it is pending: %q", found)
+	}
+	r.run(t, `UPDATE scheduler.hold SET held_since = NULL`)
+	if diff := cmp.Diff([]string{"succeeded", "succeeded"}, r.decided(t, id, 2)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if found := r.verify(t); len(found) > 0 {
+		t.Errorf("verify: %q", found)
+	}
+}
+
 func TestFixedTimeIsNeverEarly(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -57,7 +57,7 @@ func (r *rig) authors(t *testing.T, due time.Time) {
 	for range 4 {
 		r.insert(t, "app", "mpaas.push_broadcast", 0, nil, "catch_up_window", "2 seconds")
 		id := r.insert(t, "app", "mpaas.push_broadcast", 2, daily(time.Now().AddDate(0, 0, 1), 9, "09:00:00"), "catch_up_window", "2 seconds")
-		if _, _, err := r.store.Trigger(t.Context(), id); err != nil {
+		if _, _, err := r.store.Trigger(t.Context(), id, ""); err != nil {
 			t.Fatal(err)
 		}
 	}
