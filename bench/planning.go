@@ -95,8 +95,18 @@ func (b *bench) replanAll(ctx context.Context, p *plannedDatabase, apps int) err
 	for round := range b.rounds {
 		b.machine.calibrate()
 		first, last := round*apps/b.rounds, (round+1)*apps/b.rounds
-		took, err := p.planApps(ctx, first+1, last)
+		stop, err := b.profile()
 		if err != nil {
+			return err
+		}
+		before := b.meter()
+		took, err := p.planApps(ctx, first+1, last)
+		stop()
+		if err != nil {
+			return err
+		}
+		b.say("%s", b.meter().since(before, (last-first)*(b.campaigns/apps)))
+		if err := b.dearest(ctx, p.database); err != nil {
 			return err
 		}
 		rates = append(rates, rate((last-first)*(b.campaigns/apps), took))
