@@ -3,7 +3,6 @@ package strategy
 import (
 	"bytes"
 	"encoding/json"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -152,7 +151,7 @@ func (j *judge) ignore(m *members, other Type, names ...string) {
 // stand in a value that is otherwise ignored. Only an exponent makes one within
 // the length of a content.
 func (j *judge) storable(text string) {
-	if !exponent.MatchString(text) {
+	if !hasExponent(text) {
 		return
 	}
 	d := json.NewDecoder(strings.NewReader(text))
@@ -169,7 +168,14 @@ func (j *judge) storable(text string) {
 	}
 }
 
-var exponent = regexp.MustCompile(`[0-9][eE]`)
+func hasExponent(text string) bool {
+	for i := 1; i < len(text); i++ {
+		if (text[i] == 'e' || text[i] == 'E') && text[i-1] >= '0' && text[i-1] <= '9' {
+			return true
+		}
+	}
+	return false
+}
 
 func unquote(text string) string {
 	var s string

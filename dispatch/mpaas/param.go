@@ -139,7 +139,13 @@ func (p *param) docName() string {
 // is reports whether name is one of the parameter's spellings: the documents' or
 // the wire's, each with a small or a capital first letter.
 func (p *param) is(name string) bool {
-	return name == p.wire || name == lowerFirst(p.wire) || p.doc != "" && lowerFirst(name) == p.doc
+	return sameButFirst(name, p.wire) || p.doc != "" && sameButFirst(name, p.doc)
+}
+
+// sameButFirst compares two names without regard to the case of their first
+// letter, which is ASCII in all that a parameter has.
+func sameButFirst(a, b string) bool {
+	return len(a) == len(b) && a[1:] == b[1:] && strings.EqualFold(a[:1], b[:1])
 }
 
 // find returns the parameter that name spells.

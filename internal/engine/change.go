@@ -7,13 +7,15 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
 // A planned campaign is what looking at one Change came to.
 type planned struct {
 	cursor    store.Cursor
-	forget    bool           // the campaign is gone
-	undone    []store.Undone // occurrences decided without a task
+	schedule  strategy.Schedule // of the version that stands; zero: it was not needed
+	forget    bool              // the campaign is gone
+	undone    []store.Undone    // occurrences decided without a task
 	immediate *store.NewTask
 	rejected  string // why the campaign cannot be pushed
 }
@@ -72,6 +74,7 @@ func (p *Planner) follow(c *store.Campaign, next time.Time, known bool, now time
 		out.rejected = "strategy_content: " + err.Error()
 		return
 	}
+	out.schedule = s
 	if !known {
 		next = first(s)
 	}
@@ -110,8 +113,10 @@ func problemText(problems []dispatch.Problem) string {
 	return strings.Join(lines, "; ")
 }
 
-// apply writes what replan came to.
-func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.Change) error {
+// apply writes what replan came to. It returns the schedules it worked out, by
+// campaign: what changed is most often what gives the next tasks.
+func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.Change) (schedules, error) {
+	known := make(schedules, len(changes))
 	var cursors []store.Cursor
 	var forget []int64
 	var undone []store.Undone
@@ -129,7 +134,7 @@ func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.C
 		if out.rejected != "" {
 			next, err := p.reject(ctx, tx, c.Campaign, out.rejected)
 			if err != nil {
-				return err
+				return nil, err
 			}
 			if !next.IsZero() && (out.cursor.NextDueAt.IsZero() || next.Before(out.cursor.NextDueAt)) {
 				out.cursor.NextDueAt = next
@@ -138,27 +143,28 @@ func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.C
 		if out.immediate != nil {
 			immediate = append(immediate, *out.immediate)
 		}
+		known[c.CampaignID] = out.schedule
 		cursors = append(cursors, out.cursor)
 	}
 	if len(undone) > 0 {
 		if err := tx.Decide(ctx, undone); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if len(forget) > 0 {
 		if err := tx.Forget(ctx, forget); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if len(immediate) > 0 {
 		if err := tx.Insert(ctx, immediate); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if len(cursors) == 0 {
-		return nil
+		return known, nil
 	}
-	return tx.SaveCursors(ctx, cursors)
+	return known, tx.SaveCursors(ctx, cursors)
 }
 
 // reject marks the campaign and takes its tasks back; they return when its

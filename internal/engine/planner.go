@@ -211,10 +211,11 @@ func (p *Planner) PlanApp(ctx context.Context, app int32, now time.Time) (progre
 			return err
 		}
 		progress = len(changes) > 0
-		if err := p.apply(ctx, tx, changes); err != nil {
+		known, err := p.apply(ctx, tx, changes)
+		if err != nil {
 			return err
 		}
-		full, err := p.fill(ctx, tx)
+		full, err := p.fill(ctx, tx, known)
 		if err != nil {
 			return err
 		}
@@ -256,7 +257,7 @@ type filled struct {
 }
 
 // fill makes the app's pending tasks the earliest.
-func (p *Planner) fill(ctx context.Context, tx *store.PlanTx) (filled, error) {
+func (p *Planner) fill(ctx context.Context, tx *store.PlanTx, known schedules) (filled, error) {
 	pending, err := tx.Pending(ctx)
 	if err != nil {
 		return filled{}, err
@@ -265,7 +266,7 @@ func (p *Planner) fill(ctx context.Context, tx *store.PlanTx) (filled, error) {
 	if len(pending) >= tx.Limit {
 		before = pending[len(pending)-1].DueAt
 	}
-	f, err := compare(ctx, tx, pending, before)
+	f, err := compare(ctx, tx, known, pending, before)
 	if err != nil || len(f.advanced) == 0 {
 		return filled{}, err
 	}
@@ -280,8 +281,8 @@ func (p *Planner) fill(ctx context.Context, tx *store.PlanTx) (filled, error) {
 
 // compare works out the filling, and locks the campaigns it changes. When
 // authors hold some of them it is worked out again without those.
-func compare(ctx context.Context, tx *store.PlanTx, pending []store.PendingTask, before time.Time) (filling, error) {
-	f, err := compareFew(ctx, tx, pending, before)
+func compare(ctx context.Context, tx *store.PlanTx, known schedules, pending []store.PendingTask, before time.Time) (filling, error) {
+	f, err := compareFew(ctx, tx, known, pending, before)
 	if err != nil || len(f.advanced) == 0 {
 		return f, err
 	}
@@ -297,7 +298,7 @@ func compare(ctx context.Context, tx *store.PlanTx, pending []store.PendingTask,
 	if err != nil {
 		return filling{}, err
 	}
-	return fillFrom(rows, pending, tx)
+	return fillFrom(rows, known, pending, tx)
 }
 
 // fewest is how many candidates are looked at beyond the room there is.
@@ -306,25 +307,25 @@ const fewest = 8
 // compareFew works out the filling from few candidates where few will do: most
 // often a task or two have begun, and the next occurrences come after all that
 // are pending.
-func compareFew(ctx context.Context, tx *store.PlanTx, pending []store.PendingTask, before time.Time) (filling, error) {
+func compareFew(ctx context.Context, tx *store.PlanTx, known schedules, pending []store.PendingTask, before time.Time) (filling, error) {
 	room := max(tx.Limit-len(pending), 0)
 	limit := min(room+fewest, tx.Limit)
 	rows, err := tx.Candidates(ctx, before, limit)
 	if err != nil || len(rows) == 0 {
 		return filling{}, err
 	}
-	f, err := fillFrom(rows, pending, tx)
+	f, err := fillFrom(rows, known, pending, tx)
 	if err != nil || len(rows) < limit || limit == tx.Limit || f.surely(pending, room, rows[len(rows)-1].NextDueAt) {
 		return f, err
 	}
 	if rows, err = tx.Candidates(ctx, before, tx.Limit); err != nil {
 		return filling{}, err
 	}
-	return fillFrom(rows, pending, tx)
+	return fillFrom(rows, known, pending, tx)
 }
 
-func fillFrom(rows []store.Candidate, pending []store.PendingTask, tx *store.PlanTx) (filling, error) {
-	candidates, err := asCandidates(rows)
+func fillFrom(rows []store.Candidate, known schedules, pending []store.PendingTask, tx *store.PlanTx) (filling, error) {
+	candidates, err := asCandidates(rows, known)
 	if err != nil {
 		return filling{}, err
 	}
@@ -334,10 +335,10 @@ func fillFrom(rows []store.Candidate, pending []store.PendingTask, tx *store.Pla
 // forever is later than any occurrence.
 var forever = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func asCandidates(rows []store.Candidate) ([]candidate, error) {
+func asCandidates(rows []store.Candidate, known schedules) ([]candidate, error) {
 	out := make([]candidate, len(rows))
 	for i := range rows {
-		s, err := schedule(&rows[i].Campaign)
+		s, err := known.of(&rows[i].Campaign)
 		if err != nil {
 			return nil, err
 		}

@@ -25,3 +25,15 @@ func schedule(c *store.Campaign) (strategy.Schedule, error) {
 
 // first returns a schedule's first occurrence; zero when there is none.
 func first(s strategy.Schedule) time.Time { return s.Next(time.Time{}) }
+
+// schedules are what is known of campaigns' occurrences already, by campaign.
+// A zero Schedule is as good as none.
+type schedules map[int64]strategy.Schedule
+
+// of returns the campaign's schedule.
+func (k schedules) of(c *store.Campaign) (strategy.Schedule, error) {
+	if s, ok := k[c.ID]; ok && !s.Last().IsZero() {
+		return s, nil
+	}
+	return schedule(c)
+}
