@@ -21,6 +21,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/config"
 	"github.com/campaign-scheduler/scheduler/internal/engine"
 	"github.com/campaign-scheduler/scheduler/internal/sandbox"
+	"github.com/campaign-scheduler/scheduler/internal/tracing"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -135,12 +136,16 @@ func (a *App) prepareEngine(ctx context.Context, apps []config.App) error {
 	if err := a.waitFor(ctx, func(ctx context.Context) error { return a.configure(ctx, apps) }); err != nil {
 		return err
 	}
-	host, _ := os.Hostname()
 	d := a.Config.Dispatch
+	name := daemonName()
+	tracer, err := a.startTracing(ctx, name)
+	if err != nil {
+		return err
+	}
 	a.engine = engine.New(engine.Config{
 		Store: a.store, Log: a.Log, Compile: r.compile, App: r.app, LimitedApps: r.limited, Metrics: r.metrics,
 		Alone: a.postgres != nil,
-		Name:  fmt.Sprintf("%s/%d", host, os.Getpid()), Version: a.Version,
+		Name:  name, Version: a.Version, Tracer: tracer,
 		Lease: d.Lease, PushTimeout: d.PushTimeout, Grace: d.GracePeriod, MaxInFlight: d.MaxInFlight,
 		Retry: engine.RetryPolicy{Initial: d.Retry.Initial, Max: d.Retry.Max}, MisfireGrace: d.MisfireGrace,
 		Retention: engine.Retention{Age: a.Config.Retention.Tasks, Dir: a.Config.Retention.ExportDir, Format: a.Config.Retention.ExportFormat},
@@ -149,6 +154,39 @@ func (a *App) prepareEngine(ctx context.Context, apps []config.App) error {
 		},
 	})
 	return nil
+}
+
+// daemonName says which process on which machine this is.
+func daemonName() string {
+	host, _ := os.Hostname()
+	return fmt.Sprintf("%s/%d", host, os.Getpid())
+}
+
+// flushTraces is how long a stop waits, beside the grace period, for a collector
+// to take what is left.
+const flushTraces = 5 * time.Second
+
+// startTracing returns nil where there is no collector to trace for.
+func (a *App) startTracing(ctx context.Context, daemon string) (engine.Tracer, error) {
+	c := a.Config.Tracing
+	if c.Endpoint == "" {
+		return nil, nil //nolint:nilnil // the engine takes it for no traces
+	}
+	t, err := tracing.New(ctx, tracing.Config{
+		Endpoint: c.Endpoint, Headers: c.HeaderMap(), SampleRatio: c.SampleRatio, Name: daemon, Version: a.Version, Log: a.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.closers = append(a.closers, closer{"tracing", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, min(flushTraces, a.Config.Dispatch.GracePeriod))
+		defer cancel()
+		if err := t.Stop(ctx); err != nil {
+			a.Log.WarnContext(ctx, "the last traces could not be sent", "error", err)
+		}
+		return nil // whoever stops a daemon does not care
+	}})
+	return t, nil
 }
 
 // configure makes a Pusher for every app, makes the database know them, and

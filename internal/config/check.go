@@ -17,6 +17,7 @@ func (l *loader) check(c *Config) {
 	l.checkDispatch(&c.Dispatch)
 	l.positive("planner.interval", c.Planner.Interval)
 	l.positive("restore_guard.max_gap", c.RestoreGuard.MaxGap)
+	l.checkTracing(&c.Tracing)
 	l.checkListen("sandbox.listen", c.Sandbox.Listen)
 	l.checkApps(c.Apps)
 }

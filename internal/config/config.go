@@ -30,6 +30,7 @@ type Config struct {
 	Planner      Planner      `yaml:"planner"`
 	Retention    Retention    `yaml:"retention"`
 	RestoreGuard RestoreGuard `yaml:"restore_guard"`
+	Tracing      Tracing      `yaml:"tracing"`
 	Sandbox      Sandbox      `yaml:"sandbox"`
 	// Apps may be empty: the daemon then serves a sandbox app per provider.
 	Apps []App `yaml:"apps"`
@@ -183,6 +184,7 @@ func Default() Config {
 		Planner:      Planner{Interval: time.Second},
 		Retention:    Retention{ExportFormat: "ndjson"},
 		RestoreGuard: RestoreGuard{MaxGap: 24 * time.Hour, Policy: "hold"},
+		Tracing:      Tracing{SampleRatio: 1},
 		Sandbox:      Sandbox{Listen: "127.0.0.1:8090"},
 	}
 }

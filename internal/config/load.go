@@ -86,6 +86,7 @@ func (l *loader) bindConfig(root *node, config *Config) {
 	if _, set := l.origins["database.url"]; !set {
 		config.Database.URL = Secret(l.env["DATABASE_URL"])
 	}
+	l.fillTracing(&config.Tracing)
 	if config.DataDir == "" {
 		config.DataDir = l.stateDir()
 	}

@@ -107,7 +107,9 @@ func (d *dispatcher) miss(ctx context.Context, entries []*entry, now time.Time) 
 			continue
 		}
 		apps[e.task.AppNo] = true
-		logDecision(ctx, d.Log, decided{campaign: e.task.CampaignID, task: e.task.ID, channel: e.content.campaign.Channel, due: e.task.DueAt, status: "missed", reason: m.Reason})
+		is := decided{campaign: e.task.CampaignID, task: e.task.ID, channel: e.content.campaign.Channel, due: e.task.DueAt, status: "missed", reason: m.Reason}
+		logDecision(ctx, d.Log, is)
+		d.traces.decided(e.traced(), is)
 		d.Metrics.decided(decision{e.content.campaign.Channel, "missed", m.Reason}, "", 0, false)
 		if e.last() {
 			ended = append(ended, e.task.CampaignID)
@@ -151,6 +153,7 @@ func (d *dispatcher) startStored(ctx context.Context, entries []*entry) {
 func (d *dispatcher) startOne(ctx context.Context, e *entry) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
+	began := d.traces.now()
 	failpoint.Hit("start.before")
 	started, err := d.Store.StartTask(ctx, d.heart.id(), time.Time{}, *e.content.start(e.task.ID))
 	failpoint.Hit("start.after")
@@ -162,10 +165,13 @@ func (d *dispatcher) startOne(ctx context.Context, e *entry) {
 		return
 	case started.Slices == 0:
 		channel := e.content.message.Channel.Name
-		logDecision(ctx, d.Log, decided{campaign: e.task.CampaignID, task: e.task.ID, channel: channel, due: e.task.DueAt, status: "succeeded", reason: "empty audience"})
+		is := decided{campaign: e.task.CampaignID, task: e.task.ID, channel: channel, due: e.task.DueAt, status: "succeeded", reason: "empty audience"}
+		logDecision(ctx, d.Log, is)
+		d.traces.decided(e.traced(), is)
 		d.Metrics.decided(decision{channel, "succeeded", "empty audience"}, "", 0, false)
 		d.recorder.onEnd([]int64{e.task.CampaignID})
 	default:
+		d.traces.started(e, began)
 		d.causes.note(e.task.ID, d.causes.of(e, d.clock.Now(), d.heart.steadyFor()))
 		d.sliced()
 	}
@@ -184,7 +190,7 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 		byTask[e.task.ID] = e
 	}
 	daemon := d.heart.id()
-	began := time.Now()
+	began, asked := time.Now(), d.traces.now()
 	claim, tasks, err := d.ask(ctx, daemon, ids)
 	if err != nil {
 		d.put(entries...)
@@ -197,7 +203,9 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 	for _, t := range tasks {
 		e := byTask[t.ID]
 		delete(byTask, t.ID)
-		mine = append(mine, &claimed{entry: e, daemon: daemon, claim: claim, revision: t.Revision, started: started})
+		c := &claimed{entry: e, daemon: daemon, claim: claim, revision: t.Revision, started: started}
+		mine = append(mine, c)
+		d.traces.claimed(c, asked)
 		apps[e.task.AppNo] = true
 	}
 	d.hint(apps)

@@ -98,7 +98,9 @@ func (d *dispatcher) push(t *claimed) {
 	case v.needsTargets() && n == 0:
 		d.finishEmpty(t)
 	default:
-		o, sent := d.caller.call(d.pushing, t.daemon, v.app, v.push(t.task.ID, 1, t.task.DueAt, t.targets))
+		p := v.push(t.task.ID, 1, t.task.DueAt, t.targets)
+		o, sent := d.caller.call(d.pushing, t.daemon, v.app, p)
+		d.traces.called(t.traced(), 1, 1, p, o, sent)
 		d.finish(t, o, sent)
 	}
 }

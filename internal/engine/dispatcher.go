@@ -20,6 +20,7 @@ type dispatcher struct {
 	recorder *recorder
 	slots    *slots
 	causes   *causes
+	traces   *traces
 	agenda   *agenda
 	planner  *Planner
 	unheard  *unheard

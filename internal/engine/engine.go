@@ -54,7 +54,8 @@ type Config struct {
 	Retention        Retention     // of decided tasks; the zero value: for ever
 	Sweep            time.Duration // between looks for what no hint told of; 1 min
 	Metrics          *Metrics
-	Guard            Guard // against a restored or cloned database
+	Tracer           Tracer // nil: no traces
+	Guard            Guard  // against a restored or cloned database
 }
 
 func (c Config) withDefaults() Config {
@@ -132,6 +133,8 @@ func New(cfg Config) *Engine {
 	e.heart.onReap = s.Wake
 	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
 	e.heart.onLoss = d.agenda.clear
+	tr := newTraces(cfg.Tracer, e.clock)
+	d.traces, s.traces, e.recorder.traces = tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
 	return e
 }

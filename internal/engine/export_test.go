@@ -108,3 +108,17 @@ func Prune(ctx context.Context, s *store.Store, log *slog.Logger, r Retention) e
 
 // ReasonLabel is the label of a decision's reason.
 var ReasonLabel = reasonLabel
+
+// TraceNothing returns what a push's steps cost where nothing is traced.
+func TraceNothing() func() {
+	t := newTraces(nil, &Clock{})
+	c := &claimed{entry: &entry{content: &content{}}}
+	batch := make([]result, 10)
+	return func() {
+		from := t.now()
+		t.claimed(c, from)
+		t.called(c.traced(), 1, 1, &dispatch.Push{}, dispatch.Outcome{}, from)
+		t.recorded(batch, nil, from)
+		t.decided(batch[0].traced(), decided{})
+	}
+}

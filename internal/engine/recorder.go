@@ -19,6 +19,7 @@ type recorder struct {
 	daemon  func() int64
 	log     *slog.Logger
 	metrics *Metrics
+	traces  *traces
 	onEnd   func(campaignIDs []int64) // campaigns that may be finished
 	batch   int
 
@@ -191,7 +192,7 @@ func (r *recorder) write(ctx context.Context, batch []result, done []int64) erro
 			decisions = append(decisions, res.decision)
 		}
 	}
-	daemon := r.daemonOf(batch[0].claim())
+	daemon, began := r.daemonOf(batch[0].claim()), r.traces.now()
 	failpoint.Hit("record.before")
 	if len(retries) > 0 {
 		stored, err := r.store.RetryClaimed(ctx, daemon, retries, nil)
@@ -210,6 +211,7 @@ func (r *recorder) write(ctx context.Context, batch []result, done []int64) erro
 		return err
 	}
 	failpoint.Hit("record.after")
+	r.traces.recorded(batch, recorded, began)
 	r.tell(ctx, batch, recorded)
 	return nil
 }
@@ -237,10 +239,12 @@ func (r *recorder) tell(ctx context.Context, batch []result, recorded map[int64]
 			r.fenced(ctx, d.TaskID, d.CampaignID)
 			continue
 		}
-		logDecision(ctx, r.log, decided{
+		is := decided{
 			campaign: d.CampaignID, task: d.TaskID, channel: d.Channel, due: d.DueAt, sent: d.SentAt, status: d.Status,
 			reason: d.Reason, targets: int64(len(d.Targets)), requestID: d.RequestID, messageID: d.MessageID,
-		})
+		}
+		logDecision(ctx, r.log, is)
+		r.traces.decided(res.traced(), is)
 		r.metrics.decided(decision{d.Channel, d.Status, d.Reason}, res.cause, d.SentAt.Sub(d.DueAt), !d.SentAt.IsZero())
 		if res.last {
 			ended = append(ended, d.CampaignID)

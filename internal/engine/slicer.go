@@ -23,6 +23,7 @@ type slicer struct {
 	caller   *caller
 	slots    *slots
 	causes   *causes
+	traces   *traces
 	onEnd    func([]int64)
 	reporter *reporter
 	unheard  *unheard
@@ -162,7 +163,9 @@ func (s *slicer) begin(ctx context.Context, daemon int64, sl store.Slice) {
 			s.finish(sl, v, dispatch.Outcome{Class: dispatch.Accepted}, false)
 			return
 		}
-		o, sent := s.caller.call(s.pushing, daemon, v.app, v.push(sl.TaskID, sl.SliceNo, sl.DueAt, targets))
+		p := v.push(sl.TaskID, sl.SliceNo, sl.DueAt, targets)
+		o, sent := s.caller.call(s.pushing, daemon, v.app, p)
+		s.traces.called(tracedSlice(&sl, v), sl.SliceNo, sl.Attempts, p, o, sent)
 		v.app.end(s.clock.Now(), o)
 		s.finish(sl, v, o, !sent.IsZero())
 	})
@@ -315,6 +318,7 @@ func (s *slicer) write(ctx context.Context, batch []store.SliceOutcome) error {
 func (s *slicer) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.StatementTimeout)
 	defer cancel()
+	began := s.traces.now()
 	failpoint.Hit("settle.before")
 	settled, err := s.Store.Settle(ctx, s.heart.id(), time.Time{}, 100)
 	if err != nil {
@@ -326,9 +330,11 @@ func (s *slicer) settle(ctx context.Context) error {
 		if t.SentAt != nil {
 			sent = *t.SentAt
 		}
-		logDecision(ctx, s.Log, decided{
+		is := decided{
 			campaign: t.CampaignID, task: t.TaskID, channel: t.Channel, due: t.DueAt, sent: sent, status: t.Status, reason: t.Reason, targets: t.Targets,
-		})
+		}
+		logDecision(ctx, s.Log, is)
+		s.traces.settled(&t, is, began)
 		s.Metrics.decided(decision{t.Channel, t.Status, t.Reason}, s.causes.take(t.TaskID), sent.Sub(t.DueAt), !sent.IsZero())
 		ended = append(ended, t.CampaignID)
 	}

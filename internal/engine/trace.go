@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A Tracer is told of every step of a task on its way, after the step and in
+// the database's time. It is called on the way to a push, so it must neither
+// wait nor fail, and from many goroutines. No step holds a target or a text of
+// an author's or a provider's.
+type Tracer interface {
+	// Claimed: the task's intent to push was made durable.
+	Claimed(TracedTask, Span)
+	// Called: one attempt of one delivery was made, or just not.
+	Called(TracedTask, TracedCall)
+	// Recorded: what a call came to was made durable.
+	Recorded(TracedTask, Span)
+	// Decided: the task is over. It comes last, and from one daemon only.
+	Decided(TracedTask, TracedDecision)
+}
+
+// A Span is from when to when a step took.
+type Span struct{ From, To time.Time }
+
+// A TracedTask says which task a step is of. ID, Campaign and DueAt are known at
+// every step; the rest are zero where a step does not know them.
+type TracedTask struct {
+	ID, Campaign int64
+	DueAt        time.Time
+	App          int32
+	Channel      string
+}
+
+// A TracedCall is one attempt of one delivery. Reason is of a closed list.
+type TracedCall struct {
+	Span
+	Slice, Attempt int32
+	Targets        int
+	Class          dispatch.Class
+	Reason         dispatch.Reason
+	Code           string
+	RequestID      string
+	MessageID      string
+}
+
+// A TracedDecision is how a task ended. Reason is of a closed list; Sent is when
+// its first call began, zero when none did.
+type TracedDecision struct {
+	Status, Reason string
+	Sent, At       time.Time
+	Targets        int64
+}
+
+// traces pass steps on to a Tracer. Without one they are nil, and every method
+// returns at once.
+type traces struct {
+	to    Tracer
+	clock *Clock
+}
+
+func newTraces(to Tracer, clock *Clock) *traces {
+	if to == nil {
+		return nil
+	}
+	return &traces{to: to, clock: clock}
+}
+
+// now is the begin of a step; zero when nobody asks.
+func (t *traces) now() time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.clock.Now()
+}
+
+func (t *traces) claimed(c *claimed, from time.Time) {
+	if t != nil {
+		t.to.Claimed(c.traced(), Span{from, c.started})
+	}
+}
+
+func (t *traces) called(task TracedTask, slice, attempt int32, p *dispatch.Push, o dispatch.Outcome, sent time.Time) {
+	if t == nil {
+		return
+	}
+	now := t.clock.Now()
+	call := TracedCall{
+		Span: Span{orDefault(sent, now), now}, Slice: slice, Attempt: attempt, Targets: len(p.Targets),
+		Class: o.Class, Reason: o.Reason, Code: o.Code, RequestID: o.RequestID, MessageID: o.MessageID,
+	}
+	t.to.Called(task, call)
+}
+
+// started tells of a task whose deliveries were stored: what is claimed then is
+// each of them, by whichever daemon has the time.
+func (t *traces) started(e *entry, from time.Time) {
+	if t != nil {
+		t.to.Claimed(e.traced(), Span{from, t.clock.Now()})
+	}
+}
+
+// settled tells of a task whose deliveries have all ended.
+func (t *traces) settled(s *store.Settled, d decided, from time.Time) {
+	if t == nil {
+		return
+	}
+	task := TracedTask{ID: s.TaskID, Campaign: s.CampaignID, DueAt: s.DueAt, App: s.AppNo, Channel: s.Channel}
+	t.to.Recorded(task, Span{from, t.clock.Now()})
+	t.decided(task, d)
+}
+
+// recorded tells of a batch of outcomes, but for those that came too late.
+func (t *traces) recorded(batch []result, decided map[int64]bool, from time.Time) {
+	if t == nil {
+		return
+	}
+	span := Span{from, t.clock.Now()}
+	for i := range batch {
+		if task := batch[i].traced(); batch[i].retry != nil || decided[task.ID] {
+			t.to.Recorded(task, span)
+		}
+	}
+}
+
+func (t *traces) decided(task TracedTask, d decided) {
+	if t != nil {
+		t.to.Decided(task, TracedDecision{Status: d.status, Reason: reasonLabel(d.reason), Sent: d.sent, At: t.clock.Now(), Targets: d.targets})
+	}
+}
+
+func (e *entry) traced() TracedTask {
+	return TracedTask{ID: e.task.ID, Campaign: e.task.CampaignID, DueAt: e.task.DueAt, App: e.task.AppNo, Channel: e.content.campaign.Channel}
+}
+
+func tracedSlice(s *store.Slice, v *content) TracedTask {
+	return TracedTask{ID: s.TaskID, Campaign: s.CampaignID, DueAt: s.DueAt, App: s.AppNo, Channel: v.campaign.Channel}
+}
+
+func (r *result) traced() TracedTask {
+	if t := r.retry; t != nil {
+		return TracedTask{ID: t.TaskID, Campaign: t.CampaignID, DueAt: t.DueAt, App: t.AppNo}
+	}
+	d := &r.decision
+	return TracedTask{ID: d.TaskID, Campaign: d.CampaignID, DueAt: d.DueAt, App: d.AppNo, Channel: d.Channel}
+}

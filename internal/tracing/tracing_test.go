@@ -1,0 +1,124 @@
+package tracing_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/engine"
+	"github.com/campaign-scheduler/scheduler/internal/tracing"
+)
+
+var due = time.Date(2026, 11, 22, 6, 30, 0, 0, time.UTC)
+
+// after is so many milliseconds after the due time.
+func after(ms int) time.Time { return due.Add(time.Duration(ms) * time.Millisecond) }
+
+func task(id int64) engine.TracedTask {
+	return engine.TracedTask{ID: id, Campaign: 7, DueAt: due, App: 3, Channel: "mpaas.push_simple"}
+}
+
+// describe writes spans as lines: name, from and to in ms after the due time,
+// attributes, status.
+func describe(spans tracetest.SpanStubs) []string {
+	var lines []string
+	for _, s := range spans {
+		line := fmt.Sprintf("%s %d-%d", s.Name, s.StartTime.Sub(due).Milliseconds(), s.EndTime.Sub(due).Milliseconds())
+		for _, a := range s.Attributes {
+			line += fmt.Sprintf(" %s=%s", strings.TrimPrefix(string(a.Key), "scheduler."), a.Value.Emit())
+		}
+		lines = append(lines, strings.TrimSpace(line+" "+s.Status.Description))
+	}
+	return lines
+}
+
+func TestOneTracePerTask(t *testing.T) {
+	t.Parallel()
+	// Two daemons, which know nothing of each other, share a task.
+	spans := tracetest.NewInMemoryExporter()
+	one, other := tracing.NewRecording(1, spans), tracing.NewRecording(1, spans)
+	one.Claimed(task(1), engine.Span{From: after(2), To: after(5)})
+	one.Called(task(1), engine.TracedCall{
+		Span: engine.Span{From: after(6), To: after(36)}, Slice: 1, Attempt: 1, Targets: 10, Class: dispatch.NotSent, Reason: dispatch.ReasonThrottled,
+		Code: "Throttling", RequestID: "req-1",
+	})
+	other.Called(task(1), engine.TracedCall{
+		Span: engine.Span{From: after(1000), To: after(1030)}, Slice: 1, Attempt: 2, Targets: 10, Class: dispatch.Accepted, RequestID: "req-2", MessageID: "m",
+	})
+	other.Recorded(task(1), engine.Span{From: after(1031), To: after(1034)})
+	other.Decided(task(1), engine.TracedDecision{Status: "succeeded", Reason: "none", Sent: after(6), At: after(1034), Targets: 10})
+	got := spans.GetSpans()
+	want := []string{
+		"claim 2-5 campaign=7 task=1",
+		"call 6-36 campaign=7 task=1 channel=mpaas.push_simple slice=1 attempt=1 targets=10 class=not_sent reason=throttled provider.code=Throttling provider.request_id=req-1 throttled",
+		"call 1000-1030 campaign=7 task=1 channel=mpaas.push_simple slice=1 attempt=2 targets=10 class=accepted provider.request_id=req-2 provider.message_id=m",
+		"record 1031-1034 campaign=7 task=1",
+		"task 0-1034 campaign=7 task=1 app_no=3 channel=mpaas.push_simple status=succeeded reason=none targets=10 lateness_ms=6",
+	}
+	if diff := cmp.Diff(want, describe(got)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	root := got[len(got)-1]
+	if root.Parent.IsValid() {
+		t.Errorf("the root has a parent: %+v", root.Parent)
+	}
+	for _, s := range got[:len(got)-1] {
+		if s.SpanContext.TraceID() != root.SpanContext.TraceID() || s.Parent.SpanID() != root.SpanContext.SpanID() {
+			t.Errorf("%s is not below the root: %v below %v, want %v", s.Name, s.SpanContext.TraceID(), s.Parent.SpanID(), root.SpanContext.SpanID())
+		}
+	}
+}
+
+func TestTasksHaveTracesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	spans := tracetest.NewInMemoryExporter()
+	tr := tracing.NewRecording(1, spans)
+	elsewhere, later := task(1), task(1)
+	elsewhere.Campaign, later.DueAt = 8, after(1)
+	of := []engine.TracedTask{task(1), task(2), elsewhere, later}
+	for _, each := range of {
+		tr.Decided(each, engine.TracedDecision{Status: "missed", Reason: "quota", At: after(2)})
+	}
+	var ids []string
+	for _, s := range spans.GetSpans() {
+		ids = append(ids, s.SpanContext.TraceID().String())
+		if s.Status.Description != "quota" {
+			t.Errorf("status %+v, want an error with its reason", s.Status)
+		}
+	}
+	slices.Sort(ids)
+	if n := len(slices.Compact(ids)); n != len(of) {
+		t.Errorf("%d traces of %d tasks", n, len(of))
+	}
+}
+
+// Whether a task is traced depends on the task alone: a trace is whole or not
+// there, whichever daemons had a part in it.
+func TestSamplingKeepsTracesWhole(t *testing.T) {
+	t.Parallel()
+	spans := tracetest.NewInMemoryExporter()
+	one, other := tracing.NewRecording(0.5, spans), tracing.NewRecording(0.5, spans)
+	const tasks = 1000
+	for id := range int64(tasks) {
+		one.Called(task(id), engine.TracedCall{Span: engine.Span{From: after(1), To: after(2)}, Class: dispatch.Accepted})
+		other.Decided(task(id), engine.TracedDecision{Status: "succeeded", At: after(3)})
+	}
+	count := make(map[string]int)
+	for _, s := range spans.GetSpans() {
+		count[s.SpanContext.TraceID().String()]++
+	}
+	for id, n := range count {
+		if n != 2 {
+			t.Errorf("trace %s has %d spans of 2", id, n)
+		}
+	}
+	if n := len(count); n < tasks/3 || n > tasks*2/3 {
+		t.Errorf("%d tasks of %d are traced, want about half", n, tasks)
+	}
+}
