@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -42,6 +43,9 @@ func (p *PlanTx) Changes(ctx context.Context, limit int) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := placeWaiting(ctx, p.tx, forbidden(campaigns, gone)); err != nil {
+		return nil, err
+	}
 	cursors, err := p.cursorsOf(ctx, ids)
 	if err != nil {
 		return nil, err
@@ -57,21 +61,33 @@ func (p *PlanTx) Changes(ctx context.Context, limit int) ([]Change, error) {
 	return changes, nil
 }
 
+// forbidden lists the changed campaigns of which nothing may begin.
+func forbidden(campaigns map[int64]*Campaign, gone []int64) []int64 {
+	out := slices.Clone(gone)
+	for id, c := range campaigns {
+		if c.Status == "paused" || c.Status == "cancelled" {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
 // takeChanges removes the changes of campaigns that could be locked or are
-// gone, and returns the earliest rewind of each. Two changes of one campaign
-// are taken together or not at all, since the lock is the campaign's.
+// gone, and returns the earliest rewind of each. The limit counts only those: an
+// author who holds thousands of campaigns holds up none of the app's others.
 func (p *PlanTx) takeChanges(ctx context.Context, limit int) (rewinds map[int64]time.Time, gone []int64, err error) {
+	// As values, not as EXISTS, for which the server may read every campaign.
 	rows, err := p.tx.Query(ctx, `
 		WITH change AS MATERIALIZED (
-			SELECT ctid, campaign_id FROM scheduler.campaign_changes WHERE app_no = $1 LIMIT $2
-		), locked AS MATERIALIZED (
-			SELECT c.id FROM scheduler.campaigns c WHERE c.id IN (SELECT campaign_id FROM change) FOR SHARE SKIP LOCKED
-		), present AS MATERIALIZED (
-			SELECT c.id FROM scheduler.campaigns c WHERE c.id IN (SELECT campaign_id FROM change)
+			SELECT x.ctid, (SELECT c.id FROM scheduler.campaigns c WHERE c.id = x.campaign_id) IS NULL AS gone
+			  FROM scheduler.campaign_changes x
+			 WHERE x.app_no = $1
+			   AND ((SELECT c.id FROM scheduler.campaigns c WHERE c.id = x.campaign_id FOR SHARE SKIP LOCKED) IS NOT NULL
+			        OR (SELECT c.id FROM scheduler.campaigns c WHERE c.id = x.campaign_id) IS NULL)
+			 LIMIT $2
 		)
-		DELETE FROM scheduler.campaign_changes x USING change
-		 WHERE x.ctid = change.ctid AND (x.campaign_id IN (SELECT id FROM locked) OR x.campaign_id NOT IN (SELECT id FROM present))
-		RETURNING x.campaign_id, x.rewind_to, x.campaign_id NOT IN (SELECT id FROM present)`, p.AppNo, limit)
+		DELETE FROM scheduler.campaign_changes x USING change WHERE x.ctid = change.ctid
+		RETURNING x.campaign_id, x.rewind_to, change.gone`, p.AppNo, limit)
 	if err != nil {
 		return nil, nil, fmt.Errorf("take changes: %w", err)
 	}

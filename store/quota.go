@@ -73,7 +73,8 @@ func bookSlices(ctx context.Context, tx pgx.Tx, slices []Slice, now time.Time) (
 		  JOIN scheduler.channels ch ON ch.channel = c.channel
 		  LEFT JOIN scheduler.app_quotas q ON q.app_no = s.app_no AND q.channel = ch.channel
 		 WHERE s.id = ANY($1) AND coalesce(q.weekly_quota, ch.weekly_quota) > 0
-		   AND NOT EXISTS (SELECT FROM scheduler.quota_uses u WHERE u.slice_id = s.id)`, ids, at(now))
+		   AND NOT EXISTS (SELECT FROM scheduler.quota_uses u WHERE u.slice_id = s.id)
+		 ORDER BY s.app_no, s.id`, ids, at(now)) // the quotas' locks in one order for all
 	type unbooked struct {
 		ID      int64
 		AppNo   int32

@@ -36,7 +36,9 @@ type Retry struct {
 func (s *Store) RetryClaimed(ctx context.Context, daemonID int64, retries []Retry, done []int64) (stored map[int64]bool, err error) {
 	stored = make(map[int64]bool, len(retries))
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		for _, r := range retries {
+		campaigns := make([]int64, len(retries))
+		for i, r := range retries {
+			campaigns[i] = r.CampaignID
 			store := retryClaimed
 			if r.Cut != nil {
 				store = cutClaimed
@@ -50,7 +52,7 @@ func (s *Store) RetryClaimed(ctx context.Context, daemonID int64, retries []Retr
 			}
 			stored[r.TaskID] = ok
 		}
-		if err := holdIfPaused(ctx, tx, retries); err != nil {
+		if err := placeWaiting(ctx, tx, campaigns); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, `DELETE FROM scheduler.claims WHERE id = ANY($1) AND daemon_id = $2`, done, daemonID)
@@ -108,39 +110,6 @@ func cutClaimed(ctx context.Context, tx pgx.Tx, daemonID int64, r Retry) error {
 	return t.begin(ctx, tx, daemonID, r.TaskID, s)
 }
 
-// shareCampaigns locks the retries' campaigns against change until the
-// transaction ends.
-func shareCampaigns(ctx context.Context, tx pgx.Tx, retries []Retry) error {
-	if len(retries) == 0 {
-		return nil
-	}
-	ids := make([]int64, len(retries))
-	for i, r := range retries {
-		ids[i] = r.CampaignID
-	}
-	_, err := tx.Exec(ctx, `SELECT FROM scheduler.campaigns WHERE id = ANY($1) ORDER BY id FOR SHARE`, ids)
-	return err
-}
-
-// holdIfPaused applies to new slices what a pause or cancel has done to those
-// that were there when it committed. The campaigns are locked, so that a change
-// either sees the slices or is seen here.
-func holdIfPaused(ctx context.Context, tx pgx.Tx, retries []Retry) error {
-	tasks, campaigns := make([]int64, len(retries)), make([]int64, len(retries))
-	for i, r := range retries {
-		tasks[i], campaigns[i] = r.TaskID, r.CampaignID
-	}
-	_, err := tx.Exec(ctx, `
-		WITH c AS MATERIALIZED (SELECT id, status FROM scheduler.campaigns WHERE id = ANY($2) FOR SHARE)
-		UPDATE scheduler.slices s
-		   SET status = CASE WHEN c.status = 'paused' THEN 'held' WHEN s.maybe_sent THEN 'unknown' ELSE 'cancelled' END::scheduler.slice_status,
-		       finished_at = CASE WHEN c.status = 'paused' THEN NULL ELSE clock_timestamp() END,
-		       reason = CASE WHEN c.status = 'paused' THEN s.reason ELSE 'campaign cancelled' END
-		  FROM unnest($1::bigint[], $2::bigint[]) AS u (task_id, campaign_id) LEFT JOIN c ON c.id = u.campaign_id
-		 WHERE s.task_id = u.task_id AND s.status = 'waiting' AND c.status IS DISTINCT FROM 'active' AND c.status IS DISTINCT FROM 'finished'`, tasks, campaigns)
-	return err
-}
-
 // Unhear gives back what the daemon holds in the database without knowing of it:
 // claims and attempts whose statement failed here and committed there. No call
 // was made for them, so they may begin again. known are the claims, and running
@@ -148,7 +117,7 @@ func holdIfPaused(ctx context.Context, tx pgx.Tx, retries []Retry) error {
 // is left alone, so that a statement that the network held back and executes
 // late does no harm.
 func (s *Store) Unhear(ctx context.Context, daemonID int64, before time.Time, known, running []int64) (int, error) {
-	var lost []Retry
+	var lost []int64
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, `
 			WITH lost AS MATERIALIZED (
@@ -166,14 +135,14 @@ func (s *Store) Unhear(ctx context.Context, daemonID int64, before time.Time, kn
 				DELETE FROM scheduler.claims WHERE id IN (SELECT id FROM lost)
 			), again AS (
 				UPDATE scheduler.slices SET status = 'waiting', daemon_id = NULL, attempts = attempts - 1
-				 WHERE daemon_id = $1 AND status = 'running' AND id <> ALL($3) AND sent_at < $4 RETURNING task_id, campaign_id
+				 WHERE daemon_id = $1 AND status = 'running' AND id <> ALL($3) AND sent_at < $4 RETURNING campaign_id
 			)
-			SELECT id, campaign_id FROM task UNION ALL SELECT task_id, campaign_id FROM again`, daemonID, known, running, before)
-		var r Retry
-		if _, err := pgx.ForEachRow(rows, []any{&r.TaskID, &r.CampaignID}, func() error { lost = append(lost, r); return nil }); err != nil || len(lost) == 0 {
+			SELECT campaign_id FROM task UNION ALL SELECT campaign_id FROM again`, daemonID, known, running, before)
+		var err error
+		if lost, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
 			return err
 		}
-		return holdIfPaused(ctx, tx, lost) // their campaign may have been paused or cancelled since
+		return placeWaiting(ctx, tx, lost) // their campaign may have been paused or cancelled since
 	})
 	if err != nil {
 		return 0, fmt.Errorf("give back unheard claims: %w", err)

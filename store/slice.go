@@ -27,22 +27,27 @@ type Slice struct {
 // ClaimSlices takes up to limit deliveries that are ready, oldest first, for
 // one attempt each. Apps in without are left out. An attempt whose quota is
 // used up is put off instead.
+//
+// A delivery begins only while its campaign allows it and is locked against
+// authors: a pause or a cancel either waits for the claim, which is at once, or
+// is seen by it. Campaigns an author holds are passed over, since the author may
+// be about to forbid it.
 func (s *Store) ClaimSlices(ctx context.Context, daemonID int64, now time.Time, without []int32, limit int) ([]Slice, error) {
 	var out []Slice
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, `
 			WITH mine AS MATERIALIZED (
-				SELECT s.id FROM scheduler.slices s
-				 WHERE s.status = 'waiting' AND s.ready_at <= coalesce($2, clock_timestamp()) AND s.app_no <> ALL($3)
+				SELECT s.id, c.revision FROM scheduler.slices s JOIN scheduler.campaigns c ON c.id = s.campaign_id
+				 WHERE s.status = 'waiting' AND s.ready_at <= coalesce($2, clock_timestamp()) AND s.app_no <> ALL($3) AND c.status NOT IN ('paused', 'cancelled')
 				   AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND `+notHeld+`
-				 ORDER BY s.ready_at, s.id LIMIT $4 FOR UPDATE SKIP LOCKED
+				 ORDER BY s.ready_at, s.id LIMIT $4 FOR SHARE OF c SKIP LOCKED FOR UPDATE OF s SKIP LOCKED
 			), begun AS (
 				UPDATE scheduler.slices s SET status = 'running', daemon_id = $1, attempts = s.attempts + 1, sent_at = coalesce($2, clock_timestamp())
 				  FROM mine WHERE s.id = mine.id
-				RETURNING s.id, s.task_id, s.slice_no, s.app_no, s.campaign_id, s.attempts, s.maybe_sent, s.targets, s.details
+				RETURNING s.id, s.task_id, s.slice_no, s.app_no, s.campaign_id, s.attempts, s.maybe_sent, s.targets, s.details, mine.revision
 			)
-			SELECT b.id, b.task_id, b.slice_no, b.app_no, b.campaign_id, b.attempts, b.maybe_sent, r.due_at, r.expires_at, c.revision, b.targets, b.details
-			  FROM begun b JOIN scheduler.running_tasks r ON r.id = b.task_id JOIN scheduler.campaigns c ON c.id = b.campaign_id`,
+			SELECT b.id, b.task_id, b.slice_no, b.app_no, b.campaign_id, b.attempts, b.maybe_sent, r.due_at, r.expires_at, b.revision, b.targets, b.details
+			  FROM begun b JOIN scheduler.running_tasks r ON r.id = b.task_id`,
 			daemonID, at(now), orNone(without), limit)
 		var err error
 		if out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Slice]); err != nil {
@@ -78,25 +83,17 @@ func (s *Store) RecordSlices(ctx context.Context, daemonID int64, outcomes []Sli
 	recorded := make(map[int64]bool, len(outcomes))
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		b := &pgx.Batch{}
-		var again []Retry
+		var again []int64
 		for _, o := range outcomes {
 			queueOutcome(b, daemonID, o, func(id int64) { recorded[id] = true })
 			if o.Status == "waiting" {
-				again = append(again, Retry{TaskID: o.Slice.TaskID, CampaignID: o.Slice.CampaignID})
+				again = append(again, o.Slice.CampaignID)
 			}
-		}
-		// Campaigns before slices, as in an author's pause or cancel: in the other
-		// order the two could wait for each other.
-		if err := shareCampaigns(ctx, tx, again); err != nil {
-			return err
 		}
 		if err := tx.SendBatch(ctx, b).Close(); err != nil {
 			return err
 		}
-		if len(again) == 0 {
-			return nil
-		}
-		return holdIfPaused(ctx, tx, again)
+		return placeWaiting(ctx, tx, again)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("record deliveries: %w", err)

@@ -88,11 +88,23 @@ var Mutants = []Mutant{
 		Break: "a retry stored after a cancel or a pause is not held back",
 		Shows: []string{afterChange},
 		Fault: "delay=1500ms:0.9,throttle=0.7",
-		Edits: []Edit{{
-			"store/retry.go",
-			"s.status = 'waiting' AND c.status IS DISTINCT FROM 'active' AND c.status IS DISTINCT FROM 'finished'",
-			"s.status = 'waiting' AND c.status IS DISTINCT FROM 'active' AND c.status IS DISTINCT FROM 'finished' AND false",
-		}},
+		Edits: []Edit{
+			{"store/slice.go", " AND c.status NOT IN ('paused', 'cancelled')", ""},
+			{"store/slice.go", "FOR SHARE OF c SKIP LOCKED FOR UPDATE OF s", "FOR UPDATE OF s"},
+			{"store/place.go", "AND s.status = 'waiting'`", "AND s.status = 'waiting' AND false`"},
+		},
+	},
+	{
+		Name:   "record-unfenced",
+		Break:  "an outcome is recorded although another daemon has ruled on its call: fencing is removed",
+		Shows:  []string{decided, recorded, verified},
+		Resend: true,
+		Point:  "record.before:stop",
+		Fault:  "throttle=0.97",
+		Edits: []Edit{
+			{"store/record.go", "held[d.ClaimID] {\n\t\t\t\td.write", "(held[d.ClaimID] || daemonID > 0) {\n\t\t\t\td.write"},
+			{"store/slice.go", "daemon_id = $2 AND attempts = $3 AND status = 'running' RETURNING id", "$2::bigint > 0 AND $3::integer > 0 RETURNING id"},
+		},
 	},
 	{
 		Name:  "occurrence-skipped",

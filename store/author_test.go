@@ -1,0 +1,283 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/campaign-scheduler/scheduler/internal/pgtest"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// Authors may leave transactions open for minutes. Nobody who records what was
+// pushed, or plans other campaigns, waits for them; and what their change
+// forbids does not begin, however the two meet.
+
+// enlisted returns a daemon with a lease.
+func enlisted(t *testing.T, s *store.Store) int64 {
+	t.Helper()
+	d, err := s.Enlist(t.Context(), store.Newcomer{Name: "d", Version: "v", Lease: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d.ID
+}
+
+// author begins a transaction with one statement in it and leaves it open.
+func author(t *testing.T, db *pgtest.DB, sql string, args ...any) pgx.Tx {
+	t.Helper()
+	tx, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) })
+	if _, err := tx.Exec(t.Context(), sql, args...); err != nil {
+		t.Fatal(err)
+	}
+	return tx
+}
+
+// looked lets the planner take every change of the webhook app that it can have.
+func looked(t *testing.T, db *pgtest.DB, s *store.Store) {
+	t.Helper()
+	app := one[int32](t, db, `SELECT app_no FROM scheduler.apps WHERE app_id = 'hook'`)
+	_, err := s.PlanApp(t.Context(), app, time.Time{}, func(tx *store.PlanTx) error {
+		_, err := tx.Changes(t.Context(), 100)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// begin claims every delivery that is ready.
+func begin(t *testing.T, s *store.Store, daemon int64) []store.Slice {
+	t.Helper()
+	slices, err := s.ClaimSlices(t.Context(), daemon, time.Time{}, nil, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices
+}
+
+// The ways in which a delivery comes to wait for another attempt, each with one
+// of another campaign, which must not be held up. They are made ready to happen,
+// and happen when the returned function is called.
+var comebacks = map[string]func(*testing.T, *pgtest.DB, *store.Store, int64, int64, bool) func(){
+	"delivery": func(t *testing.T, db *pgtest.DB, s *store.Store, mine, other int64, maybeSent bool) func() {
+		daemon := enlisted(t, s)
+		due := time.Now().Add(-time.Minute)
+		sliced(t, db, mine, due, "waiting")
+		sliced(t, db, other, due, "waiting")
+		outcomes := make([]store.SliceOutcome, 2)
+		for i, sl := range begin(t, s, daemon) {
+			outcomes[i] = store.SliceOutcome{Slice: sl, Status: "waiting", Sent: true, MaybeSent: maybeSent}
+		}
+		return func() {
+			if recorded, err := s.RecordSlices(t.Context(), daemon, outcomes); err != nil || len(recorded) != 2 {
+				t.Errorf("recorded %v, %v; want both", recorded, err)
+			}
+		}
+	},
+	"claimed task": func(t *testing.T, db *pgtest.DB, s *store.Store, mine, other int64, maybeSent bool) func() {
+		daemon := enlisted(t, s)
+		var retries []store.Retry
+		for _, id := range []int64{mine, other} {
+			retries = append(retries, claimedTask(t, db, s, daemon, id))
+			retries[len(retries)-1].MaybeSent = maybeSent
+		}
+		return func() {
+			stored, err := s.RetryClaimed(t.Context(), daemon, retries, []int64{retries[0].ClaimID, retries[1].ClaimID})
+			if err != nil || !stored[retries[0].TaskID] || !stored[retries[1].TaskID] {
+				t.Errorf("stored %v, %v; want both", stored, err)
+			}
+		}
+	},
+	"unheard claim": func(t *testing.T, db *pgtest.DB, s *store.Store, mine, other int64, _ bool) func() {
+		daemon := enlisted(t, s)
+		claimedTask(t, db, s, daemon, mine)
+		claimedTask(t, db, s, daemon, other)
+		return func() {
+			if n, err := s.Unhear(t.Context(), daemon, time.Now().Add(time.Minute), []int64{}, []int64{}); err != nil || n != 2 {
+				t.Errorf("gave back %d, %v; want 2", n, err)
+			}
+		}
+	},
+}
+
+// claimedTask makes the daemon claim a task of the campaign, due a minute ago,
+// and returns what is needed to try it again.
+func claimedTask(t *testing.T, db *pgtest.DB, s *store.Store, daemon, campaignID int64) store.Retry {
+	t.Helper()
+	due := time.Now().Add(-time.Minute).Truncate(time.Millisecond)
+	pend(t, db, campaignID, int(campaignID), due)
+	task := one[int64](t, db, `SELECT id FROM scheduler.pending_tasks WHERE campaign_id = $1`, campaignID)
+	claim, tasks, err := s.Claim(t.Context(), daemon, time.Time{}, []int64{task})
+	if err != nil || len(tasks) != 1 {
+		t.Fatalf("claimed %v, %v", tasks, err)
+	}
+	return store.Retry{
+		ClaimID: claim, TaskID: task, AppNo: one[int32](t, db, `SELECT app_no FROM scheduler.campaigns WHERE id = $1`, campaignID),
+		CampaignID: campaignID, Revision: 1, Origin: "scheduled", DueAt: due, ExpiresAt: due.Add(time.Hour),
+		StartedAt: due, SentAt: due, ReadyAt: due, Reason: "throttled",
+	}
+}
+
+// What comes back while an author's transaction is open is stored at once, does
+// not begin before it ends, and then is where the change has it.
+func TestRecordingNeverWaitsForAnAuthor(t *testing.T) {
+	t.Parallel()
+	const pause, cancel = `UPDATE scheduler.campaigns SET status = 'paused' WHERE id = $1`, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE id = $1`
+	for _, c := range []struct {
+		name, change string
+		back         bool // the author changes their mind
+		maybeSent    bool
+		begins       bool   // the delivery may begin once the author is done
+		want         string // where it is in the end, when it does not
+	}{
+		{name: "pause", change: pause, want: "held"},
+		{name: "cancel", change: cancel, want: "cancelled"},
+		{name: "cancel of what may have arrived", change: cancel, maybeSent: true, want: "unknown"},
+		{name: "delete", change: `DELETE FROM scheduler.campaigns WHERE id = $1`, want: "cancelled"},
+		{name: "rename", change: `UPDATE scheduler.campaigns SET name = 'other' WHERE id = $1`, begins: true},
+		{name: "pause rolled back", change: pause, back: true, begins: true},
+	} {
+		for how, comeback := range comebacks {
+			if c.maybeSent && how == "unheard claim" {
+				continue // no call was made
+			}
+			t.Run(how+", "+c.name, func(t *testing.T) {
+				t.Parallel()
+				db := surface(t)
+				s := opened(t, db.URL)
+				mine, other := campaign(t, db), campaign(t, db)
+				run(t, db, `DELETE FROM scheduler.campaign_changes`)
+				store := comeback(t, db, s, mine, other, c.maybeSent)
+				tx := author(t, db, c.change, mine)
+				store()
+				daemon := enlisted(t, s)
+				if got := begin(t, s, daemon); len(got) != 1 || got[0].CampaignID != other {
+					t.Errorf("began %+v while the author's transaction was open, want the other campaign's delivery", got)
+				}
+				looked(t, db, s)
+				end := tx.Commit
+				if c.back {
+					end = tx.Rollback
+				}
+				if err := end(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if got := begin(t, s, daemon); c.begins != (len(got) == 1) {
+					t.Errorf("began %+v when the author was done, want it to begin: %v", got, c.begins)
+				}
+				looked(t, db, s)
+				if got := one[string](t, db, `SELECT status::text FROM scheduler.slices WHERE campaign_id = $1`, mine); !c.begins && got != c.want {
+					t.Errorf("the delivery is %s, want %s", got, c.want)
+				}
+				if n := one[int](t, db, `SELECT count(*) FROM scheduler.campaign_changes`); n != 0 {
+					t.Errorf("%d changes are left for the planner", n)
+				}
+			})
+		}
+	}
+}
+
+// What an author's pause sees being claimed stays locked by it, though it has
+// begun and is none of the pause's. Its outcome then waited for the author. So
+// the two meet at the campaign, before any delivery is locked.
+func TestAuthorDoesNotLockWhatIsBeingClaimed(t *testing.T) {
+	t.Parallel()
+	db := surface(t)
+	s := opened(t, db.URL)
+	id := campaign(t, db)
+	run(t, db, `INSERT INTO scheduler.app_quotas SELECT app_no, channel, 5 FROM scheduler.campaigns`)
+	sliced(t, db, id, time.Now().Add(-time.Minute), "waiting")
+	daemon := enlisted(t, s)
+	// A claim in the middle of its transaction: it waits for the quota's lock.
+	quota := author(t, db, `SELECT pg_advisory_xact_lock(1397572689, app_no) FROM scheduler.campaigns`)
+	claimed := make(chan []store.Slice, 1)
+	go func() {
+		slices, err := s.ClaimSlices(context.WithoutCancel(t.Context()), daemon, time.Time{}, nil, 10)
+		if err != nil {
+			t.Error(err)
+		}
+		claimed <- slices
+	}()
+	blocked(t, db, 1)
+	tx, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	paused := make(chan error, 1)
+	go func() {
+		_, err := tx.Exec(context.WithoutCancel(t.Context()), `UPDATE scheduler.campaigns SET status = 'paused'`)
+		paused <- err
+	}()
+	blocked(t, db, 2)
+	if err := quota.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	slices := <-claimed
+	if err := <-paused; err != nil || len(slices) != 1 {
+		t.Fatalf("claimed %d deliveries, paused %v", len(slices), err)
+	}
+	recorded, err := s.RecordSlices(t.Context(), daemon, []store.SliceOutcome{{Slice: slices[0], Status: "accepted", Sent: true}})
+	if err != nil || !recorded[slices[0].ID] {
+		t.Errorf("recorded %v, %v: the outcome waits for the author", recorded, err)
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// blocked waits until n sessions on the database wait for a lock.
+func blocked(t *testing.T, db *pgtest.DB, n int) {
+	t.Helper()
+	eventually(t, db, fmt.Sprintf(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' HAVING count(*) = %d`, n))
+}
+
+// An author who holds many changed campaigns does not hold up the app's others:
+// their changes were beyond the planner's limit.
+func TestHeldChangesDoNotHoldUpOthers(t *testing.T) {
+	t.Parallel()
+	db := surface(t)
+	s := opened(t, db.URL)
+	for range 4 {
+		campaign(t, db)
+	}
+	tx := author(t, db, `UPDATE scheduler.campaigns SET name = 'held'`)
+	free, gone := campaign(t, db), int64(99)
+	app := one[int32](t, db, `SELECT app_no FROM scheduler.campaigns LIMIT 1`)
+	run(t, db, `INSERT INTO scheduler.campaign_changes (app_no, campaign_id) VALUES ($1, $2)`, app, gone)
+	take := func() (ids []int64) {
+		t.Helper()
+		_, err := s.PlanApp(t.Context(), app, time.Time{}, func(p *store.PlanTx) error {
+			changes, err := p.Changes(t.Context(), 1)
+			for _, c := range changes {
+				ids = append(ids, c.CampaignID)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ids
+	}
+	var got []int64
+	for range 3 {
+		got = append(got, take()...)
+	}
+	if diff := cmp.Diff([]int64{free, gone}, got); diff != "" {
+		t.Errorf("changes taken while an author holds those before them (-want +got):\n%s", diff)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(take()) + len(take()); n != 2 {
+		t.Errorf("took %d changes after the author was done, want 2", n)
+	}
+}
