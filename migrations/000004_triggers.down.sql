@@ -20,6 +20,7 @@ DROP FUNCTION scheduler.change_problems(scheduler.campaigns, scheduler.campaigns
 DROP FUNCTION scheduler.campaign_problems(scheduler.campaigns, scheduler.apps);
 DROP FUNCTION scheduler.content_changed(scheduler.campaigns, scheduler.campaigns);
 DROP FUNCTION scheduler.strategy_changed(scheduler.campaigns, scheduler.campaigns);
+DROP FUNCTION scheduler.refuse_old_snapshot();
 DROP FUNCTION scheduler.refuse(scheduler.strategy_problem[]);
 DROP FUNCTION scheduler.is_daemon();
 

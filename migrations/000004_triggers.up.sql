@@ -25,6 +25,21 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION scheduler.refuse(scheduler.strategy_problem[]) IS 'Raises 23514 that lists every problem: fields, rules, values and mends.';
 
+-- A change takes away the tasks it finds. A snapshot from before it would hide
+-- those that were planned since, and they would be pushed all the same.
+CREATE FUNCTION scheduler.refuse_old_snapshot() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+    RAISE EXCEPTION USING ERRCODE = 'invalid_transaction_state', SCHEMA = 'scheduler', TABLE = 'campaigns',
+      MESSAGE = format('campaigns and limits cannot be changed at isolation level %s', current_setting('transaction_isolation')),
+      DETAIL = 'tasks planned after the transaction''s snapshot would be pushed although the change forbids it',
+      HINT = 'begin the transaction with BEGIN ISOLATION LEVEL READ COMMITTED';
+  END IF;
+END $$;
+COMMENT ON FUNCTION scheduler.refuse_old_snapshot() IS 'Raises 25000 in a transaction that does not see what has been committed since its first statement.';
+
 CREATE FUNCTION scheduler.strategy_changed(a scheduler.campaigns, b scheduler.campaigns) RETURNS boolean
 LANGUAGE sql IMMUTABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -121,6 +136,9 @@ BEGIN
       NEW.updated_at := at;
     END IF;
     RETURN NEW;
+  END IF;
+  IF TG_OP = 'UPDATE' THEN
+    PERFORM scheduler.refuse_old_snapshot();
   END IF;
 
   -- Defaults are materialised: an explicit NULL means the default, never zero.
@@ -276,6 +294,7 @@ CREATE FUNCTION scheduler.campaigns_note_actor() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+  PERFORM scheduler.refuse_old_snapshot();
   PERFORM set_config('scheduler.actor', current_user, true);
   RETURN OLD;
 END $$;
@@ -357,6 +376,7 @@ BEGIN
     RAISE EXCEPTION USING ERRCODE = 'check_violation', MESSAGE = 'app_id, workspace_id and app_no of an app cannot change', HINT = 'insert another app';
   END IF;
   IF NEW.pending_limit <> OLD.pending_limit THEN
+    PERFORM scheduler.refuse_old_snapshot();
     WITH withdrawn AS (
       DELETE FROM scheduler.pending_tasks p WHERE p.app_no = NEW.app_no AND p.slot > NEW.pending_limit RETURNING p.campaign_id, p.due_at
     )

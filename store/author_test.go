@@ -2,12 +2,15 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
 	"github.com/campaign-scheduler/scheduler/store"
@@ -279,5 +282,38 @@ func TestHeldChangesDoNotHoldUpOthers(t *testing.T) {
 	}
 	if n := len(take()) + len(take()); n != 2 {
 		t.Errorf("took %d changes after the author was done, want 2", n)
+	}
+}
+
+// A change made with an old snapshot did not see the tasks planned since, and
+// they were pushed after its commit.
+func TestChangeWithAnOldSnapshotIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, level := range []pgx.TxIsoLevel{pgx.RepeatableRead, pgx.Serializable} {
+		for _, change := range []string{`UPDATE scheduler.campaigns SET status = 'paused'`, `DELETE FROM scheduler.campaigns`, `UPDATE scheduler.apps SET pending_limit = 1`} {
+			t.Run(string(level)+", "+change[:22], func(t *testing.T) {
+				t.Parallel()
+				db := surface(t)
+				id := campaign(t, db)
+				tx, err := db.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: level})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+				if _, err := tx.Exec(t.Context(), `SELECT FROM scheduler.campaigns`); err != nil { // the snapshot
+					t.Fatal(err)
+				}
+				pend(t, db, id, 2, time.Now())
+				_, err = tx.Exec(t.Context(), change)
+				if err == nil {
+					err = tx.Commit(t.Context())
+				}
+				pg, ok := errors.AsType[*pgconn.PgError](err)
+				if !ok || pg.Code != "25000" || !strings.Contains(pg.Hint, "READ COMMITTED") {
+					n := one[int](t, db, `SELECT count(*) FROM scheduler.pending_tasks`)
+					t.Errorf("the change gave %v and left %d tasks pending, want it refused with a mend", err, n)
+				}
+			})
+		}
 	}
 }

@@ -59,6 +59,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	params["application_name"] = "scheduler"
 	params["statement_timeout"] = fmt.Sprint(statement.Milliseconds())
 	params["lock_timeout"] = "5000"
+	params["default_transaction_isolation"] = "read committed" // each statement is to see what its locks waited for
 	// A daemon that is frozen or cut off in the middle of a transaction must not
 	// hold its locks, some of them on campaigns, for longer than it takes others
 	// to find it dead.
