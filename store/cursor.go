@@ -119,11 +119,20 @@ func (p *PlanTx) NextWaiting(ctx context.Context) (time.Time, error) {
 // RoomyApps returns the apps that have both room below their limit and
 // occurrences waiting for it: the sweep behind the planner's hints.
 func (s *Store) RoomyApps(ctx context.Context) ([]int32, error) {
+	return s.roomy(ctx, `scheduler.apps a`)
+}
+
+// RoomyAmong is RoomyApps for those of the given apps.
+func (s *Store) RoomyAmong(ctx context.Context, apps []int32) ([]int32, error) {
+	return s.roomy(ctx, `unnest($1::integer[]) u (app_no) JOIN scheduler.apps a USING (app_no)`, apps)
+}
+
+func (s *Store) roomy(ctx context.Context, among string, args ...any) ([]int32, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT a.app_no
-		  FROM scheduler.apps a
+		  FROM `+among+`
 		 WHERE EXISTS (SELECT FROM scheduler.campaign_cursors k WHERE k.app_no = a.app_no AND k.active AND k.next_due_at IS NOT NULL)
-		   AND (SELECT count(*) FROM scheduler.pending_tasks p WHERE p.app_no = a.app_no AND p.slot IS NOT NULL) < a.pending_limit`)
+		   AND (SELECT count(*) FROM scheduler.pending_tasks p WHERE p.app_no = a.app_no AND p.slot IS NOT NULL) < a.pending_limit`, args...)
 	out, err := pgx.CollectRows(rows, pgx.RowTo[int32])
 	if err != nil {
 		return nil, fmt.Errorf("list roomy apps: %w", err)

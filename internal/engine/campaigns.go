@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"runtime"
 	"sync"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
@@ -103,6 +104,7 @@ func (c *contents) ensure(ctx context.Context, wants []want) error {
 	prepared := make([]*content, len(loaded))
 	for i := range loaded { // before the lock: compiling takes a while
 		prepared[i] = c.prepare(loaded[i])
+		runtime.Gosched() // calls that are due go first
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"runtime"
 	"strings"
 	"time"
 
@@ -125,6 +126,7 @@ func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.C
 		if c.CampaignID == 0 {
 			continue
 		}
+		runtime.Gosched() // tasks that are due go first
 		out := p.replan(c, tx.Now)
 		undone = append(undone, out.undone...)
 		if out.forget {

@@ -29,6 +29,7 @@ type dispatcher struct {
 	reader   *loop
 	poke     chan struct{}
 	reloaded atomic.Bool
+	unread   atomic.Bool // the last read-ahead left tasks within the horizon unread
 	calls    sync.WaitGroup
 	starts   chan struct{} // slots of startStored
 	starting taskSet
@@ -112,6 +113,7 @@ func (d *dispatcher) begin(ctx context.Context) time.Duration {
 		}
 		now := d.clock.Now()
 		if at, ok := d.agenda.next(); !ok || at.After(now) {
+			d.readOn()
 			return 0
 		}
 		if wait := gather - time.Since(d.claimedAt); wait > 0 && d.slots.scarce() {
@@ -132,11 +134,19 @@ func (d *dispatcher) begin(ctx context.Context) time.Duration {
 		d.claimedAt = time.Now()
 		d.beginning <- struct{}{}
 		d.begun.Go(func() { d.beginAside(ctx, batch, now) })
-		if d.agenda.len() < d.ReadAhead/4 && len(batch) == n {
-			d.reader.Wake()
+		if d.agenda.len() < d.ReadAhead/4 {
+			d.readOn()
 		}
 	}
 	return 0
+}
+
+// readOn wakes the reader when it stopped before the end of the horizon, for
+// want of room.
+func (d *dispatcher) readOn() {
+	if d.unread.Swap(false) {
+		d.reader.Wake()
+	}
 }
 
 // beginAside begins a batch beside the running loop. What it could not begin

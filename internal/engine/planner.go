@@ -117,8 +117,13 @@ func (p *Planner) plan(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		apps = p.withHinted(apps)
-		if len(apps) == 0 {
+		hinted, err := p.roomy(ctx)
+		if err != nil {
+			return err
+		}
+		apps = append(apps, hinted...)
+		slices.Sort(apps)
+		if apps = slices.Compact(apps); len(apps) == 0 {
 			return nil
 		}
 		progress, err := p.planApps(ctx, apps)
@@ -147,21 +152,27 @@ func (p *Planner) sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, a := range roomy {
-		p.hinted[a] = true
-	}
+	p.hintLater(roomy...)
 	return nil
 }
 
-func (p *Planner) withHinted(apps []int32) []int32 {
+// roomy returns the hinted apps that have room for what waits: one look at all of
+// them is cheaper than a plan of each.
+func (p *Planner) roomy(ctx context.Context) ([]int32, error) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	apps = slices.AppendSeq(apps, maps.Keys(p.hinted))
+	hinted := slices.Collect(maps.Keys(p.hinted))
 	clear(p.hinted)
-	slices.Sort(apps)
-	return slices.Compact(apps)
+	p.mu.Unlock()
+	if len(hinted) == 0 {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	apps, err := p.Store.RoomyAmong(ctx, hinted)
+	if err != nil {
+		p.hintLater(hinted...)
+	}
+	return apps, err
 }
 
 // planApps plans the apps side by side and says whether anything was done:
@@ -188,11 +199,13 @@ func (p *Planner) planApps(ctx context.Context, apps []int32) (progress bool, er
 	return progress, errors.Join(errs...)
 }
 
-// hintLater keeps an app for the next pass without asking for one.
-func (p *Planner) hintLater(app int32) {
+// hintLater keeps apps for the next pass without asking for one.
+func (p *Planner) hintLater(apps ...int32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.hinted[app] = true
+	for _, a := range apps {
+		p.hinted[a] = true
+	}
 }
 
 // PlanApp plans one app in one transaction and says whether another look may

@@ -20,7 +20,8 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 	}
 	var after store.ReadyTask
 	for d.agenda.len() < d.ReadAhead {
-		tasks, err := d.Store.Upcoming(ctx, after, d.clock.Now().Add(d.Horizon), d.crowded(), share, shares, page)
+		crowded := d.crowded()
+		tasks, err := d.Store.Upcoming(ctx, after, d.clock.Now().Add(d.Horizon), crowded, share, shares, page)
 		if err != nil {
 			return err
 		}
@@ -28,10 +29,12 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 			return err
 		}
 		if len(tasks) < page {
-			break
+			d.unread.Store(len(crowded) > 0)
+			return nil
 		}
 		after = tasks[len(tasks)-1]
 	}
+	d.unread.Store(true)
 	return nil
 }
 
