@@ -67,26 +67,109 @@ func orZero(t *time.Time) time.Time {
 }
 
 // ListTasks returns the tasks that the filter chooses, the latest due first.
+//
+// No index has all decided tasks in the order of their occurrences: it would
+// cost every decision. There is one of blocks, which serves a range of time, so
+// the list looks back further and further until it has enough; what did not
+// succeed is rare, and has an order of its own.
 func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
-	where := f.common("t")
-	add(where, "t.campaign_id = ?", f.Campaign)
-	add(where, "t.due_at >= ?", f.Since)
-	add(where, "t.due_at < ?", f.Until)
-	limit := where.limit(f.Limit)
-	// The ids are chosen first, from as few columns as the filter needs: the
-	// view's joins, which the rest needs, are then made for these rows only.
-	rows, err := s.pool.Query(ctx, taskSQL+` WHERE t.id = ANY (ARRAY(
-			SELECT t.id FROM scheduler.tasks t WHERE `+where.sql()+` ORDER BY t.due_at DESC, t.id DESC LIMIT `+limit+`))
-		 ORDER BY t.due_at DESC, t.id DESC`, where.args...)
+	var ids []int64
+	err := s.taskListSteps(ctx, f, func(tx pgx.Tx, sql string, args []any) (enough bool, err error) {
+		rows, _ := tx.Query(ctx, sql, args...)
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		return len(ids) >= orDefault(f.Limit, 50), err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)
 	}
+	// The ids are chosen first, from as few columns as the filter needs: the
+	// view's joins, which the rest needs, are then made for these rows only.
+	rows, _ := s.pool.Query(ctx, taskSQL+` WHERE t.id = ANY ($1) ORDER BY t.due_at DESC, t.id DESC`, ids)
 	out, err := pgx.CollectRows(rows, scanTask)
 	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)
 	}
 	return out, nil
 }
+
+// The first look back, and how much further each next one goes; beyond the last
+// one everything is looked at.
+const (
+	firstLookBack = 2 * time.Second
+	lookBackGrows = 8
+	lastLookBack  = 100 * 24 * time.Hour
+)
+
+// taskListSteps calls step with one statement after the other, each of which
+// chooses the ids of a list, until one says that it found enough.
+func (s *Store) taskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx, sql string, args []any) (enough bool, err error)) error {
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		// These are planned for their values, and an index of blocks gives bitmaps.
+		_, err := tx.Exec(ctx, `SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_bitmapscan = on; SET LOCAL enable_seqscan = on`)
+		if err != nil {
+			return err
+		}
+		var from time.Time
+		if err := tx.QueryRow(ctx, `SELECT least(now(), $1)`, at(f.Until)).Scan(&from); err != nil {
+			return err
+		}
+		back := firstLookBack
+		if f.ordered() {
+			back = lastLookBack
+		}
+		for ; ; back *= lookBackGrows {
+			since := from.Add(-back)
+			last := back >= lastLookBack || since.Before(f.Since)
+			if last {
+				since = f.Since
+			}
+			sql, args := f.taskIDs(since)
+			if enough, err := step(tx, sql, args); err != nil || enough || last {
+				return err
+			}
+		}
+	})
+}
+
+// taskIDs is the statement that chooses the ids of the tasks due since then.
+func (f Filter) taskIDs(since time.Time) (sql string, args []any) {
+	where := f.common("t")
+	add(where, "t.campaign_id = ?", f.Campaign)
+	add(where, "t.due_at >= ?", since)
+	add(where, "t.due_at < ?", f.Until)
+	switch f.places() {
+	case "undecided":
+		where.where = append(where.where, "t.decided_at IS NULL") // leaves decided_tasks out
+	case "not succeeded":
+		where.where = append(where.where, "t.reason IS NOT NULL") // as decided_tasks_reason has it
+	}
+	limit := where.limit(f.Limit)
+	return `SELECT t.id FROM scheduler.tasks t WHERE ` + where.sql() + ` ORDER BY t.due_at DESC, t.id DESC LIMIT ` + limit, where.args
+}
+
+// places says where the statuses of the filter are: undecided, not succeeded,
+// or, empty, anywhere.
+func (f Filter) places() string {
+	place := ""
+	for i, status := range f.Statuses {
+		is := "not succeeded"
+		switch status {
+		case "pending", "running":
+			is = "undecided"
+		case "succeeded":
+			is = ""
+		}
+		if i > 0 && is != place {
+			return ""
+		}
+		place = is
+	}
+	return place
+}
+
+// ordered says whether an index has what the filter chooses, in order, or what
+// it leaves out is not worth looking back for.
+func (f Filter) ordered() bool { return f.Campaign != 0 || f.places() != "" }
 
 // Task returns one task, or ErrNoTask.
 func (s *Store) Task(ctx context.Context, id int64) (TaskRow, error) {
