@@ -95,7 +95,7 @@ type Engine struct {
 	unheard    *unheard
 	finisher   *finisher
 	pruner     *pruner
-	cron       *cron.Cron
+	pulse      *pulse
 
 	wg, late      sync.WaitGroup // services; those that outlive them to record
 	stop          context.CancelFunc
@@ -157,27 +157,17 @@ func (e *Engine) Start() {
 	e.finisher.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
 	e.wg.Go(func() { e.listen(ctx) })
-	e.startCron()
+	e.startPulse(ctx)
 	e.wakeAll()
 }
 
-// startCron sets the heartbeat. Recover stands inside SkipIfStillRunning:
-// outside, one panic would stop a job for ever. The jobs only wake loops.
-func (e *Engine) startCron() {
-	chain := cron.WithChain(cron.SkipIfStillRunning(cron.DiscardLogger), cron.Recover(cron.DiscardLogger))
-	e.cron = cron.New(cron.WithSeconds(), cron.WithLocation(time.UTC), cron.WithLogger(cron.DiscardLogger), chain)
-	e.cron.Schedule(everySecond{}, cron.FuncJob(e.beat))
-	e.cron.Schedule(everySecond{after: time.Second / 2}, cron.FuncJob(e.prepare))
-	e.cron.Schedule(cron.Every(time.Minute), cron.FuncJob(e.pruner.Wake))
-	e.cron.Start()
-}
-
-// everySecond is on every second boundary, or some time after each.
-type everySecond struct{ after time.Duration }
-
-// Next implements cron.Schedule.
-func (s everySecond) Next(t time.Time) time.Time {
-	return t.Add(-s.after).Truncate(time.Second).Add(time.Second + s.after)
+// startPulse sets the heartbeat.
+func (e *Engine) startPulse(ctx context.Context) {
+	e.pulse = newPulse()
+	e.pulse.every(everySecond{}, e.beat)
+	e.pulse.every(everySecond{after: time.Second / 2}, e.prepare)
+	e.pulse.every(cron.Every(time.Minute), e.pruner.Wake)
+	e.wg.Go(func() { e.pulse.run(ctx) })
 }
 
 // beat wakes what has to be on time.

@@ -21,3 +21,16 @@ func TestNoCallBeginsUnderALeaseThatWasLost(t *testing.T) {
 		t.Error("a call that was claimed under the lost lease may begin")
 	}
 }
+
+// robfig/cron sleeps until a time of the wall clock. Where that was put back by
+// minutes, the heartbeat stood still for as long, and the lease was lost.
+func TestHeartBeatsOnWhenCronStandsStill(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	e := start(t, r.config(t))
+	beats := func() int { return get[int](t, r, `SELECT coalesce(max(beats), 0) FROM scheduler.daemons`) }
+	until(t, "a heartbeat", func() bool { return beats() > 0 })
+	e.HaltCron()
+	n := beats()
+	until(t, "heartbeats after cron stood still", func() bool { return beats() > n+3 })
+}

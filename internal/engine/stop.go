@@ -18,7 +18,6 @@ var (
 // that others go on with the rest at once. It returns early, having cut the
 // calls, when ctx ends.
 func (e *Engine) Stop(ctx context.Context) error {
-	<-e.cron.Stop().Done()
 	rest := e.beatOn()
 	e.stop()
 	e.wg.Wait()
