@@ -2,10 +2,13 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // A Start says how a pending task becomes a running one with stored deliveries.
@@ -21,11 +24,12 @@ type Start struct {
 // Started is what became of a Start.
 type Started struct {
 	Begun     bool      // the task left pending_tasks
-	Slices    int       // its deliveries; 0 with Begun: the audience was empty and the task is decided
+	Slices    int       // its deliveries; 0 with Begun: the task is decided, its audience was empty or Failed
 	Targets   int64     // its targets
 	NoQuota   bool      // the task stays pending until FreeAt
 	FreeAt    time.Time // when the quota frees up, at the earliest
 	Cancelled bool      // its campaign is gone
+	Failed    string    // its audience view cannot be read, and why: the task is decided
 }
 
 // StartTask begins a task whose deliveries are stored one by one. The audience
@@ -53,7 +57,10 @@ func (s *Store) StartTask(ctx context.Context, daemonID int64, now time.Time, in
 		if _, err := tx.Exec(ctx, `DELETE FROM scheduler.pending_tasks WHERE id = $1`, in.TaskID); err != nil {
 			return err
 		}
-		out.Slices, out.Targets, err = writeSlices(ctx, tx, in, t)
+		out.Failed, err = viewFault(pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+			out.Slices, out.Targets, err = writeSlices(ctx, tx, in, t)
+			return err
+		}), in.AudienceView)
 		if err != nil {
 			return err
 		}
@@ -64,6 +71,21 @@ func (s *Store) StartTask(ctx context.Context, daemonID int64, now time.Time, in
 	}
 	return out, nil
 }
+
+// viewFault tells what is wrong with an audience view itself, which to try again
+// does not mend: it or a column of it is missing, the daemon may not read it, or
+// it cannot be computed. Any other error is returned.
+func viewFault(err error, view string) (fault string, _ error) {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || view == "" || len(pg.Code) != 5 || !slices.Contains(viewFaults, pg.Code[:2]) {
+		return "", err
+	}
+	return fmt.Sprintf("audience view %s: %s (SQLSTATE %s)", view, pg.Message, pg.Code), nil
+}
+
+// viewFaults are classes of SQLSTATEs: not supported, more than one row, bad
+// data, no such schema, and everything about names, types and privileges.
+var viewFaults = []string{"0A", "21", "22", "3F", "42"}
 
 // startingTask is a locked pending task.
 type startingTask struct {
@@ -152,12 +174,16 @@ func (t startingTask) begin(ctx context.Context, tx pgx.Tx, daemonID, id int64, 
 		}
 	}
 	if s.Slices == 0 {
+		status, reason := "succeeded", "empty audience"
+		if s.Failed != "" {
+			status, reason = "failed", s.Failed
+		}
 		_, err := tx.Exec(ctx, `
 			INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, decided_at,
 			       attempts, slices, accepted, target_count, daemon_id, reason)
-			SELECT $1, $2, $3, $4, c.channel_no, $5::scheduler.task_origin, 'succeeded', $6, $7, clock_timestamp(), 0, 0, 0, 0, $8, 'empty audience'
+			SELECT $1, $2, $3, $4, c.channel_no, $5::scheduler.task_origin, $10::scheduler.decision, $6, $7, clock_timestamp(), 0, 0, 0, 0, $8, $11
 			  FROM scheduler.channels c WHERE c.channel = $9`,
-			id, t.appNo, t.campaignID, t.revision, t.origin, t.dueAt, t.now, daemonID, t.channel)
+			id, t.appNo, t.campaignID, t.revision, t.origin, t.dueAt, t.now, daemonID, t.channel, status, reason)
 		return err
 	}
 	_, err := tx.Exec(ctx, `

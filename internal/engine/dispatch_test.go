@@ -368,6 +368,36 @@ func TestAudienceView(t *testing.T) {
 	}
 }
 
+// TestBrokenAudienceView decides at once what to try again would not mend, and
+// says what is wrong; an error that may pass is waited out.
+func TestBrokenAudienceView(t *testing.T) {
+	t.Parallel()
+	const whole = `SELECT 'a'::text AS target, NULL::jsonb AS template_key_value, NULL::jsonb AS extended_params`
+	for name, c := range map[string]struct{ view, want string }{
+		"missing":        {``, `failed: audience view due: relation "audience.due" does not exist (SQLSTATE 42P01)`},
+		"without column": {`CREATE VIEW audience.due AS SELECT 'a'::text AS target`, `failed: audience view due: column "template_key_value" does not exist (SQLSTATE 42703)`},
+		"bad data":       {`CREATE VIEW audience.due AS ` + whole + ` WHERE 1 / extract(epoch FROM now() - now()) > 0`, `failed: audience view due: division by zero (SQLSTATE 22012)`},
+		"soon right": {`CREATE SEQUENCE public.times; CREATE FUNCTION public.later() RETURNS boolean LANGUAGE plpgsql AS $$
+			BEGIN IF nextval('public.times') < 2 THEN RAISE 'not yet'; END IF; RETURN true; END $$;
+			CREATE VIEW audience.due AS ` + whole + ` WHERE public.later()`, `succeeded`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.app(t, "app", "mpaas", nil)
+			r.run(t, c.view)
+			start(t, r.config(t))
+			id := r.insert(t, "app", "mpaas.push_multiple", 0, nil, "audience_view", "due")
+			if diff := cmp.Diff([]string{c.want}, r.decided(t, id, 1)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if found := r.verify(t); len(found) > 0 {
+				t.Errorf("verify: %q", found)
+			}
+		})
+	}
+}
+
 // What is paused or cancelled while it waits for another attempt is not tried
 // again.
 func TestPauseAndCancelHoldRetries(t *testing.T) {

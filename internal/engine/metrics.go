@@ -113,6 +113,7 @@ func reasonLabel(reason string) string {
 		{"not sent within the catch-up window", "catch_up_window"},
 		{"its turn came after", "catch_up_window"},
 		{"empty audience", "empty_audience"},
+		{"audience view", "audience_view"},
 		{lostReason, "daemon_lost"},
 		{"campaign", "campaign_changed"},
 		{"replaced by", "campaign_changed"},
