@@ -56,7 +56,7 @@ func verdict(t *testing.T, r dispatch.Request) string {
 		return lines.String()
 	}
 	targets := m.Inline
-	if r.StoredTargets {
+	if r.StoredTargets || m.Channel.MaxTargets > 0 && len(targets) == 0 {
 		targets = []dispatch.Target{{Target: "T"}}
 	}
 	body, _ := sent(t, &dispatch.Push{Message: m, DeliveryID: "d-1", Targets: targets})

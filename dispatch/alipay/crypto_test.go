@@ -140,7 +140,7 @@ func FuzzCompile(f *testing.F) {
 		if (m == nil) == (len(problems) == 0) {
 			t.Fatalf("message %v, problems %v", m, problems)
 		}
-		if m == nil {
+		if m == nil || m.Channel.MaxTargets > len(m.Inline) { // users to come: the call is not the request's document
 			return
 		}
 		got, _ := sent(t, &dispatch.Push{Message: m, DeliveryID: "d-1", Targets: m.Inline})

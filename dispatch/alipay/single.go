@@ -51,7 +51,9 @@ func keyword(j *judge, field string, n node) {
 	}
 }
 
-// singleAudience holds the ways of naming a user against each other.
+// singleAudience holds the ways of naming a user against each other. A request
+// that names none is good: the users come from campaign_targets, which may be
+// filled later.
 func singleAudience(j *judge, r dispatch.Request, n node) {
 	_, user := n.get(fieldUserID)
 	_, open := n.get(fieldOpenID)
@@ -65,8 +67,6 @@ func singleAudience(j *judge, r dispatch.Request, n node) {
 			field = fieldOpenID
 		}
 		j.report(field, "contradicts campaign_targets, which holds this campaign's targets: remove one or the other")
-	case !r.StoredTargets && !user && !open:
-		j.report(fieldUserID, "is required, or to_open_id, or rows in campaign_targets")
 	}
 	if target && (user || open) {
 		j.report(fieldTarget, "only says what the rows of campaign_targets hold: remove it")
