@@ -164,7 +164,6 @@ func TestReloadRotatesKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	load.Wait()
-	old := before.Last()
 	for i := range half {
 		d.push(t, fmt.Sprint("after ", i))
 	}
@@ -172,8 +171,18 @@ func TestReloadRotatesKeys(t *testing.T) {
 	if diff := cmp.Diff(map[string]int{"succeeded": 2 * half}, d.outcomes(t)); diff != "" {
 		t.Errorf("decisions (-want +got):\n%s", diff)
 	}
-	if before.Last() != old || before.Last()+after.Last() != 2*half || after.Last() < half {
-		t.Errorf("%d calls with the old key, %d since the change, %d with the new", before.Last(), before.Last()-old, after.Last())
+	// What had begun ends with the old key, whenever that is.
+	if before.Last()+after.Last() != 2*half {
+		t.Errorf("%d calls with the old key, %d with the new", before.Last(), after.Last())
+	}
+	calls, err := before.Calls(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range calls {
+		if strings.HasPrefix(c.TaskName, "after") {
+			t.Errorf("%q was called with the old key", c.TaskName)
+		}
 	}
 }
 
