@@ -11,24 +11,27 @@ import (
 	"path/filepath"
 )
 
-// build makes the scheduler with its failpoints, and with the named mutant's
-// break when there is one. A mutant is laid over the source by the compiler, so
-// that no file of the project is touched.
+// build makes the scheduler with its failpoints and a wall clock that can be
+// set, and with the named mutant's break when there is one. All that is changed
+// is laid over the source by the compiler, so that no file is touched.
 func build(ctx context.Context, dir string, m *Mutant) (string, error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
 		return "", err
 	}
-	bin := filepath.Join(dir, "scheduler")
-	args := []string{"build", "-buildvcs=false", "-tags", "failpoint", "-o", bin}
-	if m != nil {
-		overlay, err := m.overlay(root, dir)
-		if err != nil {
-			return "", fmt.Errorf("mutant %s: %w", m.Name, err)
-		}
-		args = append(args, "-overlay", overlay)
+	edits, err := wallEdits(ctx)
+	if err != nil {
+		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, "./cmd/scheduler")...)
+	if m != nil {
+		edits = append(edits, m.Edits...)
+	}
+	overlay, err := lay(edits, root, dir)
+	if err != nil {
+		return "", fmt.Errorf("change the build: %w", err)
+	}
+	bin := filepath.Join(dir, "scheduler")
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-tags", "failpoint,wallclock", "-overlay", overlay, "-o", bin, "./cmd/scheduler")
 	cmd.Dir = root
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the scheduler: %w\n%s", err, out)
@@ -44,11 +47,14 @@ func moduleRoot(ctx context.Context) (string, error) {
 	return string(out[:len(out)-1]), nil
 }
 
-// overlay writes the broken files and the list that tells the compiler of them.
-func (m *Mutant) overlay(root, dir string) (string, error) {
+// lay writes the changed files and the list that tells the compiler of them.
+func lay(edits []Edit, root, dir string) (string, error) {
 	replace := make(map[string]string)
-	for i, e := range m.Edits {
-		path := filepath.Join(root, e.File)
+	for i, e := range edits {
+		path := e.File
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(root, path)
+		}
 		from := path
 		if done := replace[path]; done != "" {
 			from = done
@@ -57,12 +63,12 @@ func (m *Mutant) overlay(root, dir string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		broken, err := e.apply(string(source))
+		changed, err := e.apply(string(source))
 		if err != nil {
 			return "", err
 		}
-		replace[path] = filepath.Join(dir, fmt.Sprintf("mutant%d-%s", i, filepath.Base(e.File)))
-		if err := os.WriteFile(replace[path], []byte(broken), 0o644); err != nil {
+		replace[path] = filepath.Join(dir, fmt.Sprintf("changed%d-%s", i, filepath.Base(path)))
+		if err := os.WriteFile(replace[path], []byte(changed), 0o644); err != nil {
 			return "", err
 		}
 	}

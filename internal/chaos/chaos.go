@@ -106,6 +106,9 @@ func (r *run) setUp(ctx context.Context) (err error) {
 		if r.Mutant != nil {
 			d.favourite = r.Mutant.Point
 		}
+		if err := d.setWall(time.Duration(i) * 97 * time.Second); err != nil {
+			return err
+		}
 		r.daemons = append(r.daemons, d)
 	}
 	return nil
@@ -134,6 +137,7 @@ func (r *run) disturb(ctx context.Context) (*editor, error) {
 	wg.Go(func() { e.run(faults, 2*r.Pace) })
 	wg.Go(func() { r.kill(faults, source(3)) })
 	wg.Go(func() { r.breakThings(faults, source(4)) })
+	wg.Go(func() { r.moveClocks(faults, source(5)) })
 	wg.Go(func() { r.sample(faults) })
 	wg.Wait()
 	return e, nil

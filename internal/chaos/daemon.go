@@ -107,7 +107,7 @@ func (d *daemon) start() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.point = ""
-	var env []string
+	env := []string{"CHAOS_CLOCK=" + d.wallFile()}
 	if !d.quiet && (d.favourite != "" || d.rng.IntN(4) > 0) {
 		action := "kill"
 		d.point = failpoints[d.rng.IntN(len(failpoints))]

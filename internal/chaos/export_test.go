@@ -19,3 +19,6 @@ func Ahead(moments []time.Time, settings []time.Duration, at time.Time) (least, 
 	}
 	return c.ahead(at)
 }
+
+// WallEdits are the changes that give a daemon a wall clock of its own.
+var WallEdits = wallEdits

@@ -20,12 +20,13 @@ type Mutant struct {
 	Edits  []Edit
 }
 
-// An Edit replaces a piece of a source file that occurs exactly once.
+// An Edit replaces a piece of a source file that occurs exactly once. The file
+// is one of this module's, or of the standard library with its whole path.
 type Edit struct{ File, Old, New string }
 
 func (e Edit) apply(source string) (string, error) {
 	if n := strings.Count(source, e.Old); n != 1 {
-		return "", fmt.Errorf("%s holds the text to break %d times, want once: the code has changed, mend internal/chaos/mutant.go:\n%s", e.File, n, e.Old)
+		return "", fmt.Errorf("%s holds the text to break %d times, want once: the code has changed, mend internal/chaos/mutant.go or wall.go:\n%s", e.File, n, e.Old)
 	}
 	return strings.Replace(source, e.Old, e.New, 1), nil
 }
@@ -63,7 +64,7 @@ var Mutants = []Mutant{
 			{"internal/engine/batch.go", "	claim, tasks, err := d.ask(ctx, daemon, ids)\n", "	d.callFirst(ctx, daemon, entries)\n	claim, tasks, err := d.ask(ctx, daemon, ids)\n"},
 			{
 				"internal/engine/claimed.go",
-				"		o, sent := d.caller.call(d.pushing, t.daemon, v.app, v.push(t.task.ID, 1, t.task.DueAt, t.targets))\n",
+				"		o, sent := d.caller.call(d.pushing, t.daemon, v.app, p)\n",
 				"		m := takeCall(t.task.ID)\n		o, sent := m.outcome, m.sent\n",
 			},
 			{"internal/engine/claimed.go", "// maxTargets is the most targets", callFirst + "// maxTargets is the most targets"},

@@ -11,19 +11,37 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/chaos"
 )
 
+// fits holds an edit's text against the file as it is.
+func fits(t *testing.T, what, path string, e chaos.Edit) {
+	t.Helper()
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), e.Old); n != 1 {
+		t.Errorf("%s: %s holds the text to change %d times, want once:\n%s", what, e.File, n, e.Old)
+	}
+}
+
+// A clock that cannot be laid over the standard library moves nothing.
+func TestWallClockFitsTheStandardLibrary(t *testing.T) {
+	t.Parallel()
+	edits, err := chaos.WallEdits(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range edits {
+		fits(t, "wall clock", e.File, e)
+	}
+}
+
 // A mutant whose text to break is gone breaks nothing, and would be found by
 // nobody.
 func TestMutantsFitTheSource(t *testing.T) {
 	t.Parallel()
 	for _, m := range chaos.Mutants {
 		for _, e := range m.Edits {
-			source, err := os.ReadFile(filepath.Join("..", "..", e.File))
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := strings.Count(string(source), e.Old); n != 1 {
-				t.Errorf("mutant %s: %s holds the text to break %d times, want once:\n%s", m.Name, e.File, n, e.Old)
-			}
+			fits(t, "mutant "+m.Name, filepath.Join("..", "..", e.File), e)
 		}
 		if m.Break == "" || len(m.Shows) == 0 {
 			t.Errorf("mutant %s does not say what it breaks and what shows it", m.Name)
