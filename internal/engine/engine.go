@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -161,11 +162,13 @@ func (e *Engine) Start() {
 	e.wakeAll()
 }
 
-// startPulse sets the heartbeat.
+// startPulse sets the heartbeat. Tasks fall due at second boundaries and want
+// the processor then; daemons beat apart from each other, too.
 func (e *Engine) startPulse(ctx context.Context) {
+	apart := rand.N(200 * time.Millisecond)
 	e.pulse = newPulse()
-	e.pulse.every(everySecond{}, e.beat)
-	e.pulse.every(everySecond{after: time.Second / 2}, e.prepare)
+	e.pulse.every(everySecond{after: 200*time.Millisecond + apart}, e.beat)
+	e.pulse.every(everySecond{after: 500*time.Millisecond + apart}, e.prepare)
 	e.pulse.every(cron.Every(time.Minute), e.pruner.Wake)
 	e.wg.Go(func() { e.pulse.run(ctx) })
 }
@@ -177,8 +180,7 @@ func (e *Engine) beat() {
 	e.unheard.Wake()
 }
 
-// prepare wakes what looks ahead and clears up. It does so in the middle of the
-// seconds: tasks fall due at their boundaries, and want the processor then.
+// prepare wakes what looks ahead and clears up.
 func (e *Engine) prepare() {
 	e.dispatcher.Wake()
 	e.planner.Wake()

@@ -64,7 +64,7 @@ func (p *pulse) silent() time.Duration {
 	return time.Since(p.last)
 }
 
-// everySecond is on every second boundary, or some time after each.
+// everySecond is some time after each second boundary.
 type everySecond struct{ after time.Duration }
 
 // Next implements cron.Schedule.
