@@ -19,6 +19,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/app"
 )
 
 // A part measures one thing; its rows go into the table.
@@ -88,6 +90,7 @@ func main() {
 	if dir := os.Getenv(sandboxEnv); dir != "" {
 		exit(serveSandbox(dir))
 	}
+	app.RelaxCollector() // for every contestant: they share this process
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	exit(run(ctx, readOptions()))

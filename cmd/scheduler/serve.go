@@ -51,6 +51,7 @@ func newServeCommand(p *program) *cobra.Command {
 }
 
 func (p *program) serve(ctx context.Context) error {
+	app.RelaxCollector()
 	cfg, err := p.loadConfig()
 	if err != nil {
 		return err
