@@ -82,7 +82,8 @@ CREATE TABLE scheduler.quota_uses (
   app_no   integer NOT NULL,
   channel  text NOT NULL,
   slice_id bigint,
-  used_at  timestamptz NOT NULL
+  used_at  timestamptz NOT NULL,
+  weekly_quota integer NOT NULL CHECK (weekly_quota > 0)
 );
 CREATE INDEX quota_uses_window ON scheduler.quota_uses (app_no, channel, used_at);
 CREATE INDEX quota_uses_slice ON scheduler.quota_uses (slice_id);
@@ -92,6 +93,7 @@ COMMENT ON COLUMN scheduler.quota_uses.app_no IS 'The app.';
 COMMENT ON COLUMN scheduler.quota_uses.channel IS 'The channel.';
 COMMENT ON COLUMN scheduler.quota_uses.slice_id IS 'The delivery that used it.';
 COMMENT ON COLUMN scheduler.quota_uses.used_at IS 'When: reserved at the start of the call, moved to its end, so that a window counted from it covers the call''s arrival.';
+COMMENT ON COLUMN scheduler.quota_uses.weekly_quota IS 'The quota it was booked under: scheduler verify judges by it, since the quota may have changed.';
 
 ----------------------------------------------------------------------- campaigns
 

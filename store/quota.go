@@ -30,8 +30,8 @@ func reserveQuota(ctx context.Context, tx pgx.Tx, appNo int32, channel string, n
 	}
 	// A statement of its own, so that it sees what the lock waited for.
 	err = tx.QueryRow(ctx, `
-		INSERT INTO scheduler.quota_uses (app_no, channel, used_at)
-		SELECT $1, $2, $3 WHERE (SELECT count(*) FROM scheduler.quota_uses WHERE app_no = $1 AND channel = $2 AND used_at > $4) < $5
+		INSERT INTO scheduler.quota_uses (app_no, channel, used_at, weekly_quota)
+		SELECT $1, $2, $3, $5::integer WHERE (SELECT count(*) FROM scheduler.quota_uses WHERE app_no = $1 AND channel = $2 AND used_at > $4) < $5
 		RETURNING id`, appNo, channel, now, now.Add(-week), quota).Scan(&use)
 	if err == nil {
 		return use, time.Time{}, nil

@@ -23,7 +23,7 @@ func newUnknown(t *testing.T) (record, *store.Store) {
 		OVERRIDING SYSTEM VALUE
 		SELECT 600 + n, 502, n, 1, 5, s::scheduler.slice_status, now(), 1, 'so', now()
 		  FROM unnest('{accepted,unknown,failed,unknown}'::text[]) WITH ORDINALITY AS u (s, n)`)
-	r.exec(`INSERT INTO scheduler.quota_uses (app_no, channel, slice_id, used_at) SELECT 1, 'alipay.label_send', 600 + n, now() FROM unnest('{1,2,4}'::int[]) n`)
+	r.exec(`INSERT INTO scheduler.quota_uses (app_no, channel, slice_id, used_at, weekly_quota) SELECT 1, 'alipay.label_send', 600 + n, now(), 5 FROM unnest('{1,2,4}'::int[]) n`)
 	s, err := store.Open(t.Context(), store.Config{URL: r.db.URL, MaxConns: 1})
 	if err != nil {
 		t.Fatal(err)

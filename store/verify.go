@@ -242,22 +242,20 @@ const verifyPendingSQL = `
 		SELECT 0::bigint AS occurrences, 0::bigint AS tasks
 	)`
 
-// verifyQuotaSQL looks for a week that holds more calls than the quota. The
-// window leaves its beginning out, as the booking does.
+// verifyQuotaSQL looks for a week that holds more calls than the highest quota
+// that one of them was booked under: a quota that is lowered later makes no
+// earlier week wrong. The window leaves its beginning out, as the booking does.
 const verifyQuotaSQL = `
 	used AS (
-		SELECT u.app_no, u.channel, u.used_at, count(*) OVER w AS n
+		SELECT u.app_no, u.channel, u.used_at, count(*) OVER w AS n, max(u.weekly_quota) OVER w AS quota
 		  FROM scheduler.quota_uses u
 		WINDOW w AS (PARTITION BY u.app_no, u.channel ORDER BY u.used_at RANGE BETWEEN interval '167:59:59.999999' PRECEDING AND CURRENT ROW)
 	), finding AS (
 		SELECT 'over_quota' AS kind, u.app_no, NULL::bigint AS campaign_id, NULL::timestamptz AS due_at, NULL::bigint AS task_id,
-		       format('%s calls on %s in the 7 days up to %s, the quota is %s', max(u.n), u.channel, max(u.used_at), q.quota) AS detail
+		       format('%s calls on %s in the 7 days up to %s, booked under a quota of %s', max(u.n), u.channel, max(u.used_at), u.quota) AS detail
 		  FROM setting s, used u
-		  JOIN scheduler.channels c USING (channel)
-		  LEFT JOIN scheduler.app_quotas a ON a.app_no = u.app_no AND a.channel = u.channel
-		 CROSS JOIN LATERAL (SELECT coalesce(a.weekly_quota, c.weekly_quota) AS quota) q
-		 WHERE q.quota > 0 AND u.n > q.quota AND u.used_at >= s.since
-		 GROUP BY u.app_no, u.channel, q.quota
+		 WHERE u.n > u.quota AND u.used_at >= s.since
+		 GROUP BY u.app_no, u.channel, u.quota
 	), looked AS (
 		SELECT 0::bigint AS occurrences, 0::bigint AS tasks
 	)`

@@ -236,13 +236,19 @@ func TestVerifyFindsDamage(t *testing.T) {
 			[]string{"over_cap: 2 tasks pending, the limit is 1", "12 09:00 slot 1: slot 2, the limit is 1"},
 		},
 		{
-			"over the quota", `INSERT INTO scheduler.quota_uses (app_no, channel, used_at)
-				SELECT 1, 'alipay.label_send', '2027-01-01 00:00Z'::timestamptz + n * interval '33 hours' FROM generate_series(0, 5) n`,
-			[]string{"over_quota: 6 calls on alipay.label_send in the 7 days up to 2027-01-07 21:00:00+00, the quota is 5"},
+			"over the quota", `INSERT INTO scheduler.quota_uses (app_no, channel, used_at, weekly_quota)
+				SELECT 1, 'alipay.label_send', '2027-01-01 00:00Z'::timestamptz + n * interval '33 hours', 5 FROM generate_series(0, 5) n`,
+			[]string{"over_quota: 6 calls on alipay.label_send in the 7 days up to 2027-01-07 21:00:00+00, booked under a quota of 5"},
 		},
 		{
-			"a quota used to its end", `INSERT INTO scheduler.quota_uses (app_no, channel, used_at)
-				SELECT 1, 'alipay.label_send', '2027-01-01 00:00Z'::timestamptz + n * interval '168 hours' / 5 FROM generate_series(0, 5) n`,
+			"a quota that was lowered since", `INSERT INTO scheduler.app_quotas (app_no, channel, weekly_quota) VALUES (1, 'alipay.label_send', 2);
+				INSERT INTO scheduler.quota_uses (app_no, channel, used_at, weekly_quota)
+				SELECT 1, 'alipay.label_send', '2027-01-01 00:00Z'::timestamptz + n * interval '33 hours', 5 + n / 5 FROM generate_series(0, 5) n`,
+			[]string{},
+		},
+		{
+			"a quota used to its end", `INSERT INTO scheduler.quota_uses (app_no, channel, used_at, weekly_quota)
+				SELECT 1, 'alipay.label_send', '2027-01-01 00:00Z'::timestamptz + n * interval '168 hours' / 5, 5 FROM generate_series(0, 5) n`,
 			[]string{},
 		},
 		{

@@ -23,7 +23,7 @@ It reports, one line each:
   forbidden   a pending task whose campaign is paused, cancelled or gone
   over_cap    an app with more pending tasks than its limit
   slot        a pending task that is counted wrongly
-  over_quota  seven days with more calls than the quota
+  over_quota  seven days with more calls than the quota of then
   ownerless   a lease whose daemon is gone
 
 Tasks that were pruned cannot be compared: by default it looks back as far as

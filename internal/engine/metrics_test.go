@@ -109,7 +109,7 @@ func TestUsage(t *testing.T) {
 		r.insert(t, "shop", "webhook", 1, fixed(time.Now().Add(time.Hour)))
 	}
 	plan(t, r.planner(t), no, time.Time{})
-	r.run(t, `INSERT INTO scheduler.quota_uses (app_no, channel, used_at) VALUES ($1, 'alipay.total_send', now())`, send)
+	r.run(t, `INSERT INTO scheduler.quota_uses (app_no, channel, used_at, weekly_quota) VALUES ($1, 'alipay.total_send', now(), 5)`, send)
 	want := map[string]float64{
 		"scheduler_open_claims": 0, "scheduler_overdue_seconds": 0, "scheduler_unknown_tasks": 0,
 		"scheduler_pending_limit send": 100, "scheduler_pending_limit shop": 100,
