@@ -229,7 +229,7 @@ func TestReloadChangesApps(t *testing.T) {
 	d.push(t, "waits for credentials")
 	until(t, "the task", func() bool { return get[int](t, d, `SELECT count(*) FROM scheduler.pending_tasks`) == 1 })
 	d.write(t, strings.Replace(appYAML(api.URL(), "key-1", secret), "provider: mpaas", "provider: mpaas, pending_limit: 7", 1)+
-		"dispatch: {lease: 20s}\nlog: {level: debug}\n")
+		"dispatch: {lease: 20s, max_in_flight: 7}\nlog: {level: debug}\n")
 	later, err := d.reload(t)
 	if err != nil {
 		t.Fatal(err)

@@ -184,6 +184,45 @@ func TestCallsInFlightAreBounded(t *testing.T) {
 	}
 }
 
+// TestReloadBoundsCallsAnew raises and lowers the bound of the daemon's calls
+// while calls are under way.
+func TestReloadBoundsCallsAnew(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "mpaas", nil)
+	answer := make(chan struct{})
+	var now, seen atomic.Int64
+	r.pusher.answers(func(ctx context.Context, _ call) dispatch.Outcome {
+		seen.Add(1)
+		now.Add(1)
+		defer now.Add(-1)
+		select {
+		case <-answer:
+		case <-ctx.Done():
+		}
+		return accepted
+	})
+	cfg := r.config(t)
+	cfg.MaxInFlight = 2
+	e := start(t, cfg)
+	r.run(t, `INSERT INTO scheduler.campaigns (name, app_id, channel) SELECT 'n', 'app', 'mpaas.push_broadcast' FROM generate_series(1, 12)`)
+	until(t, "two calls", func() bool { return now.Load() == 2 })
+	e.Reload(5)
+	until(t, "five calls", func() bool { return now.Load() == 5 })
+	e.Reload(1)
+	for range 4 { // those that are too many now end, and none takes their place
+		answer <- struct{}{}
+	}
+	until(t, "four to be decided", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks`) == 4 })
+	if n := seen.Load(); n != 5 {
+		t.Errorf("%d calls begun, want 5", n)
+	}
+	close(answer)
+	until(t, "all to succeed", func() bool {
+		return get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks WHERE status = 'succeeded'`) == 12
+	})
+}
+
 func TestSlicesAreShared(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

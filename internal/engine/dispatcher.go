@@ -95,7 +95,7 @@ func (d *dispatcher) untilNext(again time.Duration) time.Duration {
 		return again
 	}
 	at, ok := d.agenda.next()
-	if !ok || d.slots.available() == 0 {
+	if !ok || d.slots.available() <= 0 {
 		return time.Hour
 	}
 	return max(at.Sub(d.clock.Now()), 0)

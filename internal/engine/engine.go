@@ -257,10 +257,11 @@ func (e *Engine) Ready(ctx context.Context) error {
 	return e.Store.Probe(ctx, e.heart.id())
 }
 
-// Reload forgets what was compiled with the old configuration. What is under
-// way goes on.
-func (e *Engine) Reload() {
+// Reload forgets what was compiled with the old configuration, and bounds the
+// calls under way anew. What is under way goes on.
+func (e *Engine) Reload(maxInFlight int) {
 	e.contents.reset()
+	e.slots.resize(maxInFlight)
 	e.dispatcher.reloaded.Store(true)
 	e.wakeAll()
 }

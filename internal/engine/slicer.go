@@ -64,7 +64,7 @@ func (s *slicer) run(ctx context.Context) error {
 	}
 	for ctx.Err() == nil && s.heart.alive() {
 		// Half of the slots at most, so that tasks at their second find room.
-		want := min(s.ClaimBatch, s.slots.available()-s.MaxInFlight/2+1)
+		want := min(s.ClaimBatch, s.slots.spare())
 		n := s.slots.acquire(want)
 		if n == 0 {
 			return nil

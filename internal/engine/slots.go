@@ -7,13 +7,25 @@ import "sync"
 // are for a batch that is worth a claim.
 type slots struct {
 	mu     sync.Mutex
-	free   int
+	size   int
+	free   int // less than zero while more are taken than there are since a resize
 	enough int
 	freed  chan struct{}
 }
 
 func newSlots(n int) *slots {
-	return &slots{free: n, enough: max(n/4, 1), freed: make(chan struct{}, 1)}
+	s := &slots{freed: make(chan struct{}, 1)}
+	s.resize(n)
+	return s
+}
+
+// resize changes how many slots there are. Calls under way keep theirs.
+func (s *slots) resize(n int) {
+	s.mu.Lock()
+	more := n - s.size
+	s.size, s.enough = n, max(n/4, 1)
+	s.mu.Unlock()
+	s.release(more)
 }
 
 // acquire takes up to n slots and returns how many it got.
@@ -33,7 +45,7 @@ func (s *slots) release(n int) {
 	s.mu.Lock()
 	before := s.free
 	s.free += n
-	tell := before == 0 || before < s.enough && s.free >= s.enough
+	tell := before <= 0 && s.free > 0 || before < s.enough && s.free >= s.enough
 	s.mu.Unlock()
 	if !tell {
 		return
@@ -47,6 +59,13 @@ func (s *slots) release(n int) {
 // scarce says that so few slots are free that it pays to wait a little for
 // more before the next claim.
 func (s *slots) scarce() bool { return s.available() < s.enough }
+
+// spare is how many slots are free beyond half of all, and one.
+func (s *slots) spare() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.free - s.size/2 + 1
+}
 
 // available is how many slots are free now.
 func (s *slots) available() int {
