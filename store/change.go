@@ -54,6 +54,9 @@ func (p *PlanTx) Changes(ctx context.Context, limit int) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := p.noteWithdrawn(ctx, history); err != nil {
+		return nil, err
+	}
 	changes := make([]Change, 0, len(rewinds))
 	for id, rewind := range rewinds {
 		changes = append(changes, Change{CampaignID: id, RewindTo: rewind, Campaign: campaigns[id], Cursor: cursors[id], History: history[id]})

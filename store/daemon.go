@@ -72,9 +72,10 @@ func (s *Store) Retire(ctx context.Context, daemonID int64) error {
 
 // Reaped says what Reap did.
 type Reaped struct {
-	Daemons []int64 // found dead
-	Unknown int64   // calls that were under way and whose outcome nobody knows
-	Resent  int64   // of those, calls that will be made again because their author chose so
+	Daemons []int64   // found dead
+	Unknown int64     // calls that were under way and whose outcome nobody knows
+	Resent  int64     // of those, calls that will be made again because their author chose so
+	Decided []Decided // tasks that became unknown; those with stored deliveries are settled later
 }
 
 // Reap ends daemons whose lease ran out longer ago than grace, and rules on
@@ -123,8 +124,7 @@ func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) err
 	if len(claims) == 0 {
 		return nil
 	}
-	var unknown, resent int64
-	err := tx.QueryRow(ctx, `
+	rows, _ := tx.Query(ctx, `
 		WITH allowed AS MATERIALIZED (
 			SELECT c.id FROM scheduler.campaigns c WHERE c.id IN (SELECT campaign_id FROM scheduler.claimed_tasks WHERE claim_id = ANY($1))
 			   AND c.resend_unknown AND c.status = 'active' FOR SHARE SKIP LOCKED
@@ -140,7 +140,7 @@ func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) err
 			       attempts, slices, accepted, target_count, reason)
 			SELECT l.id, l.app_no, l.campaign_id, l.revision, ch.channel_no, l.origin, 'unknown', l.due_at, l.claimed_at, clock_timestamp(), 1, 1, 0, 0, $2
 			  FROM lost l JOIN scheduler.channels ch ON ch.channel = l.channel WHERE l.again IS NOT TRUE
-			RETURNING id
+			RETURNING *
 		), running AS (
 			INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)
 			SELECT l.id, l.app_no, l.campaign_id, l.revision, l.origin, l.due_at, l.expires_at, l.claimed_at, 1, 0 FROM lost l WHERE l.again
@@ -151,11 +151,22 @@ func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) err
 		), dropped AS (
 			DELETE FROM scheduler.claims WHERE id = ANY($1)
 		)
-		SELECT (SELECT count(*) FROM decided), (SELECT count(*) FROM running)`, claims, lostReason).Scan(&unknown, &resent)
+		SELECT `+decidedColumns+` FROM decided d JOIN scheduler.channels ch ON ch.channel_no = d.channel_no
+		 UNION ALL
+		SELECT l.id, l.app_no, l.campaign_id, l.channel, l.due_at, 'running', '' FROM running r JOIN lost l ON l.id = r.id
+		 ORDER BY due_at, id`, claims, lostReason)
+	ruled, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Decided])
 	if err != nil {
 		return fmt.Errorf("rule on claims: %w", err)
 	}
-	out.Unknown, out.Resent = out.Unknown+unknown, out.Resent+resent
+	for _, t := range ruled {
+		if t.Status == "running" {
+			out.Resent++
+			continue
+		}
+		out.Unknown++
+		out.Decided = append(out.Decided, t)
+	}
 	return nil
 }
 

@@ -42,6 +42,9 @@ type PlanTx struct {
 	AppNo int32
 	Limit int       // the app's pending_limit
 	Now   time.Time // one instant for the whole pass
+	// Decided are the tasks that this transaction decided, or learnt that their
+	// authors did; it is only so when the transaction has committed.
+	Decided []Decided
 }
 
 // PlanApp runs plan for one app in a transaction of its own, unless another
@@ -183,7 +186,8 @@ func (p *PlanTx) Decide(ctx context.Context, undone []Undone) error {
 	for i, u := range undone {
 		campaigns[i], revisions[i], channels[i], dues[i], statuses[i], reasons[i] = u.CampaignID, u.Revision, u.Channel, u.DueAt, u.Status, u.Reason
 	}
-	_, err := p.tx.Exec(ctx, `
+	rows, _ := p.tx.Query(ctx, `
+		WITH d AS (
 		INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at,
 		       attempts, slices, accepted, target_count, reason)
 		SELECT nextval('scheduler.task_ids'), $1, u.campaign_id, u.revision, c.channel_no, 'scheduled', u.status::scheduler.decision, u.due_at, $8,
@@ -193,10 +197,15 @@ func (p *PlanTx) Decide(ctx context.Context, undone []Undone) error {
 		 WHERE NOT EXISTS (SELECT FROM scheduler.pending_tasks p WHERE p.campaign_id = u.campaign_id AND p.due_at = u.due_at)
 		   AND NOT EXISTS (SELECT FROM scheduler.running_tasks r WHERE r.campaign_id = u.campaign_id AND r.due_at = u.due_at)
 		   AND (u.campaign_id, u.due_at) NOT IN (`+claimedKeys+`)
-		    ON CONFLICT (campaign_id, due_at) DO NOTHING`, p.AppNo, campaigns, revisions, channels, dues, statuses, reasons, p.Now)
+		    ON CONFLICT (campaign_id, due_at) DO NOTHING RETURNING *
+		)
+		SELECT `+decidedColumns+` FROM d JOIN scheduler.channels ch ON ch.channel_no = d.channel_no ORDER BY d.due_at, d.id`,
+		p.AppNo, campaigns, revisions, channels, dues, statuses, reasons, p.Now)
+	decided, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Decided])
 	if err != nil {
 		return fmt.Errorf("decide occurrences: %w", err)
 	}
+	p.Decided = append(p.Decided, decided...)
 	return nil
 }
 

@@ -135,7 +135,7 @@ func New(cfg Config) *Engine {
 	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
 	e.heart.onLoss = d.agenda.clear
 	tr := newTraces(cfg.Tracer, e.clock)
-	d.traces, s.traces, e.recorder.traces = tr, tr, tr
+	d.traces, s.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
 	return e
 }

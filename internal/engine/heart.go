@@ -25,6 +25,7 @@ type heart struct {
 	lease   time.Duration
 	alone   bool
 	guard   Guard
+	traces  *traces
 	memory  *memory
 	onReap  func() // something may have become ready
 	onShare func() // what this daemon has to begin has changed
@@ -251,6 +252,7 @@ func (h *heart) reap(ctx context.Context) error {
 		h.metrics.Reaped.WithLabelValues("resend").Add(float64(r.Resent))
 		h.onReap()
 	}
+	tellDecided(ctx, h.log, h.metrics, h.traces, r.Decided)
 	return nil
 }
 

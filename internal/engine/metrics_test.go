@@ -68,7 +68,7 @@ func figures(t *testing.T, c prometheus.Collector) map[string]float64 {
 					name += " " + l.GetValue()
 				}
 			}
-			out[name] = m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+			out[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	return out

@@ -64,6 +64,7 @@ func (c PlannerConfig) withDefaults() PlannerConfig {
 type Planner struct {
 	PlannerConfig
 	*loop
+	traces *traces
 
 	mu     sync.Mutex
 	hinted map[int32]bool // apps that may have room
@@ -217,6 +218,7 @@ func (p *Planner) PlanApp(ctx context.Context, app int32, now time.Time) (progre
 	defer cancel()
 	var ready, again bool
 	var next time.Time
+	var decided []store.Decided
 	failpoint.Hit("plan.before")
 	busy, err := p.Store.PlanApp(ctx, app, now, func(tx *store.PlanTx) error {
 		changes, err := tx.Changes(ctx, p.Changes)
@@ -234,6 +236,7 @@ func (p *Planner) PlanApp(ctx context.Context, app int32, now time.Time) (progre
 		}
 		ready = full.ready || progress // immediate campaigns are ready at once
 		again = full.again
+		decided = tx.Decided
 		failpoint.Hit("plan.middle")
 		next, err = tx.NextWaiting(ctx)
 		return err
@@ -251,6 +254,7 @@ func (p *Planner) PlanApp(ctx context.Context, app int32, now time.Time) (progre
 		p.hintLater(app)
 	}
 	p.Metrics.PlanSeconds.Observe(time.Since(began).Seconds())
+	tellDecided(ctx, p.Log, p.Metrics, p.traces, decided)
 	if ready {
 		p.OnReady(app)
 	}
