@@ -4,6 +4,7 @@
 .DELETE_ON_ERROR:
 
 GOLANGCI_LINT_VERSION := v2.15.0
+BENCHSTAT_VERSION := v0.0.0-20260908200009-22c9c6c9d4da
 
 # Where the Go toolchain is usually unpacked, for shells that do not know it.
 export PATH := $(PATH):/usr/local/go/bin
@@ -67,9 +68,11 @@ bench: postgres ## measure beside the peers and the limits, in some 15 minutes; 
 	cd bench && go run $(BUILDVCS) . $(BENCH)
 
 .PHONY: bench-micro
-bench-micro: check-go ## run the micro-benchmarks into bin/bench-micro.txt, for benchstat
+bench-micro: check-go ## run the micro-benchmarks, and compare them with the run before
 	@mkdir -p bin
-	go test -run '^$$' -bench . -benchmem -count 6 ./strategy ./dispatch/... | tee bin/bench-micro.txt
+	@test ! -f bin/bench-micro.txt || mv bin/bench-micro.txt bin/bench-micro.before.txt
+	go test -run '^$$' -bench . -benchmem -count 6 ./strategy ./dispatch/... > bin/bench-micro.txt
+	@go run golang.org/x/perf/cmd/benchstat@$(BENCHSTAT_VERSION) $$(ls bin/bench-micro.before.txt 2>/dev/null) bin/bench-micro.txt
 
 .PHONY: deps
 deps: check-go ## list the direct dependencies: version, date, licence
