@@ -68,7 +68,13 @@ func (m *Migrator) connect(ctx context.Context, verb string, do func(*migration)
 	if err := do(s); err != nil {
 		return err
 	}
-	m.log.InfoContext(ctx, "schema migrated", "verb", verb, "from", s.from)
+	to, err := appliedVersion(context.WithoutCancel(ctx), s.db)
+	if err != nil {
+		return err
+	}
+	if to != s.from {
+		m.log.InfoContext(ctx, "schema migrated", "verb", verb, "from", s.from, "to", to)
+	}
 	return ctx.Err() // stopped before the last one
 }
 

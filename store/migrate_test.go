@@ -1,10 +1,12 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"regexp"
 	"strings"
 	"testing"
@@ -355,5 +357,54 @@ func eventually(t *testing.T, db *pgtest.DB, condition string) {
 		case <-deadline:
 			t.Fatalf("never so: %s", condition)
 		}
+	}
+}
+
+// TestMigrateWithoutListOfZones migrates where PostgreSQL cannot list its zones,
+// since a file of its zone database is a link to nothing.
+func TestMigrateWithoutListOfZones(t *testing.T) {
+	t.Parallel()
+	db := pgtest.NewEmpty(t)
+	conn, err := db.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	_, err = conn.Exec(t.Context(), `
+		CREATE FUNCTION public.no_file() RETURNS text LANGUAGE plpgsql AS $$
+		BEGIN RAISE 'could not stat "/usr/share/zoneinfo/localtime"' USING ERRCODE = 'undefined_file'; END $$;
+		SET allow_system_table_mods = on;
+		CREATE OR REPLACE VIEW pg_catalog.pg_timezone_names AS SELECT public.no_file() AS name, ''::text AS abbrev, interval '0' AS utc_offset, false AS is_dst;
+		RESET allow_system_table_mods`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, migrator(t, db.URL).Up(t.Context()))
+	var zones int
+	var known, unknown bool
+	err = conn.QueryRow(t.Context(), `
+		SELECT (SELECT count(*) FROM scheduler.time_zones), scheduler.day_in_zone(now(), 'Asia/Shanghai') IS NOT NULL, scheduler.day_in_zone(now(), 'Asia/Nowhere') IS NOT NULL`).
+		Scan(&zones, &known, &unknown)
+	if err != nil || zones < 300 || !known || unknown {
+		t.Errorf("%d zones, Shanghai is known: %v, nowhere is: %v, %v", zones, known, unknown, err)
+	}
+}
+
+// TestMigrateSaysWhatItDid looks into the log: nothing was done, nothing is said.
+func TestMigrateSaysWhatItDid(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	m, err := store.NewMigrator(pgtest.NewEmpty(t).URL, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, m.Goto(t.Context(), 3))
+	if want := `msg="schema migrated" verb=goto from=0 to=3`; !strings.Contains(log.String(), want) {
+		t.Errorf("the log says %q, want %q in it", log.String(), want)
+	}
+	log.Reset()
+	do(t, m.Goto(t.Context(), 3))
+	if log.Len() > 0 {
+		t.Errorf("the log says %q, though nothing was done", log.String())
 	}
 }
