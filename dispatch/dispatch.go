@@ -37,6 +37,8 @@ type Request struct {
 	StoredTargets bool
 	// AllowAudienceSchedules is the app's configuration of that name.
 	AllowAudienceSchedules bool
+	// Region is the app's option of that name, where its provider has one.
+	Region string
 }
 
 // A Problem is one thing wrong with a Request. Text reaches the author in

@@ -79,7 +79,7 @@ func storedProblems(c store.CampaignRow, cfg *config.Config) []problem {
 	}
 	for _, a := range cfg.Apps {
 		if a.AppID == c.AppID && a.WorkspaceID == c.WorkspaceID {
-			request.AllowAudienceSchedules = a.AllowAudienceSchedules
+			request.AllowAudienceSchedules, request.Region = a.AllowAudienceSchedules, a.Region()
 		}
 	}
 	var problems []problem

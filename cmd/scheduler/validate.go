@@ -160,7 +160,7 @@ func (c *campaign) compile(app config.App) []problem {
 	}
 	_, found := adapter.Compile(dispatch.Request{
 		Channel: c.Channel, TaskName: c.Name, Body: c.Request, StrategyType: c.StrategyType,
-		StoredTargets: c.StoredTargets || c.AudienceView != "", AllowAudienceSchedules: app.AllowAudienceSchedules,
+		StoredTargets: c.StoredTargets || c.AudienceView != "", AllowAudienceSchedules: app.AllowAudienceSchedules, Region: app.Region(),
 	})
 	for _, f := range found {
 		problems = append(problems, problem{cmp.Or(f.Field, "request"), f.Text})

@@ -13,6 +13,7 @@ import (
 type judge struct {
 	action   action
 	channel  dispatch.Channel
+	region   string
 	given    map[string]*value // by wire name
 	targets  []dispatch.Target
 	problems []dispatch.Problem
@@ -35,7 +36,7 @@ func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Proble
 	if !ok {
 		return nil, []dispatch.Problem{{Field: "channel", Text: fmt.Sprintf("%q is not a channel of mpaas", r.Channel)}}
 	}
-	j := &judge{action: c.action, channel: c.Channel, given: map[string]*value{}}
+	j := &judge{action: c.action, channel: c.Channel, region: r.Region, given: map[string]*value{}}
 	if r.TaskName == "" {
 		j.problem("name", "must not be empty: it is the push's taskName")
 	}

@@ -60,6 +60,8 @@ func compileCase(t *testing.T, text string) string {
 	r := dispatch.Request{TaskName: "task", Body: json.RawMessage(body)}
 	for word := range strings.FieldsSeq(strings.TrimPrefix(first, "//")) {
 		switch key, value, _ := strings.Cut(word, "="); key {
+		case "region":
+			r.Region = value
 		case "loop":
 			r.StrategyType = 2
 		case "stored":

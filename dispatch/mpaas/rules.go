@@ -126,6 +126,10 @@ func (j *judge) judgeLiveActivity() {
 	}
 }
 
+// isFinance reports whether a region is one of the finance zones, where a
+// broadcast needs no BindPeriod [doc]; that their names say so is [inferred].
+func isFinance(region string) bool { return strings.Contains(region, "finance") }
+
 // judgeBinding: which period a broadcast needs, and which contradicts it, follows
 // from PushStatus, 0 bound (the default), 1 all, 2 unbound. [doc] That a period
 // of the other kind contradicts it is [inferred].
@@ -138,7 +142,7 @@ func (j *judge) judgeBinding() {
 		status = v.number
 	}
 	bind, unbind := j.given["BindPeriod"], j.given["UnBindPeriod"]
-	if status == 0 && bind == nil {
+	if status == 0 && bind == nil && !isFinance(j.region) {
 		j.problem("bindPeriod", "is missing: pushStatus 0, the default, needs it")
 	}
 	if status != 0 && unbind == nil {

@@ -44,6 +44,7 @@ func (r *registry) prepare(adapters []dispatch.Adapter, apps []config.App, now f
 		}
 		made[appKey{c.AppID, c.WorkspaceID}] = &engine.App{
 			Pusher: pusher, MaxInFlight: c.MaxInFlight, CallsPerSecond: c.CallsPerSecond, AllowAudienceSchedules: c.AllowAudienceSchedules,
+			Region: c.Region(),
 		}
 	}
 	return made, nil
@@ -105,9 +106,11 @@ func (r *registry) compile(c *store.Campaign) (*dispatch.Message, []dispatch.Pro
 	if adapter == nil {
 		return nil, []dispatch.Problem{{Field: "channel", Text: "this program has no adapter for " + c.Channel}}
 	}
-	return adapter.Compile(dispatch.Request{
-		Channel: c.Channel, TaskName: c.Name, Body: c.Request, StrategyType: int(c.StrategyType),
-		StoredTargets:          c.Targets > 0 || c.AudienceView != "",
-		AllowAudienceSchedules: app != nil && app.AllowsAudienceSchedules(),
-	})
+	request := dispatch.Request{
+		Channel: c.Channel, TaskName: c.Name, Body: c.Request, StrategyType: int(c.StrategyType), StoredTargets: c.Targets > 0 || c.AudienceView != "",
+	}
+	if app != nil {
+		app.Qualify(&request)
+	}
+	return adapter.Compile(request)
 }

@@ -164,6 +164,9 @@ type App struct {
 	Options map[string]Secret `yaml:"-"`
 }
 
+// Region is the option of that name, which some providers have.
+func (a App) Region() string { return a.Options["region"].Reveal() }
+
 // Settings returns what the app's provider needs to make its Pusher.
 func (a App) Settings() dispatch.Settings {
 	options := make(map[string]string, len(a.Options))

@@ -17,6 +17,7 @@ type App struct {
 	MaxInFlight            int     // calls under way at once; 0: no bound of its own
 	CallsPerSecond         float64 // 0: no bound
 	AllowAudienceSchedules bool
+	Region                 string
 
 	throttle throttle
 }
@@ -40,7 +41,8 @@ func (a *App) Reconfigure(from *App) {
 	if a.CallsPerSecond != from.CallsPerSecond && !t.slowed {
 		t.limiter = nil // made anew with the new bound
 	}
-	a.Pusher, a.MaxInFlight, a.CallsPerSecond, a.AllowAudienceSchedules = from.Pusher, from.MaxInFlight, from.CallsPerSecond, from.AllowAudienceSchedules
+	a.Pusher, a.MaxInFlight, a.CallsPerSecond = from.Pusher, from.MaxInFlight, from.CallsPerSecond
+	a.AllowAudienceSchedules, a.Region = from.AllowAudienceSchedules, from.Region
 }
 
 // pusher returns what pushes for the app now.
@@ -50,11 +52,11 @@ func (a *App) pusher() dispatch.Pusher {
 	return a.Pusher
 }
 
-// AllowsAudienceSchedules is AllowAudienceSchedules as it is configured now.
-func (a *App) AllowsAudienceSchedules() bool {
+// Qualify adds to a request what the configuration says now of the app's.
+func (a *App) Qualify(r *dispatch.Request) {
 	a.throttle.mu.Lock()
 	defer a.throttle.mu.Unlock()
-	return a.AllowAudienceSchedules
+	r.AllowAudienceSchedules, r.Region = a.AllowAudienceSchedules, a.Region
 }
 
 // A throttle holds an app to its bounds, and slows it down for a while after
