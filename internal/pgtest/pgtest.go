@@ -4,7 +4,8 @@
 // The server comes from the first of these that works, and nothing is skipped:
 // when none does, the test fails with what was tried and how to mend it.
 //
-//	url     TEST_DATABASE_URL: a server of yours, with a role that may create databases and roles
+//	url     TEST_DATABASE_URL: a server of yours, and a superuser's login: tests make databases and
+//	        roles, and write a record by hand past its triggers (session_replication_role)
 //	docker  a container run by testcontainers-go: TEST_DATABASE_IMAGE, else postgres:17-alpine
 //	local   the PostgreSQL installed on this machine, run privately and without fsync
 //
