@@ -22,14 +22,15 @@ type Hold struct {
 
 // A HeldPush is a row of scheduler.held.
 type HeldPush struct {
-	DueAt      time.Time
-	TimeZone   string
-	OnRelease  string
-	CampaignID int64
-	Campaign   string
-	Channel    string
-	AppID      string
-	TaskID     int64
+	DueAt       time.Time
+	TimeZone    string
+	OnRelease   string
+	CampaignID  int64
+	Campaign    string
+	Channel     string
+	AppID       string
+	WorkspaceID string
+	TaskID      int64
 }
 
 // Held returns whether the guard holds, and the first pushes it holds back.
@@ -49,7 +50,7 @@ func (s *Store) Held(ctx context.Context, limit int) (Hold, []HeldPush, error) {
 	}
 	h.Since = *since
 	rows, _ := s.pool.Query(ctx, `
-		SELECT due_at, time_zone, on_release, campaign_id, campaign, channel, app_id, task_id
+		SELECT due_at, time_zone, on_release, campaign_id, campaign, channel, app_id, workspace_id, task_id
 		  FROM scheduler.held ORDER BY due_at, task_id, slice_no LIMIT $1`, limit)
 	pushes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[HeldPush])
 	if err != nil {

@@ -77,12 +77,24 @@ func (p *program) listHeld(ctx context.Context, s *store.Store) error {
 	if hold.Since.IsZero() {
 		return p.print("nothing is held\n")
 	}
-	if err := p.print(fmt.Sprintf("held since %s: %s\n%d overdue, %d to come\n\n", hold.Since.Local().Format(localTime), hold.Reason, hold.Overdue, hold.Coming)); err != nil {
+	if err := p.print(fmt.Sprintf("held since %s: %s\n%d overdue, %d to come\n", hold.Since.Local().Format(localTime), hold.Reason, hold.Overdue, hold.Coming)); err != nil {
 		return err
 	}
-	t := table{header: []string{"DUE", "ON RELEASE", "CAMPAIGN", "NAME", "CHANNEL", "APP", "TASK"}}
-	for _, h := range pushes {
-		t.add(h.DueAt.Format(localTime), h.OnRelease, fmt.Sprint(h.CampaignID), h.Campaign, h.Channel, h.AppID, fmt.Sprint(h.TaskID))
+	if len(pushes) == 0 {
+		return nil
 	}
-	return t.write(p)
+	t := table{header: []string{"DUE", "ON RELEASE", "CAMPAIGN", "CHANNEL", "APP", "TASK"}}
+	for _, h := range pushes {
+		t.add(dueIn(h.DueAt, h.TimeZone), h.OnRelease, campaignName(h.CampaignID, h.Campaign), h.Channel, clip(appName(h.AppID, h.WorkspaceID), 28), number(h.TaskID))
+	}
+	if err := p.print("\n"); err != nil {
+		return err
+	}
+	if err := t.write(p); err != nil {
+		return err
+	}
+	if more := hold.Overdue + hold.Coming - int64(len(pushes)); more > 0 {
+		return p.print(fmt.Sprintf("and %d more: SELECT * FROM scheduler.held\n", more))
+	}
+	return nil
 }
