@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -12,4 +13,20 @@ const OccurrencesSQL = occurrencesSQL
 // TaskListSteps shows the statements of a list.
 func (s *Store) TaskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx, sql string, args []any) (enough bool, err error)) error {
 	return s.taskListSteps(ctx, f, step)
+}
+
+// NamedTargetsSQL is for the test of its plan.
+const NamedTargetsSQL = namedTargetsSQL
+
+// Explain returns the plan of a statement as the store's sessions make it.
+func (s *Store) Explain(ctx context.Context, sql string, args ...any) (string, error) {
+	rows, _ := s.pool.Query(ctx, "EXPLAIN "+sql, args...)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return strings.Join(lines, "\n"), err
+}
+
+// Setting returns a setting of the store's sessions.
+func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	return value, err
 }

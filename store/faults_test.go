@@ -2,9 +2,11 @@ package store_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
@@ -199,5 +201,244 @@ func TestTargetsOfTwoTasksAreNotDoubled(t *testing.T) {
 	}
 	if n := len(targets[id]); n != 3 {
 		t.Errorf("%d targets, want 3", n)
+	}
+}
+
+// A task without quota waits for a minute at most, since a booking may be given
+// back; never before its time, and never past the end of its window, where it is
+// missed.
+func TestTaskWithoutQuotaWaitsWithinItsWindow(t *testing.T) {
+	t.Parallel()
+	now := time.Now().Truncate(time.Second)
+	for _, c := range []struct {
+		name       string
+		usedAgo    time.Duration // when the one call of the quota was made
+		window     string
+		dueAgo     time.Duration
+		wantsAfter time.Duration // after now
+	}{
+		{"frees up late", time.Hour, "1 hour", time.Minute, time.Minute},
+		{"frees up soon", 7*24*time.Hour - 5*time.Second, "1 hour", time.Minute, 5*time.Second + time.Microsecond},
+		{"window ends first", time.Hour, "90 seconds", time.Minute, 30 * time.Second},
+		{"window ended", time.Hour, "30 seconds", time.Minute, -30 * time.Second},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			db := surface(t)
+			s := opened(t, db.URL)
+			id := campaign(t, db)
+			run(t, db, `UPDATE scheduler.campaigns SET catch_up_window = $1::interval`, c.window)
+			run(t, db, `INSERT INTO scheduler.app_quotas SELECT app_no, channel, 1 FROM scheduler.campaigns`)
+			pend(t, db, id, 1, now.Add(-c.dueAgo-time.Minute)) // takes the quota
+			first := store.Start{TaskID: one[int64](t, db, `SELECT id FROM scheduler.pending_tasks`), Channel: "webhook", Quota: true}
+			if started, err := s.StartTask(t.Context(), enlisted(t, s), now, first); err != nil || !started.Begun {
+				t.Fatalf("started %+v, %v", started, err)
+			}
+			run(t, db, `UPDATE scheduler.quota_uses SET used_at = $1`, now.Add(-c.usedAgo))
+			pend(t, db, id, 1, now.Add(-c.dueAgo))
+			second := store.Start{TaskID: one[int64](t, db, `SELECT id FROM scheduler.pending_tasks`), Channel: "webhook", Quota: true}
+			started, err := s.StartTask(t.Context(), enlisted(t, s), now, second)
+			if err != nil || started.Begun || !started.NoQuota {
+				t.Fatalf("started %+v, %v; want it to wait", started, err)
+			}
+			ready := one[time.Time](t, db, `SELECT ready_at FROM scheduler.pending_tasks WHERE waits_for = 'quota'`)
+			if got := ready.Sub(now); got != c.wantsAfter {
+				t.Errorf("the task is looked at again after %s, want %s", got, c.wantsAfter)
+			}
+		})
+	}
+}
+
+// An outcome that comes too late does not touch the booking of the attempt that
+// another daemon has made since.
+func TestLateOutcomeLeavesTheBookingAlone(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]store.SliceOutcome{
+		"not sent":  {Status: "waiting", Sent: true},
+		"given up":  {Status: "missed"},
+		"put off":   {Status: "waiting"},
+		"delivered": {Status: "accepted", Sent: true, KeepQuota: true},
+		"unknown":   {Status: "waiting", Sent: true, KeepQuota: true, MaybeSent: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := surface(t)
+			s := opened(t, db.URL)
+			id := campaign(t, db)
+			run(t, db, `UPDATE scheduler.campaigns SET resend_unknown = true`)
+			run(t, db, `INSERT INTO scheduler.app_quotas SELECT app_no, channel, 5 FROM scheduler.campaigns`)
+			sliced(t, db, id, time.Now().Add(-time.Minute), "waiting")
+			dead := enlisted(t, s)
+			late.Slice = begin(t, s, dead)[0]
+			if err := s.Retire(t.Context(), dead); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Reap(t.Context(), 0); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(begin(t, s, enlisted(t, s))); n != 1 {
+				t.Fatalf("%d deliveries were taken over, want 1", n)
+			}
+			const bookings = `SELECT string_agg(concat_ws('|', id, slice_id, used_at), ' ' ORDER BY id) FROM scheduler.quota_uses`
+			before := one[string](t, db, bookings)
+			if recorded, err := s.RecordSlices(t.Context(), dead, []store.SliceOutcome{late}); err != nil || len(recorded) != 0 {
+				t.Fatalf("recorded %v, %v; want it fenced", recorded, err)
+			}
+			if diff := cmp.Diff(before, one[string](t, db, bookings)); diff != "" {
+				t.Errorf("the bookings changed (-want +got):\n%s", diff)
+			}
+			if n := one[int](t, db, `SELECT count(*) FROM scheduler.quota_uses`); n != 2 {
+				t.Errorf("%d calls are booked, want the lost one and the one made again", n)
+			}
+		})
+	}
+}
+
+// What may have arrived is unknown in the end, whatever ends it: it was recorded
+// as cancelled, or as missed.
+func TestWhatMayHaveArrivedEndsUnknown(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*testing.T, *pgtest.DB, *store.Store){
+		"window": func(*testing.T, *pgtest.DB, *store.Store) {},
+		"cancel": func(t *testing.T, db *pgtest.DB, _ *store.Store) {
+			run(t, db, `UPDATE scheduler.campaigns SET status = 'cancelled'`)
+		},
+		"delete": func(t *testing.T, db *pgtest.DB, _ *store.Store) { run(t, db, `DELETE FROM scheduler.campaigns`) },
+		"pause, then cancel": func(t *testing.T, db *pgtest.DB, _ *store.Store) {
+			run(t, db, `UPDATE scheduler.campaigns SET status = 'paused'`)
+			run(t, db, `UPDATE scheduler.campaigns SET status = 'cancelled'`)
+		},
+		"pause until the window ends": func(t *testing.T, db *pgtest.DB, _ *store.Store) {
+			run(t, db, `UPDATE scheduler.campaigns SET status = 'paused'`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := surface(t)
+			s := opened(t, db.URL)
+			id := campaign(t, db)
+			sliced(t, db, id, time.Now().Add(-2*time.Hour), "waiting")
+			run(t, db, `UPDATE scheduler.slices SET maybe_sent = true, attempts = 1`)
+			end(t, db, s)
+			settled, err := s.Settle(t.Context(), 1, time.Time{}, 10)
+			if err != nil || len(settled) != 1 || settled[0].Status != "unknown" {
+				t.Errorf("settled %+v, %v; want unknown", settled, err)
+			}
+		})
+	}
+}
+
+// A retry whose answer was lost is stored again: one delivery comes of it.
+func TestRetryStoredTwiceIsOne(t *testing.T) {
+	t.Parallel()
+	for name, cut := range map[string]*store.Start{"retry": nil, "cut": {PerCall: 100, Inline: []string{"a", "b"}, Channel: "webhook"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := surface(t)
+			s := opened(t, db.URL)
+			daemon := enlisted(t, s)
+			r := claimedTask(t, db, s, daemon, campaign(t, db))
+			if r.Cut = cut; cut != nil {
+				cut.TaskID = r.TaskID
+			}
+			for range 2 {
+				if stored, err := s.RetryClaimed(t.Context(), daemon, []store.Retry{r}, nil); err != nil || !stored[r.TaskID] {
+					t.Fatalf("stored %v, %v", stored, err)
+				}
+			}
+			if n := one[int](t, db, `SELECT count(*) FROM scheduler.slices`); n != 1 {
+				t.Errorf("%d deliveries are stored, want 1", n)
+			}
+			if stored, err := s.RetryClaimed(t.Context(), daemon, nil, []int64{r.ClaimID}); err != nil || len(stored) != 0 {
+				t.Fatalf("stored %v, %v", stored, err)
+			}
+			if n := len(begin(t, s, daemon)); n != 1 {
+				t.Errorf("%d deliveries begin, want 1", n)
+			}
+		})
+	}
+}
+
+// Attempts whose answer was lost, those of deliveries too, are given back as if
+// they had not been; those that the daemon knows of, or has made since, stay.
+func TestUnheardAttemptIsGivenBack(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name          string
+		known, before bool // the daemon knows of it; it is older than the request
+		want          string
+	}{
+		{"lost", false, true, "waiting 0"},
+		{"known", true, true, "running 1"},
+		{"made since", false, false, "running 1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			db := surface(t)
+			s := opened(t, db.URL)
+			daemon := enlisted(t, s)
+			id := campaign(t, db)
+			sliced(t, db, id, time.Now().Add(-time.Minute), "waiting")
+			r := claimedTask(t, db, s, daemon, id)
+			before := one[time.Time](t, db, `SELECT clock_timestamp()`)
+			slice := begin(t, s, daemon)[0]
+			claims, running := []int64{r.ClaimID}, []int64{}
+			if c.known {
+				running = append(running, slice.ID)
+			}
+			if c.before {
+				before = before.Add(time.Minute)
+			}
+			if _, err := s.Unhear(t.Context(), daemon, before, claims, running); err != nil {
+				t.Fatal(err)
+			}
+			if got := one[string](t, db, `SELECT status || ' ' || attempts FROM scheduler.slices`); got != c.want {
+				t.Errorf("the delivery is %s, want %s", got, c.want)
+			}
+			if n := one[int](t, db, `SELECT count(*) FROM scheduler.claims`); n != 1 {
+				t.Error("a claim that the daemon knows of was given back")
+			}
+			if again := begin(t, s, daemon); (c.want == "waiting 0") != (len(again) == 1) {
+				t.Errorf("%d deliveries begin again", len(again))
+			}
+		})
+	}
+}
+
+// A daemon that was frozen or cut off in the middle of planning kept its locks
+// for a minute. The server now ends its session in seconds.
+func TestSessionsDoNotKeepLocksForLong(t *testing.T) {
+	t.Parallel()
+	s := opened(t, surface(t).URL)
+	for setting, want := range map[string]string{
+		"idle_in_transaction_session_timeout": "10s", "lock_timeout": "5s", "statement_timeout": "30s", "default_transaction_isolation": "read committed",
+	} {
+		if got, err := s.Setting(t.Context(), setting); err != nil || got != want {
+			t.Errorf("%s is %q, %v; want %s", setting, got, err, want)
+		}
+	}
+}
+
+// The targets of a delivery are looked up by their names. The server compared
+// each of a campaign's targets with each name: for minutes, where they are many.
+func TestNamedTargetsAreLookedUp(t *testing.T) {
+	t.Parallel()
+	db := surface(t)
+	id := campaign(t, db)
+	const add = `INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT $1, 'u' || i FROM generate_series($2::int, $3) i`
+	run(t, db, add, id, 1, 1)
+	run(t, db, `ANALYZE scheduler.campaign_targets`) // the server takes it for small
+	run(t, db, add, id, 2, 5000)
+	s := opened(t, db.URL)
+	got, err := s.NamedTargets(t.Context(), id, []string{"u7", "u4999", "gone"})
+	if err != nil || len(got) != 2 || got[0].Target != "u4999" || got[1].Target != "u7" {
+		t.Errorf("found %+v, %v", got, err)
+	}
+	plan, err := s.Explain(t.Context(), store.NamedTargetsSQL, id, []string{"u7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(plan, "AND (target = u.name)") {
+		t.Errorf("targets are not looked up one by one:\n%s", plan)
 	}
 }

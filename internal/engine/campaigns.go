@@ -19,6 +19,16 @@ type content struct {
 	app      *App              // nil: this daemon has no credentials for the app
 }
 
+// on returns the content as it is pushed on an app.
+func (v *content) on(app *App) *content {
+	if v.app == app {
+		return v
+	}
+	other := *v
+	other.app = app
+	return &other
+}
+
 // contents caches campaigns by id. It keeps two generations of bounded size, so
 // that memory stays flat however many campaigns there are.
 type contents struct {

@@ -70,8 +70,8 @@ func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 		}
 	}
 	for _, t := range tasks {
-		if v := d.contents.get(t.task.CampaignID); v != nil && v.message != nil && v.app == t.content.app { // a call ends on the app it began on
-			t.content = v
+		if v := d.contents.get(t.task.CampaignID); v != nil {
+			t.content = v.on(t.content.app) // a call ends on the app it began on
 		}
 		switch {
 		case t.content.message == nil || !t.content.needsTargets():

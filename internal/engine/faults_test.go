@@ -1,6 +1,13 @@
 package engine_test
 
-import "testing"
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/campaign-scheduler/scheduler/internal/engine"
+)
 
 // What the chaos harness found in the engine (docs/reliability.md).
 
@@ -33,4 +40,95 @@ func TestHeartBeatsOnWhenCronStandsStill(t *testing.T) {
 	e.HaltCron()
 	n := beats()
 	until(t, "heartbeats after cron stood still", func() bool { return beats() > n+3 })
+}
+
+// A campaign may be changed into one that cannot be pushed between the reading of
+// its task and the claim. The claimed task has then no message: the daemon fell
+// over it.
+func TestRevisionThatCannotBePushedFails(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	app := r.app(t, "app", "mpaas", nil)
+	start(t, r.config(t))
+	id := r.insert(t, "app", "mpaas.push_broadcast", 1, fixed(time.Now().Add(2*time.Second)))
+	until(t, "the task to be pending", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.pending_tasks`) == 1 })
+	// No planner gets to see the change, which would reject it and take the task.
+	planner, err := r.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the planner's lock", func() bool {
+		var locked bool
+		if err := planner.QueryRow(t.Context(), `SELECT pg_try_advisory_xact_lock(1397572688, $1)`, app).Scan(&locked); err != nil {
+			t.Fatal(err)
+		}
+		return locked
+	})
+	r.run(t, `UPDATE scheduler.campaigns SET request = '{"bad": "worse"}'`)
+	got := r.decided(t, id, 1)
+	if err := planner.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"failed: invalid: bad: worse; request: must be better"}, got); diff != "" {
+		t.Errorf("decided (-want +got):\n%s", diff)
+	}
+	if n := len(r.pusher.seen()); n != 0 {
+		t.Errorf("%d calls were made of a campaign that cannot be pushed", n)
+	}
+}
+
+// To cut a large audience takes the database a while. Nothing else waits for it.
+func TestSlicingHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "mpaas", nil)
+	r.run(t, `CREATE VIEW audience.slow AS
+		SELECT 'u1' AS target, NULL::jsonb AS template_key_value, NULL::jsonb AS extended_params FROM (SELECT pg_advisory_lock_shared(4711)) x`)
+	gate, err := r.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer gate.Release()
+	if _, err := gate.Exec(t.Context(), `SELECT pg_advisory_lock(4711)`); err != nil {
+		t.Fatal(err)
+	}
+	start(t, r.config(t))
+	var slow []int64
+	for i := range 3 { // more than batches are begun at once
+		slow = append(slow, r.insert(t, "app", "mpaas.push_multiple", 0, nil, "audience_view", "slow"))
+		until(t, "the audience to be cut", func() bool {
+			return get[int](t, r, `SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 4711 AND NOT granted
+				AND database = (SELECT oid FROM pg_database WHERE datname = current_database())`) == i+1
+		})
+	}
+	quick := r.insert(t, "app", "mpaas.push_broadcast", 0, nil)
+	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, quick, 1)); diff != "" {
+		t.Errorf("decided (-want +got):\n%s", diff)
+	}
+	if _, err := gate.Exec(t.Context(), `SELECT pg_advisory_unlock(4711)`); err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range slow {
+		if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
+			t.Errorf("decided (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// A task whose deliveries are stored makes no call of its own, and takes nothing
+// of its app's bounds. It took leave to begin one and never gave it back, until
+// the app stood still.
+func TestStoredTasksTakeNoLeave(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "mpaas", &engine.App{MaxInFlight: 1})
+	start(t, r.config(t))
+	for range 3 {
+		id := r.insert(t, "app", "mpaas.push_multiple", 0, nil, "status", "paused")
+		r.targets(t, id, 150)
+		r.run(t, `UPDATE scheduler.campaigns SET status = 'active' WHERE id = $1`, id)
+		if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
+			t.Fatalf("decided (-want +got):\n%s", diff)
+		}
+	}
 }
