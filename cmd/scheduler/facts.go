@@ -1,9 +1,6 @@
 package main
 
-import (
-	"strings"
-	"unicode/utf8"
-)
+import "strings"
 
 // facts are lines of a name and a value, for one thing looked at closely.
 type facts struct{ rows [][2]string }
@@ -11,19 +8,19 @@ type facts struct{ rows [][2]string }
 // add adds a line, unless there is nothing to say.
 func (f *facts) add(name, value string) {
 	if value != "" {
-		f.rows = append(f.rows, [2]string{name, value})
+		f.rows = append(f.rows, [2]string{name, harmless(value)})
 	}
 }
 
 func (f *facts) write(p *program) error {
-	width := 0
+	widest := 0
 	for _, r := range f.rows {
-		width = max(width, utf8.RuneCountInString(r[0]))
+		widest = max(widest, width(r[0]))
 	}
 	var b strings.Builder
 	for _, r := range f.rows {
-		indent := strings.Repeat(" ", width+2)
-		name := r[0] + indent[utf8.RuneCountInString(r[0]):]
+		indent := strings.Repeat(" ", widest+2)
+		name := r[0] + indent[width(r[0]):]
 		b.WriteString(p.bold(strings.TrimRight(name, " ")) + name[len(strings.TrimRight(name, " ")):])
 		b.WriteString(strings.ReplaceAll(r[1], "\n", "\n"+indent) + "\n")
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"strconv"
-	"unicode/utf8"
 )
 
 // appName writes an app as one word.
@@ -31,12 +30,4 @@ func number(id int64) string {
 		return ""
 	}
 	return strconv.FormatInt(id, 10)
-}
-
-// clip cuts a text to so many characters.
-func clip(text string, most int) string {
-	if utf8.RuneCountInString(text) <= most {
-		return text
-	}
-	return string([]rune(text)[:most-1]) + "…"
 }

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 )
@@ -63,13 +62,18 @@ type table struct {
 	rows   [][]string
 }
 
-func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
+func (t *table) add(cells ...string) {
+	for i, cell := range cells {
+		cells[i] = strings.ReplaceAll(harmless(cell), "\n", " ")
+	}
+	t.rows = append(t.rows, cells)
+}
 
 func (t *table) write(p *program) error {
 	widths := make([]int, len(t.header))
 	for _, row := range append([][]string{t.header}, t.rows...) {
 		for i, cell := range row {
-			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+			widths[i] = max(widths[i], width(cell))
 		}
 	}
 	var b strings.Builder
@@ -83,7 +87,7 @@ func (t *table) write(p *program) error {
 func line(cells []string, widths []int) string {
 	var b strings.Builder
 	for i, cell := range cells {
-		b.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)+2))
+		b.WriteString(cell + strings.Repeat(" ", widths[i]-width(cell)+2))
 	}
 	return strings.TrimRight(b.String(), " ")
 }

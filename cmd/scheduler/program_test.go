@@ -58,11 +58,22 @@ func TestTableAlignsByCharacters(t *testing.T) {
 	table := table{header: []string{"NAME", "STATE"}}
 	table.add("größte", "ok")
 	table.add("a", "")
+	table.add("春季促销", "ok")
+	table.add("\x1b[2Jx\ny", "no")
 	if err := table.write(&program{stdout: &out}); err != nil {
 		t.Fatal(err)
 	}
-	if want := "NAME    STATE\ngrößte  ok\na\n"; out.String() != want {
+	if want := "NAME      STATE\ngrößte    ok\na\n春季促销  ok\n\ufffd[2Jx y   no\n"; out.String() != want {
 		t.Errorf("got\n%swant\n%s", out.String(), want)
+	}
+}
+
+func TestClipCountsColumns(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ text, want string }{{"abcde", "abcde"}, {"abcdef", "abcd…"}, {"春季促销", "春季…"}, {"a春季促销", "a春…"}, {"春季a", "春季a"}} {
+		if got := clip(c.text, 5); got != c.want {
+			t.Errorf("%q: %q, want %q", c.text, got, c.want)
+		}
 	}
 }
 

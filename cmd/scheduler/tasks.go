@@ -273,7 +273,7 @@ func watchLine(t store.TaskRow) string {
 		line += ", " + progress
 	}
 	if t.Reason != "" {
-		line += "; " + clip(reasonInWords(t.Reason), 60)
+		line += "; " + clip(harmless(reasonInWords(t.Reason)), 60)
 	}
 	return line
 }
