@@ -107,6 +107,7 @@ func TestOutcomesBecomeDecisions(t *testing.T) {
 		}
 	}
 	throttled := dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonThrottled, RetryAfter: time.Millisecond}
+	const window = "4 seconds" // long enough for a first call on a busy machine
 	for _, c := range []struct {
 		name    string
 		answer  func(context.Context, call) dispatch.Outcome
@@ -126,12 +127,12 @@ func TestOutcomesBecomeDecisions(t *testing.T) {
 		}, want: "failed: refused: E1: bad", calls: 2},
 		{name: "throttled, then accepted", answer: first(1, throttled), want: "succeeded", calls: 2},
 		{
-			name: "not sent until the window closes", answer: always(notSent), columns: []any{"catch_up_window", "500 ms"},
+			name: "not sent until the window closes", answer: always(notSent), columns: []any{"catch_up_window", window},
 			want: "missed: not sent within the catch-up window: connect: refused",
 		},
 		{name: "unknown, resent", answer: first(2, unknown), columns: []any{"resend_unknown", true}, want: "succeeded", calls: 3},
 		{
-			name: "unknown until the window closes", answer: always(unknown), columns: []any{"resend_unknown", true, "catch_up_window", "500 ms"},
+			name: "unknown until the window closes", answer: always(unknown), columns: []any{"resend_unknown", true, "catch_up_window", window},
 			want: "unknown: ",
 		},
 		{
@@ -140,7 +141,7 @@ func TestOutcomesBecomeDecisions(t *testing.T) {
 					return unknown
 				}
 				return notSent
-			}, columns: []any{"resend_unknown", true, "catch_up_window", "500 ms"},
+			}, columns: []any{"resend_unknown", true, "catch_up_window", window},
 			want: "unknown: ",
 		},
 		{name: "a bug in the adapter", answer: func(context.Context, call) dispatch.Outcome { panic("oops") }, want: "unknown: bad answer: panic: oops", calls: 1},
@@ -305,7 +306,10 @@ func TestTargets(t *testing.T) {
 			cfg := r.config(t)
 			cfg.Horizon = 30 * time.Second // read, compiled and cached at once
 			start(t, cfg)
-			due := time.Now().Add(3 * time.Second)
+			due := time.Now().Add(time.Second)
+			if c.after != "" {
+				due = due.Add(4 * time.Second) // time to plan it first, on a busy machine too
+			}
 			id := r.insert(t, "app", c.channel, 1, fixed(due), "request", c.request, "status", "paused")
 			r.targets(t, id, c.before)
 			r.run(t, `UPDATE scheduler.campaigns SET status = 'active'`)

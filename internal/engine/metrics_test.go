@@ -23,7 +23,7 @@ func TestLatenessHasACause(t *testing.T) {
 	cfg.Metrics = engine.NewMetrics(nil)
 	start(t, cfg)
 	// Two calls of an app that may make less than one a second.
-	due := time.Now().Add(1500 * time.Millisecond).Truncate(time.Second).Add(time.Second)
+	due := time.Now().Add(3 * time.Second).Truncate(time.Second).Add(time.Second)
 	var ids []int64
 	for range 3 {
 		ids = append(ids, r.insert(t, "slow", "webhook", 1, fixed(due)))

@@ -47,7 +47,7 @@ func TestStopWaitsForCalls(t *testing.T) {
 		return accepted
 	})
 	cfg := r.config(t)
-	cfg.Lease = 3 * time.Second
+	cfg.Lease = 5 * time.Second
 	first := running(t, cfg)
 	var campaigns []int64
 	for range 3 {
@@ -55,7 +55,7 @@ func TestStopWaitsForCalls(t *testing.T) {
 	}
 	until(t, "the calls", func() bool { return len(r.pusher.seen()) == 3 })
 	other := r.config(t)
-	other.Lease = 3 * time.Second
+	other.Lease = 5 * time.Second
 	start(t, other)
 	time.AfterFunc(8*time.Second, func() { close(slow) })
 	stop(t, first)
@@ -80,6 +80,7 @@ func TestStopLeavesTheRest(t *testing.T) {
 	gate := make(chan struct{})
 	r.pusher.answers(func(context.Context, call) dispatch.Outcome {
 		<-gate
+		<-time.After(300 * time.Millisecond) // so that the stop comes before the last, however late it comes
 		return accepted
 	})
 	cfg := r.config(t)
@@ -92,6 +93,7 @@ func TestStopLeavesTheRest(t *testing.T) {
 	if early >= 25 {
 		t.Fatalf("all %d calls were made before the stop", early)
 	}
+	r.pusher.answers(nil)
 	if left := get[int](t, r, `SELECT count(*) FROM scheduler.slices WHERE status = 'running'`); left != 0 {
 		t.Errorf("%d deliveries are still the stopped daemon's", left)
 	}
