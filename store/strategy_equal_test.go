@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
@@ -59,6 +60,29 @@ func TestStrategySQLAgreesWithGo(t *testing.T) {
 			if _, _, err := strategy.Parse(spec); err == nil {
 				t.Fatalf("jsonb refuses what Parse accepts: %s", spec.Content)
 			}
+		}
+	})
+}
+
+// FuzzStrategySQLAgreesWithGo is guided by what package strategy does with the
+// content. Run it for a while with
+// -run '^$' -fuzz FuzzStrategySQL -fuzztime 10m -fuzzminimizetime 10x -parallel 1.
+func FuzzStrategySQLAgreesWithGo(f *testing.F) {
+	for _, c := range strategytest.Cases(f, "../strategy/testdata") {
+		f.Add(int(c.Spec.Type), string(c.Spec.Content), c.Spec.Zone)
+	}
+	db := pgtest.New(f)
+	f.Fuzz(func(t *testing.T, kind int, content, zone string) {
+		spec := strategytest.Defaults()
+		spec.Type, spec.Content, spec.Zone = strategy.Type(kind), []byte(content), zone
+		if int(int16(kind)) != kind || !utf8.ValidString(zone) || strings.ContainsRune(zone, 0) {
+			t.Skip("no such value gets into a column")
+		}
+		stored, ok := asStored(t, db.Pool, spec)
+		if ok {
+			sameJudgement(t, db.Pool, stored)
+		} else if _, _, err := strategy.Parse(spec); err == nil {
+			t.Errorf("jsonb refuses what Parse accepts: %s", content)
 		}
 	})
 }
