@@ -1,6 +1,7 @@
 package config
 
 import (
+	"math"
 	"net"
 	"net/url"
 	"strconv"
@@ -107,7 +108,7 @@ func (l *loader) ratioFromEnv(t *Tracing) {
 }
 
 func (l *loader) checkTracing(t *Tracing) {
-	if !(t.SampleRatio >= 0 && t.SampleRatio <= 1) { // nor anything that is no number
+	if math.IsNaN(t.SampleRatio) || t.SampleRatio < 0 || t.SampleRatio > 1 {
 		l.problem("tracing.sample_ratio", "must be between 0, no task, and 1, every task, not %v", t.SampleRatio)
 	}
 	if _, ok := parseHeaders(t.Headers.Reveal()); !ok {

@@ -68,6 +68,7 @@ func TestTracingProblems(t *testing.T) {
 		{text: "tracing: {headers: hunter2}", want: "tracing.headers: must be name=value"},
 		{text: "tracing: {headers: \"a=hunter2\\nb\"}", want: "tracing.headers: must be name=value"},
 		{environ: "OTEL_EXPORTER_OTLP_ENDPOINT=collector:4318", want: "OTEL_EXPORTER_OTLP_ENDPOINT: must be the URL"},
+		{text: "tracing: {sample_ratio: -0.1}", want: "between 0, no task, and 1"},
 		{environ: "OTEL_TRACES_SAMPLER=jaeger_remote", want: "OTEL_TRACES_SAMPLER: must be always_on"},
 	} {
 		_, err := config.Load(write(t, c.text), append([]string{c.environ}, home...), providers())
