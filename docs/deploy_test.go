@@ -144,6 +144,19 @@ func TestKubernetesManifests(t *testing.T) {
 			t.Errorf("%s selects %v, the pods are %v", kind, got, labels)
 		}
 	}
+	// A secret's files are root's: only the pod's group may let us read them.
+	for _, kind := range []string{"Deployment", "Job"} {
+		for i := range at(t, kinds[kind], "spec", "template", "spec", "volumes").([]any) {
+			volume := at(t, kinds[kind], "spec", "template", "spec", "volumes", i).(tree)
+			if volume["secret"] == nil {
+				continue
+			}
+			security := at(t, kinds[kind], "spec", "template", "spec", "securityContext").(tree)
+			if group := at(t, security, "runAsGroup"); security["fsGroup"] != group {
+				t.Errorf("%s: fsGroup is %v, and the files of %s are for group %v", kind, security["fsGroup"], volume["name"], group)
+			}
+		}
+	}
 	// The migration's variable is one that the program knows.
 	migrate := at(t, kinds["Job"], "spec", "template", "spec", "containers", 0)
 	dir := t.TempDir()
