@@ -114,71 +114,83 @@ func problemText(problems []dispatch.Problem) string {
 	return strings.Join(lines, "; ")
 }
 
-// apply writes what replan came to. It returns the schedules it worked out, by
-// campaign: what changed is most often what gives the next tasks.
+// apply brings changed campaigns up to date. It returns the schedules it worked
+// out, by campaign: what changed is most often what gives the next tasks.
 func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.Change) (schedules, error) {
 	known := make(schedules, len(changes))
-	var cursors []store.Cursor
-	var forget []int64
-	var undone []store.Undone
-	var immediate []store.NewTask
+	var all findings
 	for _, c := range changes {
 		if c.CampaignID == 0 {
 			continue
 		}
 		runtime.Gosched() // tasks that are due go first
 		out := p.replan(c, tx.Now)
-		undone = append(undone, out.undone...)
-		if out.forget {
-			forget = append(forget, c.CampaignID)
-			continue
-		}
 		if out.rejected != "" {
-			next, err := p.reject(ctx, tx, c.Campaign, out.rejected)
-			if err != nil {
+			if err := p.reject(ctx, tx, c.Campaign, &out); err != nil {
 				return nil, err
 			}
-			if !next.IsZero() && (out.cursor.NextDueAt.IsZero() || next.Before(out.cursor.NextDueAt)) {
-				out.cursor.NextDueAt = next
-			}
-		}
-		if out.immediate != nil {
-			immediate = append(immediate, *out.immediate)
 		}
 		known[c.CampaignID] = out.schedule
-		cursors = append(cursors, out.cursor)
+		all.add(&out)
 	}
-	if len(undone) > 0 {
-		if err := tx.Decide(ctx, undone); err != nil {
-			return nil, err
-		}
-	}
-	if len(forget) > 0 {
-		if err := tx.Forget(ctx, forget); err != nil {
-			return nil, err
-		}
-	}
-	if len(immediate) > 0 {
-		if err := tx.Insert(ctx, immediate); err != nil {
-			return nil, err
-		}
-	}
-	if len(cursors) == 0 {
-		return known, nil
-	}
-	return known, tx.SaveCursors(ctx, cursors)
+	return known, all.write(ctx, tx)
 }
 
 // reject marks the campaign and takes its tasks back; they return when its
 // author has mended it.
-func (p *Planner) reject(ctx context.Context, tx *store.PlanTx, c *store.Campaign, reason string) (time.Time, error) {
+func (p *Planner) reject(ctx context.Context, tx *store.PlanTx, c *store.Campaign, out *planned) error {
 	next, err := tx.Withdraw(ctx, c.ID)
 	if err != nil {
-		return time.Time{}, err
+		return err
 	}
-	if err := tx.Reject(ctx, c.ID, reason); err != nil {
-		return time.Time{}, err
+	if err := tx.Reject(ctx, c.ID, out.rejected); err != nil {
+		return err
 	}
-	p.Log.WarnContext(ctx, "campaign rejected", "campaign", c.ID, "reason", reason)
-	return next, nil
+	p.Log.WarnContext(ctx, "campaign rejected", "campaign", c.ID, "reason", out.rejected)
+	if k := &out.cursor; !next.IsZero() && (k.NextDueAt.IsZero() || next.Before(k.NextDueAt)) {
+		k.NextDueAt = next
+	}
+	return nil
+}
+
+// findings are what all changes of an app came to.
+type findings struct {
+	cursors   []store.Cursor
+	forget    []int64
+	undone    []store.Undone
+	immediate []store.NewTask
+}
+
+func (f *findings) add(p *planned) {
+	f.undone = append(f.undone, p.undone...)
+	if p.forget {
+		f.forget = append(f.forget, p.cursor.CampaignID)
+		return
+	}
+	if p.immediate != nil {
+		f.immediate = append(f.immediate, *p.immediate)
+	}
+	f.cursors = append(f.cursors, p.cursor)
+}
+
+func (f *findings) write(ctx context.Context, tx *store.PlanTx) error {
+	if len(f.undone) > 0 {
+		if err := tx.Decide(ctx, f.undone); err != nil {
+			return err
+		}
+	}
+	if len(f.forget) > 0 {
+		if err := tx.Forget(ctx, f.forget); err != nil {
+			return err
+		}
+	}
+	if len(f.immediate) > 0 {
+		if err := tx.Insert(ctx, f.immediate); err != nil {
+			return err
+		}
+	}
+	if len(f.cursors) == 0 {
+		return nil
+	}
+	return tx.SaveCursors(ctx, f.cursors)
 }
