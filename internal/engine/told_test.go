@@ -71,7 +71,9 @@ func TestEveryDecisionIsToldOf(t *testing.T) {
 	start(t, second)
 	for _, end := range []string{`UPDATE scheduler.campaigns SET status = 'cancelled' WHERE id = $1`, `DELETE FROM scheduler.campaigns WHERE id = $1`} {
 		id := r.insert(t, "app", "mpaas.push_broadcast", 2, daily(now.AddDate(0, 0, 1), 5, "12:00:00"))
-		until(t, "its tasks", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.pending_tasks WHERE campaign_id = $1`, id) == 5 })
+		until(t, "its tasks", func() bool {
+			return get[int](t, r, `SELECT count(*) FROM scheduler.pending_tasks WHERE campaign_id = $1`, id) == 5
+		})
 		r.run(t, end, id)
 	}
 	r.decided(t, r.insert(t, "app", "mpaas.push_broadcast", 0, nil), 1)

@@ -9,8 +9,8 @@ import (
 
 // A Tracer is told of every step of a task on its way, after the step and in
 // the database's time. It is called on the way to a push, so it must neither
-// wait nor fail, and from many goroutines. No step holds a target or a text of
-// an author's or a provider's.
+// wait nor fail, and from many goroutines: the steps of a task come in no
+// certain order. None holds a target or a text of an author's or a provider's.
 type Tracer interface {
 	// Claimed: the task's intent to push was made durable.
 	Claimed(TracedTask, Span)
@@ -18,7 +18,7 @@ type Tracer interface {
 	Called(TracedTask, TracedCall)
 	// Recorded: what a call came to was made durable.
 	Recorded(TracedTask, Span)
-	// Decided: the task is over. It comes last, and from one daemon only.
+	// Decided: the task is over. One daemon alone tells of it.
 	Decided(TracedTask, TracedDecision)
 }
 
@@ -68,6 +68,16 @@ func newTraces(to Tracer, clock *Clock) *traces {
 	return &traces{to: to, clock: clock}
 }
 
+// since is a step that ends now. The clock may be set back a little between the
+// two, when it learns the database's more precisely; no step ends before it began.
+func (t *traces) since(from time.Time) Span {
+	now := t.clock.Now()
+	if now.Before(from) {
+		now = from
+	}
+	return Span{from, now}
+}
+
 // now is the begin of a step; zero when nobody asks.
 func (t *traces) now() time.Time {
 	if t == nil {
@@ -78,7 +88,7 @@ func (t *traces) now() time.Time {
 
 func (t *traces) claimed(c *claimed, from time.Time) {
 	if t != nil {
-		t.to.Claimed(c.traced(), Span{from, c.started})
+		t.to.Claimed(c.traced(), t.since(from))
 	}
 }
 
@@ -86,9 +96,8 @@ func (t *traces) called(task TracedTask, slice, attempt int32, p *dispatch.Push,
 	if t == nil {
 		return
 	}
-	now := t.clock.Now()
 	call := TracedCall{
-		Span: Span{orDefault(sent, now), now}, Slice: slice, Attempt: attempt, Targets: len(p.Targets),
+		Span: t.since(orDefault(sent, t.clock.Now())), Slice: slice, Attempt: attempt, Targets: len(p.Targets),
 		Class: o.Class, Reason: o.Reason, Code: o.Code, RequestID: o.RequestID, MessageID: o.MessageID,
 	}
 	t.to.Called(task, call)
@@ -98,7 +107,7 @@ func (t *traces) called(task TracedTask, slice, attempt int32, p *dispatch.Push,
 // each of them, by whichever daemon has the time.
 func (t *traces) started(e *entry, from time.Time) {
 	if t != nil {
-		t.to.Claimed(e.traced(), Span{from, t.clock.Now()})
+		t.to.Claimed(e.traced(), t.since(from))
 	}
 }
 
@@ -108,7 +117,7 @@ func (t *traces) settled(s *store.Settled, d decided, from time.Time) {
 		return
 	}
 	task := TracedTask{ID: s.TaskID, Campaign: s.CampaignID, DueAt: s.DueAt, App: s.AppNo, Channel: s.Channel}
-	t.to.Recorded(task, Span{from, t.clock.Now()})
+	t.to.Recorded(task, t.since(from))
 	t.decided(task, d)
 }
 
@@ -117,7 +126,7 @@ func (t *traces) recorded(batch []result, decided map[int64]bool, from time.Time
 	if t == nil {
 		return
 	}
-	span := Span{from, t.clock.Now()}
+	span := t.since(from)
 	for i := range batch {
 		if task := batch[i].traced(); batch[i].retry != nil || decided[task.ID] {
 			t.to.Recorded(task, span)
@@ -127,7 +136,7 @@ func (t *traces) recorded(batch []result, decided map[int64]bool, from time.Time
 
 func (t *traces) decided(task TracedTask, d decided) {
 	if t != nil {
-		t.to.Decided(task, TracedDecision{Status: d.status, Reason: reasonLabel(d.reason), Sent: d.sent, At: t.clock.Now(), Targets: d.targets})
+		t.to.Decided(task, TracedDecision{Status: d.status, Reason: reasonLabel(d.reason), Sent: d.sent, At: t.since(task.DueAt).To, Targets: d.targets})
 	}
 }
 
