@@ -275,6 +275,10 @@ BEGIN
   ELSE
     UPDATE scheduler.pending_tasks SET revision = NEW.revision WHERE campaign_id = NEW.id;
   END IF;
+  IF OLD.resend_unknown AND NOT NEW.resend_unknown THEN
+    UPDATE scheduler.slices SET status = 'unknown', finished_at = NEW.updated_at, reason = 'resend_unknown was taken back'
+      WHERE campaign_id = NEW.id AND status IN ('waiting', 'held') AND maybe_sent;
+  END IF;
   IF NEW.status = 'paused' AND OLD.status <> 'paused' THEN
     UPDATE scheduler.slices SET status = 'held' WHERE campaign_id = NEW.id AND status = 'waiting';
   ELSIF NEW.status = 'active' AND OLD.status = 'paused' THEN

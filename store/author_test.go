@@ -158,6 +158,7 @@ func TestRecordingNeverWaitsForAnAuthor(t *testing.T) {
 				db := surface(t)
 				s := opened(t, db.URL)
 				mine, other := campaign(t, db), campaign(t, db)
+				run(t, db, `UPDATE scheduler.campaigns SET resend_unknown = $1`, c.maybeSent)
 				run(t, db, `DELETE FROM scheduler.campaign_changes`)
 				store := comeback(t, db, s, mine, other, c.maybeSent)
 				tx := author(t, db, c.change, mine)

@@ -118,18 +118,15 @@ func (s *Store) Reap(ctx context.Context, grace time.Duration) (Reaped, error) {
 
 const lostReason = "the daemon was lost while the call was under way"
 
-// reapClaims rules on claimed tasks. A campaign is locked before what it allows
-// is believed: one that an author is changing at this moment allows nothing.
+// reapClaims rules on claimed tasks. Whether a call may be made again is looked
+// at once more when it begins (ClaimSlices), so that nobody is waited for here.
 func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) error {
 	if len(claims) == 0 {
 		return nil
 	}
 	rows, _ := tx.Query(ctx, `
-		WITH allowed AS MATERIALIZED (
-			SELECT c.id FROM scheduler.campaigns c WHERE c.id IN (SELECT campaign_id FROM scheduler.claimed_tasks WHERE claim_id = ANY($1))
-			   AND c.resend_unknown AND c.status = 'active' FOR SHARE SKIP LOCKED
-		), lost AS MATERIALIZED (
-			SELECT t.*, t.campaign_id IN (SELECT id FROM allowed) AND t.due_at + k.catch_up_window > clock_timestamp() AS again,
+		WITH lost AS MATERIALIZED (
+			SELECT t.*, k.resend_unknown AND k.status <> 'cancelled' AND t.due_at + k.catch_up_window > clock_timestamp() AS again,
 			       t.due_at + k.catch_up_window AS expires_at,
 			       coalesce(k.channel, (SELECT h.before ->> 'channel' FROM scheduler.campaign_history h
 			                             WHERE h.campaign_id = t.campaign_id ORDER BY h.id DESC LIMIT 1)) AS channel
@@ -159,40 +156,39 @@ func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) err
 	if err != nil {
 		return fmt.Errorf("rule on claims: %w", err)
 	}
+	var again []int64
 	for _, t := range ruled {
 		if t.Status == "running" {
-			out.Resent++
+			again = append(again, t.CampaignID)
 			continue
 		}
 		out.Unknown++
 		out.Decided = append(out.Decided, t)
 	}
-	return nil
+	out.Resent += int64(len(again))
+	return placeWaiting(ctx, tx, again)
 }
 
 func reapSlices(ctx context.Context, tx pgx.Tx, out *Reaped) error {
-	var unknown, resent int64
-	var lost []int64
+	var unknown int64
+	var lost, again []int64
 	err := tx.QueryRow(ctx, `
-		WITH allowed AS MATERIALIZED (
-			SELECT c.id, c.status FROM scheduler.campaigns c WHERE c.id IN (
-				SELECT x.campaign_id FROM scheduler.slices x JOIN scheduler.daemons d ON d.id = x.daemon_id AND d.ended_at IS NOT NULL WHERE x.status = 'running')
-			   AND c.resend_unknown AND c.status IN ('active', 'paused') FOR SHARE SKIP LOCKED
-		), lost AS MATERIALIZED (
-			SELECT s.id, k.id IS NOT NULL AND r.expires_at > clock_timestamp() AS again, k.status AS campaign_status
+		WITH lost AS MATERIALIZED (
+			SELECT s.id, s.campaign_id, c.resend_unknown AND c.status <> 'cancelled' AND r.expires_at > clock_timestamp() AS again
 			  FROM scheduler.slices s
 			  JOIN scheduler.daemons d ON d.id = s.daemon_id AND d.ended_at IS NOT NULL
 			  JOIN scheduler.running_tasks r ON r.id = s.task_id
-			  LEFT JOIN allowed k ON k.id = s.campaign_id
+			  LEFT JOIN scheduler.campaigns c ON c.id = s.campaign_id
 			 WHERE s.status = 'running' FOR UPDATE OF s SKIP LOCKED
 		), ruled AS (
 			UPDATE scheduler.slices s
-			   SET status = CASE WHEN NOT l.again THEN 'unknown' WHEN l.campaign_status = 'paused' THEN 'held' ELSE 'waiting' END::scheduler.slice_status,
+			   SET status = CASE WHEN l.again THEN 'waiting' ELSE 'unknown' END::scheduler.slice_status,
 			       daemon_id = NULL, maybe_sent = true, ready_at = clock_timestamp(), reason = $1,
 			       finished_at = CASE WHEN l.again THEN NULL ELSE clock_timestamp() END
-			  FROM lost l WHERE s.id = l.id RETURNING s.id, l.again
+			  FROM lost l WHERE s.id = l.id RETURNING s.id, l.again, l.campaign_id
 		)
-		SELECT count(*) FILTER (WHERE NOT again), count(*) FILTER (WHERE again), array_agg(id) FROM ruled`, lostReason).Scan(&unknown, &resent, &lost)
+		SELECT count(*) FILTER (WHERE again IS NOT TRUE), array_agg(campaign_id) FILTER (WHERE again), array_agg(id) FROM ruled`, lostReason).
+		Scan(&unknown, &again, &lost)
 	if err != nil {
 		return fmt.Errorf("rule on deliveries: %w", err)
 	}
@@ -204,6 +200,6 @@ func reapSlices(ctx context.Context, tx pgx.Tx, out *Reaped) error {
 	if err != nil {
 		return fmt.Errorf("keep quota: %w", err)
 	}
-	out.Unknown, out.Resent = out.Unknown+unknown, out.Resent+resent
-	return nil
+	out.Unknown, out.Resent = out.Unknown+unknown, out.Resent+int64(len(again))
+	return placeWaiting(ctx, tx, again)
 }

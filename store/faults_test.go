@@ -109,35 +109,74 @@ func TestUnheardLeavesLaterClaimsAlone(t *testing.T) {
 	}
 }
 
-// What a dead daemon had begun is not begun again while an author is cancelling
-// its campaign: the change would not see it.
-func TestReapDoesNotResendWhatIsBeingCancelled(t *testing.T) {
+// What a dead daemon had begun is begun again where its author allows it, though
+// the author has the campaign open at that moment; not when the change forbids
+// it. The change does not see it, so that its claim has to.
+func TestReapMeetsAnAuthor(t *testing.T) {
 	t.Parallel()
-	db := surface(t)
-	s := opened(t, db.URL)
-	id := campaign(t, db)
-	run(t, db, `UPDATE scheduler.campaigns SET resend_unknown = true`)
-	daemon := claimed(t, db, s, id)
-	sliced(t, db, id, time.Now().Add(-2*time.Minute), "running")
-	run(t, db, `UPDATE scheduler.slices SET daemon_id = $1`, daemon)
-	if err := s.Retire(t.Context(), daemon); err != nil {
-		t.Fatal(err)
+	for change, want := range map[string]string{
+		`SET status = 'cancelled'`: "unknown", `SET status = 'paused'`: "held", `SET name = 'other'`: "waiting", `SET resend_unknown = false`: "waiting",
+	} {
+		t.Run(change, func(t *testing.T) {
+			t.Parallel()
+			db := surface(t)
+			s := opened(t, db.URL)
+			id := campaign(t, db)
+			run(t, db, `UPDATE scheduler.campaigns SET resend_unknown = true`)
+			daemon := claimed(t, db, s, id)
+			sliced(t, db, id, time.Now().Add(-2*time.Minute), "running")
+			run(t, db, `UPDATE scheduler.slices SET daemon_id = $1`, daemon)
+			if err := s.Retire(t.Context(), daemon); err != nil {
+				t.Fatal(err)
+			}
+			tx := author(t, db, `UPDATE scheduler.campaigns `+change)
+			if _, err := s.Reap(t.Context(), 0); err != nil {
+				t.Error(err)
+			}
+			other := enlisted(t, s)
+			if n := len(begin(t, s, other)); n != 0 {
+				t.Errorf("%d deliveries began while the author's transaction was open", n)
+			}
+			if err := tx.Commit(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if n := len(begin(t, s, other)); (n == 2) != (change == `SET name = 'other'`) {
+				t.Errorf("%d deliveries began after the change", n)
+			}
+			if change == `SET name = 'other'` {
+				return
+			}
+			looked(t, db, s)
+			if got := one[string](t, db, `SELECT string_agg(status::text, ' ') FROM scheduler.slices`); got != want+" "+want {
+				t.Errorf("the deliveries are %s, want both %s", got, want)
+			}
+		})
 	}
-	tx, err := db.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.Exec(t.Context(), `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE id = $1`, id); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Reap(t.Context(), 0); err != nil {
-		t.Error(err)
-	}
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if n := one[int](t, db, `SELECT count(*) FROM scheduler.slices WHERE status = 'waiting'`); n != 0 {
-		t.Errorf("%d deliveries of a cancelled campaign wait for another attempt", n)
+}
+
+// An author who takes resend_unknown back does not want to see made again what
+// may have arrived already.
+func TestResendTakenBack(t *testing.T) {
+	t.Parallel()
+	for _, status := range []string{"active", "paused"} {
+		t.Run(status, func(t *testing.T) {
+			t.Parallel()
+			db := surface(t)
+			s := opened(t, db.URL)
+			id := campaign(t, db)
+			run(t, db, `UPDATE scheduler.campaigns SET resend_unknown = true`)
+			sliced(t, db, id, time.Now().Add(-time.Minute), "waiting", "waiting")
+			run(t, db, `UPDATE scheduler.slices SET maybe_sent = true WHERE slice_no = 1`)
+			run(t, db, `UPDATE scheduler.campaigns SET status = $1`, status)
+			run(t, db, `UPDATE scheduler.campaigns SET resend_unknown = false`)
+			run(t, db, `UPDATE scheduler.campaigns SET status = 'active'`)
+			if got := begin(t, s, enlisted(t, s)); len(got) != 1 || got[0].SliceNo != 2 {
+				t.Errorf("began %+v, want the delivery that was not sent", got)
+			}
+			if got := one[string](t, db, `SELECT status::text FROM scheduler.slices WHERE slice_no = 1`); got != "unknown" {
+				t.Errorf("what may have arrived is %s, want unknown", got)
+			}
+		})
 	}
 }
 

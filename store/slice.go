@@ -39,6 +39,7 @@ func (s *Store) ClaimSlices(ctx context.Context, daemonID int64, now time.Time, 
 			WITH mine AS MATERIALIZED (
 				SELECT s.id, c.revision FROM scheduler.slices s JOIN scheduler.campaigns c ON c.id = s.campaign_id
 				 WHERE s.status = 'waiting' AND s.ready_at <= coalesce($2, clock_timestamp()) AND s.app_no <> ALL($3) AND c.status NOT IN ('paused', 'cancelled')
+				   AND (c.resend_unknown OR NOT s.maybe_sent)
 				   AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND `+notHeld+`
 				 ORDER BY s.ready_at, s.id LIMIT $4 FOR SHARE OF c SKIP LOCKED FOR UPDATE OF s SKIP LOCKED
 			), begun AS (

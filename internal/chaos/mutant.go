@@ -49,11 +49,10 @@ var Mutants = []Mutant{
 		Break: "what a dead daemon had begun is begun again, whatever its author said",
 		Shows: []string{twice},
 		Point: "call.after:kill",
-		Edits: []Edit{{
-			"store/daemon.go",
-			"AND c.resend_unknown AND c.status = 'active' FOR SHARE SKIP LOCKED",
-			"AND c.status = 'active' FOR SHARE SKIP LOCKED",
-		}},
+		Edits: []Edit{
+			{"store/daemon.go", "SELECT t.*, k.resend_unknown AND k.status", "SELECT t.*, k.status"},
+			{"store/slice.go", "AND (c.resend_unknown OR NOT s.maybe_sent)", ""},
+		},
 	},
 	{
 		Name:  "intent-after-call",
