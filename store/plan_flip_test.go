@@ -67,9 +67,9 @@ func TestNoPlanReadsWholeTables(t *testing.T) {
 	}
 }
 
-func execute(t *testing.T, db *pgtest.DB, sql string, args ...any) {
+func execute(t *testing.T, db *pgtest.DB, sql string) {
 	t.Helper()
-	if _, err := db.Exec(t.Context(), sql, args...); err != nil {
+	if _, err := db.Exec(t.Context(), sql); err != nil {
 		t.Fatal(err)
 	}
 }
