@@ -68,7 +68,8 @@ BEGIN
   IF app.app_no IS NULL THEN
     problems := problems || scheduler.as_problem('app_id', 'must be an app in scheduler.apps, together with workspace_id',
       format('%s, workspace_id %L', coalesce(quote_literal(c.app_id), 'NULL'), c.workspace_id),
-      'add the app to the daemon''s configuration, or to scheduler.apps');
+      format('add the app to the daemon''s configuration, or to scheduler.apps; an author has to be granted it too, by an admin: SELECT scheduler.grant_app(%L, %L, %L);',
+        c.app_id, c.workspace_id, current_user));
   END IF;
   IF coalesce(c.name, '') = '' THEN
     problems := problems || scheduler.as_problem('name', 'must not be empty', quote_nullable(c.name),

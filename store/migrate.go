@@ -28,6 +28,8 @@ var (
 	ErrSchemaMissing = errors.New("the database has no scheduler schema")
 	ErrSchemaTooOld  = errors.New("the database's schema is too old for this program")
 	ErrSchemaTooNew  = errors.New("the database's schema is newer than this program knows")
+	// ErrMayNotRead says that the login is no reader of the schema.
+	ErrMayNotRead = errors.New("this database login may not read the scheduler's tables")
 )
 
 // A SchemaVersion says where a database's schema stands.
@@ -120,7 +122,7 @@ func (m *Migrator) Version(ctx context.Context) (SchemaVersion, error) {
 
 // CheckSchema reports whether the schema is the one this program was written
 // for: nil, or an error that wraps ErrSchemaMissing, ErrSchemaTooOld or
-// ErrSchemaTooNew and names the versions.
+// ErrSchemaTooNew and names the versions; or ErrMayNotRead.
 func (s *Store) CheckSchema(ctx context.Context) error {
 	newest, err := newestMigration(migrations.FS)
 	if err != nil {
@@ -129,6 +131,9 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	db := stdlib.OpenDBFromPool(s.pool)
 	defer db.Close()
 	current, err := appliedVersion(ctx, db)
+	if sqlState(err) == "42501" { // insufficient_privilege
+		return ErrMayNotRead
+	}
 	if err != nil {
 		return fmt.Errorf("check schema: %w", err)
 	}

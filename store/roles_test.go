@@ -2,9 +2,11 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -349,6 +351,26 @@ func TestOperatorNeedsNoMoreThanAdmin(t *testing.T) {
 		if err := p.db.QueryRow(t.Context(), query).Scan(&who); err != nil || who != p.names["admin"] {
 			t.Errorf("%s: %q, %v; want %q", audit, who, err, p.names["admin"])
 		}
+	}
+}
+
+// TestForeignAppNamesTheGrant looks what an author is told whose app was not
+// granted: there is no such app, or an admin has to do something.
+func TestForeignAppNamesTheGrant(t *testing.T) {
+	t.Parallel()
+	p := newPeople(t)
+	_, err := p.connect(t, "author").Exec(t.Context(), fmt.Sprintf(insertCampaign, "theirs"))
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	if want := fmt.Sprintf("SELECT scheduler.grant_app('theirs', '', '%s');", p.names["author"]); !ok || !strings.Contains(pg.Hint, want) {
+		t.Errorf("%v, want a hint with %q", err, want)
+	}
+	s, err := store.Open(t.Context(), store.Config{URL: p.urlOf(t, "author"), MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.CheckSchema(t.Context()); !errors.Is(err, store.ErrMayNotRead) {
+		t.Errorf("an author's commands: %v", err)
 	}
 }
 

@@ -63,6 +63,8 @@ func (p *program) checkSchema(ctx context.Context, s *store.Store) error {
 	switch {
 	case errors.Is(err, store.ErrSchemaMissing), errors.Is(err, store.ErrSchemaTooOld):
 		return fmt.Errorf("%w; run: scheduler migrate up", err)
+	case errors.Is(err, store.ErrMayNotRead):
+		return fmt.Errorf("%w; commands are for members of scheduler_admin and scheduler_reader, authors have scheduler.campaigns and scheduler.tasks in SQL", err)
 	case errors.Is(err, store.ErrSchemaTooNew):
 		return fmt.Errorf("%w; use the version of this program that migrated it", err)
 	}
