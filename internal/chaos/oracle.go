@@ -87,6 +87,7 @@ func (o *oracle) judge(bans []*ban) {
 	o.nothingTwice()
 	o.acceptedIsRecorded()
 	o.succeededWasAccepted()
+	o.resentUntilCertain()
 	o.neverEarly()
 	o.nothingDecidedIsPushed()
 	o.quotaHeld()
@@ -238,6 +239,25 @@ func (t *task) acceptedTargets() []string {
 		}
 	}
 	return out
+}
+
+// lastWait is how long before the end of its window a push may be given up: the
+// longest pause between two tries, and some.
+const lastWait = 5 * time.Second
+
+// resentUntilCertain: where the author chose so, nothing is left unknown while it
+// could still be pushed again.
+func (o *oracle) resentUntilCertain() {
+	if o.clock.jumped() {
+		return // a window's end cannot be told from a clock that jumps
+	}
+	for occ, t := range o.record.tasks {
+		window, ok := o.record.windows[occ.campaign]
+		if ok && t.status == "unknown" && t.decided.Before(time.UnixMicro(occ.due).Add(window-lastWait)) {
+			o.report.violate("resend_unknown pushes until an answer is certain", "%v: recorded %s %s before its window's end",
+				occ, o.status(occ), time.UnixMicro(occ.due).Add(window).Sub(t.decided))
+		}
+	}
 }
 
 // neverEarly: no call arrives before its occurrence.

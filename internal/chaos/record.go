@@ -47,7 +47,8 @@ type record struct {
 	now      time.Time
 	tasks    map[occurrence]*task
 	byID     map[int64]occurrence
-	resend   map[int64]bool // campaigns that allow a push to be made twice
+	resend   map[int64]bool          // campaigns that allow a push to be made twice
+	windows  map[int64]time.Duration // how long those are pushed again; none once they are cancelled or deleted
 	channels map[int64]string
 	appOf    map[int64]string
 	versions []version
@@ -70,9 +71,9 @@ type version struct {
 func readRecord(ctx context.Context, db *database) (*record, error) {
 	r := &record{
 		tasks: make(map[occurrence]*task), byID: make(map[int64]occurrence), resend: make(map[int64]bool),
-		channels: make(map[int64]string), appOf: make(map[int64]string),
+		windows: make(map[int64]time.Duration), channels: make(map[int64]string), appOf: make(map[int64]string),
 	}
-	for _, read := range []func(context.Context, *database) error{r.readTasks, r.readSlices, r.readVersions, r.readOpen} {
+	for _, read := range []func(context.Context, *database) error{r.readTasks, r.readSlices, r.readVersions, r.readWindows, r.readOpen} {
 		if err := read(ctx, db); err != nil {
 			return nil, fmt.Errorf("read the record: %w", err)
 		}
@@ -158,6 +159,23 @@ func (r *record) readVersions(ctx context.Context, db *database) error {
 		r.versions = append(r.versions, v)
 		r.resend[c.ID], r.channels[c.ID], r.appOf[c.ID] = c.Resend, c.Channel, c.AppID
 		until = nil
+		return nil
+	})
+	return err
+}
+
+// readWindows finds the campaigns whose pushes are made again until an answer is
+// certain.
+func (r *record) readWindows(ctx context.Context, db *database) error {
+	rows, err := db.pool.Query(ctx, `
+		SELECT id, extract(epoch FROM catch_up_window)::float8 FROM scheduler.campaigns WHERE resend_unknown AND status <> 'cancelled'`)
+	if err != nil {
+		return err
+	}
+	var id int64
+	var seconds float64
+	_, err = pgx.ForEachRow(rows, []any{&id, &seconds}, func() error {
+		r.windows[id] = time.Duration(seconds * float64(time.Second))
 		return nil
 	})
 	return err
