@@ -284,6 +284,11 @@ CREATE TABLE scheduler.claims (
      AND cardinality(origins) = cardinality(task_ids) AND cardinality(due_ats) = cardinality(task_ids))
 );
 CREATE INDEX claims_daemon ON scheduler.claims (daemon_id);
+-- A claim lives for some milliseconds: to compress it would cost more than the
+-- rest of it.
+ALTER TABLE scheduler.claims
+  ALTER task_ids SET STORAGE EXTERNAL, ALTER app_nos SET STORAGE EXTERNAL, ALTER campaign_ids SET STORAGE EXTERNAL,
+  ALTER revisions SET STORAGE EXTERNAL, ALTER origins SET STORAGE EXTERNAL, ALTER due_ats SET STORAGE EXTERNAL;
 COMMENT ON TABLE scheduler.claims IS 'Intent, made durable before the calls begin: tasks begun together. The id is the fencing token: an outcome is recorded only while the row stands.';
 COMMENT ON COLUMN scheduler.claims.id IS 'Fencing token.';
 COMMENT ON COLUMN scheduler.claims.daemon_id IS 'Who holds it; its lease is the claim''s.';
