@@ -30,7 +30,7 @@ func (a *App) Describe(w io.Writer) {
 // firstCampaign is ready to paste into psql.
 const firstCampaign = `  INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request)
   VALUES ('hello', '` + sandbox.DefaultMPaaSApp + `', '` + sandbox.DefaultWorkspace + `', 'mpaas.push_multiple', 1,
-    jsonb_build_object('fixedTime', (extract(epoch FROM now() + interval '20 seconds') * 1000)::bigint),
+    jsonb_build_object('fixedTime', scheduler.unix_ms(now() + interval '20 seconds')),
     '{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome",
       "targetMsgs": [{"target": "user-1", "templateKeyValue": {"name": "Li Lei"}}]}');
   SELECT due_at, status, lateness, reason FROM scheduler.tasks ORDER BY due_at;`
