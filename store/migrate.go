@@ -131,7 +131,7 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	db := stdlib.OpenDBFromPool(s.pool)
 	defer db.Close()
 	current, err := appliedVersion(ctx, db)
-	if sqlState(err) == "42501" { // insufficient_privilege
+	if IsDenied(err) {
 		return ErrMayNotRead
 	}
 	if err != nil {

@@ -152,6 +152,11 @@ func IsBlocked(err error) bool { return sqlState(err) == "55P03" }
 // demoted primary does.
 func IsReadOnly(err error) bool { return sqlState(err) == "25006" }
 
+// IsDenied says whether err means that the login has not the right.
+func IsDenied(err error) bool { return sqlState(err) == insufficientPrivilege }
+
+const insufficientPrivilege = "42501"
+
 func sqlState(err error) string {
 	if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pg.Code

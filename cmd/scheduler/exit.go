@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // The exit statuses, as the root command's help documents them.
@@ -38,6 +39,10 @@ func (p *program) report(err error) int {
 	}
 	if problems, ok := errors.AsType[config.Problems](err); ok {
 		p.complain(fmt.Sprintf("the configuration has %s:\n%s", count(len(problems), "problem"), problems))
+		return exitFailed
+	}
+	if store.IsDenied(err) {
+		p.complain(err.Error() + "\nThe database login has not the right: an operator's is in scheduler_admin, a daemon's in scheduler_daemon.")
 		return exitFailed
 	}
 	p.complain(err.Error())
