@@ -146,7 +146,8 @@ func TestListTasksReadsLittle(t *testing.T) {
 // explained runs a statement and returns how many decided tasks it looked at.
 func explained(t *testing.T, db interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}, sql string, args ...any) float64 {
+}, sql string, args ...any,
+) float64 {
 	t.Helper()
 	var plan []struct{ Plan json.RawMessage }
 	if err := db.QueryRow(t.Context(), `EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) `+sql, args...).Scan(&plan); err != nil {
