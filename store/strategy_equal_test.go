@@ -78,6 +78,9 @@ func FuzzStrategySQLAgreesWithGo(f *testing.F) {
 		if int(int16(kind)) != kind || !utf8.ValidString(zone) || strings.ContainsRune(zone, 0) {
 			t.Skip("no such value gets into a column")
 		}
+		if strings.Trim(content, " \t\r\n") == "" {
+			spec.Content = nil // a text of nothing is none
+		}
 		stored, ok := asStored(t, db.Pool, spec)
 		if ok {
 			sameJudgement(t, db.Pool, stored)

@@ -108,9 +108,9 @@ var Mutants = []Mutant{
 	},
 	{
 		Name:  "occurrence-skipped",
-		Break: "the planner moves on by two occurrences",
+		Break: "the planner takes a campaign's second occurrence for its first",
 		Shows: []string{decided},
-		Edits: []Edit{{"internal/engine/fill.go", "c.next = c.schedule.Next(c.next)\n", "c.next = c.schedule.Next(c.schedule.Next(c.next))\n"}},
+		Edits: []Edit{{"internal/engine/schedule.go", "{ return s.Next(time.Time{}) }", "{ return s.Next(s.Next(time.Time{})) }"}},
 	},
 	{
 		Name:  "pushed-early",
