@@ -69,9 +69,9 @@ func orZero(t *time.Time) time.Time {
 // ListTasks returns the tasks that the filter chooses, the latest due first.
 //
 // No index has all decided tasks in the order of their occurrences: it would
-// cost every decision. There is one of blocks, which serves a range of time, so
-// the list looks back further and further until it has enough; what did not
-// succeed is rare, and has an order of its own.
+// cost every decision. There is one of blocks, which serves a range of time, and
+// better ones for a campaign and for what did not succeed; so the list looks back
+// further and further until it has enough.
 func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	var ids []int64
 	err := s.taskListSteps(ctx, f, func(tx pgx.Tx, sql string, args []any) (enough bool, err error) {
@@ -114,7 +114,7 @@ func (s *Store) taskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx
 			return err
 		}
 		back := firstLookBack
-		if f.ordered() {
+		if f.places() == "undecided" { // they are few
 			back = lastLookBack
 		}
 		for ; ; back *= lookBackGrows {
@@ -166,10 +166,6 @@ func (f Filter) places() string {
 	}
 	return place
 }
-
-// ordered says whether an index has what the filter chooses, in order, or what
-// it leaves out is not worth looking back for.
-func (f Filter) ordered() bool { return f.Campaign != 0 || f.places() != "" }
 
 // Task returns one task, or ErrNoTask.
 func (s *Store) Task(ctx context.Context, id int64) (TaskRow, error) {

@@ -117,8 +117,8 @@ func TestListTasksReadsLittle(t *testing.T) {
 		"since":      {store.Filter{Since: now.Add(-10 * time.Minute)}, 20_000},
 		"an hour":    {store.Filter{Since: now.Add(-25 * time.Hour), Until: now.Add(-24 * time.Hour)}, 20_000},
 		"pending":    {store.Filter{Statuses: []string{"pending", "running"}}, 0},
-		"failed":     {store.Filter{Statuses: []string{"failed", "missed"}}, 200},
-		"a campaign": {store.Filter{Campaign: 7}, 1000},
+		"failed":     {store.Filter{Statuses: []string{"failed", "missed"}}, 100},
+		"a campaign": {store.Filter{Campaign: 7}, 150},
 	} {
 		t.Run(name, func(t *testing.T) {
 			total := 0.0
