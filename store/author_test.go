@@ -72,6 +72,7 @@ func begin(t *testing.T, s *store.Store, daemon int64) []store.Slice {
 // and happen when the returned function is called.
 var comebacks = map[string]func(*testing.T, *pgtest.DB, *store.Store, int64, int64, bool) func(){
 	"delivery": func(t *testing.T, db *pgtest.DB, s *store.Store, mine, other int64, maybeSent bool) func() {
+		t.Helper()
 		daemon := enlisted(t, s)
 		due := time.Now().Add(-time.Minute)
 		sliced(t, db, mine, due, "waiting")
@@ -87,6 +88,7 @@ var comebacks = map[string]func(*testing.T, *pgtest.DB, *store.Store, int64, int
 		}
 	},
 	"claimed task": func(t *testing.T, db *pgtest.DB, s *store.Store, mine, other int64, maybeSent bool) func() {
+		t.Helper()
 		daemon := enlisted(t, s)
 		var retries []store.Retry
 		for _, id := range []int64{mine, other} {
@@ -101,6 +103,7 @@ var comebacks = map[string]func(*testing.T, *pgtest.DB, *store.Store, int64, int
 		}
 	},
 	"unheard claim": func(t *testing.T, db *pgtest.DB, s *store.Store, mine, other int64, _ bool) func() {
+		t.Helper()
 		daemon := enlisted(t, s)
 		claimedTask(t, db, s, daemon, mine)
 		claimedTask(t, db, s, daemon, other)

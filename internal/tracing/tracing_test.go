@@ -31,7 +31,7 @@ func describe(spans tracetest.SpanStubs) []string {
 	for _, s := range spans {
 		line := fmt.Sprintf("%s %d-%d", s.Name, s.StartTime.Sub(due).Milliseconds(), s.EndTime.Sub(due).Milliseconds())
 		for _, a := range s.Attributes {
-			line += fmt.Sprintf(" %s=%s", strings.TrimPrefix(string(a.Key), "scheduler."), a.Value.Emit())
+			line += fmt.Sprintf(" %s=%s", strings.TrimPrefix(string(a.Key), "scheduler."), a.Value.String())
 		}
 		lines = append(lines, strings.TrimSpace(line+" "+s.Status.Description))
 	}
