@@ -340,14 +340,20 @@ func TestWhatMayHaveArrivedEndsUnknown(t *testing.T) {
 	for name, end := range map[string]func(*testing.T, *pgtest.DB, *store.Store){
 		"window": func(*testing.T, *pgtest.DB, *store.Store) {},
 		"cancel": func(t *testing.T, db *pgtest.DB, _ *store.Store) {
+			t.Helper()
 			run(t, db, `UPDATE scheduler.campaigns SET status = 'cancelled'`)
 		},
-		"delete": func(t *testing.T, db *pgtest.DB, _ *store.Store) { run(t, db, `DELETE FROM scheduler.campaigns`) },
+		"delete": func(t *testing.T, db *pgtest.DB, _ *store.Store) {
+			t.Helper()
+			run(t, db, `DELETE FROM scheduler.campaigns`)
+		},
 		"pause, then cancel": func(t *testing.T, db *pgtest.DB, _ *store.Store) {
+			t.Helper()
 			run(t, db, `UPDATE scheduler.campaigns SET status = 'paused'`)
 			run(t, db, `UPDATE scheduler.campaigns SET status = 'cancelled'`)
 		},
 		"pause until the window ends": func(t *testing.T, db *pgtest.DB, _ *store.Store) {
+			t.Helper()
 			run(t, db, `UPDATE scheduler.campaigns SET status = 'paused'`)
 		},
 	} {
