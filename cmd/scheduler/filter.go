@@ -27,7 +27,7 @@ func addFilterFlags(c *cobra.Command, when string, statuses ...string) *filterFl
 	set.StringVar(&f.app, "app", "", "of this `APP`: its app_id, or app_id/workspace_id")
 	set.StringVar(&f.channel, "channel", "", "of this `CHANNEL`, for example mpaas.push_multiple")
 	set.StringSliceVar(&f.statuses, "status", nil, "with this `STATUS`; several with commas: "+strings.Join(statuses, ", "))
-	set.StringVar(&f.since, "since", "", when+" at this `TIME` or later: a date, an RFC 3339 time, or an age such as 24h")
+	set.StringVar(&f.since, "since", "", when+" at this `TIME` or later: a date (UTC), an RFC 3339 time, or an age such as 24h")
 	set.StringVar(&f.until, "until", "", when+" before this `TIME`; +2h lies ahead")
 	set.IntVar(&f.limit, "limit", 50, "show at most `N`")
 	_ = c.RegisterFlagCompletionFunc("status", cobra.FixedCompletions(statuses, cobra.ShellCompDirectiveNoFileComp))

@@ -54,7 +54,7 @@ func newVerifyCommand(p *program) *cobra.Command {
 		Args:    cobra.NoArgs,
 	}
 	f := verifyFlags{database: addDatabaseFlag(c), output: addOutputFlag(c)}
-	c.Flags().StringVar(&f.since, "since", "", "look at what is due from this `TIME` on: a date, an RFC 3339 time, or an age such as 24h")
+	c.Flags().StringVar(&f.since, "since", "", "look at what is due from this `TIME` on: a date (UTC), an RFC 3339 time, or an age such as 24h")
 	c.Flags().DurationVar(&f.grace, "grace", 2*time.Minute, "how far behind the daemons may be, a `DURATION`")
 	c.Flags().IntVar(&f.limit, "limit", 100, "list at most `N` findings of each kind")
 	c.RunE = func(c *cobra.Command, _ []string) error {
