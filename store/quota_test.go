@@ -17,6 +17,7 @@ func TestBookingOfAnAttemptNeverMadeIsGivenBack(t *testing.T) {
 		end  func(t *testing.T, s *store.Store, ended func(sql string))
 	}{
 		{"too late", func(t *testing.T, s *store.Store, _ func(string)) {
+			t.Helper()
 			if _, err := s.Settle(t.Context(), 1, time.Now().Add(2*time.Hour), 10); err != nil {
 				t.Fatal(err)
 			}
