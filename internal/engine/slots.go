@@ -58,7 +58,11 @@ func (s *slots) release(n int) {
 
 // scarce says that so few slots are free that it pays to wait a little for
 // more before the next claim.
-func (s *slots) scarce() bool { return s.available() < s.enough }
+func (s *slots) scarce() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.free < s.enough
+}
 
 // spare is how many slots are free beyond half of all, and one.
 func (s *slots) spare() int {
