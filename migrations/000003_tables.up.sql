@@ -407,7 +407,7 @@ CREATE INDEX decided_tasks_unknown ON scheduler.decided_tasks (due_at) WHERE sta
 -- much: rows come about in the order of due_at, so a summary of each block will
 -- do (a few rows far off, as of cancelled tasks, do not spoil the summary), and
 -- what succeeded has no reason, but for a few.
-CREATE INDEX decided_tasks_due ON scheduler.decided_tasks USING brin (due_at timestamptz_minmax_multi_ops) WITH (autosummarize = on, pages_per_range = 32);
+CREATE INDEX decided_tasks_due ON scheduler.decided_tasks USING brin (due_at timestamptz_minmax_multi_ops) WITH (autosummarize = on);
 CREATE INDEX decided_tasks_reason ON scheduler.decided_tasks (due_at) WHERE reason IS NOT NULL;
 COMMENT ON TABLE scheduler.decided_tasks IS 'The record: how each task ended. One row for every (campaign_id, due_at), for good.';
 COMMENT ON COLUMN scheduler.decided_tasks.id IS 'The task.';
