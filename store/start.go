@@ -80,7 +80,11 @@ func viewFault(err error, view string) (fault string, _ error) {
 	if !ok || view == "" || len(pg.Code) != 5 || !slices.Contains(viewFaults, pg.Code[:2]) {
 		return "", err
 	}
-	return fmt.Sprintf("audience view %s: %s (SQLSTATE %s)", view, pg.Message, pg.Code), nil
+	fault = fmt.Sprintf("audience view %s: %s (SQLSTATE %s)", view, pg.Message, pg.Code)
+	if IsDenied(pg) {
+		fault += fmt.Sprintf("; the daemon needs: GRANT SELECT ON audience.%s TO scheduler_daemon", pgx.Identifier{view}.Sanitize())
+	}
+	return fault, nil
 }
 
 // viewFaults are classes of SQLSTATEs: not supported, more than one row, bad

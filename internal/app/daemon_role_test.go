@@ -71,7 +71,7 @@ func startDaemon(t *testing.T, dsn string) {
 }
 
 // authorsDay is what an author does in a day: a small push, a stored audience of
-// two calls, an audience view, a call with a quota, a campaign that the adapter
+// two calls, an audience view, one that was not granted, a call with a quota, a campaign that the adapter
 // refuses, and two that are paused and cancelled.
 const authorsDay = `
 WITH new AS (
@@ -80,6 +80,7 @@ WITH new AS (
 	 '{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome", "targetMsgs": [{"target": "user-1"}]}'),
 	('stored', 'sandbox-mpaas', 'default', 'mpaas.push_multiple', NULL, '{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome"}'),
 	('viewed', 'sandbox-mpaas', 'default', 'mpaas.push_multiple', 'everybody', '{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome"}'),
+	('ungranted', 'sandbox-mpaas', 'default', 'mpaas.push_multiple', 'nobody', '{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome"}'),
 	('refused', 'sandbox-mpaas', 'default', 'mpaas.push_multiple', NULL, '{"deliveryTypo": 3}')
 	RETURNING id, name
 )
@@ -104,6 +105,7 @@ func TestDaemonRoleIsEnough(t *testing.T) {
 		`CREATE TABLE public.members AS SELECT 'member-' || n AS id FROM generate_series(1, 30) n`,
 		`CREATE VIEW audience.everybody AS SELECT id AS target, NULL::jsonb AS template_key_value, NULL::jsonb AS extended_params FROM public.members`,
 		`GRANT SELECT ON audience.everybody TO scheduler_daemon`,
+		`CREATE VIEW audience.nobody AS SELECT * FROM audience.everybody`,
 	} {
 		if _, err := db.Exec(t.Context(), sql); err != nil {
 			t.Fatalf("%s: %v", sql, err)
@@ -129,17 +131,19 @@ func TestDaemonRoleIsEnough(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	await(t, conn, 6, `SELECT count(*) FROM scheduler.campaigns WHERE status <> 'active'`)
+	await(t, conn, 7, `SELECT count(*) FROM scheduler.campaigns WHERE status <> 'active'`)
 
 	got := map[string]string{}
-	rows, _ := conn.Query(t.Context(), `SELECT c.name, concat_ws(' ', c.status, t.status, t.deliveries) FROM scheduler.campaigns c LEFT JOIN scheduler.tasks t ON t.campaign_id = c.id`)
+	rows, _ := conn.Query(t.Context(), `SELECT c.name, concat_ws(' ', c.status, t.status, t.deliveries, t.reason) FROM scheduler.campaigns c LEFT JOIN scheduler.tasks t ON t.campaign_id = c.id`)
 	var name, outcome string
 	if _, err := pgx.ForEachRow(rows, []any{&name, &outcome}, func() error { got[name] = outcome; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	want := map[string]string{
 		"inline": "finished succeeded 1", "stored": "finished succeeded 2", "viewed": "finished succeeded 1",
-		"refused": "rejected", "paused": "paused", "cancelled": "cancelled cancelled 0",
+		"refused": "rejected",
+		"ungranted": "finished failed 0 audience view nobody: permission denied for view nobody (SQLSTATE 42501); " +
+			`the daemon needs: GRANT SELECT ON audience."nobody" TO scheduler_daemon`, "paused": "paused", "cancelled": "cancelled cancelled 0 campaign cancelled",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("campaigns (-want +got):\n%s", diff)
