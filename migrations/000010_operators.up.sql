@@ -1,5 +1,5 @@
 -- What operators do beyond changing campaigns: push one now, rule on an unknown
--- outcome, end a hold. Each writes the engine's tables, which nobody shall do by
+-- outcome, hold everything and end a hold. Each writes the engine's tables, which nobody shall do by
 -- hand, so each is a function with its owner's rights: an admin may call it and
 -- nothing else of the kind, and it keeps who did it, by the login's name.
 
@@ -122,6 +122,19 @@ BEGIN
       coalesce(t.started_at, clock_timestamp()), greatest(t.slices, 1), t.target_count);
 END $$;
 COMMENT ON FUNCTION scheduler.resend_task(scheduler.decided_tasks) IS 'Makes a task run again, with its deliveries of unknown outcome only. For resolve_task.';
+
+CREATE FUNCTION scheduler.hold_pushes(reason text, operator text DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  UPDATE scheduler.hold h
+     SET held_since = clock_timestamp(), reason = format('%s, held by %s', coalesce(nullif(hold_pushes.reason, ''), 'by hand'),
+           concat(session_user, ' (' || nullif(hold_pushes.operator, '') || ')'))
+   WHERE h.held_since IS NULL;
+  RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION scheduler.hold_pushes(text, text) IS
+  'Lets nothing begin any more until release_hold, and keeps why and who did it; returns whether it was not held already.';
 
 -- The end of a hold. With what is overdue skipped, the bound is committed first;
 -- then, app by app, skip_overdue waits for a planner that may not have seen it,

@@ -51,7 +51,10 @@ func (s *Store) Enlist(ctx context.Context, n Newcomer) (Enlisted, error) {
 			return err
 		}
 		if out.Doubt != "" && !n.Run {
-			_, err := tx.Exec(ctx, `UPDATE scheduler.hold SET held_since = clock_timestamp(), reason = $1 WHERE held_since IS NULL`, out.Doubt)
+			// An operator may hold it already: he shall know of this too.
+			_, err := tx.Exec(ctx, `
+				UPDATE scheduler.hold SET held_since = coalesce(held_since, clock_timestamp()),
+				       reason = CASE WHEN held_since IS NULL THEN $1 WHEN position($1 IN reason) > 0 THEN reason ELSE reason || '; ' || $1 END`, out.Doubt)
 			if err != nil {
 				return err
 			}

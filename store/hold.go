@@ -59,6 +59,15 @@ func (s *Store) Held(ctx context.Context, limit int) (Hold, []HeldPush, error) {
 	return h, pushes, nil
 }
 
+// HoldAll lets nothing begin any more, on any daemon, until Release. It returns
+// whether it was not held already; then the reason stays as it was.
+func (s *Store) HoldAll(ctx context.Context, reason, operator string) (held bool, err error) {
+	if err := s.pool.QueryRow(ctx, `SELECT scheduler.hold_pushes($1, $2)`, reason, operator).Scan(&held); err != nil {
+		return false, fmt.Errorf("hold: %w", err)
+	}
+	return held, nil
+}
+
 // Release lets things begin again and says whether they were held. With
 // skipOverdue, whatever was due until now is missed instead of pushed: skipped
 // is how many pushes that were. Occurrences the cap has not let in yet follow

@@ -200,6 +200,7 @@ func TestRoles(t *testing.T) {
 			{sql: `SELECT scheduler.trigger_campaign(1000001)`, state: denied},
 			{sql: `SELECT scheduler.resolve_task(1000001, true)`, state: denied},
 			{sql: `SELECT scheduler.release_hold()`, state: denied},
+			{sql: `SELECT scheduler.hold_pushes('all of it')`, state: denied},
 			{sql: `SELECT scheduler.set_schema_version(1)`, state: denied},
 			{sql: `SELECT FROM audience.members`, state: denied},
 			{sql: `CREATE VIEW audience.mine AS SELECT 'x' AS target`, state: denied}, // its functions would run as the daemon
@@ -279,7 +280,7 @@ func TestRoles(t *testing.T) {
 			{sql: `SELECT scheduler.resolve_task(1000001, true)`, rows: 1},
 			{sql: `SELECT scheduler.resolve_task(1000001, false, true)`, rows: 1},
 			{sql: `SELECT scheduler.resolve_task(1000001, true, true)`, state: "22023"},
-			{sql: `SELECT scheduler.hold_skips_overdue(), scheduler.skip_overdue(1), scheduler.release_hold()`, rows: 1},
+			{sql: `SELECT scheduler.hold_pushes('too many'), scheduler.hold_skips_overdue(), scheduler.skip_overdue(1), scheduler.release_hold()`, rows: 1},
 
 			{sql: `DELETE FROM scheduler.decided_tasks`, state: denied},
 			{sql: `DELETE FROM scheduler.pending_tasks`, state: denied},

@@ -88,6 +88,7 @@ func commands(p *program) []*cobra.Command {
 	return []*cobra.Command{
 		newCampaignsCommand(p),
 		newDoctorCommand(p),
+		newHoldCommand(p),
 		newMigrateCommand(p),
 		newServeCommand(p),
 		newPreviewCommand(p),

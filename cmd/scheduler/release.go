@@ -10,10 +10,11 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-const releaseHelp = `Lets pushes begin again after the restore guard held them: a daemon found that
-the database was restored, cloned or long without a heartbeat, so that what is
-due in it may have been pushed already. --list shows what a release would push,
-and changes nothing; so does the view scheduler.held.
+const releaseHelp = `Lets pushes begin again after "scheduler hold", or after the restore guard held
+them: a daemon found that the database was restored, cloned or long without a
+heartbeat, so that what is due in it may have been pushed already. --list says
+why, shows what a release would push, and changes nothing; so does the view
+scheduler.held.
 
 Release a database that is the original, or takes the original's place. A copy
 beside a working original would push everything a second time.
@@ -28,7 +29,7 @@ const releaseExample = `  scheduler release --list
 func newReleaseCommand(p *program) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "release",
-		Short:   "Let pushes begin again after the restore guard held them",
+		Short:   "Let pushes begin again after they were held",
 		Long:    releaseHelp,
 		Example: releaseExample,
 		Args:    cobra.NoArgs,

@@ -150,6 +150,34 @@ func TestHeldUntilReleased(t *testing.T) {
 	}
 }
 
+// TestHeldByHand holds a running daemon, and a guard that finds a reason of its
+// own to tell it beside the operator's.
+func TestHeldByHand(t *testing.T) {
+	t.Parallel()
+	r, overdue, _ := guarded(t)
+	if held, err := r.store.HoldAll(t.Context(), "wrong template", "ann"); err != nil || !held {
+		t.Fatalf("hold: %v, %v", held, err)
+	}
+	r.seen(t, 72*time.Hour)
+	e := start(t, r.config(t))
+	for _, want := range []string{"held: wrong template, held by ", " (ann); no daemon's heartbeat for 72h"} {
+		if why := readiness(t, e); !strings.Contains(why, want) {
+			t.Errorf("readiness %q, want %q in it", why, want)
+		}
+	}
+	if _, _, err := r.store.Release(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	r.decided(t, overdue, 1)
+	if held, err := r.store.HoldAll(t.Context(), "", ""); err != nil || !held {
+		t.Fatalf("hold: %v, %v", held, err)
+	}
+	until(t, "the daemon to be held", func() bool { return strings.HasPrefix(readiness(t, e), "held: by hand") })
+	if held, err := r.store.HoldAll(t.Context(), "again", ""); err != nil || held {
+		t.Errorf("held twice: %v, %v", held, err)
+	}
+}
+
 // TestReleaseSkipsOverdue holds what is overdue, beyond the cap too, to be
 // missed and never pushed.
 func TestReleaseSkipsOverdue(t *testing.T) {
