@@ -105,6 +105,23 @@ func Prune(ctx context.Context, s *store.Store, log *slog.Logger, r Retention) e
 	return newPruner(s, log, NewMetrics(nil), &Clock{}, r).prune(ctx)
 }
 
+// Slots are the calls that a daemon may have under way.
+type Slots struct{ s *slots }
+
+// NewSlots makes n.
+func NewSlots(n int) Slots { return Slots{newSlots(n)} }
+
+// Resize changes how many there are.
+func (s Slots) Resize(n int) { s.s.resize(n) }
+
+// Look asks everything that the loops ask.
+func (s Slots) Look() {
+	s.s.release(s.s.acquire(1))
+	s.s.scarce()
+	s.s.spare()
+	s.s.available()
+}
+
 // ReasonLabel is the label of a decision's reason.
 var ReasonLabel = reasonLabel
 

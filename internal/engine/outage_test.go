@@ -86,6 +86,7 @@ func TestOutages(t *testing.T) {
 			e, p, log := behind(t, r)
 			before := r.insert(t, "shop", "webhook", 0, nil)
 			r.decided(t, before, 1)
+			quiet := log.count("WARN") // a start on a busy machine may have had a warning of its own
 			c.begin(t, r, p)
 			until(t, "the engine to be not ready", func() bool { return !ready(t, e) })
 			until(t, "the log to say so", func() bool { return log.count("database in trouble") > 0 })
@@ -106,7 +107,7 @@ func TestOutages(t *testing.T) {
 			if calls := r.pusher.seen(); len(calls) != 2 {
 				t.Errorf("%d calls, want 2", len(calls))
 			}
-			if n := log.count("WARN"); n > 3 {
+			if n := log.count("WARN") - quiet; n > 3 {
 				t.Errorf("%d warnings in one outage:\n%s", n, log)
 			}
 		})
