@@ -172,7 +172,7 @@ func (d *dispatcher) startOne(ctx context.Context, e *entry) {
 		d.recorder.onEnd([]int64{e.task.CampaignID})
 	default:
 		d.traces.started(e, began)
-		d.causes.note(e.task.ID, d.causes.of(e, d.clock.Now(), d.heart.steadyFor()))
+		d.causes.note(e.task.ID, d.causes.of(e, d.clock.Now(), d.heart.steadyFor(), d.heart.releasedAt()))
 		d.sliced()
 	}
 	d.hint(map[int32]bool{e.task.AppNo: true})

@@ -157,7 +157,7 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 	dec := t.decision()
 	dec.Status, dec.Reason, dec.SentAt, dec.Targets = v.status, v.reason, sent, names(t.targets)
 	dec.Code, dec.Message, dec.RequestID, dec.MessageID = o.Code, o.Message, o.RequestID, o.MessageID
-	d.recorder.put(result{decision: dec, last: t.last(), cause: d.causes.of(t.entry, sent, d.heart.steadyFor())})
+	d.recorder.put(result{decision: dec, last: t.last(), cause: d.causes.of(t.entry, sent, d.heart.steadyFor(), d.heart.releasedAt())})
 }
 
 // release gives the call's slot and its app's leave back.

@@ -103,6 +103,9 @@ func (h *heart) watchHold(ctx context.Context, held bool) {
 	h.mu.Lock()
 	before := h.held
 	h.held = held
+	if before && !held {
+		h.released = h.clock.Now()
+	}
 	h.mu.Unlock()
 	h.metrics.Held.Set(0)
 	if held {

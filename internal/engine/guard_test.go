@@ -159,16 +159,23 @@ func TestHeldByHand(t *testing.T) {
 		t.Fatalf("hold: %v, %v", held, err)
 	}
 	r.seen(t, 72*time.Hour)
-	e := start(t, r.config(t))
+	cfg := r.config(t)
+	cfg.Metrics = engine.NewMetrics(nil)
+	e := start(t, cfg)
 	for _, want := range []string{"held: wrong template, held by ", " (ann); no daemon's heartbeat for 72h"} {
 		if why := readiness(t, e); !strings.Contains(why, want) {
 			t.Errorf("readiness %q, want %q in it", why, want)
 		}
 	}
+	due := time.Now().Add(4 * time.Second).Truncate(time.Second)
+	late := r.insert(t, "shop", "webhook", 1, fixed(due))
+	until(t, "it to be late", func() bool { return get[bool](t, r, `SELECT clock_timestamp() > $1::timestamptz + interval '1 second'`, due) })
 	if _, _, err := r.store.Release(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	r.decided(t, overdue, 1)
+	r.decided(t, late, 1)
+	until(t, "its lateness to be the hold's", func() bool { return causesOf(t, cfg.Metrics)["webhook hold"] == 1 })
 	if held, err := r.store.HoldAll(t.Context(), "", ""); err != nil || !held {
 		t.Fatalf("hold: %v, %v", held, err)
 	}

@@ -44,6 +44,7 @@ type heart struct {
 	beats        int64  // heartbeats written as this daemon
 	held         bool   // nothing may begin until an operator releases it
 	holdReason   string
+	released     time.Time // when a hold was last seen to have ended; zero: none was
 }
 
 func newHeart(cfg Config, clock *Clock) *heart {
@@ -155,6 +156,13 @@ func (h *heart) lost(ctx context.Context) {
 	h.mu.Unlock()
 	h.onLoss()
 	h.Wake()
+}
+
+// releasedAt is when a hold was last seen to have ended, by the database's clock.
+func (h *heart) releasedAt() time.Time {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.released
 }
 
 // steadyFor is how long heartbeats have not failed.

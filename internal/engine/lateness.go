@@ -13,6 +13,7 @@ const (
 	causeQuota     = "quota"     // the channel's quota was used up
 	causeThrottle  = "throttle"  // the app's own bounds, or the provider's throttling
 	causeAuthor    = "author"    // the campaign was written after it was due
+	causeHold      = "hold"      // everything was held
 )
 
 // lateFrom is the lateness that is worth a cause.
@@ -38,8 +39,8 @@ func (c *causes) refuse(app *App, now time.Time) {
 
 // of says what the task waited for that begins now. steady is how long this
 // daemon has been at work without a break: what became due earlier may have
-// waited for any daemon to come.
-func (c *causes) of(e *entry, now time.Time, steady time.Duration) string {
+// waited for any daemon to come. released is when a hold last ended.
+func (c *causes) of(e *entry, now time.Time, steady time.Duration, released time.Time) string {
 	late := now.Sub(e.task.DueAt)
 	switch {
 	case e.task.WaitsFor != "":
@@ -48,6 +49,8 @@ func (c *causes) of(e *entry, now time.Time, steady time.Duration) string {
 		return causeScheduler
 	case e.content.campaign.WrittenAt.After(e.task.DueAt):
 		return causeAuthor
+	case released.After(e.task.DueAt):
+		return causeHold
 	case c.heldBack(e.content.app, e.task.DueAt):
 		return causeThrottle
 	case e.task.Origin == "scheduled" && e.seen.Sub(e.task.DueAt) >= lateFrom && steady > late:
