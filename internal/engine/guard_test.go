@@ -169,7 +169,9 @@ func TestHeldByHand(t *testing.T) {
 	}
 	due := time.Now().Add(4 * time.Second).Truncate(time.Second)
 	late := r.insert(t, "shop", "webhook", 1, fixed(due))
-	until(t, "it to be late", func() bool { return get[bool](t, r, `SELECT clock_timestamp() > $1::timestamptz + interval '1 second'`, due) })
+	until(t, "it to be late", func() bool {
+		return get[bool](t, r, `SELECT clock_timestamp() > $1::timestamptz + interval '1 second'`, due)
+	})
 	if _, _, err := r.store.Release(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
