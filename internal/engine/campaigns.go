@@ -39,6 +39,7 @@ type contents struct {
 
 	mu         sync.Mutex
 	young, old map[int64]*content
+	resets     int // how often everything was forgotten
 }
 
 func newContents(size int, compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem), app func(int32) *App,
@@ -73,6 +74,7 @@ func (c *contents) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.young, c.old = make(map[int64]*content), nil
+	c.resets++
 }
 
 // want is a campaign and what is asked of its content.
@@ -111,17 +113,36 @@ func (c *contents) ensure(ctx context.Context, wants []want) error {
 	if err != nil {
 		return err
 	}
-	prepared := make([]*content, len(loaded))
-	for i := range loaded { // before the lock: compiling takes a while
-		prepared[i] = c.prepare(loaded[i])
-		runtime.Gosched() // calls that are due go first
+	for resets := c.generation(); ; resets = c.generation() {
+		prepared := make([]*content, len(loaded))
+		for i := range loaded { // before the lock: compiling takes a while
+			prepared[i] = c.prepare(loaded[i])
+			runtime.Gosched() // calls that are due go first
+		}
+		if c.putAll(prepared, resets) {
+			return nil
+		}
 	}
+}
+
+func (c *contents) generation() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.resets
+}
+
+// putAll keeps what was prepared, unless everything has been forgotten since:
+// then it may be of the old configuration, and would stay.
+func (c *contents) putAll(prepared []*content, resets int) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.resets != resets {
+		return false
+	}
 	for _, v := range prepared {
 		c.put(v)
 	}
-	return nil
+	return true
 }
 
 func (c *contents) prepare(campaign store.Campaign) *content {

@@ -105,6 +105,27 @@ func Prune(ctx context.Context, s *store.Store, log *slog.Logger, r Retention) e
 	return newPruner(s, log, NewMetrics(nil), &Clock{}, r).prune(ctx)
 }
 
+// Contents is the cache of campaigns.
+type Contents struct{ c *contents }
+
+// NewContents makes an empty one.
+func NewContents(compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem), app func(int32) *App,
+	load func(context.Context, []int64) ([]store.Campaign, error),
+) Contents {
+	return Contents{newContents(100, compile, app, load)}
+}
+
+// Reset forgets everything.
+func (c Contents) Reset() { c.c.reset() }
+
+// AppOf is the app that the campaign's content was made with.
+func (c Contents) AppOf(ctx context.Context, id int64) (*App, error) {
+	if err := c.c.ensure(ctx, []want{{id: id}}); err != nil {
+		return nil, err
+	}
+	return c.c.get(id).app, nil
+}
+
 // Slots are the calls that a daemon may have under way.
 type Slots struct{ s *slots }
 
