@@ -25,7 +25,9 @@ func TestReloadOvertakesACompile(t *testing.T) {
 		return configured
 	}
 	compile := func(*store.Campaign) (*dispatch.Message, []dispatch.Problem) { return &dispatch.Message{}, nil }
-	load := func(_ context.Context, ids []int64) ([]store.Campaign, error) { return []store.Campaign{{ID: ids[0]}}, nil }
+	load := func(_ context.Context, ids []int64) ([]store.Campaign, error) {
+		return []store.Campaign{{ID: ids[0]}}, nil
+	}
 	c = engine.NewContents(compile, app, load)
 	got, err := c.AppOf(t.Context(), 1)
 	if err != nil {
