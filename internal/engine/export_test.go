@@ -105,6 +105,12 @@ func Prune(ctx context.Context, s *store.Store, log *slog.Logger, r Retention) e
 	return newPruner(s, log, NewMetrics(nil), &Clock{}, r).prune(ctx)
 }
 
+// Trouble tells of a failed call of the database.
+func (e *Engine) Trouble(ctx context.Context, err error) { e.heart.trouble(ctx, "test", err) }
+
+// Recovers tells that the database answers.
+func (e *Engine) Recovers() { e.heart.recovers() }
+
 // Contents is the cache of campaigns.
 type Contents struct{ c *contents }
 
