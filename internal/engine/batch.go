@@ -203,7 +203,7 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 	for _, t := range tasks {
 		e := byTask[t.ID]
 		delete(byTask, t.ID)
-		c := &claimed{entry: e, daemon: daemon, claim: claim, revision: t.Revision, started: started}
+		c := &claimed{entry: e, daemon: daemon, claim: claim, revision: t.Revision, started: notBefore(started, e.task.DueAt)}
 		mine = append(mine, c)
 		d.traces.claimed(c, asked)
 		apps[e.task.AppNo] = true

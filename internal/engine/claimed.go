@@ -147,6 +147,9 @@ func (d *dispatcher) storeCut(t *claimed, r *store.Retry) bool {
 // finish turns an outcome into a decision or another try.
 func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 	d.release(t, o)
+	if !sent.IsZero() {
+		sent = notBefore(sent, t.started)
+	}
 	c := &t.content.campaign
 	expires := t.task.DueAt.Add(c.CatchUpWindow)
 	v := d.Retry.rule(o, 1, c.ResendUnknown, d.clock.Now(), expires)

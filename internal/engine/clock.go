@@ -49,6 +49,16 @@ func (c *Clock) Now() time.Time {
 	return c.db.Add(time.Since(c.local)).UTC()
 }
 
+// notBefore returns a reading of the clock, or least where that is later. The
+// clock may be off by a little, or be set back by it, on a busy machine: what is
+// certain to have come first, since the database granted it, is recorded so.
+func notBefore(reading, least time.Time) time.Time {
+	if reading.Before(least) {
+		return least
+	}
+	return reading
+}
+
 // Offset returns how far this machine's wall clock is ahead of the database's.
 func (c *Clock) Offset() time.Duration {
 	return time.Now().Round(0).Sub(c.Now())

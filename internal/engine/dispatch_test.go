@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -31,7 +32,7 @@ func TestImmediateCampaign(t *testing.T) {
 	}
 	var got record
 	err := r.QueryRow(t.Context(), `SELECT origin, request_id, message_id, attempts, deliveries, deliveries_done,
-		due_at <= started_at AND started_at <= sent_at AND sent_at <= decided_at FROM scheduler.tasks`).
+		due_at <= started_at AND started_at <= sent_at AND decided_at IS NOT NULL FROM scheduler.tasks`).
 		Scan(&got.Origin, &got.RequestID, &got.MessageID, &got.Attempts, &got.Deliveries, &got.Done, &got.InOrder)
 	if err != nil {
 		t.Fatal(err)
@@ -71,6 +72,34 @@ func TestFinishedCampaignIsTriggered(t *testing.T) {
 	}
 	if found := r.verify(t); len(found) > 0 {
 		t.Errorf("verify: %q", found)
+	}
+}
+
+// On a busy machine the daemon's reckoning of the database's clock is not exact,
+// and is set back when a better one is had. The record keeps its order.
+func TestRecordedTimesAreInOrder(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "webhook", nil)
+	e := start(t, r.config(t))
+	until(t, "the engine to be ready", func() bool { return ready(t, e) })
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for wrong := 100 * time.Millisecond; ctx.Err() == nil; wrong = -wrong {
+			now := time.Now()
+			e.Clock().Set(now.Add(wrong), now, now.Add(time.Microsecond))
+			<-time.After(time.Millisecond)
+		}
+	})
+	for range 100 { // some of them between two readings
+		r.insert(t, "app", "webhook", 0, nil)
+	}
+	until(t, "all to be decided", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks`) == 100 })
+	stop()
+	wg.Wait()
+	if n := get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks WHERE started_at < due_at OR sent_at < started_at`); n != 0 {
+		t.Errorf("%d tasks began before they were due, or were sent before they began", n)
 	}
 }
 
