@@ -30,6 +30,7 @@ type begun struct {
 	due     time.Time
 	targets []string  // of a stored delivery; nil: the task's one call
 	since   time.Time // when the intent became durable, by the database's clock
+	calls   int       // how many may arrive since then: more than one where earlier attempts may be under way
 }
 
 // An editor changes campaigns at random moments of their tasks' lives.
@@ -125,18 +126,20 @@ func (e *editor) change(ctx context.Context, b *ban, sql string, args ...any) er
 // begunOf lists the deliveries of a campaign whose intent is durable.
 func begunOf(ctx context.Context, tx pgx.Tx, campaign int64) ([]begun, error) {
 	rows, err := tx.Query(ctx, `
-		SELECT t.due_at, NULL::text[], c.claimed_at
+		SELECT t.due_at, NULL::text[], c.claimed_at, 1
 		  FROM scheduler.claims c CROSS JOIN LATERAL unnest(c.campaign_ids, c.due_ats) AS t (campaign_id, due_at) WHERE t.campaign_id = $1
 		 UNION ALL
-		SELECT r.due_at, CASE WHEN s.targets <> '{}' THEN s.targets END, s.sent_at
-		  FROM scheduler.slices s JOIN scheduler.running_tasks r ON r.id = s.task_id WHERE s.campaign_id = $1 AND s.status = 'running'`, campaign)
+		SELECT r.due_at, CASE WHEN s.targets <> '{}' THEN s.targets END, CASE WHEN s.maybe_sent THEN r.started_at ELSE s.sent_at END,
+		       CASE WHEN s.maybe_sent THEN s.attempts ELSE 1 END
+		  FROM scheduler.slices s JOIN scheduler.running_tasks r ON r.id = s.task_id
+		 WHERE s.campaign_id = $1 AND (s.status = 'running' OR s.maybe_sent)`, campaign)
 	if err != nil {
 		return nil, err
 	}
 	var out []begun
 	var b begun
-	_, err = pgx.ForEachRow(rows, []any{&b.due, &b.targets, &b.since}, func() error {
-		out = append(out, begun{b.due, slices.Clone(b.targets), b.since})
+	_, err = pgx.ForEachRow(rows, []any{&b.due, &b.targets, &b.since, &b.calls}, func() error {
+		out = append(out, begun{b.due, slices.Clone(b.targets), b.since, b.calls})
 		return nil
 	})
 	return out, err

@@ -309,20 +309,22 @@ func (o *oracle) quotaHeld() {
 }
 
 // nothingAfter: once a change is committed, nothing it forbids arrives but the
-// one call of each delivery that had begun and had not arrived yet.
+// calls of deliveries that had begun and had not arrived yet. What was decided
+// before the change, since its daemon was lost, is nothingDecidedIsPushed's.
 func (o *oracle) nothingAfter(b *ban, calls []pushed) {
-	arrived := make(map[string]bool)
+	arrived := make(map[string]int)
 	for _, c := range calls {
-		began, ok := b.hadBegun(c)
+		began := b.hadBegun(c)
 		ahead, _ := o.clock.ahead(c.ReceivedAt)
 		switch {
 		case !c.ReceivedAt.After(b.at):
-			if ok && c.ReceivedAt.Add(ahead).After(began) && !o.clock.jumped() {
-				arrived[c.name()] = true
+			if c.ReceivedAt.Add(ahead).After(began.since) && !o.clock.jumped() {
+				arrived[c.name()]++
 			}
 		case !b.until.IsZero() && !c.ReceivedAt.Before(b.until), !b.forbids(c):
-		case ok && !arrived[c.name()]:
-			arrived[c.name()] = true
+		case o.decidedBefore(c.occurrence, b.at):
+		case arrived[c.name()] < began.calls:
+			arrived[c.name()]++
 			o.report.count("calls under way at a change", 1)
 		default:
 			o.report.violate(afterChange, "%v: call %d (%s, %s) for %v arrived %s later; recorded %s",
@@ -355,16 +357,23 @@ func (b *ban) forbids(c pushed) bool {
 	}
 }
 
-// hadBegun says whether a call's delivery had begun when the change committed,
-// and when.
-func (b *ban) hadBegun(c pushed) (since time.Time, ok bool) {
+// decidedBefore says whether an occurrence was decided before a moment.
+func (o *oracle) decidedBefore(occ occurrence, at time.Time) bool {
+	t := o.record.tasks[occ]
+	_, ahead := o.clock.ahead(at)
+	return t != nil && t.decided.Before(at.Add(ahead))
+}
+
+// hadBegun returns what had begun of a call's delivery when the change
+// committed; the zero value: nothing.
+func (b *ban) hadBegun(c pushed) begun {
 	i := slices.IndexFunc(b.begun, func(x begun) bool {
 		return x.due.UnixMicro() == c.due && (x.targets == nil || len(c.targets) == 0 || slices.Contains(x.targets, c.targets[0]))
 	})
 	if i < 0 {
-		return time.Time{}, false
+		return begun{}
 	}
-	return b.begun[i].since, true
+	return b.begun[i]
 }
 
 // lateness tells how late the pushes were, faults included.

@@ -59,6 +59,13 @@ func notBefore(reading, least time.Time) time.Time {
 	return reading
 }
 
+// known says whether Now is the database's time.
+func (c *Clock) known() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return !c.local.IsZero()
+}
+
 // Offset returns how far this machine's wall clock is ahead of the database's.
 func (c *Clock) Offset() time.Duration {
 	return time.Now().Round(0).Sub(c.Now())

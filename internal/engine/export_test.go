@@ -168,3 +168,9 @@ func TraceNothing() func() {
 
 // HaltCron makes cron stand still, as it does when the wall clock is put back.
 func (e *Engine) HaltCron() { e.pulse.cron.Stop() }
+
+// Enlist takes a lease, before any heartbeat.
+func (e *Engine) Enlist(ctx context.Context) error { return e.heart.enlist(ctx) }
+
+// GiveBack gives back what the daemon does not know to be its own.
+func (e *Engine) GiveBack(ctx context.Context) error { return e.unheard.giveBack(ctx) }

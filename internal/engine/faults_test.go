@@ -132,3 +132,29 @@ func TestStoredTasksTakeNoLeave(t *testing.T) {
 		}
 	}
 }
+
+// A daemon whose machine's clock was ahead asked, right after its start, for what
+// it did not know to be given back, by its own clock. The request was slow, and
+// took what was claimed meanwhile: that was pushed twice.
+func TestNothingIsGivenBackByTheMachinesClock(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	app := r.app(t, "app", "mpaas", nil)
+	e := engine.New(r.config(t))
+	if err := e.Enlist(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	id := r.insert(t, "app", "mpaas.push_broadcast", 0, nil)
+	task := get[int64](t, r, `INSERT INTO scheduler.pending_tasks (app_no, campaign_id, revision, origin, due_at, ready_at)
+		VALUES ($1, $2, 1, 'immediate', now(), now()) RETURNING id`, app, id)
+	if _, tasks, err := r.store.Claim(t.Context(), e.DaemonID(), time.Time{}, []int64{task}); err != nil || len(tasks) != 1 {
+		t.Fatalf("claimed %v, %v", tasks, err)
+	}
+	r.run(t, `UPDATE scheduler.claims SET claimed_at = now() - interval '1 hour'`) // this machine is an hour ahead
+	if err := e.GiveBack(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := get[int](t, r, `SELECT count(*) FROM scheduler.claims`); n != 1 {
+		t.Error("a claim was given back that may have been made since")
+	}
+}

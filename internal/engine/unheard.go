@@ -44,11 +44,12 @@ func (u *unheard) note() {
 }
 
 // due says whether to look: for a while after an answer was lost, and now and
-// then in any case.
+// then in any case. Not before the database's clock is known: by this machine's,
+// which may be ahead, what is claimed later would seem to be old.
 func (u *unheard) due(now time.Time) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return u.heart.id() != 0 && (!u.since.IsZero() || now.Sub(u.swept) >= u.Sweep)
+	return u.heart.id() != 0 && u.clock.known() && (!u.since.IsZero() || now.Sub(u.swept) >= u.Sweep)
 }
 
 // giveBack is one pass.
