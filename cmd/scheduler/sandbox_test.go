@@ -40,7 +40,7 @@ func TestSandboxCommand(t *testing.T) {
 	if text := get(t, running.URL+"/_sandbox/faults"); !strings.Contains(text, `"refuse"`) {
 		t.Errorf("faults: %s", text)
 	}
-	loaded, err := config.Load(running.Config, nil, providers())
+	loaded, err := config.Load(running.Config, []string{"HOME=" + dir}, providers())
 	if err != nil || len(loaded.Apps) != 3 {
 		t.Errorf("its configuration: %v", err)
 	}
