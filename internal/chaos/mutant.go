@@ -38,11 +38,14 @@ var Mutants = []Mutant{
 		Break: "a push of unknown outcome is tried again although its author did not allow it",
 		Shows: []string{twice},
 		Fault: "cut_after=0.5",
-		Edits: []Edit{{
-			"internal/engine/verdict.go",
-			"case o.Class == dispatch.Unknown && !resendUnknown:",
-			"case o.Class == dispatch.Unknown && !resendUnknown && attempts > 100:",
-		}},
+		Edits: []Edit{
+			{
+				"internal/engine/verdict.go",
+				"case o.Class == dispatch.Unknown && !resendUnknown:",
+				"case o.Class == dispatch.Unknown && !resendUnknown && attempts > 100:",
+			},
+			{"store/slice.go", "AND (c.resend_unknown OR NOT s.maybe_sent)", ""},
+		},
 	},
 	{
 		Name:  "dead-calls-resent",
@@ -100,7 +103,7 @@ var Mutants = []Mutant{
 		Shows:  []string{decided, recorded, verified},
 		Resend: true,
 		Point:  "record.before:stop",
-		Fault:  "throttle=0.97",
+		Fault:  "throttle=0.97", // so that the call is still being made again when the frozen daemon records the first
 		Edits: []Edit{
 			{"store/record.go", "held[d.ClaimID] {\n\t\t\t\td.write", "(held[d.ClaimID] || daemonID > 0) {\n\t\t\t\td.write"},
 			{"store/slice.go", "daemon_id = $2 AND attempts = $3 AND status = 'running' RETURNING id", "$2::bigint > 0 AND $3::integer > 0 RETURNING id"},

@@ -1,11 +1,13 @@
 package engine_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/engine"
 )
 
@@ -156,5 +158,25 @@ func TestNothingIsGivenBackByTheMachinesClock(t *testing.T) {
 	}
 	if n := get[int](t, r, `SELECT count(*) FROM scheduler.claims`); n != 1 {
 		t.Error("a claim was given back that may have been made since")
+	}
+}
+
+// A push of unknown outcome is made again, and refused. That says nothing of the
+// first, which may have been accepted; it was recorded as failed.
+func TestRefusalAfterAnUnknownAttemptIsUnknown(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "mpaas", nil)
+	r.pusher.answers(func(_ context.Context, c call) dispatch.Outcome {
+		if c.attempt == 1 {
+			return unknown
+		}
+		return permanent
+	})
+	start(t, r.config(t))
+	id := r.insert(t, "app", "mpaas.push_broadcast", 0, nil, "resend_unknown", true)
+	want := []string{"unknown: refused: E1: bad; an earlier attempt may have been taken"}
+	if diff := cmp.Diff(want, r.decided(t, id, 1)); diff != "" {
+		t.Errorf("decided (-want +got):\n%s", diff)
 	}
 }

@@ -233,6 +233,10 @@ func object(raw json.RawMessage) json.RawMessage {
 	return raw
 }
 
+// earlierAttempt is why the end of a delivery is unknown though its last attempt
+// is known.
+const earlierAttempt = "an earlier attempt may have been taken"
+
 // finish turns an outcome into what is recorded of the attempt.
 func (s *slicer) finish(sl store.Slice, v *content, o dispatch.Outcome, sent bool) {
 	r := s.Retry.rule(o, int(sl.Attempts), v.campaign.ResendUnknown, s.clock.Now(), sl.ExpiresAt)
@@ -246,9 +250,9 @@ func (s *slicer) finish(sl store.Slice, v *content, o dispatch.Outcome, sent boo
 		out.Status = "waiting"
 	case "succeeded":
 		out.Status = "accepted"
-	case "missed":
-		if sl.MaybeSent { // by an earlier attempt
-			out.Status = "unknown"
+	case "missed", "failed":
+		if sl.MaybeSent { // the refusal is certain of this attempt alone
+			out.Status, out.Reason = "unknown", r.reason+"; "+earlierAttempt
 		}
 	}
 	s.put(out)
