@@ -15,7 +15,7 @@ export GOFLAGS += -modcacherw
 endif
 
 # The race detector needs a C compiler; without one the tests run without it.
-RACE := $(shell command -v "$$(go env CC 2>/dev/null)" >/dev/null 2>&1 && echo -race)
+RACE := $(shell PATH="$(PATH)"; command -v "$$(go env CC 2>/dev/null)" >/dev/null 2>&1 && echo -race)
 # In a clone that git does not trust, as one made by another user, the revision
 # cannot be stamped into the binary.
 BUILDVCS := $(shell git status >/dev/null 2>&1 || echo -buildvcs=false)

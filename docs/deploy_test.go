@@ -66,6 +66,7 @@ func loadSettings(t *testing.T, text string, environ ...string) *config.Config {
 	}
 	file := filepath.Join(dir, "scheduler.yaml")
 	write(t, file, text)
+	environ = append(environ, "SCHEDULER_DATA_DIR=/var/lib/scheduler") // as the image and the unit have it
 	c, err := config.Load(file, environ, []config.Provider{mpaas.Adapter{}, alipay.Adapter{}, webhook.Adapter{}})
 	if err != nil {
 		t.Fatal(err)
