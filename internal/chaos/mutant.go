@@ -88,8 +88,8 @@ var Mutants = []Mutant{
 	},
 	{
 		Name:  "cancel-forgets-retries",
-		Break: "a retry stored after a cancel or a pause is not held back",
-		Shows: []string{afterChange},
+		Break: "a retry stored after a cancel, a pause or a deletion is not held back",
+		Shows: []string{afterChange, decided}, // a deleted campaign's is never made, and never given up
 		Fault: "delay=1500ms:0.9,throttle=0.7",
 		Edits: []Edit{
 			{"store/slice.go", " AND c.status NOT IN ('paused', 'cancelled')", ""},
