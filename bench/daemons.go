@@ -40,8 +40,9 @@ func severalDaemons(ctx context.Context, b *bench) error {
 			rates[n], late[n], least[n] = append(rates[n], perSecond), append(late[n], inMillis(seen.p99)), append(least[n], share)
 		}
 	}
+	const still = 0.95 // rounds of the same differ by as much
 	for _, n := range []int{2, 4} {
-		b.table.compare(fmt.Sprintf("%d daemons, tasks decided, no call", n), ptr(atLeast(1)), perSecond, rates[n], "one daemon", rates[1])
+		b.table.compare(fmt.Sprintf("%d daemons, tasks decided, no call", n), ptr(atLeast(still)), perSecond, rates[n], "one daemon", rates[1])
 		b.table.compare(fmt.Sprintf("%d daemons, %s over %v, with call, p99 lateness", n, thousands(float64(s.n)), s.spread), ptr(atMost(1.5)), millis, late[n], "one daemon", late[1])
 		b.table.hold(fmt.Sprintf("%d daemons, work of the least busy one, of a fair share", n), ptr(atLeast(0.5)), times, least[n])
 	}
