@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -37,7 +38,7 @@ func (c *conditions) sql() string { return strings.Join(append([]string{"true"},
 
 // limit adds the limit's parameter and returns it.
 func (c *conditions) limit(n int) string {
-	c.args = append(c.args, orDefault(n, 50))
+	c.args = append(c.args, cmp.Or(n, 50))
 	return "$" + strconv.Itoa(len(c.args))
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -167,7 +168,7 @@ func (f *facts) doubt(n Newcomer, address string) string {
 		return ""
 	}
 	gap := f.now.Sub(f.lastBeat)
-	maxGap := orDefault(n.MaxGap, defaultMaxGap)
+	maxGap := cmp.Or(n.MaxGap, defaultMaxGap)
 	switch {
 	case f.lastTimely != 0 && f.timeline > f.lastTimely && gap > min(timelineGap, maxGap):
 		return fmt.Sprintf("the database was recovered (timeline %d after %d) and has no heartbeat of the last %s, while pushes were due",

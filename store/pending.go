@@ -29,7 +29,7 @@ func (s *Store) Upcoming(ctx context.Context, after ReadyTask, before time.Time,
 		SELECT id, app_no, campaign_id, revision, origin::text, due_at, ready_at, coalesce(waits_for, '')
 		  FROM scheduler.pending_tasks
 		 WHERE (ready_at, id) > ($1, $2) AND ready_at <= $3 AND app_no % $5 = $4 AND app_no <> ALL($6)
-		 ORDER BY ready_at, id LIMIT $7`, after.ReadyAt, after.ID, before, share, shares, orNone(without), limit)
+		 ORDER BY ready_at, id LIMIT $7`, after.ReadyAt, after.ID, before, share, shares, orEmpty(without), limit)
 	var out []ReadyTask
 	var t ReadyTask
 	_, err := pgx.ForEachRow(rows, []any{&t.ID, &t.AppNo, &t.CampaignID, &t.Revision, &t.Origin, &t.DueAt, &t.ReadyAt, &t.WaitsFor}, func() error {

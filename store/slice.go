@@ -49,7 +49,7 @@ func (s *Store) ClaimSlices(ctx context.Context, daemonID int64, now time.Time, 
 			)
 			SELECT b.id, b.task_id, b.slice_no, b.app_no, b.campaign_id, b.attempts, b.maybe_sent, r.due_at, r.expires_at, b.revision, b.targets, b.details
 			  FROM begun b JOIN scheduler.running_tasks r ON r.id = b.task_id`,
-			daemonID, at(now), orNone(without), limit)
+			daemonID, at(now), orEmpty(without), limit)
 		var err error
 		if out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Slice]); err != nil {
 			return err
@@ -127,16 +127,10 @@ func queueOutcome(b *pgx.Batch, daemonID int64, o SliceOutcome, recorded func(id
 		})
 }
 
-func orEmpty(list []string) []string {
+// orEmpty turns nil, which is NULL to the database, into an empty array.
+func orEmpty[T any](list []T) []T {
 	if list == nil {
-		return []string{}
-	}
-	return list
-}
-
-func orNone(list []int32) []int32 {
-	if list == nil {
-		return []int32{}
+		return []T{}
 	}
 	return list
 }

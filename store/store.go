@@ -8,6 +8,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -52,9 +53,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, errors.New("read database URL: not a PostgreSQL connection string") // the cause may quote the password
 	}
-	pc.MaxConns = int32(orDefault(cfg.MaxConns, 16))
-	pc.ConnConfig.ConnectTimeout = orDefault(cfg.ConnectTimeout, 5*time.Second)
-	statement := orDefault(cfg.StatementTimeout, 30*time.Second)
+	pc.MaxConns = int32(cmp.Or(cfg.MaxConns, 16))
+	pc.ConnConfig.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, 5*time.Second)
+	statement := cmp.Or(cfg.StatementTimeout, 30*time.Second)
 	params := pc.ConnConfig.RuntimeParams
 	params["application_name"] = "scheduler"
 	params["statement_timeout"] = fmt.Sprint(statement.Milliseconds())
@@ -162,14 +163,6 @@ func sqlState(err error) string {
 		return pg.Code
 	}
 	return ""
-}
-
-func orDefault[T comparable](v, def T) T {
-	var zero T
-	if v == zero {
-		return def
-	}
-	return v
 }
 
 // at turns the zero time into NULL, which the statements read as the

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -77,7 +78,7 @@ func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	err := s.taskListSteps(ctx, f, func(tx pgx.Tx, sql string, args []any) (enough bool, err error) {
 		rows, _ := tx.Query(ctx, sql, args...)
 		ids, err = pgx.CollectRows(rows, pgx.RowTo[int64])
-		return len(ids) >= orDefault(f.Limit, 50), err
+		return len(ids) >= cmp.Or(f.Limit, 50), err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -89,7 +90,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Verification, erro
 
 // prepareVerify suits the session to a few statements that read everything.
 func prepareVerify(ctx context.Context, tx pgx.Tx, o VerifyOptions) error {
-	timeout := orDefault(o.Timeout, 10*time.Minute)
+	timeout := cmp.Or(o.Timeout, 10*time.Minute)
 	_, err := tx.Exec(ctx, fmt.Sprintf(`
 		SET LOCAL statement_timeout = %d; SET LOCAL work_mem = '128MB'; SET LOCAL TimeZone = 'UTC'`, timeout.Milliseconds()))
 	return err
@@ -110,7 +111,7 @@ func (v *Verification) collect(ctx context.Context, tx pgx.Tx, check string, o V
 			  FROM finding f) n ON n.n <= $4
 		  LEFT JOIN scheduler.apps a ON a.app_no = n.app_no
 		  LEFT JOIN scheduler.campaigns c ON c.id = n.campaign_id
-		 ORDER BY n.kind, n.n`, v.At, at(o.Since), o.Grace.Microseconds(), orDefault(o.Limit, 100), !v.HeldSince.IsZero())
+		 ORDER BY n.kind, n.n`, v.At, at(o.Since), o.Grace.Microseconds(), cmp.Or(o.Limit, 100), !v.HeldSince.IsZero())
 	if err != nil {
 		return err
 	}

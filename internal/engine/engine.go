@@ -267,5 +267,3 @@ func (e *Engine) Reload(maxInFlight int) {
 }
 
 func panicError(r any) error { return fmt.Errorf("panic: %v\n%s", r, debug.Stack()) }
-
-func orDefault[T comparable](v, def T) T { return cmp.Or(v, def) }

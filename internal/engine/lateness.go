@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"sync"
 	"time"
 )
@@ -79,7 +80,7 @@ func (c *causes) note(task int64, cause string) {
 func (c *causes) take(task int64) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	cause := orDefault(c.tasks[task], causeScheduler)
+	cause := cmp.Or(c.tasks[task], causeScheduler)
 	delete(c.tasks, task)
 	return cause
 }

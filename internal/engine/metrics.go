@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -94,7 +95,7 @@ type decision struct{ channel, status, reason string }
 func (m *Metrics) decided(d decision, cause string, lateness time.Duration, sent bool) {
 	m.Decisions.WithLabelValues(d.channel, d.status, reasonLabel(d.reason)).Inc()
 	if sent {
-		m.Lateness.WithLabelValues(d.channel, orDefault(cause, causeScheduler)).Observe(lateness.Seconds())
+		m.Lateness.WithLabelValues(d.channel, cmp.Or(cause, causeScheduler)).Observe(lateness.Seconds())
 	}
 }
 

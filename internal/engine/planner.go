@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -40,10 +41,10 @@ type PlannerConfig struct {
 }
 
 func (c PlannerConfig) withDefaults() PlannerConfig {
-	c.Horizon = orDefault(c.Horizon, 2*time.Second)
-	c.Sweep = orDefault(c.Sweep, time.Minute)
-	c.Workers = orDefault(c.Workers, 2)
-	c.Changes = orDefault(c.Changes, 2000)
+	c.Horizon = cmp.Or(c.Horizon, 2*time.Second)
+	c.Sweep = cmp.Or(c.Sweep, time.Minute)
+	c.Workers = cmp.Or(c.Workers, 2)
+	c.Changes = cmp.Or(c.Changes, 2000)
 	if c.Others == nil {
 		c.Others = func() bool { return false }
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
@@ -97,7 +98,7 @@ func (t *traces) called(task TracedTask, slice, attempt int32, p *dispatch.Push,
 		return
 	}
 	call := TracedCall{
-		Span: t.since(orDefault(sent, t.clock.Now())), Slice: slice, Attempt: attempt, Targets: len(p.Targets),
+		Span: t.since(cmp.Or(sent, t.clock.Now())), Slice: slice, Attempt: attempt, Targets: len(p.Targets),
 		Class: o.Class, Reason: o.Reason, Code: o.Code, RequestID: o.RequestID, MessageID: o.MessageID,
 	}
 	t.to.Called(task, call)
