@@ -60,7 +60,7 @@ func newRival(ctx context.Context, b *bench, name string, withCall bool) (*rival
 	}
 	r := &rival{db: db, workers: b.workers}
 	if withCall {
-		r.message, r.pusher, err = b.caller()
+		r.message, r.pusher, err = b.caller(netHTTP())
 	}
 	return r, err
 }

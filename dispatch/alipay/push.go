@@ -76,24 +76,23 @@ func (p *pusher) request(push *dispatch.Push) (*httpcall.Request, error) {
 }
 
 // header returns the headers of one call. The request id only serves tracing.
-func (p *pusher) header(auth, requestID string) http.Header {
-	h := http.Header{
-		"Authorization":     {auth},
-		"Accept":            {"application/json"},
-		"Content-Type":      {"application/json"},
-		"Alipay-Request-Id": {requestID},
+func (p *pusher) header(auth, requestID string) []httpcall.Field {
+	h := []httpcall.Field{
+		{Name: "Authorization", Value: auth},
+		{Name: "Accept", Value: "application/json"},
+		{Name: "Alipay-Request-Id", Value: requestID},
 	}
+	contentType := "application/json"
 	if p.cipher != nil {
-		h["Content-Type"] = []string{"text/plain"}
-		h["Alipay-Encrypt-Type"] = []string{"AES"}
-		// Not in the documents, but the official SDK sends it.
-		h["Alipay-Encryption-Algm"] = []string{"AES"}
+		contentType = "text/plain"
+		// The second is not in the documents, but the official SDK sends it.
+		h = append(h, httpcall.Field{Name: "Alipay-Encrypt-Type", Value: "AES"}, httpcall.Field{Name: "Alipay-Encryption-Algm", Value: "AES"})
 	}
 	if p.rootSN != "" {
-		h["Alipay-Root-Cert-Sn"] = []string{p.rootSN}
+		h = append(h, httpcall.Field{Name: "Alipay-Root-Cert-Sn", Value: p.rootSN})
 	}
 	if p.signer.authToken != "" {
-		h["Alipay-App-Auth-Token"] = []string{p.signer.authToken}
+		h = append(h, httpcall.Field{Name: "Alipay-App-Auth-Token", Value: p.signer.authToken})
 	}
-	return h
+	return append(h, httpcall.Field{Name: "Content-Type", Value: contentType})
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"net/url"
 	"strconv"
 	"testing"
@@ -105,7 +104,7 @@ func (p *toyPusher) push(ctx context.Context, push *dispatch.Push) dispatch.Outc
 	}
 	a, f := p.Post(ctx, &httpcall.Request{
 		URL:    p.url,
-		Header: http.Header{"Toy-Delivery": {push.DeliveryID}, "Toy-Key": {p.key}},
+		Header: []httpcall.Field{{Name: "Toy-Delivery", Value: push.DeliveryID}, {Name: "Toy-Key", Value: p.key}},
 		Body:   strconv.AppendQuote(nil, string(text)),
 	})
 	if f != nil {

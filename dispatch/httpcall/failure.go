@@ -3,6 +3,7 @@ package httpcall
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"strconv"
 
@@ -11,7 +12,7 @@ import (
 
 // A Failure is a call that got no whole answer.
 type Failure struct {
-	Class  dispatch.Class // NotSent, Unknown, or Permanent when the request itself was refused by net/http
+	Class  dispatch.Class // NotSent, Unknown, or Permanent when the request itself cannot be sent
 	Reason dispatch.Reason
 	Status int // of an answer that was cut off after its first line; else 0
 	err    error
@@ -21,7 +22,7 @@ type Failure struct {
 // adapter passes it through its Redactor.
 func (f *Failure) Error() string { return f.err.Error() }
 
-// Unwrap returns net/http's error.
+// Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.err }
 
 // Outcome is the failure as a Pusher returns it.
@@ -33,21 +34,8 @@ func (f *Failure) Outcome() dispatch.Outcome {
 	return o
 }
 
-// classify tells what a failed round trip leaves certain.
-func (c *Client) classify(t *trace, err error) *Failure {
-	seen := t.load()
-	switch {
-	case seen&sawWrite != 0:
-		return unknown(err, seen)
-	case seen&(sawGetConn|sawGotConn) != 0:
-		return notSent(err)
-	case c.traces:
-		// net/http looks for a connection as soon as it has found the request
-		// well-formed. It has not, so it would refuse the request again.
-		return &Failure{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, err: err}
-	default:
-		return unknown(err, seen)
-	}
+func invalid(err error) *Failure {
+	return &Failure{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, err: err}
 }
 
 func notSent(err error) *Failure {
@@ -58,16 +46,19 @@ func notSent(err error) *Failure {
 	return f
 }
 
-func unknown(err error, seen uint32) *Failure {
-	f := &Failure{Class: dispatch.Unknown, Reason: interruption(err), err: err}
-	if f.Reason == dispatch.ReasonCut && seen&sawAnswer != 0 && !isCut(err) {
+// unknown is a request that may have been taken. status is that of an answer
+// that was cut off after its first line, else 0.
+func unknown(err error, status int) *Failure {
+	return &Failure{Class: dispatch.Unknown, Reason: interruption(err), Status: status, err: err}
+}
+
+// unreadable is what came instead of an answer.
+func unreadable(err error) *Failure {
+	f := unknown(err, 0)
+	if f.Reason == dispatch.ReasonCut && !isCut(err) {
 		f.Reason = dispatch.ReasonBadAnswer
 	}
 	return f
-}
-
-func cutAnswer(err error, status int) *Failure {
-	return &Failure{Class: dispatch.Unknown, Reason: interruption(err), Status: status, err: err}
 }
 
 // interruption names why a call ended early.
@@ -81,4 +72,11 @@ func interruption(err error) dispatch.Reason {
 	default:
 		return dispatch.ReasonCut
 	}
+}
+
+// isCut reports whether err is the end of a connection rather than an answer
+// that cannot be read.
+func isCut(err error) bool {
+	var op *net.OpError
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &op)
 }

@@ -3,22 +3,23 @@
 // what is certain about it.
 //
 // The one question that matters after a failed call is whether the request may
-// have left. The package answers it from net/http's own trace: while nothing of
-// the request has been written to a connection, it was certainly not sent; from
-// then on, everything but a whole answer leaves the outcome unknown.
+// have left. The package answers it by counting the bytes that the connection
+// took: while it has taken none of the request, that was certainly not sent; from
+// then on, everything but a whole answer leaves the outcome unknown. That is why
+// connections are the package's own: net/http's may send a request a second time
+// by itself, and do not say what was written. They also need two goroutines each
+// and cost more than the rest of a call together.
 //
-// net/http may send a request a second time by itself, on a fresh connection,
-// when it takes a request for repeatable (an Idempotency-Key header is enough)
-// and can rewind the body. Calls made here carry a body that cannot be rewound,
-// so that every Post is at most one request on the wire.
+// Calls speak HTTP/1.1 only, because only there is a request on a connection of
+// its own. They take no proxy from the environment, which could see a call and
+// answer it. A call has no timeout but its context's.
 package httpcall
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"net/http"
 	"net/url"
+	"syscall"
 )
 
 // MaxAnswer is how much of an answer's body is read, in bytes.
@@ -26,41 +27,44 @@ const MaxAnswer = 1 << 20
 
 // A Client makes calls. It is safe for concurrent use.
 type Client struct {
-	transport http.RoundTripper
-	// traces says that transport is net/http's own, whose trace can be relied on
-	// even when it reports nothing at all.
-	traces bool
+	pool    *pool
+	foreign http.RoundTripper // instead of pool
 }
 
-// NewClient returns a Client on transport, or on the one that all share when it
-// is nil: apps of one provider call the same host, and a burst of one finds the
-// connections that another has opened.
-// A transport that does not report to httptrace is allowed: its failures are
-// then never taken for "not sent".
+// NewClient returns a Client on the connections that all share: apps of one
+// provider call the same host, and a burst of one finds the connections that
+// another has opened. A transport that is not nil makes the calls instead; what
+// it did of a call that failed is not known, so such a call is never taken for
+// "not sent".
 func NewClient(transport http.RoundTripper) *Client {
-	if transport == nil {
-		transport = shared()
+	if transport != nil {
+		return &Client{foreign: transport}
 	}
-	_, traces := transport.(*http.Transport)
-	return &Client{transport: transport, traces: traces}
+	return &Client{pool: shared()}
+}
+
+// NewGuardedClient returns a Client on connections of its own, each of which
+// control may refuse, by its address, before it is made. See net.Dialer.
+func NewGuardedClient(control func(network, address string, c syscall.RawConn) error) *Client {
+	return &Client{pool: newPool(control)}
 }
 
 // CloseIdleConnections closes the connections that carry no call.
 func (c *Client) CloseIdleConnections() {
-	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
-		t.CloseIdleConnections()
+	if c.pool != nil {
+		c.pool.closeIdle()
 	}
 }
 
 // A Request is one POST.
 type Request struct {
-	URL *url.URL
-	// Header is owned by the call from here on. Keys are in canonical form.
-	Header http.Header
-	// Body may be read even after Post has returned, since an answer can overtake
-	// the request: it is not to be changed or used again.
-	Body []byte
+	URL    *url.URL
+	Header []Field // all but Host and Content-Length, sent in this order
+	Body   []byte
 }
+
+// A Field is one line of a header. Name is sent as it is written.
+type Field struct{ Name, Value string }
 
 // An Answer is what a provider answered, whole.
 type Answer struct {
@@ -78,59 +82,11 @@ func (c *Client) Post(ctx context.Context, r *Request) (*Answer, *Failure) {
 	if err := ctx.Err(); err != nil {
 		return nil, notSent(err)
 	}
-	trace := &trace{}
-	res, err := c.transport.RoundTrip(newRequest(trace.attach(ctx), r)) //nolint:bodyclose // readAnswer closes it
-	if err != nil {
-		return nil, c.classify(trace, err)
+	if c.foreign != nil {
+		return roundTrip(ctx, c.foreign, r)
 	}
-	return readAnswer(res)
-}
-
-// newRequest leaves GetBody nil, which is what keeps net/http from repeating it.
-// The body is of a kind that net/http knows to be in memory: for any other it
-// would write the header to the connection first, in a packet of its own.
-func newRequest(ctx context.Context, r *Request) *http.Request {
-	req := &http.Request{
-		Method:        http.MethodPost,
-		URL:           r.URL,
-		Host:          r.URL.Host,
-		Header:        r.Header,
-		Body:          io.NopCloser(bytes.NewReader(r.Body)),
-		ContentLength: int64(len(r.Body)),
-		Proto:         "HTTP/1.1",
-		ProtoMajor:    1,
-		ProtoMinor:    1,
+	if err := checkHeader(r.Header); err != nil {
+		return nil, invalid(err)
 	}
-	return req.WithContext(ctx)
-}
-
-func readAnswer(res *http.Response) (*Answer, *Failure) {
-	defer func() { _ = res.Body.Close() }()
-	a := &Answer{Status: res.StatusCode, Header: res.Header}
-	if res.StatusCode < 200 {
-		// After "101 Switching Protocols" the body is the bare connection, and
-		// reading it would outlast ctx.
-		return a, nil
-	}
-	b, err := readBody(res)
-	if err != nil {
-		return nil, cutAnswer(err, res.StatusCode)
-	}
-	if len(b) > MaxAnswer {
-		b, a.TooLong = b[:MaxAnswer], true
-	}
-	a.Body = b
-	return a, nil
-}
-
-// readBody reads one byte more than MaxAnswer, so that the caller can tell a
-// body of just that length from a longer one.
-func readBody(res *http.Response) ([]byte, error) {
-	limited := io.LimitReader(res.Body, MaxAnswer+1)
-	if n := res.ContentLength; n >= 0 && n <= 64<<10 {
-		b := make([]byte, n)
-		_, err := io.ReadFull(limited, b)
-		return b, err
-	}
-	return io.ReadAll(limited)
+	return c.pool.post(ctx, r)
 }

@@ -3,16 +3,19 @@ package httpcall_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httptrace"
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -23,74 +26,106 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// roundTrip is a transport that reports to the trace what a test wants.
-type roundTrip func(*httptrace.ClientTrace, *http.Request) (*http.Response, error)
+// A call without a connection was certainly not sent, whatever kept it from one.
+func TestNothingIsSentWithoutAConnection(t *testing.T) {
+	t.Parallel()
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	l, reached := silent(t)
+	tests := []struct {
+		name   string
+		to     string
+		reason dispatch.Reason
+		end    func(context.Context) (context.Context, context.CancelFunc)
+	}{
+		{"nobody listens", closed.URL, dispatch.ReasonConnect, context.WithCancel},
+		{"cancelled in the handshake", "https://" + l, dispatch.ReasonCancelled, context.WithCancel},
+		{"out of time in the handshake", "https://" + l, dispatch.ReasonConnect, func(ctx context.Context) (context.Context, context.CancelFunc) {
+			d := &deadline{Context: ctx, done: make(chan struct{})}
+			return d, d.expire
+		}},
+	}
+	for _, tt := range tests {
+		ctx, end := tt.end(t.Context())
+		if strings.HasPrefix(tt.to, "https") {
+			go func() { <-reached; end() }()
+		}
+		_, f := httpcall.NewClient(nil).Post(ctx, request(tt.to))
+		end()
+		if f == nil || f.Class != dispatch.NotSent || f.Reason != tt.reason {
+			t.Errorf("%s: got %+v, want not sent, %v", tt.name, f, tt.reason)
+		}
+	}
+}
+
+// silent accepts connections and tells of each once something came on it; it
+// never answers.
+func silent(t *testing.T) (address string, reached <-chan struct{}) {
+	t.Helper()
+	came := make(chan struct{})
+	return listen(t, func(_ int, r *bufio.Reader, _ net.Conn) bool {
+		if _, err := r.Peek(1); err != nil {
+			return false
+		}
+		came <- struct{}{}
+		_, _ = io.Copy(io.Discard, r) // until the client closes
+		return false
+	}), came
+}
+
+// A deadline is a context whose time is up when the test says so.
+type deadline struct {
+	context.Context
+	done chan struct{}
+}
+
+func (d *deadline) expire() {
+	select {
+	case <-d.done:
+	default:
+		close(d.done)
+	}
+}
+
+func (d *deadline) Done() <-chan struct{} { return d.done }
+
+func (d *deadline) Err() error {
+	select {
+	case <-d.done:
+		return context.DeadlineExceeded
+	default:
+		return nil
+	}
+}
+
+// roundTrip is a transport of somebody else's.
+type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) {
 	defer func() { _ = r.Body.Close() }()
-	return f(httptrace.ContextClientTrace(r.Context()), r)
+	return f(r)
 }
 
-var errBroken = errors.New("broken")
-
-func TestFailuresAreClassedByWhatWasWritten(t *testing.T) {
+// What another transport did of a call that failed is not known.
+func TestForeignTransports(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		name   string
-		do     roundTrip
-		class  dispatch.Class
-		reason dispatch.Reason
-	}{
-		{"a transport that reports nothing", func(*httptrace.ClientTrace, *http.Request) (*http.Response, error) {
-			return nil, errBroken
-		}, dispatch.Unknown, dispatch.ReasonCut},
-		{"no connection", func(c *httptrace.ClientTrace, _ *http.Request) (*http.Response, error) {
-			c.GetConn("")
-			return nil, errBroken
-		}, dispatch.NotSent, dispatch.ReasonConnect},
-		{"cancelled while connecting", func(c *httptrace.ClientTrace, _ *http.Request) (*http.Response, error) {
-			c.GetConn("")
-			return nil, context.Canceled
-		}, dispatch.NotSent, dispatch.ReasonCancelled},
-		{"out of time while connecting", func(c *httptrace.ClientTrace, _ *http.Request) (*http.Response, error) {
-			c.GetConn("")
-			return nil, context.DeadlineExceeded
-		}, dispatch.NotSent, dispatch.ReasonConnect},
-		{"a stale connection, nothing written", func(c *httptrace.ClientTrace, _ *http.Request) (*http.Response, error) {
-			c.GetConn("")
-			c.GotConn(httptrace.GotConnInfo{Reused: true})
-			return nil, io.EOF
-		}, dispatch.NotSent, dispatch.ReasonConnect},
-		{"cut after a header field", func(c *httptrace.ClientTrace, _ *http.Request) (*http.Response, error) {
-			c.GetConn("")
-			c.GotConn(httptrace.GotConnInfo{})
-			c.WroteHeaderField("Host", nil)
-			return nil, io.EOF
-		}, dispatch.Unknown, dispatch.ReasonCut},
-		{"out of time after the request", func(c *httptrace.ClientTrace, _ *http.Request) (*http.Response, error) {
-			c.GetConn("")
-			c.GotConn(httptrace.GotConnInfo{})
-			c.WroteHeaders()
-			return nil, context.DeadlineExceeded
-		}, dispatch.Unknown, dispatch.ReasonTimeout},
-		{"cancelled after the request", func(c *httptrace.ClientTrace, _ *http.Request) (*http.Response, error) {
-			c.WroteRequest(httptrace.WroteRequestInfo{})
-			return nil, context.Canceled
-		}, dispatch.Unknown, dispatch.ReasonCancelled},
-		{"an answer that is no HTTP", func(c *httptrace.ClientTrace, _ *http.Request) (*http.Response, error) {
-			c.WroteHeaders()
-			c.GotFirstResponseByte()
-			return nil, errBroken
-		}, dispatch.Unknown, dispatch.ReasonBadAnswer},
+	for err, want := range map[error]dispatch.Reason{
+		errors.New("broken"): dispatch.ReasonCut, context.Canceled: dispatch.ReasonCancelled, context.DeadlineExceeded: dispatch.ReasonTimeout,
+	} {
+		_, f := httpcall.NewClient(roundTrip(func(*http.Request) (*http.Response, error) { return nil, err })).Post(t.Context(), request("http://a.invalid/"))
+		if f == nil || f.Class != dispatch.Unknown || f.Reason != want {
+			t.Errorf("%v: got %+v, want unknown, %v", err, f, want)
+		}
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			_, f := httpcall.NewClient(tt.do).Post(t.Context(), request("http://example.invalid/"))
-			if f == nil || f.Class != tt.class || f.Reason != tt.reason {
-				t.Errorf("got %+v, want %v %v", f, tt.class, tt.reason)
-			}
-		})
+	r := request("http://a.invalid/x?y=z")
+	r.Header = []httpcall.Field{{Name: "x-one", Value: "1"}}
+	a, f := httpcall.NewClient(roundTrip(func(r *http.Request) (*http.Response, error) {
+		body, err := io.ReadAll(r.Body)
+		text := r.Method + " " + r.URL.String() + " " + r.Header.Get("X-One") + " " + string(body)
+		return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(text)), ContentLength: -1}, err
+	})).Post(t.Context(), r)
+	if f != nil || string(a.Body) != "POST http://a.invalid/x?y=z 1 a=b" {
+		t.Errorf("got %+v, %v", a, f)
 	}
 }
 
@@ -99,31 +134,51 @@ func request(to string) *httpcall.Request {
 	if err != nil {
 		panic(err)
 	}
-	return &httpcall.Request{URL: u, Header: http.Header{}, Body: []byte("a=b")}
+	return &httpcall.Request{URL: u, Body: []byte("a=b")}
 }
 
-// A header that net/http refuses would be refused for ever.
+// A header with a line break would be refused for ever, or be two.
 func TestMalformedRequestIsPermanent(t *testing.T) {
 	t.Parallel()
 	r := request("http://127.0.0.1:1/")
-	r.Header["X-Bad"] = []string{"a\nb"}
+	r.Header = []httpcall.Field{{Name: "X-Bad", Value: "a\nb"}}
 	_, f := httpcall.NewClient(nil).Post(t.Context(), r)
 	if f == nil || f.Class != dispatch.Permanent || f.Reason != dispatch.ReasonInvalid {
 		t.Errorf("got %+v", f)
 	}
 }
 
-// net/http repeats a POST with an Idempotency-Key by itself when a reused
-// connection is cut before an answer. Calls must not.
+// What is sent: one request, as HTTP/1.1 has it.
+func TestTheRequest(t *testing.T) {
+	t.Parallel()
+	got := make(chan string, 1)
+	l := listen(t, func(_ int, r *bufio.Reader, w net.Conn) bool {
+		b := make([]byte, 1<<10)
+		n, _ := r.Read(b)
+		got <- string(b[:n])
+		_, _ = io.WriteString(w, "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+		return false
+	})
+	r := request("http://" + l + "/a%20b?c=d")
+	r.Header = []httpcall.Field{{Name: "x-two", Value: "2"}, {Name: "X-One", Value: "1\t1"}}
+	if _, f := httpcall.NewClient(nil).Post(t.Context(), r); f != nil {
+		t.Fatal(f)
+	}
+	want := "POST /a%20b?c=d HTTP/1.1\r\nHost: " + l + "\r\nx-two: 2\r\nX-One: 1\t1\r\nUser-Agent: campaign-scheduler\r\nContent-Length: 3\r\n\r\na=b"
+	if text := <-got; text != want {
+		t.Errorf("sent %q, want %q", text, want)
+	}
+}
+
+// A connection that is cut before an answer leaves its call unknown; nothing
+// repeats it on another, as net/http would with an Idempotency-Key.
 func TestNothingIsSentTwice(t *testing.T) {
 	t.Parallel()
 	var second atomic.Int32
 	listener := listen(t, func(n int, r *bufio.Reader, w net.Conn) bool {
-		got, err := http.ReadRequest(r)
-		if err != nil {
+		if !receive(r) {
 			return false
 		}
-		_, _ = io.Copy(io.Discard, got.Body)
 		if n == 0 {
 			_, err := io.WriteString(w, "HTTP/1.1 204 No Content\r\n\r\n")
 			return err == nil
@@ -133,23 +188,152 @@ func TestNothingIsSentTwice(t *testing.T) {
 	})
 	client := httpcall.NewClient(nil)
 	t.Cleanup(client.CloseIdleConnections)
-	post := func() (*httpcall.Answer, *httpcall.Failure) {
-		r := request("http://" + listener)
-		r.Header.Set("Idempotency-Key", "d-1")
-		return client.Post(t.Context(), r)
+	r := request("http://" + listener)
+	r.Header = []httpcall.Field{{Name: "Idempotency-Key", Value: "d-1"}}
+	if _, f := client.Post(t.Context(), r); f != nil {
+		t.Fatal(f)
 	}
-	// On a slow machine net/http gives a connection up instead of using it again:
-	// then the next call is another first one.
-	_, f := post()
-	for f == nil && second.Load() == 0 {
-		_, f = post()
-	}
-	if f == nil || f.Class != dispatch.Unknown {
+	_, f := client.Post(t.Context(), r)
+	if f == nil || f.Class != dispatch.Unknown || f.Reason != dispatch.ReasonCut {
 		t.Errorf("second call on a connection: got %+v, want unknown", f)
 	}
 	if got := second.Load(); got != 1 {
 		t.Errorf("the second request arrived %d times, want once", got)
 	}
+}
+
+// receive reads one request.
+func receive(r *bufio.Reader) bool {
+	got, err := http.ReadRequest(r)
+	if err != nil {
+		return false
+	}
+	_, err = io.Copy(io.Discard, got.Body)
+	return err == nil
+}
+
+// An idle connection that the other side closed, or on which something came that
+// nobody asked for, is not used: its call would be unknown, or take that for its
+// answer.
+func TestIdleConnectionsAreLookedAt(t *testing.T) {
+	t.Parallel()
+	for name, after := range map[string]string{"closed": "", "an answer to nothing": "HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n"} {
+		for _, secure := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", TLS: ", secure), func(t *testing.T) {
+				t.Parallel()
+				answered := make(chan struct{})
+				client, url := serve(t, secure, func(_ int, r *bufio.Reader, w net.Conn) bool {
+					if !receive(r) {
+						return false
+					}
+					_, _ = io.WriteString(w, "HTTP/1.1 204 No Content\r\n\r\n")
+					<-answered // by now the client has put the connection by
+					_, _ = io.WriteString(w, after)
+					_ = w.Close()
+					answered <- struct{}{}
+					return false
+				})
+				for range 3 {
+					a, f := client.Post(t.Context(), request(url))
+					if f != nil || a.Status != 204 {
+						t.Fatalf("got %+v, %v", a, f)
+					}
+					answered <- struct{}{}
+					<-answered
+				}
+			})
+		}
+	}
+}
+
+// serve is listen, with TLS or without, and a client that trusts it.
+func serve(t *testing.T, secure bool, serve func(n int, r *bufio.Reader, w net.Conn) bool) (client *httpcall.Client, url string) {
+	t.Helper()
+	client = httpcall.NewGuardedClient(nil)
+	defer t.Cleanup(client.CloseIdleConnections) // before the listener's, which waits for connections to end
+	if !secure {
+		return client, "http://" + listen(t, serve)
+	}
+	known := httptest.NewTLSServer(http.NotFoundHandler()) // for its certificate
+	known.Close()
+	httpcall.Trust(client, known.Certificate())
+	return client, "https://" + listen(t, func(_ int, r *bufio.Reader, bare net.Conn) bool {
+		conn := tls.Server(readerConn{bare, r}, &tls.Config{Certificates: known.TLS.Certificates})
+		r = bufio.NewReader(conn)
+		for n := 0; serve(n, r, conn); n++ {
+		}
+		return false
+	})
+}
+
+// readerConn is a connection of which a reader has taken hold.
+type readerConn struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c readerConn) Read(b []byte) (int, error) { return c.r.Read(b) }
+
+// A connection serves one call after another, with TLS too.
+func TestConnectionsAreUsedAgain(t *testing.T) {
+	t.Parallel()
+	for _, secure := range []bool{false, true} {
+		var connections, calls atomic.Int32
+		client, url := serve(t, secure, func(n int, r *bufio.Reader, w net.Conn) bool {
+			if n == 0 {
+				connections.Add(1)
+			}
+			if !receive(r) {
+				return false
+			}
+			calls.Add(1)
+			_, err := io.WriteString(w, "HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n")
+			return err == nil
+		})
+		for range 10 {
+			a, f := client.Post(t.Context(), request(url))
+			if f != nil || a.Status != 200 || string(a.Body) != "ok" {
+				t.Fatalf("TLS %v: got %+v, %v", secure, a, f)
+			}
+		}
+		if connections.Load() != 1 || calls.Load() != 10 {
+			t.Errorf("TLS %v: %d calls on %d connections, want 10 on one", secure, calls.Load(), connections.Load())
+		}
+	}
+}
+
+// A connection that may be refused is refused before anything is sent.
+func TestGuardedClient(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("refused")
+	client := httpcall.NewGuardedClient(func(_, _ string, _ syscall.RawConn) error { return refused })
+	_, f := client.Post(t.Context(), request("http://127.0.0.1:1/"))
+	if f == nil || f.Class != dispatch.NotSent || !errors.Is(f, refused) {
+		t.Errorf("got %+v", f)
+	}
+}
+
+// Idle connections are closed by themselves, before the other side would.
+func TestIdleConnectionsEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		client := httpcall.NewGuardedClient(nil)
+		here, there := net.Pipe()
+		httpcall.PutBy(client, here)
+		time.Sleep(httpcall.IdleTimeout - time.Nanosecond)
+		synctest.Wait()
+		if n := httpcall.Idle(client); n != 1 {
+			t.Errorf("%d idle connections, want one", n)
+		}
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		if n := httpcall.Idle(client); n != 0 {
+			t.Errorf("%d idle connections, want none", n)
+		}
+		if _, err := there.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("the connection is open: %v", err)
+		}
+	})
 }
 
 // listen serves every connection with serve, once per request, until it returns

@@ -1,6 +1,7 @@
 package mpaas
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -12,50 +13,77 @@ import (
 	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
 )
 
-// A word is a string, number or boolean of an answer: the documents and the SDK
-// differ in which. Anything else reads as "".
-type word string
-
-// UnmarshalJSON never fails: an answer is judged by what could be read of it.
-func (w *word) UnmarshalJSON(raw []byte) error {
-	*w = ""
-	switch raw[0] {
-	case '{', '[', 'n':
-	case '"':
-		s, _ := asString(raw)
-		*w = word(s)
-	default:
-		*w = word(raw)
+// words are an answer.
+type words struct {
+	RequestID                 string
+	Code, Message             string // of the gateway
+	ResultCode, ResultMessage string // of the push service
+	PushResult                struct {
+		Success, ResultMsg, Data string
 	}
-	return nil
 }
 
-// words are an answer. encoding/json takes its names in any case, as dumps have
-// PascalCase and lowerCamel.
-type words struct {
-	RequestID                 word `json:"RequestId"`
-	Code, Message             word // of the gateway
-	ResultCode, ResultMessage word // of the push service
-	PushResult                struct {
-		Success, ResultMsg, Data word
+// read fills in what raw holds and reports whether raw is an answer at all.
+// Names come in any case, as dumps have PascalCase and lowerCamel.
+func (w *words) read(raw []byte) bool {
+	list, err := parseObject(raw)
+	if err != nil {
+		return false
+	}
+	for _, m := range list {
+		switch {
+		case strings.EqualFold(m.name, "RequestId"):
+			w.RequestID = word(m.raw)
+		case strings.EqualFold(m.name, "Code"):
+			w.Code = word(m.raw)
+		case strings.EqualFold(m.name, "Message"):
+			w.Message = word(m.raw)
+		case strings.EqualFold(m.name, "ResultCode"):
+			w.ResultCode = word(m.raw)
+		case strings.EqualFold(m.name, "ResultMessage"):
+			w.ResultMessage = word(m.raw)
+		case strings.EqualFold(m.name, "PushResult") && m.raw[0] == '{':
+			w.readResult(members(m.raw))
+		case strings.EqualFold(m.name, "PushResult") && m.raw[0] != 'n':
+			return false
+		}
+	}
+	return true
+}
+
+func (w *words) readResult(list []member) {
+	for _, m := range list {
+		switch {
+		case strings.EqualFold(m.name, "Success"):
+			w.PushResult.Success = word(m.raw)
+		case strings.EqualFold(m.name, "ResultMsg"):
+			w.PushResult.ResultMsg = word(m.raw)
+		case strings.EqualFold(m.name, "Data"):
+			w.PushResult.Data = word(m.raw)
+		}
+	}
+}
+
+// word is the text of a string, number or boolean: the documents and the SDK
+// differ in which. Anything else reads as "".
+func word(raw json.RawMessage) string {
+	switch raw[0] {
+	case '{', '[', 'n':
+		return ""
+	case '"':
+		s, _ := asString(raw)
+		return s
+	default:
+		return string(raw)
 	}
 }
 
 func (w *words) code() string {
-	return string(firstOf(w.ResultCode, w.Code))
+	return cmp.Or(w.ResultCode, w.Code)
 }
 
 func (w *words) text() string {
-	return string(firstOf(w.ResultMessage, w.PushResult.ResultMsg, w.Message))
-}
-
-func firstOf(list ...word) word {
-	for _, w := range list {
-		if w != "" {
-			return w
-		}
-	}
-	return ""
+	return cmp.Or(w.ResultMessage, w.PushResult.ResultMsg, w.Message)
 }
 
 // succeeded reports whether the answer says so anywhere.
@@ -92,28 +120,26 @@ func classify(a *httpcall.Answer) dispatch.Outcome {
 // read decodes an answer. It is readable when it holds a code, ours to judge.
 func read(a *httpcall.Answer) (*words, bool) {
 	w := &words{}
-	if a.TooLong || json.Unmarshal(a.Body, w) != nil {
-		return w, false
-	}
-	return w, w.code() != ""
+	readable := !a.TooLong && w.read(a.Body)
+	return w, readable && w.code() != ""
 }
 
 // describe adds the provider's own words.
 func describe(o *dispatch.Outcome, w *words) {
-	o.Code, o.RequestID = w.code(), string(w.RequestID)
+	o.Code, o.RequestID = w.code(), w.RequestID
 	if text := w.text(); text != "" && o.Message == "" {
 		o.Message = text
 	}
 	if o.Class == dispatch.Accepted {
-		o.MessageID = string(w.PushResult.Data)
+		o.MessageID = w.PushResult.Data
 	}
 }
 
 // isThrottled: Throttling, Throttling.User and Throttling.Api [doc]. An answer
 // that also says the push was taken contradicts itself and is not believed.
 func isThrottled(w *words) bool {
-	for _, c := range []word{w.Code, w.ResultCode} {
-		if c == "Throttling" || strings.HasPrefix(string(c), "Throttling.") {
+	for _, c := range []string{w.Code, w.ResultCode} {
+		if c == "Throttling" || strings.HasPrefix(c, "Throttling.") {
 			return !w.succeeded()
 		}
 	}
@@ -166,7 +192,7 @@ func refusal(w *words) dispatch.Outcome {
 func result(w *words) dispatch.Outcome {
 	code := w.code()
 	switch {
-	case isSuccess(string(w.ResultCode)) && w.succeeded():
+	case isSuccess(w.ResultCode) && w.succeeded():
 		return dispatch.Outcome{Class: dispatch.Accepted}
 	case w.succeeded() || isSuccess(code):
 		return contradiction(w)
@@ -183,7 +209,7 @@ func result(w *words) dispatch.Outcome {
 func contradiction(w *words) dispatch.Outcome {
 	return dispatch.Outcome{
 		Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer,
-		Message: fmt.Sprintf("result code %.32q with PushResult.Success %.8q: %s", w.code(), string(w.PushResult.Success), w.text()),
+		Message: fmt.Sprintf("result code %.32q with PushResult.Success %.8q: %s", w.code(), w.PushResult.Success, w.text()),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // A member is one name and value of a JSON object.
@@ -21,7 +22,8 @@ var (
 )
 
 // parseObject reads one JSON object and nothing after it. It keeps the order and
-// the repetition of names, both of which encoding/json would lose.
+// the repetition of names, both of which encoding/json would lose. The members'
+// values share raw's memory.
 func parseObject(raw []byte) ([]member, error) {
 	if !json.Valid(raw) {
 		if first, _ := firstValue(raw); len(first) > 0 && first[0] == '{' {
@@ -29,24 +31,66 @@ func parseObject(raw []byte) ([]member, error) {
 		}
 		return nil, errNotObject
 	}
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+	raw = raw[skipSpace(raw, 0):]
+	if raw[0] != '{' {
 		return nil, errNotObject
 	}
-	var members []member
-	for dec.More() {
-		t, err := dec.Token()
-		if err != nil {
-			return nil, errNotObject
+	return members(raw), nil
+}
+
+// members takes a JSON object apart that is known to be valid and begins raw.
+func members(raw []byte) []member {
+	var list []member
+	for i := skipSpace(raw, 1); raw[i] != '}'; i = skipSpace(raw, i) {
+		if raw[i] == ',' {
+			i = skipSpace(raw, i+1)
 		}
+		end := endOfString(raw, i)
 		m := member{}
-		m.name, _ = t.(string)
-		if err := dec.Decode(&m.raw); err != nil {
-			return nil, errNotObject
-		}
-		members = append(members, m)
+		m.name, _ = asString(raw[i:end])
+		i = skipSpace(raw, skipSpace(raw, end)+1) // past the colon
+		end = endOfValue(raw, i)
+		m.raw, i = raw[i:end:end], end
+		list = append(list, m)
 	}
-	return members, nil
+	return list
+}
+
+// skipSpace returns the index of the first byte from i on that is no space.
+func skipSpace(raw []byte, i int) int {
+	for raw[i] == ' ' || raw[i] == '\t' || raw[i] == '\n' || raw[i] == '\r' {
+		i++
+	}
+	return i
+}
+
+// endOfValue returns the index after the value that begins at start, of an
+// object or a list that is valid JSON.
+func endOfValue(raw []byte, start int) int {
+	depth := 0
+	for i := start; ; i++ {
+		switch raw[i] {
+		case '"':
+			i = endOfString(raw, i) - 1
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth == 0 {
+				return i
+			}
+			depth--
+		case ',', ' ', '\t', '\n', '\r':
+			if depth == 0 {
+				return i
+			}
+			continue
+		default:
+			continue
+		}
+		if depth == 0 {
+			return i + 1
+		}
+	}
 }
 
 func firstValue(raw []byte) (v json.RawMessage, err error) {
@@ -90,11 +134,14 @@ func typeOf(raw json.RawMessage) string {
 
 // asString returns a JSON string's text.
 func asString(raw json.RawMessage) (string, bool) {
-	var s string
-	if raw[0] != '"' || json.Unmarshal(raw, &s) != nil {
+	if raw[0] != '"' {
 		return "", false
 	}
-	return s, true
+	if inner := raw[1 : len(raw)-1]; bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
+		return string(inner), true // as most are
+	}
+	var s string
+	return s, json.Unmarshal(raw, &s) == nil
 }
 
 // compact returns raw without the spaces between its tokens.

@@ -1,6 +1,9 @@
 package mpaas
 
-import "github.com/campaign-scheduler/scheduler/dispatch"
+import (
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
+)
 
 // A Pair is a key of a form and its value.
 type Pair struct{ Key, Value string }
@@ -22,11 +25,11 @@ func EncodeMultiple(appID, workspaceID string, pairs []Pair, trees map[string]st
 
 // Authorize signs headers, given as names and values in turn.
 func Authorize(keyID, secret string, headers [][2]string, body string) string {
-	var list []header
+	var list []httpcall.Field
 	for _, h := range headers {
-		list = append(list, header{h[0], h[1]})
+		list = append(list, httpcall.Field{Name: h[0], Value: h[1]})
 	}
-	return signer{keyID, []byte(secret)}.authorization(list, hash([]byte(body)))
+	return newSigner(keyID, secret).authorization(list, hash([]byte(body)))
 }
 
 // Escape escapes a text, and EscapeJSON a JSON object and counts its members.
@@ -52,6 +55,16 @@ func Prepare(p dispatch.Pusher, push *dispatch.Push) (int, error) {
 		return 0, err
 	}
 	body, err := f.appendBody(make([]byte, 0, bodySize(push)), own.appID, own.workspaceID, push)
-	_ = own.header(f.action.String(), body)
+	own.header(f.action.String(), body)
 	return len(body), err
+}
+
+// Members takes a JSON object apart: names and values in turn.
+func Members(raw []byte) ([][2]string, error) {
+	list, err := parseObject(raw)
+	var out [][2]string
+	for _, m := range list {
+		out = append(out, [2]string{m.name, string(m.raw)})
+	}
+	return out, err
 }

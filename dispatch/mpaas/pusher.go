@@ -6,8 +6,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,7 +52,7 @@ func (Adapter) New(s dispatch.Settings) (dispatch.Pusher, error) {
 		endpoint:    endpoint,
 		appID:       string(appendEscaped(nil, s.AppID)),
 		workspaceID: string(appendEscaped(nil, s.WorkspaceID)),
-		signer:      signer{s.Options[optionKeyID], []byte(s.Options[optionSecret])},
+		signer:      newSigner(s.Options[optionKeyID], s.Options[optionSecret]),
 		token:       s.Options[optionToken],
 		redact:      httpcall.NewRedactor(s.Options[optionSecret], s.Options[optionToken]),
 		now:         now,
@@ -148,33 +148,28 @@ func invalid(err error) dispatch.Outcome {
 }
 
 // header signs a call of an action and returns its headers.
-func (p *pusher) header(action string, body []byte) http.Header {
+func (p *pusher) header(action string, body []byte) []httpcall.Field {
 	bodyHash := hash(body)
-	date := p.now().UTC().Format("2006-01-02T15:04:05Z")
-	signed := append(make([]header, 0, 9),
-		header{"content-type", contentType}, header{"host", p.endpoint.Host})
+	signed := append(make([]httpcall.Field, 0, 10),
+		httpcall.Field{Name: "content-type", Value: contentType},
+		httpcall.Field{Name: "host", Value: p.endpoint.Host})
 	if p.token != "" {
-		signed = append(signed, header{"x-acs-accesskey-id", p.signer.keyID})
+		signed = append(signed, httpcall.Field{Name: "x-acs-accesskey-id", Value: p.signer.keyID})
 	}
 	signed = append(signed,
-		header{"x-acs-action", action},
-		header{"x-acs-content-sha256", bodyHash},
-		header{"x-acs-date", date})
+		httpcall.Field{Name: "x-acs-action", Value: action},
+		httpcall.Field{Name: "x-acs-content-sha256", Value: bodyHash},
+		httpcall.Field{Name: "x-acs-date", Value: p.now().UTC().Format("2006-01-02T15:04:05Z")})
 	if p.token != "" {
-		signed = append(signed, header{"x-acs-security-token", p.token})
+		signed = append(signed, httpcall.Field{Name: "x-acs-security-token", Value: p.token})
 	}
 	signed = append(signed,
-		header{"x-acs-signature-nonce", nonce()},
-		header{"x-acs-version", version})
-	h := make(http.Header, len(signed)+2)
-	for _, s := range signed {
-		if s.name != "host" {
-			h.Set(s.name, s.value)
-		}
-	}
-	h.Set("Accept", "application/json")
-	h.Set("Authorization", p.signer.authorization(signed, bodyHash))
-	return h
+		httpcall.Field{Name: "x-acs-signature-nonce", Value: nonce()},
+		httpcall.Field{Name: "x-acs-version", Value: version})
+	authorization := p.signer.authorization(signed, bodyHash)
+	return append(slices.Delete(signed, 1, 2), // package httpcall sends the host
+		httpcall.Field{Name: "accept", Value: "application/json"},
+		httpcall.Field{Name: "authorization", Value: authorization})
 }
 
 // nonce is unlike any other. The delivery's id would not do: it is the same for

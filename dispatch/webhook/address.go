@@ -1,13 +1,11 @@
 package webhook
 
 import (
-	"net"
-	"net/http"
 	"net/netip"
 	"slices"
 	"syscall"
-	"time"
 
+	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
 )
 
@@ -42,19 +40,14 @@ func (r *refusedAddress) Error() string {
 	return "has the address " + r.addr.String() + ", which is not public; " + optAllowPrivate + " allows it"
 }
 
-// connectTimeout bounds the time that one connection may take to come about.
-const connectTimeout = 10 * time.Second
-
-// newTransport returns the transport of calls. The address is judged after the
+// newClient returns what calls are made with. The address is judged after the
 // name was resolved and for each connection anew, so that no answer of a name
 // server leads into the network around the daemon.
-func newTransport(allowPrivate bool) *http.Transport {
-	t := httpcall.NewTransport()
-	if !allowPrivate {
-		dialer := &net.Dialer{Timeout: connectTimeout, Control: refuseInternal}
-		t.DialContext = dialer.DialContext
+func newClient(s dispatch.Settings, allowPrivate bool) *httpcall.Client {
+	if s.Transport != nil || allowPrivate {
+		return httpcall.NewClient(s.Transport)
 	}
-	return t
+	return httpcall.NewGuardedClient(refuseInternal)
 }
 
 func refuseInternal(_, address string, _ syscall.RawConn) error {

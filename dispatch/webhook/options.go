@@ -43,11 +43,7 @@ func (Adapter) New(s dispatch.Settings) (dispatch.Pusher, error) {
 	if p.now == nil {
 		p.now = time.Now
 	}
-	transport := s.Transport
-	if transport == nil {
-		transport = newTransport(allowPrivate)
-	}
-	p.client = httpcall.NewClient(transport)
+	p.client = newClient(s, allowPrivate)
 	return p, nil
 }
 
@@ -64,16 +60,10 @@ func parseSwitch(value string) (bool, error) {
 // parseURL reads the receiver's URL. Errors do not quote it: its query may hold
 // a token.
 func parseURL(text string, allowPrivate bool) (*url.URL, error) {
-	u, err := url.Parse(text)
+	u, err := httpcall.ParseURL(text)
 	switch {
 	case err != nil:
-		return nil, errors.New("endpoint is not a URL")
-	case u.Scheme != "http" && u.Scheme != "https":
-		return nil, errors.New("endpoint must begin with https:// or http://")
-	case u.User != nil:
-		return nil, errors.New("endpoint must not hold a user or password: calls are signed")
-	case u.Hostname() == "":
-		return nil, errors.New("endpoint names no host")
+		return nil, err
 	case u.Fragment != "":
 		return nil, errors.New("endpoint must not have a fragment")
 	}

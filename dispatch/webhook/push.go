@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"net/http"
 	"net/url"
 	"strconv"
 	"time"
@@ -24,9 +23,7 @@ const (
 	// headerSignature is "v1=" and the hex HMAC-SHA256 of the timestamp, a dot
 	// and the body.
 	headerSignature = "X-Scheduler-Signature"
-	// headerKey is the delivery's id, the same for every attempt. The header
-	// makes net/http think that it may repeat a call by itself; package httpcall
-	// sees to it that it cannot.
+	// headerKey is the delivery's id, the same for every attempt.
 	headerKey = "Idempotency-Key"
 )
 
@@ -116,15 +113,14 @@ func (p *pusher) body(push *dispatch.Push) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-func (p *pusher) header(deliveryID string, body []byte) http.Header {
+func (p *pusher) header(deliveryID string, body []byte) []httpcall.Field {
 	timestamp := strconv.FormatInt(p.now().Unix(), 10)
-	return http.Header{
-		"Content-Type":  {"application/json"},
-		"Accept":        {"application/json"},
-		"User-Agent":    {"campaign-scheduler"},
-		headerKey:       {deliveryID},
-		headerTimestamp: {timestamp},
-		headerSignature: {"v1=" + hex.EncodeToString(sign(p.secret, timestamp, body))},
+	return []httpcall.Field{
+		{Name: "Content-Type", Value: "application/json"},
+		{Name: "Accept", Value: "application/json"},
+		{Name: headerKey, Value: deliveryID},
+		{Name: headerTimestamp, Value: timestamp},
+		{Name: headerSignature, Value: "v1=" + hex.EncodeToString(sign(p.secret, timestamp, body))},
 	}
 }
 

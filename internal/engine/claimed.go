@@ -18,8 +18,7 @@ type claimed struct {
 	targets  []dispatch.Target
 }
 
-// launch fetches what the calls still need and begins each in a goroutine of
-// its own.
+// launch fetches what the calls still need and begins each.
 func (d *dispatcher) launch(ctx context.Context, tasks []*claimed) {
 	if err := d.refresh(ctx, tasks); err != nil {
 		d.Log.WarnContext(ctx, "campaign could not be read after the claim, will retry its tasks", "error", err)

@@ -30,7 +30,7 @@ type dispatcher struct {
 	poke     chan struct{}
 	reloaded atomic.Bool
 	unread   atomic.Bool // the last read-ahead left tasks within the horizon unread
-	calls    sync.WaitGroup
+	calls    *crew
 	starts   chan struct{} // slots of startStored
 	starting taskSet
 	// pushing outlives the dispatcher's context by the grace period, so that

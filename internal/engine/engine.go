@@ -97,6 +97,7 @@ type Engine struct {
 	finisher   *finisher
 	pruner     *pruner
 	pulse      *pulse
+	calls      *crew
 
 	wg, late      sync.WaitGroup // services; those that outlive them to record
 	stop          context.CancelFunc
@@ -107,7 +108,7 @@ type Engine struct {
 // New makes an Engine.
 func New(cfg Config) *Engine {
 	cfg = cfg.withDefaults()
-	e := &Engine{Config: cfg, clock: &Clock{}, slots: newSlots(cfg.MaxInFlight)}
+	e := &Engine{Config: cfg, clock: &Clock{}, slots: newSlots(cfg.MaxInFlight), calls: newCrew()}
 	e.heart = newHeart(cfg, e.clock)
 	e.contents = newContents(cfg.ReadAhead, cfg.Compile, cfg.App, cfg.Store.Campaigns)
 	e.finisher = newFinisher(cfg.Store, cfg.Log, cfg.Sweep)
@@ -125,6 +126,7 @@ func New(cfg Config) *Engine {
 	s.clock, s.heart, s.contents, s.caller, s.slots, s.onEnd, s.limited = e.clock, e.heart, e.contents, call, e.slots, e.finisher.hint, e.othersLimited
 	s.reporter = newReporter(cfg.Store, cfg.Log, e.heart.share)
 	d.sliced = s.Wake
+	d.calls, s.calls = e.calls, e.calls
 	e.unheard = newUnheard(cfg)
 	u := e.unheard
 	u.clock, u.heart, u.recorder, u.slicer = e.clock, e.heart, e.recorder, s

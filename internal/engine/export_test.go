@@ -87,8 +87,7 @@ func (e *Engine) Abandon() {
 	e.stop()
 	e.stopCalls()
 	e.wg.Wait()
-	e.dispatcher.calls.Wait()
-	e.slicer.calls.Wait()
+	e.calls.Dismiss()
 }
 
 // DaemonID is the lease the daemon holds; zero: none.

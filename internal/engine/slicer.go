@@ -30,7 +30,7 @@ type slicer struct {
 	limited  func() []int32 // apps another daemon serves, since their rate is bounded
 
 	pushing context.Context //nolint:containedctx // it bounds calls, not this struct's methods
-	calls   sync.WaitGroup
+	calls   *crew
 	writer  *loop
 
 	mu       sync.Mutex

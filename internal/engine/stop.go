@@ -23,8 +23,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 	e.wg.Wait()
 	e.waitForCalls(ctx)
 	e.stopCalls()
-	e.dispatcher.calls.Wait()
-	e.slicer.calls.Wait()
+	e.calls.Dismiss()
 	err := e.flush(ctx)
 	rest()
 	e.stopRecorders()
@@ -56,8 +55,7 @@ func (e *Engine) beatOn() (rest func()) {
 func (e *Engine) waitForCalls(ctx context.Context) {
 	done := make(chan struct{})
 	go func() {
-		e.dispatcher.calls.Wait()
-		e.slicer.calls.Wait()
+		e.calls.Wait()
 		close(done)
 	}()
 	timer := time.NewTimer(e.Grace)
