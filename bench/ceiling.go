@@ -5,8 +5,8 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
+	"github.com/campaign-scheduler/scheduler/internal/engine"
 )
 
 // rawRows is the ceiling of one PostgreSQL for tasks that are rows: claim with
@@ -86,63 +87,70 @@ func (r *rawRows) work(ctx context.Context, owner int) error {
 	}
 }
 
-// netHTTP is net/http's transport as it is fastest here: what a program without
-// connections of its own would call with.
-func netHTTP() *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		Protocols: protocols, MaxIdleConnsPerHost: 1024, IdleConnTimeout: 10 * time.Second, WriteBufferSize: 32 << 10, DisableCompression: true,
-	}
+// A caller makes one signed call to the sandbox. It is safe for concurrent use.
+type caller interface {
+	// push makes the n-th call, of a push that was due at the given time.
+	push(ctx context.Context, n int64, due time.Time) error
+	// rest closes what it keeps open.
+	rest()
 }
 
-// caller makes a message and a Pusher that calls through the transport; nil: the
-// scheduler's own connections.
-func (b *bench) caller(transport http.RoundTripper) (*dispatch.Message, dispatch.Pusher, error) {
+// ownCaller is the scheduler's own adapter on its own connections.
+type ownCaller struct {
+	message *dispatch.Message
+	pusher  dispatch.Pusher
+}
+
+func (b *bench) ownCaller() (*ownCaller, error) {
 	m, problems := mpaas.Adapter{}.Compile(dispatch.Request{Channel: "mpaas.push_multiple", TaskName: "bench", Body: json.RawMessage(request)})
 	if len(problems) > 0 {
-		return nil, nil, fmt.Errorf("compile: %v", problems)
+		return nil, fmt.Errorf("compile: %v", problems)
 	}
-	settings := b.box.settings("app-1")
-	settings.Transport = transport
-	p, err := mpaas.Adapter{}.New(settings)
-	return m, p, err
+	p, err := mpaas.Adapter{}.New(b.box.settings(appID(1)))
+	return &ownCaller{m, p}, err
 }
 
-// bareLoop makes n signed calls from as many goroutines as told and does
-// nothing else. Every call is due when the loop begins.
-func (b *bench) bareLoop(ctx context.Context, n, goroutines int) (time.Duration, error) {
-	transport := netHTTP()
-	defer transport.CloseIdleConnections()
-	m, p, err := b.caller(transport)
-	if err != nil {
-		return 0, err
+func (c *ownCaller) push(ctx context.Context, n int64, due time.Time) error {
+	t := c.message.Inline[0]
+	t.MsgKey = engine.MsgKey(n, due, t.Target, "")
+	o := c.pusher.Push(ctx, &dispatch.Push{Message: c.message, DeliveryID: fmt.Sprintf("t%d", n), MsgKey: engine.MsgKey(n, due, "", ""), Targets: []dispatch.Target{t}})
+	if o.Class != dispatch.Accepted {
+		return fmt.Errorf("push: %v %s", o.Class, o.Message)
 	}
-	var next, failed atomic.Int64
+	return nil
+}
+
+func (c *ownCaller) rest() { c.pusher.(interface{ CloseIdleConnections() }).CloseIdleConnections() }
+
+// loop makes n calls from as many goroutines as told and does nothing else.
+// Every call is due when the loop begins.
+func loop(ctx context.Context, c caller, n, goroutines int) (time.Duration, error) {
+	defer c.rest()
+	var next atomic.Int64
+	errs := make([]error, goroutines)
 	began := time.Now()
 	var wg sync.WaitGroup
-	for range goroutines {
+	for g := range goroutines {
 		wg.Go(func() {
-			for i := next.Add(1); i <= int64(n); i = next.Add(1) {
-				if o := p.Push(ctx, onePush(m, i, began)); o.Class != dispatch.Accepted {
-					failed.Add(1)
-				}
+			for i := next.Add(1); i <= int64(n) && errs[g] == nil; i = next.Add(1) {
+				errs[g] = c.push(ctx, i, began)
 			}
 		})
 	}
 	wg.Wait()
-	if failed.Load() > 0 {
-		return 0, fmt.Errorf("bare loop: %d calls were not accepted", failed.Load())
+	took := time.Since(began)
+	if err := errors.Join(errs...); err != nil {
+		return 0, fmt.Errorf("bare loop: %w", err)
 	}
-	return time.Since(began), nil
+	return took, nil
 }
 
 // bestConcurrency finds out with how many goroutines the bare loop is fastest
 // here.
-func (b *bench) bestConcurrency(ctx context.Context) (int, error) {
+func (b *bench) bestConcurrency(ctx context.Context, c caller) (int, error) {
 	best, shortest := 0, time.Hour
 	for _, goroutines := range []int{4, 16, 64, 256} {
-		took, err := b.bareLoop(ctx, min(b.calls, 10_000), goroutines)
+		took, err := loop(ctx, c, min(b.calls, 10_000), goroutines)
 		if err != nil {
 			return 0, err
 		}

@@ -54,7 +54,7 @@ func severalDaemons(ctx context.Context, b *bench) error {
 // least busy one had.
 func (b *bench) shareWork(ctx context.Context, db *database, n int) (perSecond, share float64, err error) {
 	due, err := stageAhead(func(due time.Time) error {
-		return db.stage(ctx, fill{tasks: b.tasks, campaigns: benchCampaigns, due: due, spread: time.Second})
+		return db.stage(ctx, fill{tasks: b.tasks, campaigns: benchCampaigns, due: due, spread: time.Millisecond})
 	})
 	if err != nil {
 		return 0, 0, err

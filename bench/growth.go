@@ -125,7 +125,7 @@ func takeTurns(ctx context.Context, big, small *database) (ours, base float64, e
 type decider struct {
 	store  *store.Store
 	daemon int64
-	tasks  []store.Decision
+	tasks  []*store.Decision
 	took   time.Duration
 	done   int
 }
@@ -140,7 +140,7 @@ func (d *database) newDecider(ctx context.Context) (*decider, error) {
 		SELECT 0, id, app_no, campaign_id, revision, 'mpaas.push_multiple', origin::text, 'succeeded', '', due_at, clock_timestamp(), clock_timestamp(),
 		       '{user-1}'::text[], '', '', 'request', 'message'
 		  FROM scheduler.pending_tasks WHERE ready_at < now() ORDER BY ready_at, id`)
-	tasks, err := pgx.CollectRows(rows, pgx.RowToStructByPos[store.Decision])
+	tasks, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[store.Decision])
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +178,7 @@ func (d *decider) close(ctx context.Context) {
 	d.store.Close()
 }
 
-func decideBatch(ctx context.Context, s *store.Store, daemon int64, tasks []store.Decision) error {
+func decideBatch(ctx context.Context, s *store.Store, daemon int64, tasks []*store.Decision) error {
 	ids := make([]int64, len(tasks))
 	for i, t := range tasks {
 		ids[i] = t.TaskID

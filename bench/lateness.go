@@ -112,7 +112,8 @@ func (b *bench) spreadLateness(ctx context.Context, db *database, river *rival, 
 }
 
 func (b *bench) burstLateness(ctx context.Context, db *database, river *rival, s scene) (early int, err error) {
-	goroutines, err := b.bestConcurrency(ctx)
+	bareCaller := b.bareCaller()
+	goroutines, err := b.bestConcurrency(ctx, bareCaller)
 	if err != nil {
 		return 0, err
 	}
@@ -123,7 +124,7 @@ func (b *bench) burstLateness(ctx context.Context, db *database, river *rival, s
 		if err != nil {
 			return 0, err
 		}
-		took, err := b.bareLoop(ctx, s.n, goroutines)
+		took, err := loop(ctx, bareCaller, s.n, goroutines)
 		if err != nil {
 			return 0, err
 		}

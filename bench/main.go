@@ -108,6 +108,7 @@ func exit(err error) {
 type bench struct {
 	options
 	table   table
+	costs   costs
 	machine machine
 	pg      *postgres
 	box     *box
@@ -173,7 +174,7 @@ func (b *bench) say(format string, args ...any) {
 }
 
 func (b *bench) print() error {
-	text := b.table.markdown() + "\n" + b.machine.markdown()
+	text := b.table.markdown() + "\n" + b.costs.markdown() + b.machine.markdown()
 	fmt.Print(text)
 	if b.out == "" {
 		return nil

@@ -5,6 +5,8 @@ package main
 import (
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -19,9 +21,44 @@ func (b *bench) meter() (m meter) {
 	return m
 }
 
-// since tells what n tasks cost each since the earlier reading.
-func (m meter) since(earlier meter, n int) string {
-	each := func(d time.Duration) float64 { return float64(d.Nanoseconds()) / 1000 / float64(n) }
-	return fmt.Sprintf("CPU per task: %.0f µs here, %.0f µs PostgreSQL, %.0f µs sandbox",
-		each(m.self-earlier.self), each(m.postgres-earlier.postgres), each(m.sandbox-earlier.sandbox))
+// since is what each of n tasks has cost since the earlier reading.
+func (m meter) since(earlier meter, n int) meter {
+	each := time.Duration(n)
+	return meter{(m.self - earlier.self) / each, (m.postgres - earlier.postgres) / each, (m.sandbox - earlier.sandbox) / each}
+}
+
+func (m meter) all() time.Duration { return m.self + m.postgres + m.sandbox }
+
+// costs are what a task cost in each of the runs, by the runs' name.
+type costs struct {
+	names []string
+	each  map[string][]meter
+}
+
+// ran notes what a run of n tasks cost since a reading before it.
+func (b *bench) ran(name string, perSecond float64, before meter, n int) {
+	m := b.meter().since(before, n)
+	b.say("%s: %.0f per second; CPU per task: %v here, %v PostgreSQL, %v sandbox", name, perSecond, m.self, m.postgres, m.sandbox)
+	if b.costs.each == nil {
+		b.costs.each = make(map[string][]meter)
+	}
+	if b.costs.each[name] == nil {
+		b.costs.names = append(b.costs.names, name)
+	}
+	b.costs.each[name] = append(b.costs.each[name], m)
+}
+
+// markdown shows the least disturbed round of each run.
+func (c *costs) markdown() string {
+	if len(c.names) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("Processor time per task, in µs, the least disturbed round of each:\n\n| | here | PostgreSQL | sandbox | in all |\n|---|---:|---:|---:|---:|\n")
+	for _, name := range c.names {
+		m := slices.MinFunc(c.each[name], func(a, b meter) int { return int(a.all() - b.all()) })
+		micros := func(d time.Duration) string { return fmt.Sprintf("%.0f", float64(d.Nanoseconds())/1000) }
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, micros(m.self), micros(m.postgres), micros(m.sandbox), micros(m.all()))
+	}
+	return b.String() + "\n"
 }

@@ -15,9 +15,6 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
-
-	"github.com/campaign-scheduler/scheduler/dispatch"
-	"github.com/campaign-scheduler/scheduler/internal/engine"
 )
 
 func riverVersion() string {
@@ -38,12 +35,11 @@ type pushArgs struct {
 // Kind names the job.
 func (pushArgs) Kind() string { return "push" }
 
-// A rival is River at its fastest settings, with the same push.
+// A rival is River at its fastest settings, with the call of the bare loop.
 type rival struct {
 	db      *database
 	workers int
-	message *dispatch.Message
-	pusher  dispatch.Pusher // nil: no call
+	caller  caller // nil: no call
 }
 
 func newRival(ctx context.Context, b *bench, name string, withCall bool) (*rival, error) {
@@ -60,9 +56,9 @@ func newRival(ctx context.Context, b *bench, name string, withCall bool) (*rival
 	}
 	r := &rival{db: db, workers: b.workers}
 	if withCall {
-		r.message, r.pusher, err = b.caller(netHTTP())
+		r.caller = b.bareCaller()
 	}
-	return r, err
+	return r, nil
 }
 
 // pushWorker makes the call, if there is one to make.
@@ -73,20 +69,10 @@ type pushWorker struct {
 
 // Work is one job.
 func (w *pushWorker) Work(ctx context.Context, job *river.Job[pushArgs]) error {
-	if w.pusher == nil {
+	if w.caller == nil {
 		return nil
 	}
-	if o := w.pusher.Push(ctx, onePush(w.message, job.Args.N, job.ScheduledAt)); o.Class != dispatch.Accepted {
-		return fmt.Errorf("push: %v %s", o.Class, o.Message)
-	}
-	return nil
-}
-
-// onePush is the call every contestant makes.
-func onePush(m *dispatch.Message, n int64, due time.Time) *dispatch.Push {
-	t := m.Inline[0]
-	t.MsgKey = engine.MsgKey(n, due, t.Target, "")
-	return &dispatch.Push{Message: m, DeliveryID: fmt.Sprintf("t%d", n), MsgKey: engine.MsgKey(n, due, "", ""), Targets: []dispatch.Target{t}}
+	return w.caller.push(ctx, job.Args.N, job.ScheduledAt)
 }
 
 // stage fills the queue. Jobs of the future are made available beforehand,

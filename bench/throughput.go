@@ -40,7 +40,7 @@ func throughput(ctx context.Context, b *bench) error {
 	var ours, own, planned, theirs, ceiling sample
 	for range b.rounds {
 		b.machine.calibrate()
-		if err := b.decide(ctx, db, fill{tasks: b.tasks, campaigns: benchCampaigns}, true, &ours); err != nil {
+		if err := b.decide(ctx, db, "ours, no call", fill{tasks: b.tasks, campaigns: benchCampaigns}, true, &ours); err != nil {
 			return err
 		}
 		if err := b.riverDecides(ctx, river, b.tasks, &theirs); err != nil {
@@ -51,10 +51,10 @@ func throughput(ctx context.Context, b *bench) error {
 			return err
 		}
 		ceiling = append(ceiling, rate(b.tasks, took))
-		if err := b.decide(ctx, db, fill{tasks: b.tasks}, true, &own); err != nil {
+		if err := b.decide(ctx, db, "ours, no call, a campaign of its own for each task", fill{tasks: b.tasks}, true, &own); err != nil {
 			return err
 		}
-		if err := b.decide(ctx, db, fill{tasks: b.tasks, further: true}, true, &planned); err != nil {
+		if err := b.decide(ctx, db, "ours, the same, and its next occurrence planned", fill{tasks: b.tasks, further: true}, true, &planned); err != nil {
 			return err
 		}
 		b.say("no call: ours %.0f, River %.0f, raw rows %.0f, ours with a campaign per task %.0f, and planning %.0f per second",
@@ -68,7 +68,7 @@ func throughput(ctx context.Context, b *bench) error {
 }
 
 // decide is one round of ours on tasks that are due already.
-func (b *bench) decide(ctx context.Context, db *database, f fill, instant bool, out *sample) error {
+func (b *bench) decide(ctx context.Context, db *database, name string, f fill, instant bool, out *sample) error {
 	f.due, f.spread = time.Now().Add(-15*time.Second), 10*time.Second
 	if err := db.stage(ctx, f); err != nil {
 		return err
@@ -83,7 +83,7 @@ func (b *bench) decide(ctx context.Context, db *database, f fill, instant bool, 
 		return err
 	}
 	*out = append(*out, rate(f.tasks, took))
-	b.say("ours: %.0f per second; %s", last(*out), b.meter().since(before, f.tasks))
+	b.ran(name, last(*out), before, f.tasks)
 	return b.dearest(ctx, db)
 }
 
@@ -97,7 +97,23 @@ func (b *bench) riverDecides(ctx context.Context, r *rival, n int, out *sample) 
 		return err
 	}
 	*out = append(*out, rate(n, took))
-	b.say("River: %.0f per second; %s", last(*out), b.meter().since(before, n))
+	name := "River, no call"
+	if r.caller != nil {
+		name = "River, with call"
+	}
+	b.ran(name, last(*out), before, n)
+	return nil
+}
+
+// loops is one round of a loop without a scheduler.
+func (b *bench) loops(ctx context.Context, name string, c caller, goroutines int, out *sample) error {
+	before := b.meter()
+	took, err := loop(ctx, c, b.calls, goroutines)
+	if err != nil {
+		return err
+	}
+	*out = append(*out, rate(b.calls, took))
+	b.ran(name, last(*out), before, b.calls)
 	return nil
 }
 
@@ -115,32 +131,37 @@ func calls(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	goroutines, err := b.bestConcurrency(ctx)
+	bareCaller := b.bareCaller()
+	ownCaller, err := b.ownCaller()
 	if err != nil {
 		return err
 	}
-	var ours, own, theirs, bare sample
+	goroutines, err := b.bestConcurrency(ctx, bareCaller)
+	if err != nil {
+		return err
+	}
+	var ours, own, theirs, bare, adapter sample
 	for range b.rounds {
 		b.machine.calibrate()
-		if err := b.decide(ctx, db, fill{tasks: b.calls, campaigns: benchCampaigns}, false, &ours); err != nil {
+		if err := b.decide(ctx, db, "ours, with call", fill{tasks: b.calls, campaigns: benchCampaigns}, false, &ours); err != nil {
 			return err
 		}
-		before := b.meter()
-		took, err := b.bareLoop(ctx, b.calls, goroutines)
-		if err != nil {
+		if err := b.loops(ctx, "bare loop", bareCaller, goroutines, &bare); err != nil {
 			return err
 		}
-		bare = append(bare, rate(b.calls, took))
-		b.say("bare loop: %.0f per second; %s", last(bare), b.meter().since(before, b.calls))
+		if err := b.loops(ctx, "bare loop on our adapter", ownCaller, goroutines, &adapter); err != nil {
+			return err
+		}
 		if err := b.riverDecides(ctx, river, b.calls, &theirs); err != nil {
 			return err
 		}
-		if err := b.decide(ctx, db, fill{tasks: b.calls}, false, &own); err != nil {
+		if err := b.decide(ctx, db, "ours, with call, a campaign of its own for each task", fill{tasks: b.calls}, false, &own); err != nil {
 			return err
 		}
 		b.say("with call: ours %.0f, bare loop %.0f, River %.0f, ours with a campaign per task %.0f per second", last(ours), last(bare), last(theirs), last(own))
 	}
 	b.table.compare("one signed call per task, against the bare loop", ptr(atLeast(0.8)), perSecond, ours, "bare loop", bare)
+	b.table.compare("the same, against the bare loop on our adapter and connections", nil, perSecond, ours, "bare loop", adapter)
 	b.table.compare("one signed call per task, against River", ptr(atLeast(2.5)), perSecond, ours, "River", theirs)
 	b.table.compare("the same, each task of a campaign of its own", nil, perSecond, own, "River", theirs)
 	return nil

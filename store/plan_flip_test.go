@@ -47,14 +47,14 @@ func TestNoPlanReadsWholeTables(t *testing.T) {
 				t.Fatal(err)
 			}
 			for range 3 {
-				work(t, s, daemon.ID, stock(t, db, 1))
+				work(t, db, s, daemon.ID, stock(t, db, 1))
 			}
 			stock(t, db, stocked)
 			if analyze.full {
 				execute(t, db, `VACUUM ANALYZE`)
 			}
 			for range 5 {
-				work(t, s, daemon.ID, stock(t, db, 1))
+				work(t, db, s, daemon.ID, stock(t, db, 1))
 			}
 			s.Close()
 			awaitEnd(t, db)
@@ -97,7 +97,7 @@ func stock(t *testing.T, db *pgtest.DB, n int) (newest int64) {
 }
 
 // work plans the app and decides what is due, as the engine does.
-func work(t *testing.T, s *store.Store, daemon, newest int64) {
+func work(t *testing.T, db *pgtest.DB, s *store.Store, daemon, newest int64) {
 	t.Helper()
 	ctx := t.Context()
 	if _, err := s.PlanApp(ctx, 1, time.Time{}, func(tx *store.PlanTx) error { return plan(ctx, tx, newest) }); err != nil {
@@ -108,24 +108,31 @@ func work(t *testing.T, s *store.Store, daemon, newest int64) {
 		t.Fatalf("%d tasks are ready, %v", len(ready), err)
 	}
 	ids := make([]int64, len(ready))
-	decisions := make([]store.Decision, len(ready))
+	decisions := make(map[int64]*store.Decision, len(ready))
 	for i, r := range ready {
 		ids[i] = r.ID
-		decisions[i] = store.Decision{
+		decisions[r.ID] = &store.Decision{
 			TaskID: r.ID, AppNo: r.AppNo, CampaignID: r.CampaignID, Revision: 1, Channel: "mpaas.push_multiple",
 			Origin: r.Origin, Status: "succeeded", DueAt: r.DueAt, StartedAt: time.Now(), SentAt: time.Now(),
 		}
 	}
-	claim, claimed, err := s.Claim(ctx, daemon, time.Time{}, ids)
-	if err != nil || len(claimed) != len(ids) {
-		t.Fatalf("%d of %d tasks claimed, %v", len(claimed), len(ids), err)
+	claimAndRecord := func(want int) {
+		claim, claimed, err := s.Claim(ctx, daemon, time.Time{}, ids)
+		if err != nil || len(claimed) != want {
+			t.Fatalf("%d of %d tasks claimed, %v", len(claimed), want, err)
+		}
+		list := make([]*store.Decision, want)
+		for i, c := range claimed {
+			list[i] = decisions[c.ID]
+			list[i].ClaimID = claim
+		}
+		if _, err := s.Record(ctx, daemon, list, []int64{claim}); err != nil {
+			t.Fatal(err)
+		}
 	}
-	for i := range decisions {
-		decisions[i].ClaimID = claim
-	}
-	if _, err := s.Record(ctx, daemon, decisions, []int64{claim}); err != nil {
-		t.Fatal(err)
-	}
+	// First the way around a task that somebody holds, then the straight one.
+	hold(t, db, func() { claimAndRecord(len(ids) - 1) }, `SELECT FROM scheduler.pending_tasks WHERE id = $1 FOR UPDATE`, ids[0])
+	claimAndRecord(1)
 	campaigns := make([]int64, len(ready))
 	for i, r := range ready {
 		campaigns[i] = r.CampaignID

@@ -33,7 +33,7 @@ type Decision struct {
 // Record writes decisions of claimed tasks in one transaction and drops the
 // claims in done, whose tasks are all decided with it. It returns the tasks it
 // recorded: a decision whose claim is gone is fenced and does not count.
-func (s *Store) Record(ctx context.Context, daemonID int64, decisions []Decision, done []int64) (recorded map[int64]bool, err error) {
+func (s *Store) Record(ctx context.Context, daemonID int64, decisions []*Decision, done []int64) (recorded map[int64]bool, err error) {
 	recorded, err = s.record(ctx, daemonID, decisions, done)
 	if sqlState(err) == uniqueViolation && len(decisions) > 1 {
 		recorded, err = s.recordSingly(ctx, daemonID, decisions, done)
@@ -45,66 +45,72 @@ func (s *Store) Record(ctx context.Context, daemonID int64, decisions []Decision
 }
 
 // record is one attempt at all of them together.
-func (s *Store) record(ctx context.Context, daemonID int64, decisions []Decision, done []int64) (map[int64]bool, error) {
+func (s *Store) record(ctx context.Context, daemonID int64, decisions []*Decision, done []int64) (map[int64]bool, error) {
 	channels, err := s.channelNos(ctx)
 	if err != nil {
 		return nil, err
 	}
 	recorded := make(map[int64]bool, len(decisions))
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		held, err := holdClaims(ctx, tx, daemonID, decisions)
+		held, now, err := holdClaims(ctx, tx, daemonID, decisions, done)
 		if err != nil {
 			return err
 		}
 		rows := newCopyBuffer(256 * len(decisions))
-		for i := range decisions {
-			if d := &decisions[i]; held[d.ClaimID] {
-				d.write(rows, daemonID, channels[d.Channel])
+		for _, d := range decisions {
+			if held[d.ClaimID] {
+				d.write(rows, daemonID, channels[d.Channel], now)
 				recorded[d.TaskID] = true
 			}
 		}
 		if len(recorded) > 0 {
-			if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyDecided); err != nil {
-				return err
-			}
+			_, err = tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyDecided)
 		}
-		if len(done) == 0 {
-			return nil
-		}
-		_, err = tx.Exec(ctx, `DELETE FROM scheduler.claims WHERE id = ANY($1) AND daemon_id = $2`, done, daemonID)
 		return err
 	})
 	return recorded, err
 }
 
-// holdClaims locks those of the decisions' claims that still stand. This is the
-// fence: the reaper deletes a dead daemon's claims, and either waits for this
-// transaction or is seen by it.
-func holdClaims(ctx context.Context, tx pgx.Tx, daemonID int64, decisions []Decision) (map[int64]bool, error) {
-	held := make(map[int64]bool)
-	var ids []int64
+// holdClaims locks those of the decisions' claims that still stand, deleting the
+// ones in done, and returns them and the database's clock. This is the fence: the
+// reaper deletes a dead daemon's claims, and either waits for this transaction or
+// is seen by it.
+func holdClaims(ctx context.Context, tx pgx.Tx, daemonID int64, decisions []*Decision, done []int64) (held map[int64]bool, now time.Time, err error) {
+	held = make(map[int64]bool)
+	for _, id := range done {
+		held[id] = false
+	}
+	var open []int64
 	for _, d := range decisions {
 		if _, seen := held[d.ClaimID]; !seen {
 			held[d.ClaimID] = false
-			ids = append(ids, d.ClaimID)
+			open = append(open, d.ClaimID)
 		}
 	}
-	rows, _ := tx.Query(ctx, `SELECT id FROM scheduler.claims WHERE id = ANY($1) AND daemon_id = $2 FOR UPDATE`, ids, daemonID)
+	rows, _ := tx.Query(ctx, `
+		WITH over AS (
+			DELETE FROM scheduler.claims WHERE id = ANY($1) AND daemon_id = $3 RETURNING id
+		), held AS (
+			SELECT id FROM scheduler.claims WHERE id = ANY($2) AND daemon_id = $3 FOR UPDATE
+		)
+		SELECT id, clock_timestamp() FROM over UNION ALL SELECT id, clock_timestamp() FROM held`, orEmpty(done), orEmpty(open), daemonID)
 	var id int64
-	_, err := pgx.ForEachRow(rows, []any{&id}, func() error { held[id] = true; return nil })
-	return held, err
+	_, err = pgx.ForEachRow(rows, []any{&id, &now}, func() error { held[id] = true; return nil })
+	return held, now, err
 }
 
-const copyDecided = `COPY scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, sent_at,
+// decided_at is given, since COPY writes one row at a time into a table with a
+// default that may differ from row to row.
+const copyDecided = `COPY scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, sent_at, decided_at,
 	attempts, slices, accepted, target_count, daemon_id, reason, code, message, request_id, message_id, targets) FROM STDIN BINARY`
 
 // write appends the decision as a row of copyDecided.
-func (d *Decision) write(c *copyBuffer, daemonID int64, channel int16) {
+func (d *Decision) write(c *copyBuffer, daemonID int64, channel int16, now time.Time) {
 	accepted := int32(0)
 	if d.Status == "succeeded" {
 		accepted = 1
 	}
-	c.row(21)
+	c.row(22)
 	c.int64(d.TaskID)
 	c.int32(d.AppNo)
 	c.int64(d.CampaignID)
@@ -115,6 +121,7 @@ func (d *Decision) write(c *copyBuffer, daemonID int64, channel int16) {
 	c.time(d.DueAt)
 	c.time(d.StartedAt)
 	c.timeOrNull(d.SentAt)
+	c.time(now)
 	c.int32(1) // attempts
 	c.int32(1) // slices
 	c.int32(accepted)
@@ -135,7 +142,7 @@ const uniqueViolation = "23505"
 // those whose task has a decision already. That cannot happen while everybody
 // keeps to the rules; if it does, the first decision stands and the others of
 // the batch are not lost with it.
-func (s *Store) recordSingly(ctx context.Context, daemonID int64, decisions []Decision, done []int64) (map[int64]bool, error) {
+func (s *Store) recordSingly(ctx context.Context, daemonID int64, decisions []*Decision, done []int64) (map[int64]bool, error) {
 	recorded := make(map[int64]bool, len(decisions))
 	for i := range decisions {
 		one, err := s.record(ctx, daemonID, decisions[i:i+1], nil)
@@ -152,7 +159,7 @@ func (s *Store) recordSingly(ctx context.Context, daemonID int64, decisions []De
 
 // recognise adds decisions that this daemon has recorded before: an attempt
 // whose answer was lost may have committed.
-func (s *Store) recognise(ctx context.Context, daemonID int64, decisions []Decision, recorded map[int64]bool) error {
+func (s *Store) recognise(ctx context.Context, daemonID int64, decisions []*Decision, recorded map[int64]bool) error {
 	var missing []int64
 	for _, d := range decisions {
 		if !recorded[d.TaskID] {

@@ -52,9 +52,9 @@ func BenchmarkClaimAndRecord(b *testing.B) {
 			b.Fatal(len(got), err)
 		}
 		claimed += time.Since(began)
-		decisions := make([]store.Decision, batch)
+		decisions := make([]*store.Decision, batch)
 		for i, t := range got {
-			decisions[i] = store.Decision{
+			decisions[i] = &store.Decision{
 				ClaimID: claim, TaskID: t.ID, AppNo: int32(1 + t.ID/1000), CampaignID: t.ID, Revision: 1, Channel: "mpaas.push_multiple",
 				Origin: "scheduled", Status: "succeeded", DueAt: now.Add(-time.Minute), StartedAt: now, SentAt: now,
 				Targets: []string{"user-" + strconv.Itoa(i)}, Code: "OK", Message: "success", RequestID: "56246ef1013b7f2f0000000000000001", MessageID: "56246ef1013b7f2f0000000000000002",

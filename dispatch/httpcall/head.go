@@ -35,9 +35,9 @@ func appendField(b []byte, name, value string) []byte {
 // break would begin another. Names are the adapters' own and not in question.
 func checkHeader(header []Field) error {
 	for _, f := range header {
-		for i := range len(f.Value) {
-			if c := f.Value[i]; c < ' ' && c != '\t' || c == 0x7f {
-				return fmt.Errorf("the header %s holds a control character", f.Name)
+		for _, c := range []byte{'\n', '\r', 0} {
+			if strings.IndexByte(f.Value, c) >= 0 {
+				return fmt.Errorf("the header %s holds a line break or a NUL", f.Name)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"container/heap"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,10 +27,11 @@ type agenda struct {
 	ids    map[int64]bool
 }
 
-// A queue holds one app's entries by the time they are ready.
+// A queue holds one app's entries by the time they are ready. They are read in
+// that order, but for a few.
 type queue struct {
 	app     int32
-	entries entryHeap
+	entries []*entry
 	held    time.Time // nothing of the app begins before
 	index   int       // in agenda.order
 }
@@ -41,6 +43,29 @@ func (q *queue) at() time.Time {
 		return q.held
 	}
 	return first
+}
+
+func (q *queue) add(e *entry) {
+	i := len(q.entries)
+	for i > 0 && e.before(q.entries[i-1]) {
+		i--
+	}
+	q.entries = slices.Insert(q.entries, i, e)
+}
+
+func (q *queue) pop() *entry {
+	e := q.entries[0]
+	q.entries[0] = nil
+	q.entries = q.entries[1:]
+	return e
+}
+
+// before is the order in which an app's tasks begin.
+func (e *entry) before(f *entry) bool {
+	if c := e.task.ReadyAt.Compare(f.task.ReadyAt); c != 0 {
+		return c < 0
+	}
+	return e.task.ID < f.task.ID
 }
 
 func newAgenda() *agenda {
@@ -70,10 +95,11 @@ func (a *agenda) add(entries []*entry) {
 			q = &queue{app: e.task.AppNo}
 			a.queues[q.app] = q
 		}
-		heap.Push(&q.entries, e)
-		if len(q.entries) == 1 {
+		q.add(e)
+		switch {
+		case len(q.entries) == 1:
 			heap.Push(&a.order, q)
-		} else {
+		case q.entries[0] == e:
 			heap.Fix(&a.order, q.index)
 		}
 	}
@@ -100,7 +126,7 @@ func (a *agenda) take(now time.Time, n int, allow func(*entry) (ok bool, until t
 			heap.Fix(&a.order, 0)
 			continue
 		}
-		e := heap.Pop(&q.entries).(*entry)
+		e := q.pop()
 		delete(a.ids, e.task.ID)
 		out = append(out, e)
 		if len(q.entries) > 0 {
@@ -140,25 +166,6 @@ func (a *agenda) crowded(n int) []int32 {
 		}
 	}
 	return out
-}
-
-type entryHeap []*entry
-
-func (h entryHeap) Len() int { return len(h) }
-func (h entryHeap) Less(i, j int) bool {
-	if !h[i].task.ReadyAt.Equal(h[j].task.ReadyAt) {
-		return h[i].task.ReadyAt.Before(h[j].task.ReadyAt)
-	}
-	return h[i].task.ID < h[j].task.ID
-}
-func (h entryHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *entryHeap) Push(x any)   { *h = append(*h, x.(*entry)) }
-func (h *entryHeap) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return x
 }
 
 type queueHeap []*queue

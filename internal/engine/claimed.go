@@ -108,7 +108,7 @@ func (d *dispatcher) finishEmpty(t *claimed) {
 	dec := t.decision()
 	dec.Status, dec.Reason = "succeeded", "empty audience"
 	d.release(t, dispatch.Outcome{Class: dispatch.Accepted})
-	d.recorder.put(result{decision: dec, last: t.last()})
+	d.recorder.put(&result{decision: dec, last: t.last()})
 }
 
 // cut hands a task to the slicer whose audience grew since it was counted, or
@@ -119,7 +119,7 @@ func (d *dispatcher) cut(t *claimed) {
 	r := t.retry(dispatch.Outcome{}, verdict{}, time.Time{}, expires)
 	r.Cut = t.content.start(t.task.ID)
 	stored := d.storeCut(t, r)
-	d.recorder.put(result{retry: r, stored: stored})
+	d.recorder.put(&result{retry: r, stored: stored})
 	if stored {
 		d.sliced()
 	}
@@ -153,13 +153,13 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 	expires := t.task.DueAt.Add(c.CatchUpWindow)
 	v := d.Retry.rule(o, 1, c.ResendUnknown, d.clock.Now(), expires)
 	if v.status == "" {
-		d.recorder.put(result{retry: t.retry(o, v, sent, expires)})
+		d.recorder.put(&result{retry: t.retry(o, v, sent, expires)})
 		return
 	}
 	dec := t.decision()
 	dec.Status, dec.Reason, dec.SentAt, dec.Targets = v.status, v.reason, sent, names(t.targets)
 	dec.Code, dec.Message, dec.RequestID, dec.MessageID = o.Code, o.Message, o.RequestID, o.MessageID
-	d.recorder.put(result{decision: dec, last: t.last(), cause: d.causes.of(t.entry, sent, d.heart.steadyFor(), d.heart.releasedAt())})
+	d.recorder.put(&result{decision: dec, last: t.last(), cause: d.causes.of(t.entry, sent, d.heart.steadyFor(), d.heart.releasedAt())})
 }
 
 // release gives the call's slot and its app's leave back.

@@ -46,9 +46,9 @@ type dispatcher struct {
 // for the disk, the next is made ready.
 const claimers = 2
 
-// gather is how long the dispatcher waits for slots while few are free: a claim
-// of many tasks costs the database little more than a claim of one.
-const gather = 2 * time.Millisecond
+// gather is how long the dispatcher waits for slots while fewer than half are
+// free: a claim of many tasks costs the database little more than a claim of one.
+const gather = 5 * time.Millisecond
 
 func newDispatcher(cfg Config) *dispatcher {
 	d := &dispatcher{

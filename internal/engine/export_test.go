@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
@@ -155,7 +156,7 @@ var ReasonLabel = reasonLabel
 func TraceNothing() func() {
 	t := newTraces(nil, &Clock{})
 	c := &claimed{entry: &entry{content: &content{}}}
-	batch := make([]result, 10)
+	batch := slices.Repeat([]*result{{}}, 10)
 	return func() {
 		from := t.now()
 		t.claimed(c, from)

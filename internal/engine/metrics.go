@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -29,6 +30,8 @@ type Metrics struct {
 	Throttled     *prometheus.CounterVec // by channel
 	Pruned        prometheus.Counter
 	LeasesExpired prometheus.Counter
+
+	usual sync.Map // channel -> *usual
 }
 
 // NewMetrics makes the figures and registers them; a nil Registerer keeps them
@@ -93,10 +96,53 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 type decision struct{ channel, status, reason string }
 
 func (m *Metrics) decided(d decision, cause string, lateness time.Duration, sent bool) {
-	m.Decisions.WithLabelValues(d.channel, d.status, reasonLabel(d.reason)).Inc()
-	if sent {
-		m.Lateness.WithLabelValues(d.channel, cmp.Or(cause, causeScheduler)).Observe(lateness.Seconds())
+	u := m.usually(d.channel)
+	if d.status == "succeeded" && d.reason == "" {
+		u.succeeded.Inc()
+	} else {
+		m.Decisions.WithLabelValues(d.channel, d.status, reasonLabel(d.reason)).Inc()
 	}
+	switch {
+	case !sent:
+	case cmp.Or(cause, causeScheduler) == causeScheduler:
+		u.lateness.Observe(lateness.Seconds())
+	default:
+		m.Lateness.WithLabelValues(d.channel, cause).Observe(lateness.Seconds())
+	}
+}
+
+// called counts an attempt and how long it took.
+func (m *Metrics) called(channel string, o dispatch.Outcome, took time.Duration) {
+	u := m.usually(channel)
+	u.took.Observe(took.Seconds())
+	if o.Class == dispatch.Accepted {
+		u.accepted.Inc()
+		return
+	}
+	m.Attempts.WithLabelValues(channel, o.Class.String(), string(o.Reason)).Inc()
+	if o.Reason == dispatch.ReasonThrottled {
+		m.Throttled.WithLabelValues(channel).Inc()
+	}
+}
+
+// usual are the figures of pushes that go well, on one channel. To find them by
+// their labels each time would cost more than all else that is kept of a push.
+type usual struct {
+	took, lateness      prometheus.Observer
+	accepted, succeeded prometheus.Counter
+}
+
+func (m *Metrics) usually(channel string) *usual {
+	if u, ok := m.usual.Load(channel); ok {
+		return u.(*usual)
+	}
+	u, _ := m.usual.LoadOrStore(channel, &usual{
+		took:      m.PushSeconds.WithLabelValues(channel),
+		lateness:  m.Lateness.WithLabelValues(channel, causeScheduler),
+		accepted:  m.Attempts.WithLabelValues(channel, dispatch.Accepted.String(), string(dispatch.ReasonNone)),
+		succeeded: m.Decisions.WithLabelValues(channel, "succeeded", reasonLabel("")),
+	})
+	return u.(*usual)
 }
 
 // reasonLabel turns a decision's reason, which is text for people, into one of

@@ -189,11 +189,11 @@ func (r *rig) runPending(t testing.TB, s *store.Store, daemon int64, app int32) 
 	if err != nil || len(tasks) != len(ids) {
 		t.Fatalf("claimed %d of %d: %v", len(tasks), len(ids), err)
 	}
-	decisions := make([]store.Decision, 0, len(ids))
+	decisions := make([]*store.Decision, 0, len(ids))
 	for _, task := range tasks {
 		d := byID[task.ID]
 		d.ClaimID, d.Revision, d.StartedAt, d.SentAt = claim, task.Revision, now, now
-		decisions = append(decisions, *d)
+		decisions = append(decisions, d)
 	}
 	recorded, err := s.Record(t.Context(), daemon, decisions, []int64{claim})
 	if err != nil || len(recorded) != len(ids) {

@@ -27,7 +27,6 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
-	channel := p.Message.Channel.Name
 	c.metrics.InFlight.Inc()
 	defer c.metrics.InFlight.Dec()
 	sent = c.clock.Now()
@@ -35,11 +34,7 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 		if r := recover(); r != nil { // an adapter's bug must not take the daemon with it
 			o = dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer, Message: panicError(r).Error()}
 		}
-		c.metrics.PushSeconds.WithLabelValues(channel).Observe(c.clock.Now().Sub(sent).Seconds())
-		c.metrics.Attempts.WithLabelValues(channel, o.Class.String(), string(o.Reason)).Inc()
-		if o.Reason == dispatch.ReasonThrottled {
-			c.metrics.Throttled.WithLabelValues(channel).Inc()
-		}
+		c.metrics.called(p.Message.Channel.Name, o, c.clock.Now().Sub(sent))
 	}()
 	failpoint.Hit("call.before")
 	o = app.pusher().Push(ctx, p)

@@ -23,7 +23,7 @@ func newSlots(n int) *slots {
 func (s *slots) resize(n int) {
 	s.mu.Lock()
 	more := n - s.size
-	s.size, s.enough = n, max(n/4, 1)
+	s.size, s.enough = n, max(n/2, 1)
 	s.mu.Unlock()
 	s.release(more)
 }

@@ -123,7 +123,7 @@ func (t *traces) settled(s *store.Settled, d decided, from time.Time) {
 }
 
 // recorded tells of a batch of outcomes, but for those that came too late.
-func (t *traces) recorded(batch []result, decided map[int64]bool, from time.Time) {
+func (t *traces) recorded(batch []*result, decided map[int64]bool, from time.Time) {
 	if t == nil {
 		return
 	}
