@@ -43,7 +43,7 @@ func (c *conn) exchange(ctx context.Context, r *Request) (a *Answer, f *Failure,
 	if cap(c.out) > maxRoom {
 		c.out = nil
 	}
-	res, err := c.answer()
+	res, err := c.answer() //nolint:bodyclose // the connection is closed, or the body read to its end
 	if err != nil {
 		return nil, unreadable(because(ctx, err)), false
 	}
@@ -73,7 +73,7 @@ var post = &http.Request{Method: http.MethodPost}
 func (c *conn) answer() (res *http.Response, err error) {
 	for range maxInformational + 1 {
 		c.wire.budget = maxHead
-		res, err = http.ReadResponse(c.r, post) //nolint:bodyclose // it belongs to the connection
+		res, err = http.ReadResponse(c.r, post)
 		if err != nil || res.StatusCode >= 200 || res.StatusCode == http.StatusSwitchingProtocols {
 			break
 		}

@@ -260,7 +260,9 @@ func serve(t *testing.T, secure bool, serve func(n int, r *bufio.Reader, w net.C
 	return client, "https://" + listen(t, func(_ int, r *bufio.Reader, bare net.Conn) bool {
 		conn := tls.Server(readerConn{bare, r}, &tls.Config{Certificates: known.TLS.Certificates})
 		r = bufio.NewReader(conn)
-		for n := 0; serve(n, r, conn); n++ {
+		n := 0
+		for serve(n, r, conn) {
+			n++
 		}
 		return false
 	})
