@@ -54,8 +54,8 @@ type options struct {
 func readOptions() options {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 3, "how often each contestant runs")
-	flag.IntVar(&o.tasks, "tasks", 60_000, "tasks of a round without the call")
-	flag.IntVar(&o.calls, "calls", 30_000, "tasks of a round with the call")
+	flag.IntVar(&o.tasks, "tasks", 120_000, "tasks of a round without the call")
+	flag.IntVar(&o.calls, "calls", 60_000, "tasks of a round with the call")
 	flag.IntVar(&o.campaigns, "campaigns", 1_000_000, "campaigns and pending tasks that stand by")
 	flag.IntVar(&o.decided, "decided", 2_000_000, "decided tasks of the growth part")
 	flag.IntVar(&o.workers, "river-workers", 1000, "River's workers")

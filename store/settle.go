@@ -77,7 +77,8 @@ const settleSQL = `
 		SELECT o.*, t.sent_at, t.attempts, t.slices AS n, t.accepted, t.code, t.message, t.request_id, t.message_id, t.targets AS list,
 		       CASE WHEN t.accepted = t.slices THEN 'succeeded' WHEN t.unknown > 0 THEN 'unknown'
 		            WHEN t.failed > 0 OR t.accepted > 0 THEN 'failed' WHEN t.cancelled > 0 THEN 'cancelled' ELSE 'missed' END AS status,
-		       CASE WHEN t.accepted = t.slices THEN NULL WHEN t.slices = 1 THEN coalesce(t.reason, 'refused')
+		       CASE WHEN t.accepted = t.slices AND t.sent_at IS NULL THEN 'empty audience' -- all targets were deleted since
+		            WHEN t.accepted = t.slices THEN NULL WHEN t.slices = 1 THEN coalesce(t.reason, 'refused')
 		            ELSE format('%s of %s deliveries accepted, %s failed, %s unknown, %s cancelled, %s missed%s',
 		                        t.accepted, t.slices, t.failed, t.unknown, t.cancelled, t.missed, coalesce('; first: ' || t.reason, '')) END AS why
 		  FROM over o JOIN tally t USING (id)

@@ -1,8 +1,8 @@
 package strategy
 
 import (
-	"bytes"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -95,26 +95,16 @@ func (j *judge) members(text, hint string) *members {
 // takeApart fills m.values with the last value of each key, the one jsonb would
 // keep. It returns false when the text is no object.
 func (j *judge) takeApart(m *members) bool {
-	d := json.NewDecoder(strings.NewReader(m.text))
-	if open, err := d.Token(); err != nil || open != json.Delim('{') {
-		return false
-	}
-	repeated := map[string]bool{}
-	for d.More() {
-		var raw json.RawMessage
-		token, _ := d.Token() // the text is valid: neither call can fail
-		_ = d.Decode(&raw)
-		key, _ := token.(string)
-		value := string(bytes.TrimSpace(raw))
+	var repeated []string
+	return eachMember(m.text, func(key, value string) {
 		if _, seen := m.values[key]; !seen {
 			j.unknownKey(key, value)
-		} else if !repeated[key] {
-			repeated[key] = true
+		} else if !slices.Contains(repeated, key) {
+			repeated = append(repeated, key)
 			j.problem(fieldOf(key), "appears more than once", value, "keep one")
 		}
 		m.values[key] = value
-	}
-	return true
+	})
 }
 
 func (j *judge) unknownKey(key, value string) {
@@ -177,9 +167,13 @@ func hasExponent(text string) bool {
 	return false
 }
 
+// unquote returns the text of a valid JSON string.
 func unquote(text string) string {
+	if inner := text[1 : len(text)-1]; strings.IndexByte(inner, '\\') < 0 {
+		return inner
+	}
 	var s string
-	_ = json.Unmarshal([]byte(text), &s) // the text is valid
+	_ = json.Unmarshal([]byte(text), &s) // it cannot fail
 	return s
 }
 

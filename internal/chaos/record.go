@@ -125,7 +125,7 @@ func (r *record) readVersions(ctx context.Context, db *database) error {
 	rows, err := db.pool.Query(ctx, `
 		SELECT to_jsonb(c), NULL::timestamptz FROM scheduler.campaigns c WHERE status <> 'cancelled'
 		 UNION ALL
-		SELECT before, changed_at FROM scheduler.campaign_history WHERE strategy_ended`)
+		SELECT before, changed_at FROM scheduler.campaign_history WHERE strategy_ended AND before ->> 'status' <> 'cancelled'`)
 	if err != nil {
 		return err
 	}

@@ -364,6 +364,30 @@ func TestTargets(t *testing.T) {
 	}
 }
 
+// A task whose targets are all gone before any of its deliveries was sent has
+// reached nobody, and says so.
+func TestAudienceThatIsGoneBeforeItsDeliveries(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "mpaas", &engine.App{MaxInFlight: 1})
+	begun, release := block(r.pusher, accepted)
+	start(t, r.config(t))
+	r.insert(t, "app", "mpaas.push_broadcast", 0, nil)
+	until(t, "the only call that may be under way", func() bool { return begun.Load() == 1 })
+	id := r.insert(t, "app", "mpaas.push_multiple", 0, nil, "status", "paused")
+	r.targets(t, id, 250)
+	r.run(t, `UPDATE scheduler.campaigns SET status = 'active' WHERE id = $1`, id)
+	until(t, "its deliveries to wait", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.slices`) == 3 })
+	r.run(t, `DELETE FROM scheduler.campaign_targets WHERE campaign_id = $1`, id)
+	release()
+	if diff := cmp.Diff([]string{"succeeded: empty audience"}, r.decided(t, id, 1)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if n := len(r.reached(t, id)); n > 0 {
+		t.Errorf("reached %d targets", n)
+	}
+}
+
 func TestMessageKeys(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
