@@ -27,6 +27,13 @@ func (m meter) since(earlier meter, n int) meter {
 	return meter{(m.self - earlier.self) / each, (m.postgres - earlier.postgres) / each, (m.sandbox - earlier.sandbox) / each}
 }
 
+// String says what one task cost.
+func (m meter) String() string {
+	return fmt.Sprintf("CPU per task: %s µs here, %s µs PostgreSQL, %s µs sandbox", inMicros(m.self), inMicros(m.postgres), inMicros(m.sandbox))
+}
+
+func inMicros(d time.Duration) string { return fmt.Sprintf("%.0f", float64(d.Nanoseconds())/1000) }
+
 func (m meter) all() time.Duration { return m.self + m.postgres + m.sandbox }
 
 // costs are what a task cost in each of the runs, by the runs' name.
@@ -38,7 +45,7 @@ type costs struct {
 // ran notes what a run of n tasks cost since a reading before it.
 func (b *bench) ran(name string, perSecond float64, before meter, n int) {
 	m := b.meter().since(before, n)
-	b.say("%s: %.0f per second; CPU per task: %v here, %v PostgreSQL, %v sandbox", name, perSecond, m.self, m.postgres, m.sandbox)
+	b.say("%s: %.0f per second; %v", name, perSecond, m)
 	if b.costs.each == nil {
 		b.costs.each = make(map[string][]meter)
 	}
@@ -57,8 +64,7 @@ func (c *costs) markdown() string {
 	b.WriteString("Processor time per task, in µs, the least disturbed round of each:\n\n| | here | PostgreSQL | sandbox | in all |\n|---|---:|---:|---:|---:|\n")
 	for _, name := range c.names {
 		m := slices.MinFunc(c.each[name], func(a, b meter) int { return int(a.all() - b.all()) })
-		micros := func(d time.Duration) string { return fmt.Sprintf("%.0f", float64(d.Nanoseconds())/1000) }
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, micros(m.self), micros(m.postgres), micros(m.sandbox), micros(m.all()))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, inMicros(m.self), inMicros(m.postgres), inMicros(m.sandbox), inMicros(m.all()))
 	}
 	return b.String() + "\n"
 }
