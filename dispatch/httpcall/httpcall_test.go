@@ -461,6 +461,11 @@ func TestParseEndpoint(t *testing.T) {
 			t.Errorf("%s: %v, %v", good, u, err)
 		}
 	}
+	for in, want := range map[string]string{"https://推送.example:8443": "xn--jzu200h.example:8443", "https://[::1]:80": "[::1]:80"} {
+		if u, err := httpcall.ParseEndpoint(in); err != nil || u.Host != want {
+			t.Errorf("%s: %v, %v, want the host %s", in, u, err, want)
+		}
+	}
 	for _, bad := range []string{"", "a.example", "ftp://a", "https://", "https://u:pass-word@h", "https://h/p", "https://h?q", "https://h/#f", "https://h\x7f"} {
 		if _, err := httpcall.ParseEndpoint(bad); err == nil {
 			t.Errorf("%q was taken", bad)
