@@ -64,7 +64,7 @@ fmt: check-go $(GOLANGCI_LINT) ## format the code
 tools: check-go $(GOLANGCI_LINT) ## build the pinned linter into bin/tools
 
 .PHONY: bench
-bench: postgres ## measure beside the peers and the limits, in some 15 minutes; BENCH="-short" tries it
+bench: postgres ## measure beside the peers and the limits, in some 20 minutes; BENCH="-short" tries it
 	cd bench && go run $(BUILDVCS) . $(BENCH)
 
 .PHONY: bench-micro
