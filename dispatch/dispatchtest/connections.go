@@ -170,8 +170,8 @@ func (s Subject) testCancelledBefore(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	want(t, r.push(ctx), dispatch.NotSent, dispatch.ReasonCancelled)
-	expired := newDeadline()
-	expired.expire()
+	expired := NewDeadline()
+	expired.Expire()
 	want(t, r.push(expired), dispatch.NotSent)
 	if n := r.received.Load(); n != 0 {
 		t.Errorf("%d calls were made", n)
@@ -214,30 +214,35 @@ func (s Subject) endAt(t *testing.T, begin func(http.ResponseWriter, Call)) {
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-begun; cancel() }()
 	want(t, r.push(ctx), dispatch.Unknown, dispatch.ReasonCancelled)
-	late := newDeadline()
-	go func() { <-begun; late.expire() }()
+	late := NewDeadline()
+	go func() { <-begun; late.Expire() }()
 	want(t, r.push(late), dispatch.Unknown, dispatch.ReasonTimeout)
 }
 
-// A deadline is a context whose deadline passes when the test says so. It is not
+// A Deadline is a context whose deadline passes when the test says so. It is not
 // derived from another: context.Cause would ask that one.
-type deadline struct {
+type Deadline struct {
 	context.Context
 	done chan struct{}
 	once sync.Once
 }
 
-func newDeadline() *deadline {
-	return &deadline{Context: context.Background(), done: make(chan struct{})}
+// NewDeadline returns a Deadline that has not passed.
+func NewDeadline() *Deadline {
+	return &Deadline{Context: context.Background(), done: make(chan struct{})}
 }
 
-func (d *deadline) expire() { d.once.Do(func() { close(d.done) }) }
+// Expire lets it pass. It may be called more than once, and from any goroutine.
+func (d *Deadline) Expire() { d.once.Do(func() { close(d.done) }) }
 
-func (d *deadline) Done() <-chan struct{} { return d.done }
+// Done is closed by Expire.
+func (d *Deadline) Done() <-chan struct{} { return d.done }
 
-func (d *deadline) Deadline() (time.Time, bool) { return time.Time{}, false }
+// Deadline names no time.
+func (d *Deadline) Deadline() (time.Time, bool) { return time.Time{}, false }
 
-func (d *deadline) Err() error {
+// Err is context.DeadlineExceeded after Expire.
+func (d *Deadline) Err() error {
 	select {
 	case <-d.done:
 		return context.DeadlineExceeded

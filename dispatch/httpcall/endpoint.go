@@ -41,7 +41,7 @@ func ParseURL(s string) (*url.URL, error) {
 
 func toASCII(u *url.URL) error {
 	name := u.Hostname()
-	if net.ParseIP(name) != nil || isASCII(name) {
+	if isASCII(name) {
 		return nil
 	}
 	name, err := idna.Lookup.ToASCII(name)

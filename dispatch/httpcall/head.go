@@ -6,21 +6,17 @@ import (
 	"strings"
 )
 
-// userAgent is what a call says of itself when its adapter says nothing.
+// userAgent is what every call says of itself.
 const userAgent = "campaign-scheduler"
 
 // appendRequest appends the request as it is sent.
 func appendRequest(b []byte, r *Request) []byte {
 	b = append(append(b, "POST "...), r.URL.RequestURI()...)
 	b = appendField(append(b, " HTTP/1.1\r\n"...), "Host", r.URL.Host)
-	named := false
 	for _, f := range r.Header {
 		b = appendField(b, f.Name, f.Value)
-		named = named || strings.EqualFold(f.Name, "User-Agent")
 	}
-	if !named {
-		b = appendField(b, "User-Agent", userAgent)
-	}
+	b = appendField(b, "User-Agent", userAgent)
 	b = append(b, "Content-Length: "...)
 	b = strconv.AppendInt(b, int64(len(r.Body)), 10)
 	return append(append(b, "\r\n\r\n"...), r.Body...)

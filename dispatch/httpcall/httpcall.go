@@ -59,7 +59,7 @@ func (c *Client) CloseIdleConnections() {
 // A Request is one POST.
 type Request struct {
 	URL    *url.URL
-	Header []Field // all but Host and Content-Length, sent in this order
+	Header []Field // all but Host, User-Agent and Content-Length, sent in this order
 	Body   []byte
 }
 

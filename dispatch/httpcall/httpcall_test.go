@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/dispatchtest"
 	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
 )
 
@@ -40,9 +41,9 @@ func TestNothingIsSentWithoutAConnection(t *testing.T) {
 	}{
 		{"nobody listens", closed.URL, dispatch.ReasonConnect, context.WithCancel},
 		{"cancelled in the handshake", "https://" + l, dispatch.ReasonCancelled, context.WithCancel},
-		{"out of time in the handshake", "https://" + l, dispatch.ReasonConnect, func(ctx context.Context) (context.Context, context.CancelFunc) {
-			d := &deadline{Context: ctx, done: make(chan struct{})}
-			return d, d.expire
+		{"out of time in the handshake", "https://" + l, dispatch.ReasonConnect, func(context.Context) (context.Context, context.CancelFunc) {
+			d := dispatchtest.NewDeadline()
+			return d, d.Expire
 		}},
 	}
 	for _, tt := range tests {
@@ -71,31 +72,6 @@ func silent(t *testing.T) (address string, reached <-chan struct{}) {
 		_, _ = io.Copy(io.Discard, r) // until the client closes
 		return false
 	}), came
-}
-
-// A deadline is a context whose time is up when the test says so.
-type deadline struct {
-	context.Context
-	done chan struct{}
-}
-
-func (d *deadline) expire() {
-	select {
-	case <-d.done:
-	default:
-		close(d.done)
-	}
-}
-
-func (d *deadline) Done() <-chan struct{} { return d.done }
-
-func (d *deadline) Err() error {
-	select {
-	case <-d.done:
-		return context.DeadlineExceeded
-	default:
-		return nil
-	}
 }
 
 // roundTrip is a transport of somebody else's.

@@ -103,8 +103,7 @@ func newForm(a action, pairs []pair) *form {
 func appendTree(pairs []pair, prefix string, raw json.RawMessage) []pair {
 	switch raw[0] {
 	case '{':
-		members, _ := parseObject(raw) // judged before
-		for _, m := range members {
+		for _, m := range members(raw) {
 			pairs = appendTree(pairs, prefix+"."+m.name, m.raw)
 		}
 		return pairs
