@@ -194,6 +194,9 @@ func (s Subject) testSlowBody(t *testing.T) {
 			a.Header = http.Header{}
 		}
 		a.Header.Set("Content-Length", "1000")
+		if a.Status == http.StatusNoContent { // has no body, and so no half
+			a.Status = http.StatusOK
+		}
 		a.Body = a.Body[:min(len(a.Body), 1)]
 		a.write(w)
 		w.(http.Flusher).Flush()
