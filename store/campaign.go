@@ -35,7 +35,7 @@ type Campaign struct {
 
 // campaignColumns are Campaign's fields in order, of a row named c.
 const campaignColumns = `c.id, c.app_no, c.revision, c.status, c.name, c.channel, c.strategy_type, c.strategy_content, c.time_zone,
-	c.short_month_policy, c.dst_gap_policy, c.misfire_policy, (extract(epoch FROM c.catch_up_window) * 1e6)::bigint, c.resend_unknown,
+	c.short_month_policy, c.dst_gap_policy, c.misfire_policy, c.catch_up_window, c.resend_unknown,
 	c.written_at, c.request, coalesce(c.audience_view, ''),
 	coalesce((SELECT k.max_targets FROM scheduler.channels k WHERE k.channel = c.channel), 0),
 	(SELECT count(*) FROM (SELECT FROM scheduler.campaign_targets t WHERE t.campaign_id = c.id LIMIT 101) x)`
@@ -50,17 +50,21 @@ func scanCampaign(row pgx.CollectableRow) (Campaign, error) {
 func (c *Campaign) columns() []any {
 	return []any{
 		&c.ID, &c.AppNo, &c.Revision, &c.Status, &c.Name, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone,
-		&c.ShortMonthPolicy, &c.DSTGapPolicy, &c.MisfirePolicy, (*microseconds)(&c.CatchUpWindow), &c.ResendUnknown,
+		&c.ShortMonthPolicy, &c.DSTGapPolicy, &c.MisfirePolicy, (*seconds)(&c.CatchUpWindow), &c.ResendUnknown,
 		&c.WrittenAt, &c.Request, &c.AudienceView, &c.MaxTargets, &c.Targets,
 	}
 }
 
-// microseconds scans a duration from a bigint.
-type microseconds time.Duration
+// seconds scans the length of an interval, counted as extract(epoch) does: 24 hours
+// a day, 30 days a month, 365.25 days a year.
+type seconds time.Duration
 
-// ScanInt64 implements pgtype.Int64Scanner.
-func (m *microseconds) ScanInt64(v pgtype.Int8) error {
-	*m = microseconds(time.Duration(v.Int64) * time.Microsecond)
+// ScanInterval implements pgtype.IntervalScanner.
+func (d *seconds) ScanInterval(v pgtype.Interval) error {
+	const day = 24 * 3600 * 1e6
+	years, months := int64(v.Months/12), int64(v.Months%12)
+	micros := v.Microseconds + (int64(v.Days)+30*months)*day + years*(365*day+day/4)
+	*d = seconds(time.Duration(micros) * time.Microsecond)
 	return nil
 }
 

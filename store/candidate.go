@@ -17,7 +17,7 @@ type Candidate struct {
 
 // candidateColumns are a Candidate's columns, of rows named k and c.
 const candidateColumns = `k.next_due_at, c.id, c.revision, c.channel, c.strategy_type, c.strategy_content, c.time_zone,
-	c.short_month_policy, c.dst_gap_policy, (extract(epoch FROM c.catch_up_window) * 1e6)::bigint, c.written_at`
+	c.short_month_policy, c.dst_gap_policy, c.catch_up_window, c.written_at`
 
 // Candidates returns the app's active campaigns with the earliest occurrences
 // before the given instant, at most limit, earliest first.
@@ -51,11 +51,9 @@ func (p *PlanTx) FreeCandidates(ctx context.Context, before time.Time, limit int
 func collectCandidates(rows pgx.Rows) ([]Candidate, error) {
 	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Candidate, error) {
 		var c Candidate
-		var window int64
 		m := &c.Campaign
 		err := row.Scan(&c.NextDueAt, &m.ID, &m.Revision, &m.Channel, &m.StrategyType, &m.StrategyContent, &m.TimeZone,
-			&m.ShortMonthPolicy, &m.DSTGapPolicy, &window, &m.WrittenAt)
-		m.CatchUpWindow = time.Duration(window) * time.Microsecond
+			&m.ShortMonthPolicy, &m.DSTGapPolicy, (*seconds)(&m.CatchUpWindow), &m.WrittenAt)
 		return c, err
 	})
 	if err != nil {

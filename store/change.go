@@ -39,15 +39,15 @@ func (p *PlanTx) Changes(ctx context.Context, limit int) ([]Change, error) {
 	for id := range rewinds {
 		ids = append(ids, id)
 	}
-	campaigns, err := p.campaigns(ctx, ids)
+	cursors := make(map[int64]*Cursor)
+	campaigns, err := p.campaigns(ctx, ids, cursors)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.cursorsOf(ctx, gone, cursors); err != nil {
 		return nil, err
 	}
 	if err := placeWaiting(ctx, p.tx, forbidden(campaigns, gone)); err != nil {
-		return nil, err
-	}
-	cursors, err := p.cursorsOf(ctx, ids)
-	if err != nil {
 		return nil, err
 	}
 	history, err := p.history(ctx, campaigns, cursors, gone)
@@ -79,14 +79,14 @@ func forbidden(campaigns map[int64]*Campaign, gone []int64) []int64 {
 // gone, and returns the earliest rewind of each. The limit counts only those: an
 // author who holds thousands of campaigns holds up none of the app's others.
 func (p *PlanTx) takeChanges(ctx context.Context, limit int) (rewinds map[int64]time.Time, gone []int64, err error) {
-	// As values, not as EXISTS, for which the server may read every campaign.
+	// As values, not as EXISTS, for which the server may read every campaign. The
+	// OFFSET keeps the server from locking a campaign twice.
 	rows, err := p.tx.Query(ctx, `
 		WITH change AS MATERIALIZED (
-			SELECT x.ctid, (SELECT c.id FROM scheduler.campaigns c WHERE c.id = x.campaign_id) IS NULL AS gone
-			  FROM scheduler.campaign_changes x
-			 WHERE x.app_no = $1
-			   AND ((SELECT c.id FROM scheduler.campaigns c WHERE c.id = x.campaign_id FOR SHARE SKIP LOCKED) IS NOT NULL
-			        OR (SELECT c.id FROM scheduler.campaigns c WHERE c.id = x.campaign_id) IS NULL)
+			SELECT x.ctid, x.locked IS NULL AS gone
+			  FROM (SELECT x.ctid, x.campaign_id, (SELECT c.id FROM scheduler.campaigns c WHERE c.id = x.campaign_id FOR SHARE SKIP LOCKED) AS locked
+			          FROM scheduler.campaign_changes x WHERE x.app_no = $1 OFFSET 0) x
+			 WHERE x.locked IS NOT NULL OR (SELECT c.id FROM scheduler.campaigns c WHERE c.id = x.campaign_id) IS NULL
 			 LIMIT $2
 		)
 		DELETE FROM scheduler.campaign_changes x USING change WHERE x.ctid = change.ctid
@@ -143,15 +143,15 @@ func (p *PlanTx) history(ctx context.Context, campaigns map[int64]*Campaign, cur
 		return out, nil
 	}
 	rows, err := p.tx.Query(ctx, `
-		SELECT h.campaign_id, h.action, h.strategy_ended, h.changed_at, h.before,
-		       (extract(epoch FROM (h.before ->> 'catch_up_window')::interval) * 1e6)::bigint
+		SELECT h.campaign_id, h.action, h.strategy_ended, h.changed_at, h.before, (h.before ->> 'catch_up_window')::interval
 		  FROM unnest($1::bigint[], $2::integer[]) AS u (id, from_revision)
 		  JOIN scheduler.campaign_history h ON h.campaign_id = u.id AND h.revision >= u.from_revision
 		 ORDER BY h.campaign_id, h.id`, ids, from)
 	if err != nil {
 		return nil, fmt.Errorf("load history: %w", err)
 	}
-	var id, window int64
+	var id int64
+	var window seconds
 	var h Superseded
 	var before []byte
 	_, err = pgx.ForEachRow(rows, []any{&id, &h.Action, &h.StrategyEnded, &h.ChangedAt, &before, &window}, func() error {
@@ -159,7 +159,7 @@ func (p *PlanTx) history(ctx context.Context, campaigns map[int64]*Campaign, cur
 		if err != nil {
 			return err
 		}
-		c.CatchUpWindow = time.Duration(window) * time.Microsecond
+		c.CatchUpWindow = time.Duration(window)
 		h.Before = c
 		out[id] = append(out[id], h)
 		return nil

@@ -16,27 +16,48 @@ type Cursor struct {
 	NextDueAt  time.Time // zero: no occurrence is left to become a task
 }
 
-func (p *PlanTx) cursorsOf(ctx context.Context, ids []int64) (map[int64]*Cursor, error) {
-	rows, _ := p.tx.Query(ctx, `SELECT campaign_id, revision, active, next_due_at FROM scheduler.campaign_cursors WHERE campaign_id = ANY($1)`, ids)
-	list, err := pgx.CollectRows(rows, scanCursor)
+// campaigns loads campaigns, and adds the cursors of those that have one.
+func (p *PlanTx) campaigns(ctx context.Context, ids []int64, cursors map[int64]*Cursor) (map[int64]*Campaign, error) {
+	rows, _ := p.tx.Query(ctx, `
+		SELECT `+campaignColumns+`, k.revision, k.active, k.next_due_at
+		  FROM scheduler.campaigns c LEFT JOIN scheduler.campaign_cursors k ON k.campaign_id = c.id WHERE c.id = ANY($1)`, ids)
+	out := make(map[int64]*Campaign, len(ids))
+	var c Campaign
+	var revision *int32
+	var active *bool
+	var next *time.Time
+	_, err := pgx.ForEachRow(rows, append(c.columns(), &revision, &active, &next), func() error {
+		campaign := c
+		out[c.ID] = &campaign
+		if revision != nil {
+			cursors[c.ID] = &Cursor{CampaignID: c.ID, Revision: *revision, Active: *active, NextDueAt: orZero(next)}
+		}
+		return nil
+	})
 	if err != nil {
-		return nil, fmt.Errorf("load cursors: %w", err)
-	}
-	out := make(map[int64]*Cursor, len(list))
-	for i := range list {
-		out[list[i].CampaignID] = &list[i]
+		return nil, fmt.Errorf("load changed campaigns: %w", err)
 	}
 	return out, nil
 }
 
-func scanCursor(row pgx.CollectableRow) (Cursor, error) {
+// cursorsOf adds the cursors of campaigns that are gone.
+func (p *PlanTx) cursorsOf(ctx context.Context, gone []int64, cursors map[int64]*Cursor) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	rows, _ := p.tx.Query(ctx, `SELECT campaign_id, revision, active, next_due_at FROM scheduler.campaign_cursors WHERE campaign_id = ANY($1)`, gone)
 	var c Cursor
 	var next *time.Time
-	err := row.Scan(&c.CampaignID, &c.Revision, &c.Active, &next)
-	if next != nil {
-		c.NextDueAt = *next
+	_, err := pgx.ForEachRow(rows, []any{&c.CampaignID, &c.Revision, &c.Active, &next}, func() error {
+		cursor := c
+		cursor.NextDueAt = orZero(next)
+		cursors[c.CampaignID] = &cursor
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("load cursors: %w", err)
 	}
-	return c, err
+	return nil
 }
 
 // SaveCursors stores how far campaigns are planned.
@@ -55,23 +76,6 @@ func (p *PlanTx) SaveCursors(ctx context.Context, cursors []Cursor) error {
 		p.AppNo, ids, revisions, active, next)
 	if err != nil {
 		return fmt.Errorf("save cursors: %w", err)
-	}
-	return nil
-}
-
-// Advance moves the cursors of campaigns whose revision is still the one
-// planned with.
-func (p *PlanTx) Advance(ctx context.Context, cursors []Cursor) error {
-	n := len(cursors)
-	ids, next := make([]int64, n), make([]*time.Time, n)
-	for i, c := range cursors {
-		ids[i], next[i] = c.CampaignID, at(c.NextDueAt)
-	}
-	_, err := p.tx.Exec(ctx, `
-		UPDATE scheduler.campaign_cursors k SET next_due_at = u.next_due_at
-		  FROM unnest($1::bigint[], $2::timestamptz[]) AS u (id, next_due_at) WHERE k.campaign_id = u.id`, ids, next)
-	if err != nil {
-		return fmt.Errorf("advance cursors: %w", err)
 	}
 	return nil
 }
@@ -110,10 +114,7 @@ func (p *PlanTx) NextWaiting(ctx context.Context) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read what waits: %w", err)
 	}
-	if next == nil {
-		return time.Time{}, nil
-	}
-	return *next, nil
+	return orZero(next), nil
 }
 
 // RoomyApps returns the apps that have both room below their limit and

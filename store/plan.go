@@ -78,19 +78,6 @@ const (
 	quotaLock = "1397572689"
 )
 
-func (p *PlanTx) campaigns(ctx context.Context, ids []int64) (map[int64]*Campaign, error) {
-	rows, _ := p.tx.Query(ctx, `SELECT `+campaignColumns+` FROM scheduler.campaigns c WHERE c.id = ANY($1)`, ids)
-	list, err := pgx.CollectRows(rows, scanCampaign)
-	if err != nil {
-		return nil, fmt.Errorf("load changed campaigns: %w", err)
-	}
-	out := make(map[int64]*Campaign, len(list))
-	for i := range list {
-		out[list[i].ID] = &list[i]
-	}
-	return out, nil
-}
-
 // Pending returns the app's scheduled pending tasks, earliest first.
 func (p *PlanTx) Pending(ctx context.Context) ([]PendingTask, error) {
 	rows, _ := p.tx.Query(ctx, `
@@ -218,10 +205,7 @@ func (p *PlanTx) Withdraw(ctx context.Context, campaignID int64) (time.Time, err
 	if err != nil {
 		return time.Time{}, fmt.Errorf("withdraw tasks: %w", err)
 	}
-	if earliest == nil {
-		return time.Time{}, nil
-	}
-	return *earliest, nil
+	return orZero(earliest), nil
 }
 
 // Reject marks a campaign as one that cannot be pushed as it is written.

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -172,7 +173,7 @@ func plan(ctx context.Context, tx *store.PlanTx, newest int64) error {
 	if _, err := tx.Lock(ctx, []int64{changes[0].CampaignID}); err != nil {
 		return err
 	}
-	if err := tx.Advance(ctx, cursors); err != nil {
+	if err := tx.SaveCursors(ctx, advanced(cursors)); err != nil {
 		return err
 	}
 	if err := tx.Rewind(ctx, []store.PendingTask{{CampaignID: changes[0].CampaignID, DueAt: tx.Now}}); err != nil {
@@ -215,6 +216,15 @@ func rowsRead(t *testing.T, db *pgtest.DB) map[string]int64 {
 			t.Fatal(table, err)
 		}
 		out[table] = n
+	}
+	return out
+}
+
+// advanced are the cursors an hour further.
+func advanced(cursors []store.Cursor) []store.Cursor {
+	out := slices.Clone(cursors)
+	for i := range out {
+		out[i].NextDueAt = out[i].NextDueAt.Add(time.Hour)
 	}
 	return out
 }

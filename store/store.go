@@ -173,3 +173,11 @@ func at(t time.Time) *time.Time {
 	}
 	return &t
 }
+
+// orZero turns NULL into the zero time.
+func orZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}

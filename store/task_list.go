@@ -59,14 +59,6 @@ func scanTask(row pgx.CollectableRow) (TaskRow, error) {
 	return t, err
 }
 
-// orZero turns NULL into the zero time.
-func orZero(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return *t
-}
-
 // ListTasks returns the tasks that the filter chooses, the latest due first.
 //
 // No index has all decided tasks in the order of their occurrences: it would

@@ -13,9 +13,10 @@ import (
 
 // A planned campaign is what looking at one Change came to.
 type planned struct {
+	campaign  *store.Campaign // nil: it is gone
 	cursor    store.Cursor
+	fresh     bool              // it was never planned
 	schedule  strategy.Schedule // of the version that stands; zero: it was not needed
-	forget    bool              // the campaign is gone
 	undone    []store.Undone    // occurrences decided without a task
 	immediate *store.NewTask
 	rejected  string // why the campaign cannot be pushed
@@ -25,7 +26,7 @@ type planned struct {
 // were replaced, cancelled or deleted before the planner could make tasks of
 // them are decided here, so that none is ever without a decision.
 func (p *Planner) replan(c store.Change, now time.Time) planned {
-	out := planned{cursor: store.Cursor{CampaignID: c.CampaignID}}
+	out := planned{campaign: c.Campaign, cursor: store.Cursor{CampaignID: c.CampaignID}, fresh: c.Cursor == nil}
 	next, known := standing(c)
 	for _, h := range c.History {
 		if !h.StrategyEnded {
@@ -44,7 +45,6 @@ func (p *Planner) replan(c store.Change, now time.Time) planned {
 		next, known = time.Time{}, false
 	}
 	if c.Campaign == nil {
-		out.forget = true
 		return out
 	}
 	out.cursor.Revision = c.Campaign.Revision
@@ -114,10 +114,11 @@ func problemText(problems []dispatch.Problem) string {
 	return strings.Join(lines, "; ")
 }
 
-// apply brings changed campaigns up to date. It returns the schedules it worked
-// out, by campaign: what changed is most often what gives the next tasks.
-func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.Change) (schedules, error) {
-	known := make(schedules, len(changes))
+// apply brings changed campaigns up to date, but for the cursors of those that
+// were never planned: they give the next tasks most often, and are stored with
+// them.
+func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.Change) (applied, error) {
+	a := applied{known: make(schedules, len(changes)), cursors: make(map[int64]store.Cursor)}
 	var all findings
 	for _, c := range changes {
 		if c.CampaignID == 0 {
@@ -127,13 +128,31 @@ func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.C
 		out := p.replan(c, tx.Now)
 		if out.rejected != "" {
 			if err := p.reject(ctx, tx, c.Campaign, &out); err != nil {
-				return nil, err
+				return applied{}, err
 			}
 		}
-		known[c.CampaignID] = out.schedule
+		if out.fresh && out.campaign != nil {
+			a.addFresh(&out)
+		} else {
+			a.known[c.CampaignID] = out.schedule
+		}
 		all.add(&out)
 	}
-	return known, all.write(ctx, tx)
+	return a, all.write(ctx, tx)
+}
+
+// What was applied is what filling the app goes on with.
+type applied struct {
+	known   schedules              // of campaigns that were planned before
+	cursors map[int64]store.Cursor // not stored yet, of campaigns that were never planned
+	fresh   []candidate            // those among them that may give a task
+}
+
+func (a *applied) addFresh(p *planned) {
+	a.cursors[p.campaign.ID] = p.cursor
+	if p.cursor.Active && !p.cursor.NextDueAt.IsZero() {
+		a.fresh = append(a.fresh, candidate{campaign: p.campaign, schedule: p.schedule, next: p.cursor.NextDueAt})
+	}
 }
 
 // reject marks the campaign and takes its tasks back; they return when its
@@ -163,14 +182,15 @@ type findings struct {
 
 func (f *findings) add(p *planned) {
 	f.undone = append(f.undone, p.undone...)
-	if p.forget {
-		f.forget = append(f.forget, p.cursor.CampaignID)
-		return
-	}
 	if p.immediate != nil {
 		f.immediate = append(f.immediate, *p.immediate)
 	}
-	f.cursors = append(f.cursors, p.cursor)
+	switch {
+	case p.campaign == nil:
+		f.forget = append(f.forget, p.cursor.CampaignID)
+	case !p.fresh:
+		f.cursors = append(f.cursors, p.cursor)
+	}
 }
 
 func (f *findings) write(ctx context.Context, tx *store.PlanTx) error {

@@ -85,12 +85,6 @@ func (c *candidate) advance(moved map[int64]store.Cursor) {
 	moved[c.campaign.ID] = store.Cursor{CampaignID: c.campaign.ID, Revision: c.campaign.Revision, Active: true, NextDueAt: c.next}
 }
 
-// within says whether every campaign the filling changes is among those locked,
-// at the revision it was worked out with.
-func (f *filling) within(locked map[int64]int32) bool {
-	return !slices.ContainsFunc(f.advanced, func(c store.Cursor) bool { return locked[c.CampaignID] != c.Revision })
-}
-
 // surely says that no candidate beyond those looked at, all of whose
 // occurrences are at seen or later, could change the filling: the room is used
 // up, and nothing that will be pending is due after seen.

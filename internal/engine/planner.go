@@ -43,7 +43,7 @@ type PlannerConfig struct {
 func (c PlannerConfig) withDefaults() PlannerConfig {
 	c.Horizon = cmp.Or(c.Horizon, 2*time.Second)
 	c.Sweep = cmp.Or(c.Sweep, time.Minute)
-	c.Workers = cmp.Or(c.Workers, 2)
+	c.Workers = cmp.Or(c.Workers, 3)
 	c.Changes = cmp.Or(c.Changes, 2000)
 	if c.Others == nil {
 		c.Others = func() bool { return false }
@@ -227,11 +227,11 @@ func (p *Planner) PlanApp(ctx context.Context, app int32, now time.Time) (progre
 			return err
 		}
 		progress = len(changes) > 0
-		known, err := p.apply(ctx, tx, changes)
+		a, err := p.apply(ctx, tx, changes)
 		if err != nil {
 			return err
 		}
-		full, err := p.fill(ctx, tx, known)
+		full, err := p.fill(ctx, tx, &a)
 		if err != nil {
 			return err
 		}
@@ -274,21 +274,18 @@ type filled struct {
 	again bool // occurrences were missed, so that there may be room for more
 }
 
-// fill makes the app's pending tasks the earliest.
-func (p *Planner) fill(ctx context.Context, tx *store.PlanTx, known schedules) (filled, error) {
-	pending, err := tx.Pending(ctx)
+// fill makes the app's pending tasks the earliest, and stores how far its
+// campaigns are planned with that.
+func (p *Planner) fill(ctx context.Context, tx *store.PlanTx, a *applied) (filled, error) {
+	c, err := newComparison(ctx, tx, a)
 	if err != nil {
 		return filled{}, err
 	}
-	before := forever
-	if len(pending) >= tx.Limit {
-		before = pending[len(pending)-1].DueAt
-	}
-	f, err := compare(ctx, tx, known, pending, before)
-	if err != nil || len(f.advanced) == 0 {
+	f, err := c.filling(ctx)
+	if err != nil {
 		return filled{}, err
 	}
-	if err := p.carryOut(ctx, tx, pending, &f); err != nil {
+	if err := p.carryOut(ctx, c, &f); err != nil {
 		return filled{}, err
 	}
 	return filled{
@@ -297,105 +294,36 @@ func (p *Planner) fill(ctx context.Context, tx *store.PlanTx, known schedules) (
 	}, nil
 }
 
-// compare works out the filling, and locks the campaigns it changes. When
-// authors hold some of them it is worked out again without those.
-func compare(ctx context.Context, tx *store.PlanTx, known schedules, pending []store.PendingTask, before time.Time) (filling, error) {
-	f, err := compareFew(ctx, tx, known, pending, before)
-	if err != nil || len(f.advanced) == 0 {
-		return f, err
-	}
-	ids := make([]int64, len(f.advanced))
-	for i, c := range f.advanced {
-		ids[i] = c.CampaignID
-	}
-	locked, err := tx.Lock(ctx, ids)
-	if err != nil || f.within(locked) {
-		return f, err
-	}
-	rows, err := tx.FreeCandidates(ctx, before, tx.Limit)
-	if err != nil {
-		return filling{}, err
-	}
-	return fillFrom(rows, known, pending, tx)
-}
-
-// fewest is how many candidates are looked at beyond the room there is.
-const fewest = 8
-
-// compareFew works out the filling from few candidates where few will do: most
-// often a task or two have begun, and the next occurrences come after all that
-// are pending.
-func compareFew(ctx context.Context, tx *store.PlanTx, known schedules, pending []store.PendingTask, before time.Time) (filling, error) {
-	room := max(tx.Limit-len(pending), 0)
-	limit := min(room+fewest, tx.Limit)
-	rows, err := tx.Candidates(ctx, before, limit)
-	if err != nil || len(rows) == 0 {
-		return filling{}, err
-	}
-	f, err := fillFrom(rows, known, pending, tx)
-	if err != nil || len(rows) < limit || limit == tx.Limit || f.surely(pending, room, rows[len(rows)-1].NextDueAt) {
-		return f, err
-	}
-	if rows, err = tx.Candidates(ctx, before, tx.Limit); err != nil {
-		return filling{}, err
-	}
-	return fillFrom(rows, known, pending, tx)
-}
-
-func fillFrom(rows []store.Candidate, known schedules, pending []store.PendingTask, tx *store.PlanTx) (filling, error) {
-	candidates, err := asCandidates(rows, known)
-	if err != nil {
-		return filling{}, err
-	}
-	return fill(pending, candidates, tx.Limit, tx.Now), nil
-}
-
-// forever is later than any occurrence.
-var forever = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
-
-func asCandidates(rows []store.Candidate, known schedules) ([]candidate, error) {
-	out := make([]candidate, len(rows))
-	for i := range rows {
-		s, err := known.of(&rows[i].Campaign)
-		if err != nil {
-			return nil, err
-		}
-		out[i] = candidate{campaign: &rows[i].Campaign, schedule: s, next: rows[i].NextDueAt}
-	}
-	return out, nil
-}
-
 // carryOut writes a filling.
-func (p *Planner) carryOut(ctx context.Context, tx *store.PlanTx, pending []store.PendingTask, f *filling) error {
-	taken, err := p.displace(ctx, tx, pending, f)
+func (p *Planner) carryOut(ctx context.Context, c *comparison, f *filling) error {
+	taken, err := displace(ctx, c, f)
 	if err != nil {
 		return err
 	}
 	if len(f.missed) > 0 {
-		if err := tx.Decide(ctx, f.missed); err != nil {
+		if err := c.tx.Decide(ctx, f.missed); err != nil {
 			return err
 		}
 	}
-	if err := tx.Advance(ctx, f.advanced); err != nil {
+	if err := c.saveCursors(ctx, f.advanced); err != nil {
 		return err
 	}
-	if len(taken) > 0 { // after Advance: a campaign may both give and lose a task
-		if err := tx.Rewind(ctx, taken); err != nil {
+	if len(taken) > 0 { // after the cursors: a campaign may both give and lose a task
+		if err := c.tx.Rewind(ctx, taken); err != nil {
 			return err
 		}
 	}
-	f.place(pending, taken)
+	f.place(c.pending, taken)
 	if len(f.insert) == 0 {
 		return nil
 	}
-	return tx.Insert(ctx, f.insert)
+	return c.tx.Insert(ctx, f.insert)
 }
 
 // displace takes the tasks back that are to make room, as many as are needed
 // and can be had, and drops the insertions there is no room for.
-func (p *Planner) displace(ctx context.Context, tx *store.PlanTx, pending []store.PendingTask, f *filling) ([]store.PendingTask, error) {
-	room := tx.Limit - len(pending)
-	need := len(f.insert) - max(room, 0)
+func displace(ctx context.Context, c *comparison, f *filling) ([]store.PendingTask, error) {
+	need := len(f.insert) - c.room()
 	if need <= 0 {
 		return nil, nil
 	}
@@ -403,11 +331,11 @@ func (p *Planner) displace(ctx context.Context, tx *store.PlanTx, pending []stor
 	for _, t := range f.displace[:min(need, len(f.displace))] {
 		ids = append(ids, t.ID)
 	}
-	taken, err := tx.Displace(ctx, ids)
+	taken, err := c.tx.Displace(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	if n := max(room, 0) + len(taken); n < len(f.insert) {
+	if n := c.room() + len(taken); n < len(f.insert) {
 		f.shorten(n)
 	}
 	return taken, nil
