@@ -13,7 +13,7 @@ type Pair struct{ Key, Value string }
 func EncodeMultiple(appID, workspaceID string, pairs []Pair, trees map[string]string, targets []dispatch.Target) (string, error) {
 	var list []pair
 	for _, p := range pairs {
-		list = append(list, pair{p.Key, p.Value})
+		list = append(list, pair{key: p.Key, value: p.Value})
 	}
 	for key, raw := range trees {
 		list = appendTree(list, key, []byte(raw))

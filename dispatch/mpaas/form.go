@@ -10,9 +10,6 @@ import (
 	"github.com/campaign-scheduler/scheduler/dispatch"
 )
 
-// A pair is one key of the form body and its value.
-type pair struct{ key, value string }
-
 // A slot is a place in the body that differs between apps or calls.
 type slot uint8
 
@@ -24,6 +21,12 @@ const (
 	slotTargetList // TargetMsg.1.…
 	slotMsgKey
 )
+
+// A pair is one key of the body and its value, or the slot in the place of one.
+type pair struct {
+	key, value string
+	slot       slot
+}
 
 // A form is the body of a message, encoded but for its slots. The keys are in
 // the order of their bytes, as the official SDK sends them [sdk].
@@ -41,7 +44,8 @@ type segment struct {
 
 // encode writes what was judged good.
 func (j *judge) encode(taskName string) *form {
-	pairs := []pair{{"TaskName", taskName}, {"StrategyType", "0"}}
+	pairs := make([]pair, 0, len(j.given)+5)
+	pairs = append(pairs, pair{key: "TaskName", value: taskName}, pair{key: "StrategyType", value: "0"})
 	for i := range params {
 		p := &params[i]
 		v := j.given[p.wire]
@@ -50,7 +54,7 @@ func (j *judge) encode(taskName string) *form {
 		case p.kind == tree:
 			pairs = appendTree(pairs, p.wire, v.raw)
 		default:
-			pairs = append(pairs, pair{p.wire, v.wire})
+			pairs = append(pairs, pair{key: p.wire, value: v.wire})
 		}
 	}
 	f := newForm(j.action, pairs)
@@ -58,21 +62,22 @@ func (j *judge) encode(taskName string) *form {
 	return f
 }
 
-// newForm sorts pairs and the slots of the action into the order of the wire.
-func newForm(a action, pairs []pair) *form {
-	slots := map[string]slot{"AppId": slotAppID, "WorkspaceId": slotWorkspaceID}
+// targets is where a call says whom it is for.
+func (a action) targets() pair {
 	switch a {
 	case multiple:
-		slots["TargetMsg.1"] = slotTargetList
+		return pair{key: "TargetMsg.1", slot: slotTargetList}
 	case broadcast:
-		slots["Msgkey"] = slotMsgKey
-	case simple, template:
-		slots["TargetMsgkey"] = slotTargetMap
+		return pair{key: "Msgkey", slot: slotMsgKey}
+	default:
+		return pair{key: "TargetMsgkey", slot: slotTargetMap}
 	}
-	pairs = slices.Clone(pairs)
-	for key := range slots {
-		pairs = append(pairs, pair{key: key})
-	}
+}
+
+// newForm puts pairs, which it may change, and the slots of the action into the
+// order of the wire.
+func newForm(a action, pairs []pair) *form {
+	pairs = append(pairs, pair{key: "AppId", slot: slotAppID}, pair{key: "WorkspaceId", slot: slotWorkspaceID}, a.targets())
 	slices.SortFunc(pairs, func(x, y pair) int { return strings.Compare(x.key, y.key) })
 	f := &form{action: a}
 	var fixed []byte
@@ -80,14 +85,11 @@ func newForm(a action, pairs []pair) *form {
 		if i > 0 {
 			fixed = append(fixed, '&')
 		}
-		s := slots[p.key]
-		if s == slotTargetList {
-			f.segments, fixed = append(f.segments, segment{fixed, s}), nil
-			continue
+		if p.slot != slotTargetList { // which writes keys of its own
+			fixed = append(appendEscaped(fixed, p.key), '=')
 		}
-		fixed = append(appendEscaped(fixed, p.key), '=')
-		if s != slotNone {
-			f.segments, fixed = append(f.segments, segment{fixed, s}), nil
+		if p.slot != slotNone {
+			f.segments, fixed = append(f.segments, segment{fixed, p.slot}), nil
 			continue
 		}
 		fixed = appendEscaped(fixed, p.value)
@@ -118,9 +120,9 @@ func appendTree(pairs []pair, prefix string, raw json.RawMessage) []pair {
 		return pairs
 	}
 	if s, ok := asString(raw); ok {
-		return append(pairs, pair{prefix, s})
+		return append(pairs, pair{key: prefix, value: s})
 	}
-	return append(pairs, pair{prefix, string(raw)})
+	return append(pairs, pair{key: prefix, value: string(raw)})
 }
 
 // appendBody appends the body of one call. appID and workspaceID are escaped.
