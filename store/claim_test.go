@@ -16,7 +16,7 @@ import (
 func TestClaimPassesByWhatIsHeld(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	execute(t, db, `INSERT INTO scheduler.apps (app_id, provider) VALUES ('a', 'mpaas')`)
+	run(t, db, `INSERT INTO scheduler.apps (app_id, provider) VALUES ('a', 'mpaas')`)
 	newest := stock(t, db, 3)
 	s, err := store.Open(t.Context(), store.Config{URL: db.URL})
 	if err != nil {

@@ -32,12 +32,12 @@ func TestNoPlanReadsWholeTables(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := pgtest.New(t)
-			execute(t, db, `INSERT INTO scheduler.apps (app_id, provider, pending_limit) VALUES ('a', 'mpaas', 100000)`)
+			run(t, db, `INSERT INTO scheduler.apps (app_id, provider, pending_limit) VALUES ('a', 'mpaas', 100000)`)
 			for _, table := range hotTables {
-				execute(t, db, `ALTER TABLE scheduler.`+table+` SET (autovacuum_enabled = false)`)
+				run(t, db, `ALTER TABLE scheduler.`+table+` SET (autovacuum_enabled = false)`)
 			}
 			if analyze.empty {
-				execute(t, db, `VACUUM ANALYZE`)
+				run(t, db, `VACUUM ANALYZE`)
 			}
 			s, err := store.Open(t.Context(), store.Config{URL: db.URL, MaxConns: 1})
 			if err != nil {
@@ -52,7 +52,7 @@ func TestNoPlanReadsWholeTables(t *testing.T) {
 			}
 			stock(t, db, stocked)
 			if analyze.full {
-				execute(t, db, `VACUUM ANALYZE`)
+				run(t, db, `VACUUM ANALYZE`)
 			}
 			for range 5 {
 				work(t, db, s, daemon.ID, stock(t, db, 1))
@@ -65,13 +65,6 @@ func TestNoPlanReadsWholeTables(t *testing.T) {
 				}
 			}
 		})
-	}
-}
-
-func execute(t *testing.T, db *pgtest.DB, sql string) {
-	t.Helper()
-	if _, err := db.Exec(t.Context(), sql); err != nil {
-		t.Fatal(err)
 	}
 }
 

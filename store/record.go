@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,8 +37,11 @@ type Decision struct {
 // recorded: a decision whose claim is gone is fenced and does not count.
 func (s *Store) Record(ctx context.Context, daemonID int64, decisions []*Decision, done []int64) (recorded map[int64]bool, err error) {
 	recorded, err = s.record(ctx, daemonID, decisions, done)
-	if sqlState(err) == uniqueViolation && len(decisions) > 1 {
-		recorded, err = s.recordSingly(ctx, daemonID, decisions, done)
+	if sqlState(err) == uniqueViolation {
+		recorded, err = s.recordApart(ctx, daemonID, decisions)
+		if err == nil {
+			_, err = s.pool.Exec(ctx, `DELETE FROM scheduler.claims WHERE id = ANY($1) AND daemon_id = $2`, done, daemonID)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("record decisions: %w", err)
@@ -138,23 +143,26 @@ func (d *Decision) write(c *copyBuffer, daemonID int64, channel int16, now time.
 // uniqueViolation is the SQLSTATE of a second row for one key.
 const uniqueViolation = "23505"
 
-// recordSingly records each decision in a transaction of its own and leaves out
-// those whose task has a decision already. That cannot happen while everybody
-// keeps to the rules; if it does, the first decision stands and the others of
-// the batch are not lost with it.
-func (s *Store) recordSingly(ctx context.Context, daemonID int64, decisions []*Decision, done []int64) (map[int64]bool, error) {
+// recordApart records in halves what could not be recorded together, down to
+// those decisions whose task has one already. That cannot happen while everybody
+// keeps to the rules; if it does, the first decision stands and the others of the
+// batch are not lost with it.
+func (s *Store) recordApart(ctx context.Context, daemonID int64, decisions []*Decision) (map[int64]bool, error) {
 	recorded := make(map[int64]bool, len(decisions))
-	for i := range decisions {
-		one, err := s.record(ctx, daemonID, decisions[i:i+1], nil)
-		if err != nil && sqlState(err) != uniqueViolation {
+	if len(decisions) == 1 {
+		return recorded, nil
+	}
+	for half := range slices.Chunk(decisions, (len(decisions)+1)/2) {
+		some, err := s.record(ctx, daemonID, half, nil)
+		if sqlState(err) == uniqueViolation {
+			some, err = s.recordApart(ctx, daemonID, half)
+		}
+		if err != nil {
 			return nil, err
 		}
-		if err == nil && one[decisions[i].TaskID] {
-			recorded[decisions[i].TaskID] = true
-		}
+		maps.Copy(recorded, some)
 	}
-	_, err := s.pool.Exec(ctx, `DELETE FROM scheduler.claims WHERE id = ANY($1) AND daemon_id = $2`, done, daemonID)
-	return recorded, err
+	return recorded, nil
 }
 
 // recognise adds decisions that this daemon has recorded before: an attempt
