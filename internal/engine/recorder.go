@@ -23,7 +23,8 @@ type recorder struct {
 	onEnd   func(campaignIDs []int64) // campaigns that may be finished
 	batch   int
 
-	wrote time.Time // when the last write began; only the running loop touches it
+	wrote   time.Time      // when the last write began; only the running loop touches it
+	telling sync.WaitGroup // of the batch written last, while the next is written
 
 	mu    sync.Mutex
 	queue []*result
@@ -47,7 +48,7 @@ type result struct {
 }
 
 func newRecorder(s *store.Store, log *slog.Logger, m *Metrics, daemon func() int64, onEnd func([]int64)) *recorder {
-	r := &recorder{store: s, daemon: daemon, log: log, metrics: m, onEnd: onEnd, batch: 1000, open: make(map[int64]*openClaim)}
+	r := &recorder{store: s, daemon: daemon, log: log, metrics: m, onEnd: onEnd, batch: 4000, open: make(map[int64]*openClaim)}
 	r.loop = newLoop("recorder", log, 0, r.record)
 	return r
 }
@@ -100,6 +101,7 @@ func (r *recorder) drained() <-chan struct{} {
 
 // record writes everything that waits. A batch that fails stays first in line.
 func (r *recorder) record(ctx context.Context) error {
+	defer r.telling.Wait()
 	for r.backlog() > 0 {
 		r.gather(ctx)
 		batch, done := r.next()
@@ -228,7 +230,8 @@ func (r *recorder) write(ctx context.Context, batch []*result, done []int64) err
 	}
 	failpoint.Hit("record.after")
 	r.traces.recorded(batch, recorded, began)
-	r.tell(ctx, batch, recorded)
+	r.telling.Wait()
+	r.telling.Go(func() { r.tell(context.WithoutCancel(ctx), batch, recorded) })
 	return nil
 }
 
