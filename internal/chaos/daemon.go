@@ -17,6 +17,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/campaign-scheduler/scheduler/internal/badnet"
 	"github.com/campaign-scheduler/scheduler/internal/sandbox"
 )
 
@@ -41,7 +42,7 @@ type daemon struct {
 	bin     string
 	dir     string
 	admin   string
-	db, api *Proxy
+	db, api *badnet.Proxy
 
 	favourite string // the failpoint it is always started with, name:action; empty: any
 	log       *slog.Logger
@@ -56,8 +57,8 @@ type daemon struct {
 }
 
 func newDaemon(i int, bin, dir string, database, push func() string, credentials *sandbox.Credentials, seed uint64, report *Report, log *slog.Logger) (*daemon, error) {
-	db, err1 := NewProxy(database)
-	api, err2 := NewProxy(push)
+	db, err1 := badnet.NewProxy(database)
+	api, err2 := badnet.NewProxy(push)
 	admin, err3 := freeAddr()
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, err

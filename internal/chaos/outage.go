@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/badnet"
 )
 
 // An outage is a fault of what the daemons stand on. It returns when it is over.
@@ -121,7 +123,7 @@ func (r *run) badAPI(spec string) outage {
 func (r *run) network(rng *rand.Rand, first, n int) outage {
 	way, fault := pick(rng, "database", "database", "push API"), pick(rng, "cut", "refused", "black hole", "black hole", "slow")
 	delay := time.Duration(20+rng.IntN(400)) * time.Millisecond
-	each := func(f func(*Proxy)) {
+	each := func(f func(*badnet.Proxy)) {
 		for i := range n {
 			d := r.daemons[(first+i)%len(r.daemons)]
 			if p := d.db; way == "database" {
@@ -132,7 +134,7 @@ func (r *run) network(rng *rand.Rand, first, n int) outage {
 		}
 	}
 	return outage{name: "way to the " + way + ": " + fault, delays: way == "push API", run: func(ctx context.Context, pause time.Duration) error {
-		each(func(p *Proxy) {
+		each(func(p *badnet.Proxy) {
 			switch fault {
 			case "cut":
 				p.Cut()
@@ -148,7 +150,7 @@ func (r *run) network(rng *rand.Rand, first, n int) outage {
 			sleep(ctx, pause)
 		}
 		var err error
-		each(func(p *Proxy) {
+		each(func(p *badnet.Proxy) {
 			if e := p.Heal(); e != nil {
 				err = e
 			}

@@ -13,12 +13,13 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/badnet"
 	"github.com/campaign-scheduler/scheduler/internal/engine"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // behind starts an engine whose way to the database leads through a proxy.
-func behind(t *testing.T, r *rig) (*engine.Engine, *proxy, *lines) {
+func behind(t *testing.T, r *rig) (*engine.Engine, *badnet.Proxy, *lines) {
 	t.Helper()
 	p, through := newProxy(t, r.URL)
 	s, err := store.Open(t.Context(), store.Config{URL: through, MaxConns: 8, ConnectTimeout: 2 * time.Second})
@@ -47,23 +48,23 @@ func ready(t *testing.T, e *engine.Engine) bool {
 func TestOutages(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		begin, end func(*testing.T, *rig, *proxy)
+		begin, end func(*testing.T, *rig, *badnet.Proxy)
 	}{
 		"cut and refused": {
-			func(_ *testing.T, _ *rig, p *proxy) { p.refuse() },
-			func(t *testing.T, _ *rig, p *proxy) { t.Helper(); p.accept(t) },
+			func(_ *testing.T, _ *rig, p *badnet.Proxy) { p.Refuse() },
+			func(t *testing.T, _ *rig, p *badnet.Proxy) { t.Helper(); heal(t, p) },
 		},
 		"black hole": {
-			func(_ *testing.T, _ *rig, p *proxy) { p.hole() },
-			func(t *testing.T, _ *rig, p *proxy) { t.Helper(); p.accept(t) },
+			func(_ *testing.T, _ *rig, p *badnet.Proxy) { p.Swallow() },
+			func(t *testing.T, _ *rig, p *badnet.Proxy) { t.Helper(); heal(t, p) },
 		},
 		"read-only": { // as after a demotion: the pool's connections would stay read-only for ever
-			func(t *testing.T, r *rig, p *proxy) {
+			func(t *testing.T, r *rig, p *badnet.Proxy) {
 				t.Helper()
 				r.run(t, `DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', current_database()); END $$`)
-				p.cut()
+				p.Cut()
 			},
-			func(t *testing.T, r *rig, _ *proxy) {
+			func(t *testing.T, r *rig, _ *badnet.Proxy) {
 				t.Helper()
 				r.run(t, `SET default_transaction_read_only = off`)
 				err := pgx.BeginTxFunc(t.Context(), r, pgx.TxOptions{AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
@@ -76,8 +77,8 @@ func TestOutages(t *testing.T) {
 			},
 		},
 		"too many connections": {
-			func(_ *testing.T, _ *rig, p *proxy) { p.crowd() },
-			func(t *testing.T, _ *rig, p *proxy) { t.Helper(); p.accept(t) },
+			func(_ *testing.T, _ *rig, p *badnet.Proxy) { p.Answer(noRoom) },
+			func(t *testing.T, _ *rig, p *badnet.Proxy) { t.Helper(); heal(t, p) },
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,7 +145,7 @@ func TestStopWhileTheDatabaseHangs(t *testing.T) {
 	e.Start()
 	until(t, "the engine to be ready", func() bool { return ready(t, e) })
 	r.pusher.answers(func(context.Context, call) dispatch.Outcome {
-		p.hole() // between the call and its record
+		p.Swallow() // between the call and its record
 		return accepted
 	})
 	r.insert(t, "shop", "webhook", 0, nil)

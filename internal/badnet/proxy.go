@@ -1,12 +1,12 @@
-//go:build linux
-
-package chaos
+// Package badnet lets a test break the network between two programs.
+package badnet
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,18 +20,21 @@ type Proxy struct {
 	latency  atomic.Int64 // of each chunk, in nanoseconds
 
 	mu      sync.Mutex
-	ln      net.Listener // nil: connections are refused
-	conns   map[net.Conn]struct{}
-	open    chan struct{} // closed while bytes may pass
+	ln      net.Listener      // nil: connections are refused
+	conns   map[net.Conn]bool // true: what comes is lost, for good
+	losing  bool              // new connections are of that kind
+	answer  func(net.Conn)    // instead of the upstream; nil: it answers itself
+	open    chan struct{}     // closed while bytes may pass
 	passing bool
 	closed  chan struct{}
 	serving sync.WaitGroup
 }
 
 // NewProxy listens on a free port of 127.0.0.1 and passes connections on to
-// the TCP address that upstream returns at the time.
+// the address that upstream returns at the time: host:port, or the path of a
+// Unix socket.
 func NewProxy(upstream func() string) (*Proxy, error) {
-	p := &Proxy{upstream: upstream, addr: "127.0.0.1:0", conns: make(map[net.Conn]struct{}), open: make(chan struct{}), closed: make(chan struct{})}
+	p := &Proxy{upstream: upstream, addr: "127.0.0.1:0", conns: make(map[net.Conn]bool), open: make(chan struct{}), closed: make(chan struct{})}
 	close(p.open)
 	p.passing = true
 	return p, p.listen()
@@ -76,10 +79,14 @@ func (p *Proxy) serve(client net.Conn) {
 		return
 	}
 	defer p.drop(client)
-	if !p.pass() {
+	if !p.pass(client) {
 		return
 	}
-	server, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(context.Background(), "tcp", p.upstream())
+	if answer := p.answering(); answer != nil {
+		answer(client)
+		return
+	}
+	server, err := dial(p.upstream())
 	if err != nil {
 		reset(client)
 		return
@@ -97,6 +104,14 @@ func (p *Proxy) serve(client net.Conn) {
 	<-done
 }
 
+func dial(address string) (net.Conn, error) {
+	network := "tcp"
+	if strings.HasPrefix(address, "/") {
+		network = "unix"
+	}
+	return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(context.Background(), network, address)
+}
+
 // copy passes bytes from one side to the other. Those held back by a black hole
 // arrive when it ends, even if their sender has given up: so does a statement
 // whose client has left.
@@ -105,7 +120,7 @@ func (p *Proxy) copy(to, from net.Conn) {
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			if !p.pass() {
+			if !p.pass(from) {
 				return
 			}
 			if _, werr := to.Write(buf[:n]); werr != nil {
@@ -114,17 +129,17 @@ func (p *Proxy) copy(to, from net.Conn) {
 			}
 		}
 		if err != nil {
-			if p.pass() {
-				_ = to.(*net.TCPConn).CloseWrite()
+			if p.pass(from) {
+				_ = to.(interface{ CloseWrite() error }).CloseWrite() // TCP and Unix connections have it
 			}
 			return
 		}
 	}
 }
 
-// pass waits for the latency and for the way to be open; false: the proxy is
-// closed.
-func (p *Proxy) pass() bool {
+// pass waits for the latency and for the way from a connection to be open; false:
+// the proxy is closed.
+func (p *Proxy) pass(from net.Conn) bool {
 	if d := time.Duration(p.latency.Load()); d > 0 {
 		select {
 		case <-time.After(d):
@@ -134,6 +149,9 @@ func (p *Proxy) pass() bool {
 	}
 	p.mu.Lock()
 	open := p.open
+	if p.conns[from] {
+		open = nil
+	}
 	p.mu.Unlock()
 	select {
 	case <-open:
@@ -152,7 +170,7 @@ func (p *Proxy) track(conn net.Conn) bool {
 		return false
 	default:
 	}
-	p.conns[conn] = struct{}{}
+	p.conns[conn] = p.losing
 	return true
 }
 
@@ -192,6 +210,32 @@ func (p *Proxy) BlackHole() {
 	}
 }
 
+// Swallow loses every byte and says nothing. Healing ends it for new connections;
+// those that were in it stay dead.
+func (p *Proxy) Swallow() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.losing = true
+	for conn := range p.conns {
+		p.conns[conn] = true
+	}
+}
+
+// Answer resets every connection and lets f answer new ones in the upstream's
+// place.
+func (p *Proxy) Answer(f func(net.Conn)) {
+	p.mu.Lock()
+	p.answer = f
+	p.mu.Unlock()
+	p.Cut()
+}
+
+func (p *Proxy) answering() func(net.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.answer
+}
+
 // Delay holds every chunk back for d.
 func (p *Proxy) Delay(d time.Duration) { p.latency.Store(int64(d)) }
 
@@ -199,6 +243,7 @@ func (p *Proxy) Delay(d time.Duration) { p.latency.Store(int64(d)) }
 func (p *Proxy) Heal() error {
 	p.latency.Store(0)
 	p.mu.Lock()
+	p.losing, p.answer = false, nil
 	refusing := p.ln == nil
 	if !p.passing {
 		p.passing = true

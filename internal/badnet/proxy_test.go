@@ -1,6 +1,4 @@
-//go:build linux
-
-package chaos_test
+package badnet_test
 
 import (
 	"bufio"
@@ -12,7 +10,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/campaign-scheduler/scheduler/internal/chaos"
+	"github.com/campaign-scheduler/scheduler/internal/badnet"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -40,10 +38,10 @@ func echo(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-func proxy(t *testing.T) *chaos.Proxy {
+func proxy(t *testing.T) *badnet.Proxy {
 	t.Helper()
 	addr := echo(t)
-	p, err := chaos.NewProxy(func() string { return addr })
+	p, err := badnet.NewProxy(func() string { return addr })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +49,7 @@ func proxy(t *testing.T) *chaos.Proxy {
 	return p
 }
 
-func dial(t *testing.T, p *chaos.Proxy) (net.Conn, error) {
+func dial(t *testing.T, p *badnet.Proxy) (net.Conn, error) {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", p.Addr())
 	if err == nil {
@@ -71,7 +69,7 @@ func ask(t *testing.T, conn net.Conn, line string, limit time.Duration) (string,
 	return answer, err
 }
 
-func mustAsk(t *testing.T, p *chaos.Proxy) net.Conn {
+func mustAsk(t *testing.T, p *badnet.Proxy) net.Conn {
 	t.Helper()
 	conn, err := dial(t, p)
 	if err != nil {
@@ -123,4 +121,47 @@ func TestProxyBlackHoleDeliversLate(t *testing.T) {
 	if answer, err := bufio.NewReader(conn).ReadString('\n'); err != nil || answer != "held\n" {
 		t.Errorf("after the black hole: %q, %v, want the line it held", answer, err)
 	}
+}
+
+func TestProxySwallowsForGood(t *testing.T) {
+	t.Parallel()
+	p := proxy(t)
+	conn := mustAsk(t, p)
+	p.Swallow()
+	late, err := dial(t, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := ask(t, late, "lost", 50*time.Millisecond); err == nil {
+		t.Errorf("a new connection answered %q", answer)
+	}
+	if err := p.Heal(); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := ask(t, conn, "lost", 50*time.Millisecond); err == nil {
+		t.Errorf("a dead connection answered %q", answer)
+	}
+	mustAsk(t, p)
+}
+
+func TestProxyAnswersItself(t *testing.T) {
+	t.Parallel()
+	p := proxy(t)
+	conn := mustAsk(t, p)
+	p.Answer(func(c net.Conn) { _, _ = io.WriteString(c, "no room\n") })
+	if answer, err := ask(t, conn, "again", 5*time.Second); err == nil {
+		t.Errorf("a connection from before answered %q", answer)
+	}
+	fresh, err := dial(t, p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = fresh.SetDeadline(time.Now().Add(5 * time.Second))
+	if answer, err := bufio.NewReader(fresh).ReadString('\n'); err != nil || answer != "no room\n" {
+		t.Errorf("in the upstream's place: %q, %v", answer, err)
+	}
+	if err := p.Heal(); err != nil {
+		t.Fatal(err)
+	}
+	mustAsk(t, p)
 }
