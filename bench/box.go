@@ -43,7 +43,7 @@ func serveSandbox(dir string) error {
 	if err := s.Start(context.Background()); err != nil {
 		return err
 	}
-	fmt.Println(s.URL())
+	fmt.Fprintln(os.Stdout, s.URL())
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

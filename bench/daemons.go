@@ -17,7 +17,7 @@ func severalDaemons(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer db.Close()
-	if err := b.register(ctx, db, benchApps, b.tasks/benchApps+1); err != nil {
+	if err := b.register(ctx, db, b.tasks/benchApps+1); err != nil {
 		return err
 	}
 	s := scene{5_000, 10 * time.Second}
@@ -42,9 +42,9 @@ func severalDaemons(ctx context.Context, b *bench) error {
 	}
 	const still = 0.95 // rounds of the same differ by as much
 	for _, n := range []int{2, 4} {
-		b.table.compare(fmt.Sprintf("%d daemons, tasks decided, no call", n), ptr(atLeast(still)), perSecond, rates[n], "one daemon", rates[1])
-		b.table.compare(fmt.Sprintf("%d daemons, %s over %v, with call, p99 lateness", n, thousands(float64(s.n)), s.spread), ptr(atMost(1.5)), millis, late[n], "one daemon", late[1])
-		b.table.hold(fmt.Sprintf("%d daemons, work of the least busy one, of a fair share", n), ptr(atLeast(0.5)), times, least[n])
+		b.table.compare(fmt.Sprintf("%d daemons, tasks decided, no call", n), new(atLeast(still)), perSecond, rates[n], "one daemon", rates[1])
+		b.table.compare(fmt.Sprintf("%d daemons, %s over %v, with call, p99 lateness", n, thousands(float64(s.n)), s.spread), new(atMost(1.5)), millis, late[n], "one daemon", late[1])
+		b.table.hold(fmt.Sprintf("%d daemons, work of the least busy one, of a fair share", n), new(atLeast(0.5)), times, least[n])
 	}
 	return nil
 }

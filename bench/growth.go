@@ -66,7 +66,7 @@ func (b *bench) grown(ctx context.Context, name string, decided, pending int) (*
 			return nil, err
 		}
 	}
-	if err := b.register(ctx, db, benchApps, 1_000_000); err != nil {
+	if err := b.register(ctx, db, 1_000_000); err != nil {
 		return nil, err
 	}
 	if err := db.fill(ctx, fill{tasks: pending, due: time.Now().Add(12 * time.Hour), spread: 6 * time.Hour}); err != nil {
@@ -99,7 +99,7 @@ func (b *bench) compareGrowth(ctx context.Context, what string, bound float64, b
 		b.say("%s: %.1f µs, %.1f µs with little stored", what, ours, base)
 		bigs, smalls = append(bigs, ours), append(smalls, base)
 	}
-	b.table.compare(what, ptr(atMost(bound)), micros, bigs, "10,000 and 10,000", smalls)
+	b.table.compare(what, new(atMost(bound)), micros, bigs, "10,000 and 10,000", smalls)
 	return nil
 }
 

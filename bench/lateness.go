@@ -64,7 +64,7 @@ func lateness(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer db.Close()
-	if err := b.register(ctx, db, benchApps, 100); err != nil {
+	if err := b.register(ctx, db, 100); err != nil {
 		return err
 	}
 	river, err := newRival(ctx, b, "bench_river", true)
@@ -83,7 +83,7 @@ func lateness(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	b.table.hold("requests that arrived before their due time", ptr(atMost(0)), thousands, sample{float64(early + more)})
+	b.table.hold("requests that arrived before their due time", new(atMost(0)), thousands, sample{float64(early + more)})
 	return nil
 }
 
@@ -105,7 +105,7 @@ func (b *bench) spreadLateness(ctx context.Context, db *database, river *rival, 
 		early += ours.early
 	}
 	what := fmt.Sprintf("%s over %v, with call, ", thousands(float64(s.n)), s.spread)
-	b.table.hold(what+"p99 lateness", ptr(atMost(5)), millis, p99)
+	b.table.hold(what+"p99 lateness", new(atMost(5)), millis, p99)
 	b.table.hold(what+"p50 lateness", nil, millis, p50)
 	b.table.compare(what+"p99 lateness against River", nil, millis, riverP99, "ours", p99)
 	return early, nil
@@ -137,8 +137,8 @@ func (b *bench) burstLateness(ctx context.Context, db *database, river *rival, s
 		early += ours.early
 	}
 	what := thousands(float64(s.n)) + " due in the same second, with call, p99 lateness against "
-	b.table.compare(what+"the time the bare loop needs for them", ptr(atMost(1.15)), millis, p99, "bare loop", bare)
-	b.table.compare(what+"River", ptr(atMost(1/2.5)), millis, p99, "River", riverP99)
+	b.table.compare(what+"the time the bare loop needs for them", new(atMost(1.15)), millis, p99, "bare loop", bare)
+	b.table.compare(what+"River", new(atMost(1/2.5)), millis, p99, "River", riverP99)
 	return early, nil
 }
 

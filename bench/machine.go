@@ -16,14 +16,14 @@ import (
 
 // A machine is what the figures were measured on, and how quiet it was.
 type machine struct {
-	cores             int
-	model, goVersion  string
-	postgres, river   string
-	commit            string
-	loadBegin         string
-	loadEnd           string
-	calibration, sync sample
-	took              time.Duration
+	cores            int
+	model, goVersion string
+	postgres, river  string
+	commit           string
+	loadBegin        string
+	loadEnd          string
+	calibration      sample
+	took             time.Duration
 }
 
 func describeMachine(ctx context.Context, pg *postgres) (machine, error) {

@@ -175,7 +175,7 @@ func (b *bench) say(format string, args ...any) {
 
 func (b *bench) print() error {
 	text := b.table.markdown() + "\n" + b.costs.markdown() + b.machine.markdown()
-	fmt.Print(text)
+	fmt.Fprint(os.Stdout, text)
 	if b.out == "" {
 		return nil
 	}

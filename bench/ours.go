@@ -92,9 +92,9 @@ func (b *bench) app(i, limit int) config.App {
 	return a
 }
 
-// register makes the database know n apps, as a daemon does at its start.
-func (b *bench) register(ctx context.Context, db *database, n, limit int) error {
-	d, err := b.newDaemon(ctx, db, n, limit, true)
+// register makes the database know the apps, as a daemon does at its start.
+func (b *bench) register(ctx context.Context, db *database, limit int) error {
+	d, err := b.newDaemon(ctx, db, benchApps, limit, true)
 	if err != nil {
 		return err
 	}

@@ -113,7 +113,7 @@ func (b *bench) replanAll(ctx context.Context, p *plannedDatabase, apps int) err
 		b.say("full plan: %.0f campaigns per second", rates[round])
 	}
 	what := fmt.Sprintf("campaigns planned anew, of %s in %s apps", thousands(float64(b.campaigns)), thousands(float64(apps)))
-	b.table.hold(what, ptr(atLeast(20_000)), perSecond, rates)
+	b.table.hold(what, new(atLeast(20_000)), perSecond, rates)
 	var pending int
 	err := p.QueryRow(ctx, `SELECT count(*) FROM scheduler.pending_tasks`).Scan(&pending)
 	if err == nil && pending != b.campaigns/apps*apps {
@@ -170,7 +170,7 @@ func (b *bench) insertOne(ctx context.Context, big, empty *plannedDatabase, apps
 		}
 		full, none = append(full, inMillis(quantile(times[0], 0.5))), append(none, inMillis(quantile(times[1], 0.5)))
 	}
-	b.table.compare("one campaign inserted and planned, among all of those", ptr(atMost(1.5)), millis, full, "empty database", none)
+	b.table.compare("one campaign inserted and planned, among all of those", new(atMost(1.5)), millis, full, "empty database", none)
 	return nil
 }
 
@@ -214,7 +214,7 @@ func (b *bench) replanLarge(ctx context.Context, p *plannedDatabase) error {
 		}
 		took = append(took, inMillis(time.Since(began)))
 	}
-	b.table.hold("one app with 10,000 campaigns planned again, all its 100 tasks anew", ptr(atMost(50)), millis, took)
+	b.table.hold("one app with 10,000 campaigns planned again, all its 100 tasks anew", new(atMost(50)), millis, took)
 	return nil
 }
 
@@ -232,8 +232,8 @@ func (b *bench) nextOccurrence() error {
 			if err != nil {
 				return err
 			}
-			r := testing.Benchmark(func(tb *testing.B) {
-				for at := now; tb.Loop(); {
+			r := testing.Benchmark(func(b *testing.B) { //nolint:thelper // it is the benchmark itself
+				for at := now; b.Loop(); {
 					if at = s.Next(at); at.IsZero() {
 						at = now
 					}
@@ -242,7 +242,7 @@ func (b *bench) nextOccurrence() error {
 			worst, allocs = max(worst, float64(r.NsPerOp())), max(allocs, r.AllocsPerOp())
 		}
 	}
-	b.table.hold("Schedule.Next, the slowest of three loops in three zones", ptr(atMost(250)), nanos, sample{worst})
-	b.table.hold("its allocations", ptr(atMost(0)), thousands, sample{float64(allocs)})
+	b.table.hold("Schedule.Next, the slowest of three loops in three zones", new(atMost(250)), nanos, sample{worst})
+	b.table.hold("its allocations", new(atMost(0)), thousands, sample{float64(allocs)})
 	return nil
 }

@@ -27,7 +27,7 @@ func standing(ctx context.Context, b *bench) error {
 	defer db.Close()
 	b.say("filling bench_standing: %d campaigns with a pending task each", b.campaigns)
 	limit := b.campaigns/benchApps + 1000
-	if err := b.register(ctx, db, benchApps, limit); err != nil {
+	if err := b.register(ctx, db, limit); err != nil {
 		return err
 	}
 	if err := db.fill(ctx, fill{tasks: b.campaigns, due: time.Now().Add(12 * time.Hour), spread: 6 * time.Hour, further: true}); err != nil {
@@ -49,7 +49,7 @@ func standing(ctx context.Context, b *bench) error {
 		return err
 	}
 	peak, err := p.peakRSS()
-	b.table.hold(fmt.Sprintf("peak RSS with %s pending tasks", thousands(float64(b.campaigns))), ptr(atMost(64)), mebibytes, sample{peak})
+	b.table.hold(fmt.Sprintf("peak RSS with %s pending tasks", thousands(float64(b.campaigns))), new(atMost(64)), mebibytes, sample{peak})
 	return err
 }
 
@@ -77,7 +77,7 @@ func (b *bench) idle(ctx context.Context, db *database, p *program) error {
 		cpu = append(cpu, 100*(after.daemon+after.database-before.daemon-before.database).Seconds()/window.Seconds())
 		statements = append(statements, float64(after.transactions-before.transactions)/window.Seconds())
 	}
-	b.table.hold("CPU of one core, idle, daemon and database", ptr(atMost(1)), percent, cpu)
+	b.table.hold("CPU of one core, idle, daemon and database", new(atMost(1)), percent, cpu)
 	b.table.hold("transactions per second, idle", nil, plain, statements)
 	return nil
 }
@@ -121,8 +121,8 @@ func (b *bench) punctual(ctx context.Context, db *database) error {
 		p99 = append(p99, inMillis(s.p99))
 		early += s.early
 	}
-	b.table.hold(fmt.Sprintf("100 due in one second, %s future tasks stored, p99 lateness", thousands(float64(b.campaigns))), ptr(atMost(10)), millis, p99)
-	b.table.hold("of those, requests that arrived before their due time", ptr(atMost(0)), thousands, sample{float64(early)})
+	b.table.hold(fmt.Sprintf("100 due in one second, %s future tasks stored, p99 lateness", thousands(float64(b.campaigns))), new(atMost(10)), millis, p99)
+	b.table.hold("of those, requests that arrived before their due time", new(atMost(0)), thousands, sample{float64(early)})
 	return nil
 }
 

@@ -170,8 +170,6 @@ func (r row) verdict() string {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // quantile returns the q-th part of the durations, which it sorts.
 func quantile(d []time.Duration, q float64) time.Duration {
 	if len(d) == 0 {

@@ -26,7 +26,7 @@ func throughput(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer db.Close()
-	if err := b.register(ctx, db, benchApps, b.tasks/benchApps+1); err != nil {
+	if err := b.register(ctx, db, b.tasks/benchApps+1); err != nil {
 		return err
 	}
 	river, err := newRival(ctx, b, "bench_river", false)
@@ -60,7 +60,7 @@ func throughput(ctx context.Context, b *bench) error {
 		b.say("no call: ours %.0f, River %.0f, raw rows %.0f, ours with a campaign per task %.0f, and planning %.0f per second",
 			last(ours), last(theirs), last(ceiling), last(own), last(planned))
 	}
-	b.table.compare("tasks decided, no call", ptr(atLeast(5)), perSecond, ours, "River", theirs)
+	b.table.compare("tasks decided, no call", new(atLeast(5)), perSecond, ours, "River", theirs)
 	b.table.compare("the same against raw claim-and-finish of rows", nil, perSecond, ours, "raw pgx", ceiling)
 	b.table.compare("the same, each task of a campaign of its own that is loaded and compiled for it", nil, perSecond, own, "River", theirs)
 	b.table.compare("the same, and its next occurrence planned", nil, perSecond, planned, "River", theirs)
@@ -124,7 +124,7 @@ func calls(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer db.Close()
-	if err := b.register(ctx, db, benchApps, b.calls/benchApps+1); err != nil {
+	if err := b.register(ctx, db, b.calls/benchApps+1); err != nil {
 		return err
 	}
 	river, err := newRival(ctx, b, "bench_river", true)
@@ -160,9 +160,9 @@ func calls(ctx context.Context, b *bench) error {
 		}
 		b.say("with call: ours %.0f, bare loop %.0f, River %.0f, ours with a campaign per task %.0f per second", last(ours), last(bare), last(theirs), last(own))
 	}
-	b.table.compare("one signed call per task, against the bare loop", ptr(atLeast(0.8)), perSecond, ours, "bare loop", bare)
+	b.table.compare("one signed call per task, against the bare loop", new(atLeast(0.8)), perSecond, ours, "bare loop", bare)
 	b.table.compare("the same, against the bare loop on our adapter and connections", nil, perSecond, ours, "bare loop", adapter)
-	b.table.compare("one signed call per task, against River", ptr(atLeast(2.5)), perSecond, ours, "River", theirs)
+	b.table.compare("one signed call per task, against River", new(atLeast(2.5)), perSecond, ours, "River", theirs)
 	b.table.compare("the same, each task of a campaign of its own", nil, perSecond, own, "River", theirs)
 	return nil
 }
