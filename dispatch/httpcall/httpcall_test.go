@@ -280,6 +280,30 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 	}
 }
 
+// A new connection to a known host goes on with its TLS session, which spares both
+// sides the dearest part of a handshake.
+func TestTLSSessionsAreResumed(t *testing.T) {
+	t.Parallel()
+	resumed := make(chan bool, 2)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		resumed <- r.TLS.DidResume
+		w.WriteHeader(http.StatusNoContent)
+	}))
+	server.Config.SetKeepAlivesEnabled(false)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	client := httpcall.NewGuardedClient(nil)
+	httpcall.Trust(client, server.Certificate())
+	for _, want := range []bool{false, true} {
+		if a, f := client.Post(t.Context(), request(server.URL)); f != nil || a.Status != http.StatusNoContent {
+			t.Fatalf("got %+v, %v", a, f)
+		}
+		if got := <-resumed; got != want {
+			t.Errorf("the session was resumed: %v, want %v", got, want)
+		}
+	}
+}
+
 // A connection that may be refused is refused before anything is sent.
 func TestGuardedClient(t *testing.T) {
 	t.Parallel()
