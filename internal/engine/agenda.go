@@ -2,6 +2,7 @@ package engine
 
 import (
 	"container/heap"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -20,12 +21,26 @@ type entry struct {
 // one needs no search. It is only a plan: the claim decides. Tasks stand in one
 // queue per app, so that an app that is held back costs nothing until it may go
 // on.
+//
+// What was read while a task was being begun may show it as it was before, so a
+// task is known until a reading begins after that is over.
 type agenda struct {
-	mu     sync.Mutex
-	queues map[int32]*queue
-	order  queueHeap // queues that are not empty, by when they want to be looked at
-	ids    map[int64]bool
+	mu      sync.Mutex
+	queues  map[int32]*queue
+	order   queueHeap // queues that are not empty, by when they want to be looked at
+	known   map[int64]stage
+	waiting int     // tasks in the queues
+	over    []int64 // tasks that are forgotten with the next reading
 }
+
+// A stage is how far a task in an agenda has come.
+type stage uint8
+
+const (
+	waits stage = iota // in its app's queue
+	begun              // by the dispatcher, just now
+	over               // its beginning, whatever came of it
+)
 
 // A queue holds one app's entries by the time they are ready. They are read in
 // that order, but for a few.
@@ -69,51 +84,86 @@ func (e *entry) before(f *entry) bool {
 }
 
 func newAgenda() *agenda {
-	a := &agenda{}
-	a.clear()
-	return a
+	return &agenda{queues: make(map[int32]*queue), known: make(map[int64]stage)}
 }
 
-// clear forgets everything; the next read-ahead finds it again.
+// clear forgets what waits; the next read-ahead finds it again.
 func (a *agenda) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.queues, a.order, a.ids = make(map[int32]*queue), nil, make(map[int64]bool)
+	a.queues, a.order, a.waiting = make(map[int32]*queue), nil, 0
+	maps.DeleteFunc(a.known, func(_ int64, s stage) bool { return s == waits })
 }
 
-// add takes in tasks that are not there yet.
+// reading says that the database is about to be read.
+func (a *agenda) reading() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, id := range a.over {
+		if a.known[id] == over {
+			delete(a.known, id)
+		}
+	}
+	a.over = a.over[:0]
+}
+
+// add takes in tasks that are not known yet.
 func (a *agenda) add(entries []*entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, e := range entries {
-		if a.ids[e.task.ID] {
-			continue
-		}
-		a.ids[e.task.ID] = true
-		q := a.queues[e.task.AppNo]
-		if q == nil {
-			q = &queue{app: e.task.AppNo}
-			a.queues[q.app] = q
-		}
-		q.add(e)
-		switch {
-		case len(q.entries) == 1:
-			heap.Push(&a.order, q)
-		case q.entries[0] == e:
-			heap.Fix(&a.order, q.index)
+		if _, known := a.known[e.task.ID]; !known {
+			a.put(e)
 		}
 	}
 }
 
-// has says whether the task is there.
-func (a *agenda) has(id int64) bool {
+// putBack takes in tasks that could not be begun.
+func (a *agenda) putBack(entries []*entry) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.ids[id]
+	for _, e := range entries {
+		a.put(e)
+	}
 }
 
-// take removes and returns up to n entries whose time has come. allow may hold
-// an entry's app back until a time it returns.
+func (a *agenda) put(e *entry) {
+	a.known[e.task.ID] = waits
+	a.waiting++
+	q := a.queues[e.task.AppNo]
+	if q == nil {
+		q = &queue{app: e.task.AppNo}
+		a.queues[q.app] = q
+	}
+	q.add(e)
+	switch {
+	case len(q.entries) == 1:
+		heap.Push(&a.order, q)
+	case q.entries[0] == e:
+		heap.Fix(&a.order, q.index)
+	}
+}
+
+// done says that the beginning of tasks is over.
+func (a *agenda) done(entries ...*entry) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range entries {
+		a.known[e.task.ID] = over
+		a.over = append(a.over, e.task.ID)
+	}
+}
+
+// knows says whether the task would not be added.
+func (a *agenda) knows(id int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	_, known := a.known[id]
+	return known
+}
+
+// take removes and returns up to n entries whose time has come, to be begun.
+// allow may hold an entry's app back until a time it returns.
 func (a *agenda) take(now time.Time, n int, allow func(*entry) (ok bool, until time.Time)) []*entry {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -127,7 +177,8 @@ func (a *agenda) take(now time.Time, n int, allow func(*entry) (ok bool, until t
 			continue
 		}
 		e := q.pop()
-		delete(a.ids, e.task.ID)
+		a.known[e.task.ID] = begun
+		a.waiting--
 		out = append(out, e)
 		if len(q.entries) > 0 {
 			heap.Fix(&a.order, 0)
@@ -152,7 +203,7 @@ func (a *agenda) next() (time.Time, bool) {
 func (a *agenda) len() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.ids)
+	return a.waiting
 }
 
 // crowded lists the apps with at least n entries.

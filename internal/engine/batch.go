@@ -62,6 +62,7 @@ func (d *dispatcher) beginBatch(ctx context.Context, batch []*entry, now time.Ti
 			misses = append(misses, e)
 		case e.content.message == nil:
 			d.slots.release(1) // the planner rejects it; its task goes away
+			d.agenda.done(e)
 		case e.content.stored():
 			starts = append(starts, e)
 		default:
@@ -87,6 +88,7 @@ func (d *dispatcher) miss(ctx context.Context, entries []*entry, now time.Time) 
 		return 0
 	}
 	defer d.slots.release(len(entries)) // they had no leave to give back
+	defer d.agenda.done(entries...)
 	misses := make([]store.Miss, len(entries))
 	byTask := make(map[int64]*entry, len(entries))
 	for i, e := range entries {
@@ -136,10 +138,9 @@ const (
 // for it: to cut a large audience takes the database seconds.
 func (d *dispatcher) startStored(ctx context.Context, entries []*entry) {
 	for _, e := range entries {
-		d.starting.add(e.task.ID)
 		d.calls.Go(func() {
 			defer d.slots.release(1)
-			defer d.starting.remove(e.task.ID)
+			defer d.agenda.done(e)
 			select {
 			case d.starts <- struct{}{}:
 				defer func() { <-d.starts }()
@@ -192,6 +193,7 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 	daemon := d.heart.id()
 	began, asked := time.Now(), d.traces.now()
 	claim, tasks, err := d.ask(ctx, daemon, ids)
+	d.agenda.done(entries...)
 	if err != nil {
 		d.put(entries...)
 		return d.trouble(ctx, "claim tasks", err)
@@ -228,7 +230,7 @@ func (d *dispatcher) passedBy(left map[int64]*entry, now time.Time) (pause time.
 	if len(again) == 0 {
 		return 0
 	}
-	d.agenda.add(again)
+	d.agenda.putBack(again)
 	return time.Millisecond
 }
 

@@ -32,7 +32,6 @@ type dispatcher struct {
 	unread   atomic.Bool // the last read-ahead left tasks within the horizon unread
 	calls    *crew
 	starts   chan struct{} // slots of startStored
-	starting taskSet
 	// pushing outlives the dispatcher's context by the grace period, so that
 	// calls under way may end.
 	pushing context.Context //nolint:containedctx // it bounds calls, not this struct's methods
@@ -52,7 +51,7 @@ const gather = 5 * time.Millisecond
 
 func newDispatcher(cfg Config) *dispatcher {
 	d := &dispatcher{
-		Config: cfg, agenda: newAgenda(), poke: make(chan struct{}, 1), starts: make(chan struct{}, maxStarts), starting: taskSet{ids: make(map[int64]bool)},
+		Config: cfg, agenda: newAgenda(), poke: make(chan struct{}, 1), starts: make(chan struct{}, maxStarts),
 		beginning: make(chan struct{}, claimers),
 	}
 	d.reader = newLoop("reader", cfg.Log, 10*time.Second, d.readAhead)

@@ -77,6 +77,25 @@ func (a Agenda) Take(now time.Time, n int, allow func(store.ReadyTask) (bool, ti
 	return ids
 }
 
+// Done says that the beginning of tasks is over.
+func (a Agenda) Done(ids ...int64) {
+	for _, id := range ids {
+		a.a.done(&entry{task: store.ReadyTask{ID: id}})
+	}
+}
+
+// PutBack takes in a task that could not be begun.
+func (a Agenda) PutBack(t store.ReadyTask) { a.a.putBack([]*entry{{task: t}}) }
+
+// Reading says that the database is about to be read.
+func (a Agenda) Reading() { a.a.reading() }
+
+// Clear forgets what waits.
+func (a Agenda) Clear() { a.a.clear() }
+
+// Len is how many tasks wait.
+func (a Agenda) Len() int { return a.a.len() }
+
 // Next is when it wants to be looked at.
 func (a Agenda) Next() (time.Time, bool) { return a.a.next() }
 

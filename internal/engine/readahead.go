@@ -21,6 +21,7 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 	var after store.ReadyTask
 	for d.agenda.len() < d.ReadAhead {
 		crowded := d.crowded()
+		d.agenda.reading()
 		tasks, err := d.Store.Upcoming(ctx, after, d.clock.Now().Add(d.Horizon), crowded, share, shares, page)
 		if err != nil {
 			return err
@@ -47,7 +48,7 @@ func (d *dispatcher) crowded() []int32 {
 func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
 	wants := make([]want, 0, len(tasks))
 	for _, t := range tasks {
-		if !d.agenda.has(t.ID) && !d.starting.has(t.ID) {
+		if !d.agenda.knows(t.ID) {
 			wants = append(wants, want{id: t.CampaignID, revision: t.Revision})
 		}
 	}
@@ -59,7 +60,7 @@ func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
 	}
 	entries := make([]*entry, 0, len(wants))
 	for _, t := range tasks {
-		if v := d.contents.get(t.CampaignID); v != nil && !d.starting.has(t.ID) {
+		if v := d.contents.get(t.CampaignID); v != nil {
 			entries = append(entries, &entry{task: t, content: v, seen: d.clock.Now()})
 		}
 	}
