@@ -388,6 +388,40 @@ func TestAudienceThatIsGoneBeforeItsDeliveries(t *testing.T) {
 	}
 }
 
+// A campaign that is deleted between the begin of a delivery and the look at its
+// targets takes the delivery with it: nothing was accepted.
+func TestCampaignThatIsDeletedBeforeItsTargetsAreRead(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "mpaas", &engine.App{MaxInFlight: 1})
+	begun, release := block(r.pusher, accepted)
+	start(t, r.config(t))
+	r.insert(t, "app", "mpaas.push_broadcast", 0, nil)
+	until(t, "the only call that may be under way", func() bool { return begun.Load() == 1 })
+	id := r.insert(t, "app", "mpaas.push_multiple", 0, nil, "status", "paused")
+	r.targets(t, id, 250)
+	r.run(t, `UPDATE scheduler.campaigns SET status = 'active' WHERE id = $1`, id)
+	until(t, "its deliveries to wait", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.slices`) == 3 })
+	err := pgx.BeginFunc(t.Context(), r, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), `LOCK TABLE scheduler.campaign_targets`); err != nil {
+			return err
+		}
+		release()
+		until(t, "a delivery to ask for its targets", func() bool {
+			return get[int](t, r, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'scheduler.campaign_targets'::regclass`) > 0
+		})
+		_, err := tx.Exec(t.Context(), `DELETE FROM scheduler.campaigns WHERE id = $1`, id)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"cancelled: 0 of 3 deliveries accepted, 0 failed, 0 unknown, 3 cancelled, 0 missed; first: campaign deleted"}
+	if diff := cmp.Diff(want, r.decided(t, id, 1)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestMessageKeys(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -157,18 +157,32 @@ func (s *slicer) begin(ctx context.Context, daemon int64, sl store.Slice) {
 		s.putOff(sl, now.Add(time.Second), "the targets could not be read")
 		return
 	}
+	if v.needsTargets() && len(targets) == 0 { // all were deleted since
+		v.app.undo()
+		s.finishEmpty(ctx, sl, v)
+		return
+	}
 	s.calls.Go(func() {
-		if v.needsTargets() && len(targets) == 0 { // all were deleted since
-			v.app.undo()
-			s.finish(sl, v, dispatch.Outcome{Class: dispatch.Accepted}, false)
-			return
-		}
 		p := v.push(sl.TaskID, sl.SliceNo, sl.DueAt, targets)
 		o, sent := s.caller.call(s.pushing, daemon, v.app, p)
 		s.traces.called(tracedSlice(&sl, v), sl.SliceNo, sl.Attempts, p, o, sent)
 		v.app.end(s.clock.Now(), o)
 		s.finish(sl, v, o, !sent.IsZero())
 	})
+}
+
+// finishEmpty ends a delivery that has no targets left: there is nothing to do for
+// it, unless they went with their campaign, which ends what waits.
+func (s *slicer) finishEmpty(ctx context.Context, sl store.Slice, v *content) {
+	stands, err := s.Store.Campaigns(ctx, []int64{sl.CampaignID})
+	switch {
+	case err != nil:
+		s.putOff(sl, s.clock.Now().Add(time.Second), "the campaign could not be read")
+	case len(stands) == 0:
+		s.putOff(sl, s.clock.Now(), "")
+	default:
+		s.finish(sl, v, dispatch.Outcome{Class: dispatch.Accepted}, false)
+	}
 }
 
 // targets are the delivery's targets with their parameters as they stand now,
