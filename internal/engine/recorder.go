@@ -21,7 +21,7 @@ type recorder struct {
 	metrics *Metrics
 	traces  *traces
 	onEnd   func(campaignIDs []int64) // campaigns that may be finished
-	batch   int
+	batch   int                       // results in one transaction
 
 	wrote   time.Time      // when the last write began; only the running loop touches it
 	telling sync.WaitGroup // of the batch written last, while the next is written
