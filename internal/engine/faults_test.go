@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/engine"
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // What the chaos harness found in the engine (docs/reliability.md).
@@ -51,9 +53,15 @@ func TestRevisionThatCannotBePushedFails(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	app := r.app(t, "app", "mpaas", nil)
-	start(t, r.config(t))
+	cfg := r.config(t)
+	var compiled atomic.Int32
+	cfg.Compile = func(c *store.Campaign) (*dispatch.Message, []dispatch.Problem) {
+		defer compiled.Add(1)
+		return r.compile(c)
+	}
+	start(t, cfg)
 	id := r.insert(t, "app", "mpaas.push_broadcast", 1, fixed(time.Now().Add(2*time.Second)))
-	until(t, "the task to be pending", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.pending_tasks`) == 1 })
+	until(t, "the task to be planned, and read to be begun", func() bool { return compiled.Load() >= 2 })
 	// No planner gets to see the change, which would reject it and take the task.
 	planner, err := r.Begin(t.Context())
 	if err != nil {
