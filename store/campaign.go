@@ -50,21 +50,21 @@ func scanCampaign(row pgx.CollectableRow) (Campaign, error) {
 func (c *Campaign) columns() []any {
 	return []any{
 		&c.ID, &c.AppNo, &c.Revision, &c.Status, &c.Name, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone,
-		&c.ShortMonthPolicy, &c.DSTGapPolicy, &c.MisfirePolicy, (*seconds)(&c.CatchUpWindow), &c.ResendUnknown,
+		&c.ShortMonthPolicy, &c.DSTGapPolicy, &c.MisfirePolicy, (*interval)(&c.CatchUpWindow), &c.ResendUnknown,
 		&c.WrittenAt, &c.Request, &c.AudienceView, &c.MaxTargets, &c.Targets,
 	}
 }
 
-// seconds scans the length of an interval, counted as extract(epoch) does: 24 hours
-// a day, 30 days a month, 365.25 days a year.
-type seconds time.Duration
+// interval scans the length of an interval, counted as extract(epoch) does: 24
+// hours a day, 30 days a month, 365.25 days a year.
+type interval time.Duration
 
 // ScanInterval implements pgtype.IntervalScanner.
-func (d *seconds) ScanInterval(v pgtype.Interval) error {
+func (d *interval) ScanInterval(v pgtype.Interval) error {
 	const day = 24 * 3600 * 1e6
 	years, months := int64(v.Months/12), int64(v.Months%12)
 	micros := v.Microseconds + (int64(v.Days)+30*months)*day + years*(365*day+day/4)
-	*d = seconds(time.Duration(micros) * time.Microsecond)
+	*d = interval(time.Duration(micros) * time.Microsecond)
 	return nil
 }
 

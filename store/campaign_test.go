@@ -3,8 +3,6 @@ package store_test
 import (
 	"testing"
 	"time"
-
-	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // A catch-up window is as long for the daemon as it is for the rules in SQL,
@@ -12,11 +10,7 @@ import (
 func TestCatchUpWindowIsAsLongAsInSQL(t *testing.T) {
 	t.Parallel()
 	db := surface(t)
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MaxConns: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
+	s := opened(t, db.URL)
 	for _, window := range []string{
 		"1 hour", "90 days 00:00:00.000001", "1 month", "11 months 3 days", "12 months", "2 years 14 months 1 day 04:05:06.789", "1 month -3 days", "2 days -1 hour",
 	} {

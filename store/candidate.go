@@ -53,7 +53,7 @@ func collectCandidates(rows pgx.Rows) ([]Candidate, error) {
 		var c Candidate
 		m := &c.Campaign
 		err := row.Scan(&c.NextDueAt, &m.ID, &m.Revision, &m.Channel, &m.StrategyType, &m.StrategyContent, &m.TimeZone,
-			&m.ShortMonthPolicy, &m.DSTGapPolicy, (*seconds)(&m.CatchUpWindow), &m.WrittenAt)
+			&m.ShortMonthPolicy, &m.DSTGapPolicy, (*interval)(&m.CatchUpWindow), &m.WrittenAt)
 		return c, err
 	})
 	if err != nil {

@@ -39,12 +39,11 @@ func (p *PlanTx) Changes(ctx context.Context, limit int) ([]Change, error) {
 	for id := range rewinds {
 		ids = append(ids, id)
 	}
-	cursors := make(map[int64]*Cursor)
-	campaigns, err := p.campaigns(ctx, ids, cursors)
+	campaigns, cursors, err := p.changed(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.cursorsOf(ctx, gone, cursors); err != nil {
+	if err := p.addGone(ctx, gone, cursors); err != nil {
 		return nil, err
 	}
 	if err := placeWaiting(ctx, p.tx, forbidden(campaigns, gone)); err != nil {
@@ -117,6 +116,50 @@ func (p *PlanTx) takeChanges(ctx context.Context, limit int) (rewinds map[int64]
 	return rewinds, gone, nil
 }
 
+// changed loads campaigns, and the cursors of those that have one.
+func (p *PlanTx) changed(ctx context.Context, ids []int64) (map[int64]*Campaign, map[int64]*Cursor, error) {
+	rows, _ := p.tx.Query(ctx, `
+		SELECT `+campaignColumns+`, k.revision, k.active, k.next_due_at
+		  FROM scheduler.campaigns c LEFT JOIN scheduler.campaign_cursors k ON k.campaign_id = c.id WHERE c.id = ANY($1)`, ids)
+	campaigns, cursors := make(map[int64]*Campaign, len(ids)), make(map[int64]*Cursor)
+	var c Campaign
+	var revision *int32
+	var active *bool
+	var next *time.Time
+	_, err := pgx.ForEachRow(rows, append(c.columns(), &revision, &active, &next), func() error {
+		campaign := c
+		campaigns[c.ID] = &campaign
+		if revision != nil {
+			cursors[c.ID] = &Cursor{CampaignID: c.ID, Revision: *revision, Active: *active, NextDueAt: orZero(next)}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("load changed campaigns: %w", err)
+	}
+	return campaigns, cursors, nil
+}
+
+// addGone adds the cursors of campaigns that are gone.
+func (p *PlanTx) addGone(ctx context.Context, gone []int64, cursors map[int64]*Cursor) error {
+	if len(gone) == 0 {
+		return nil
+	}
+	rows, _ := p.tx.Query(ctx, `SELECT campaign_id, revision, active, next_due_at FROM scheduler.campaign_cursors WHERE campaign_id = ANY($1)`, gone)
+	var c Cursor
+	var next *time.Time
+	_, err := pgx.ForEachRow(rows, []any{&c.CampaignID, &c.Revision, &c.Active, &next}, func() error {
+		cursor := c
+		cursor.NextDueAt = orZero(next)
+		cursors[c.CampaignID] = &cursor
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("load cursors: %w", err)
+	}
+	return nil
+}
+
 // history returns, for campaigns whose revision moved since they were last
 // planned, the versions in between, oldest first.
 func (p *PlanTx) history(ctx context.Context, campaigns map[int64]*Campaign, cursors map[int64]*Cursor, gone []int64) (map[int64][]Superseded, error) {
@@ -151,7 +194,7 @@ func (p *PlanTx) history(ctx context.Context, campaigns map[int64]*Campaign, cur
 		return nil, fmt.Errorf("load history: %w", err)
 	}
 	var id int64
-	var window seconds
+	var window interval
 	var h Superseded
 	var before []byte
 	_, err = pgx.ForEachRow(rows, []any{&id, &h.Action, &h.StrategyEnded, &h.ChangedAt, &before, &window}, func() error {

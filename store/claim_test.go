@@ -8,7 +8,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
-	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // A claim takes what nobody holds, and does not wait for an author who leaves a
@@ -18,18 +17,11 @@ func TestClaimPassesByWhatIsHeld(t *testing.T) {
 	db := pgtest.New(t)
 	run(t, db, `INSERT INTO scheduler.apps (app_id, provider) VALUES ('a', 'mpaas')`)
 	newest := stock(t, db, 3)
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	daemon, err := s.Enlist(t.Context(), store.Newcomer{Name: "x", Lease: time.Hour, Run: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := opened(t, db.URL)
+	daemon := enlisted(t, s)
 	ids := one[[]int64](t, db, `SELECT array_agg(id ORDER BY campaign_id) FROM scheduler.pending_tasks`)
 	claim := func() (got []int64) {
-		_, tasks, err := s.Claim(t.Context(), daemon.ID, time.Time{}, ids)
+		_, tasks, err := s.Claim(t.Context(), daemon, time.Time{}, ids)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,50 +16,6 @@ type Cursor struct {
 	NextDueAt  time.Time // zero: no occurrence is left to become a task
 }
 
-// campaigns loads campaigns, and adds the cursors of those that have one.
-func (p *PlanTx) campaigns(ctx context.Context, ids []int64, cursors map[int64]*Cursor) (map[int64]*Campaign, error) {
-	rows, _ := p.tx.Query(ctx, `
-		SELECT `+campaignColumns+`, k.revision, k.active, k.next_due_at
-		  FROM scheduler.campaigns c LEFT JOIN scheduler.campaign_cursors k ON k.campaign_id = c.id WHERE c.id = ANY($1)`, ids)
-	out := make(map[int64]*Campaign, len(ids))
-	var c Campaign
-	var revision *int32
-	var active *bool
-	var next *time.Time
-	_, err := pgx.ForEachRow(rows, append(c.columns(), &revision, &active, &next), func() error {
-		campaign := c
-		out[c.ID] = &campaign
-		if revision != nil {
-			cursors[c.ID] = &Cursor{CampaignID: c.ID, Revision: *revision, Active: *active, NextDueAt: orZero(next)}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("load changed campaigns: %w", err)
-	}
-	return out, nil
-}
-
-// cursorsOf adds the cursors of campaigns that are gone.
-func (p *PlanTx) cursorsOf(ctx context.Context, gone []int64, cursors map[int64]*Cursor) error {
-	if len(gone) == 0 {
-		return nil
-	}
-	rows, _ := p.tx.Query(ctx, `SELECT campaign_id, revision, active, next_due_at FROM scheduler.campaign_cursors WHERE campaign_id = ANY($1)`, gone)
-	var c Cursor
-	var next *time.Time
-	_, err := pgx.ForEachRow(rows, []any{&c.CampaignID, &c.Revision, &c.Active, &next}, func() error {
-		cursor := c
-		cursor.NextDueAt = orZero(next)
-		cursors[c.CampaignID] = &cursor
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("load cursors: %w", err)
-	}
-	return nil
-}
-
 // SaveCursors stores how far campaigns are planned.
 func (p *PlanTx) SaveCursors(ctx context.Context, cursors []Cursor) error {
 	n := len(cursors)

@@ -57,16 +57,13 @@ func TestCampaignWithWithdrawnTaskIsNotFinished(t *testing.T) {
 // claimed makes a daemon claim one pending task of a campaign, due a minute ago.
 func claimed(t *testing.T, db *pgtest.DB, s *store.Store, campaignID int64) (daemon int64) {
 	t.Helper()
-	d, err := s.Enlist(t.Context(), store.Newcomer{Name: "d", Version: "v", Lease: time.Hour})
-	if err != nil {
-		t.Fatal(err)
-	}
+	daemon = enlisted(t, s)
 	pend(t, db, campaignID, 1, time.Now().Add(-time.Minute))
 	id := one[int64](t, db, `SELECT id FROM scheduler.pending_tasks`)
-	if _, tasks, err := s.Claim(t.Context(), d.ID, time.Time{}, []int64{id}); err != nil || len(tasks) != 1 {
+	if _, tasks, err := s.Claim(t.Context(), daemon, time.Time{}, []int64{id}); err != nil || len(tasks) != 1 {
 		t.Fatalf("claimed %v, %v", tasks, err)
 	}
-	return d.ID
+	return daemon
 }
 
 // A claim whose answer was lost is given back, unless its campaign was paused or

@@ -31,16 +31,13 @@ func TestBookingOfAnAttemptNeverMadeIsGivenBack(t *testing.T) {
 			t.Parallel()
 			db := surface(t)
 			s := opened(t, db.URL)
-			d, err := s.Enlist(t.Context(), store.Newcomer{Name: "d", Version: "v", Lease: time.Hour})
-			if err != nil {
-				t.Fatal(err)
-			}
+			daemon := enlisted(t, s)
 			id := campaign(t, db)
 			run(t, db, `INSERT INTO scheduler.app_quotas SELECT app_no, channel, 5 FROM scheduler.campaigns`)
 			sliced(t, db, id, time.Now().Add(-time.Minute), "waiting")
 			attempt := func(o store.SliceOutcome) {
 				t.Helper()
-				slices, err := s.ClaimSlices(t.Context(), d.ID, time.Time{}, nil, 10)
+				slices, err := s.ClaimSlices(t.Context(), daemon, time.Time{}, nil, 10)
 				if err != nil || len(slices) != 1 {
 					t.Fatalf("claimed %d deliveries, %v", len(slices), err)
 				}
@@ -48,7 +45,7 @@ func TestBookingOfAnAttemptNeverMadeIsGivenBack(t *testing.T) {
 					t.Fatalf("%d uses are booked for one attempt", n)
 				}
 				o.Slice, o.Status, o.ReadyAt = slices[0], "waiting", time.Now().Add(-time.Second)
-				if recorded, err := s.RecordSlices(t.Context(), d.ID, []store.SliceOutcome{o}); err != nil || !recorded[slices[0].ID] {
+				if recorded, err := s.RecordSlices(t.Context(), daemon, []store.SliceOutcome{o}); err != nil || !recorded[slices[0].ID] {
 					t.Fatalf("recorded %v, %v", recorded, err)
 				}
 			}

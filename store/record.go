@@ -40,7 +40,7 @@ func (s *Store) Record(ctx context.Context, daemonID int64, decisions []*Decisio
 	if sqlState(err) == uniqueViolation {
 		recorded, err = s.recordApart(ctx, daemonID, decisions)
 		if err == nil {
-			_, err = s.pool.Exec(ctx, `DELETE FROM scheduler.claims WHERE id = ANY($1) AND daemon_id = $2`, done, daemonID)
+			_, err = s.record(ctx, daemonID, nil, done)
 		}
 	}
 	if err != nil {

@@ -25,17 +25,10 @@ func TestFirstDecisionStands(t *testing.T) {
 			db := pgtest.New(t)
 			run(t, db, `INSERT INTO scheduler.apps (app_id, provider) VALUES ('a', 'mpaas')`)
 			stock(t, db, c.tasks)
-			s, err := store.Open(t.Context(), store.Config{URL: db.URL})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(s.Close)
-			daemon, err := s.Enlist(t.Context(), store.Newcomer{Name: "x", Lease: time.Hour, Run: true})
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := opened(t, db.URL)
+			daemon := enlisted(t, s)
 			ids := one[[]int64](t, db, `SELECT array_agg(id) FROM scheduler.pending_tasks`)
-			claim, tasks, err := s.Claim(t.Context(), daemon.ID, time.Time{}, ids)
+			claim, tasks, err := s.Claim(t.Context(), daemon, time.Time{}, ids)
 			if err != nil || len(tasks) != c.tasks {
 				t.Fatalf("claimed %d tasks of %d: %v", len(tasks), c.tasks, err)
 			}
@@ -45,7 +38,7 @@ func TestFirstDecisionStands(t *testing.T) {
 				SELECT t.id, t.app_no, t.campaign_id, t.revision, 1, 'scheduled', 'missed', t.due_at, now(), 0, 0, 0, 0, 'first'
 				  FROM scheduler.claimed_tasks t ORDER BY t.id LIMIT $1`, c.decided)
 
-			recorded, err := s.Record(t.Context(), daemon.ID, decisions, []int64{claim})
+			recorded, err := s.Record(t.Context(), daemon, decisions, []int64{claim})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -65,8 +65,20 @@ func ask(t *testing.T, conn net.Conn, line string, limit time.Duration) (string,
 	if _, err := io.WriteString(conn, line+"\n"); err != nil {
 		return "", err
 	}
-	answer, err := bufio.NewReader(conn).ReadString('\n')
-	return answer, err
+	return bufio.NewReader(conn).ReadString('\n')
+}
+
+// hear returns the line that comes without being asked for.
+func hear(conn net.Conn) (string, error) {
+	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
+	return bufio.NewReader(conn).ReadString('\n')
+}
+
+func heal(t *testing.T, p *badnet.Proxy) {
+	t.Helper()
+	if err := p.Heal(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func mustAsk(t *testing.T, p *badnet.Proxy) net.Conn {
@@ -100,9 +112,7 @@ func TestProxyRefuses(t *testing.T) {
 	if _, err := dial(t, p); err == nil {
 		t.Error("a refusing proxy took a connection")
 	}
-	if err := p.Heal(); err != nil {
-		t.Fatal(err)
-	}
+	heal(t, p)
 	mustAsk(t, p)
 }
 
@@ -114,11 +124,8 @@ func TestProxyBlackHoleDeliversLate(t *testing.T) {
 	if answer, err := ask(t, conn, "held", 50*time.Millisecond); err == nil {
 		t.Errorf("a black hole answered %q", answer)
 	}
-	if err := p.Heal(); err != nil {
-		t.Fatal(err)
-	}
-	_ = conn.SetDeadline(time.Now().Add(5 * time.Second))
-	if answer, err := bufio.NewReader(conn).ReadString('\n'); err != nil || answer != "held\n" {
+	heal(t, p)
+	if answer, err := hear(conn); err != nil || answer != "held\n" {
 		t.Errorf("after the black hole: %q, %v, want the line it held", answer, err)
 	}
 }
@@ -135,9 +142,7 @@ func TestProxySwallowsForGood(t *testing.T) {
 	if answer, err := ask(t, late, "lost", 50*time.Millisecond); err == nil {
 		t.Errorf("a new connection answered %q", answer)
 	}
-	if err := p.Heal(); err != nil {
-		t.Fatal(err)
-	}
+	heal(t, p)
 	if answer, err := ask(t, conn, "lost", 50*time.Millisecond); err == nil {
 		t.Errorf("a dead connection answered %q", answer)
 	}
@@ -156,12 +161,9 @@ func TestProxyAnswersItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = fresh.SetDeadline(time.Now().Add(5 * time.Second))
-	if answer, err := bufio.NewReader(fresh).ReadString('\n'); err != nil || answer != "no room\n" {
+	if answer, err := hear(fresh); err != nil || answer != "no room\n" {
 		t.Errorf("in the upstream's place: %q, %v", answer, err)
 	}
-	if err := p.Heal(); err != nil {
-		t.Fatal(err)
-	}
+	heal(t, p)
 	mustAsk(t, p)
 }

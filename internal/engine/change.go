@@ -131,12 +131,16 @@ func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.C
 				return applied{}, err
 			}
 		}
-		if out.fresh && out.campaign != nil {
+		all.add(&out)
+		switch {
+		case out.campaign == nil:
+			all.forget = append(all.forget, c.CampaignID)
+		case out.fresh:
 			a.addFresh(&out)
-		} else {
+		default:
+			all.cursors = append(all.cursors, out.cursor)
 			a.known[c.CampaignID] = out.schedule
 		}
-		all.add(&out)
 	}
 	return a, all.write(ctx, tx)
 }
@@ -184,12 +188,6 @@ func (f *findings) add(p *planned) {
 	f.undone = append(f.undone, p.undone...)
 	if p.immediate != nil {
 		f.immediate = append(f.immediate, *p.immediate)
-	}
-	switch {
-	case p.campaign == nil:
-		f.forget = append(f.forget, p.cursor.CampaignID)
-	case !p.fresh:
-		f.cursors = append(f.cursors, p.cursor)
 	}
 }
 

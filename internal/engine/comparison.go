@@ -105,6 +105,53 @@ func (c *comparison) from(rows []store.Candidate) (filling, error) {
 	return fill(c.pending, candidates, c.tx.Limit, c.tx.Now), nil
 }
 
+// carryOut writes a filling.
+func (c *comparison) carryOut(ctx context.Context, f *filling) error {
+	taken, err := c.displace(ctx, f)
+	if err != nil {
+		return err
+	}
+	if len(f.missed) > 0 {
+		if err := c.tx.Decide(ctx, f.missed); err != nil {
+			return err
+		}
+	}
+	if err := c.saveCursors(ctx, f.advanced); err != nil {
+		return err
+	}
+	if len(taken) > 0 { // after the cursors: a campaign may both give and lose a task
+		if err := c.tx.Rewind(ctx, taken); err != nil {
+			return err
+		}
+	}
+	f.place(c.pending, taken)
+	if len(f.insert) == 0 {
+		return nil
+	}
+	return c.tx.Insert(ctx, f.insert)
+}
+
+// displace takes the tasks back that are to make room, as many as are needed
+// and can be had, and drops the insertions there is no room for.
+func (c *comparison) displace(ctx context.Context, f *filling) ([]store.PendingTask, error) {
+	need := len(f.insert) - c.room()
+	if need <= 0 {
+		return nil, nil
+	}
+	ids := make([]int64, 0, need)
+	for _, t := range f.displace[:min(need, len(f.displace))] {
+		ids = append(ids, t.ID)
+	}
+	taken, err := c.tx.Displace(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	if n := c.room() + len(taken); n < len(f.insert) {
+		f.shorten(n)
+	}
+	return taken, nil
+}
+
 // saveCursors stores how far the fresh campaigns are planned, and those that gave
 // a task.
 func (c *comparison) saveCursors(ctx context.Context, advanced []store.Cursor) error {

@@ -364,20 +364,28 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// A task whose targets are all gone before any of its deliveries was sent has
-// reached nobody, and says so.
-func TestAudienceThatIsGoneBeforeItsDeliveries(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
+// deliveriesThatWait returns a campaign with three deliveries, none of which may
+// begin before release.
+func deliveriesThatWait(t *testing.T) (r *rig, id int64, release func()) {
+	t.Helper()
+	r = newRig(t)
 	r.app(t, "app", "mpaas", &engine.App{MaxInFlight: 1})
 	begun, release := block(r.pusher, accepted)
 	start(t, r.config(t))
 	r.insert(t, "app", "mpaas.push_broadcast", 0, nil)
 	until(t, "the only call that may be under way", func() bool { return begun.Load() == 1 })
-	id := r.insert(t, "app", "mpaas.push_multiple", 0, nil, "status", "paused")
+	id = r.insert(t, "app", "mpaas.push_multiple", 0, nil, "status", "paused")
 	r.targets(t, id, 250)
 	r.run(t, `UPDATE scheduler.campaigns SET status = 'active' WHERE id = $1`, id)
 	until(t, "its deliveries to wait", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.slices`) == 3 })
+	return r, id, release
+}
+
+// A task whose targets are all gone before any of its deliveries was sent has
+// reached nobody, and says so.
+func TestAudienceThatIsGoneBeforeItsDeliveries(t *testing.T) {
+	t.Parallel()
+	r, id, release := deliveriesThatWait(t)
 	r.run(t, `DELETE FROM scheduler.campaign_targets WHERE campaign_id = $1`, id)
 	release()
 	if diff := cmp.Diff([]string{"succeeded: empty audience"}, r.decided(t, id, 1)); diff != "" {
@@ -392,16 +400,7 @@ func TestAudienceThatIsGoneBeforeItsDeliveries(t *testing.T) {
 // targets takes the delivery with it: nothing was accepted.
 func TestCampaignThatIsDeletedBeforeItsTargetsAreRead(t *testing.T) {
 	t.Parallel()
-	r := newRig(t)
-	r.app(t, "app", "mpaas", &engine.App{MaxInFlight: 1})
-	begun, release := block(r.pusher, accepted)
-	start(t, r.config(t))
-	r.insert(t, "app", "mpaas.push_broadcast", 0, nil)
-	until(t, "the only call that may be under way", func() bool { return begun.Load() == 1 })
-	id := r.insert(t, "app", "mpaas.push_multiple", 0, nil, "status", "paused")
-	r.targets(t, id, 250)
-	r.run(t, `UPDATE scheduler.campaigns SET status = 'active' WHERE id = $1`, id)
-	until(t, "its deliveries to wait", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.slices`) == 3 })
+	r, id, release := deliveriesThatWait(t)
 	err := pgx.BeginFunc(t.Context(), r, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(t.Context(), `LOCK TABLE scheduler.campaign_targets`); err != nil {
 			return err

@@ -15,7 +15,6 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/campaign-scheduler/scheduler/internal/engine"
-	"github.com/campaign-scheduler/scheduler/store"
 )
 
 func TestLoopOnTheHeartbeat(t *testing.T) {
@@ -99,35 +98,4 @@ func TestLoopPassHasATimeout(t *testing.T) {
 			t.Errorf("the pass ended after %v", ended)
 		}
 	})
-}
-
-// An app that is held back keeps no other from its time.
-func TestAgenda(t *testing.T) {
-	t.Parallel()
-	a := engine.NewAgenda()
-	at := func(s int) time.Time { return noon.Add(time.Duration(s) * time.Second) }
-	task := func(id int64, app int32, s int) store.ReadyTask {
-		return store.ReadyTask{ID: id, AppNo: app, ReadyAt: at(s)}
-	}
-	a.Add(task(1, 1, 0), task(2, 1, 1), task(3, 2, 2), task(4, 2, 9), task(1, 1, 0))
-	slow := func(t store.ReadyTask) (bool, time.Time) { return t.AppNo != 1, at(5) }
-	if diff := cmp.Diff([]int64{3}, a.Take(at(3), 10, slow)); diff != "" {
-		t.Errorf("while app 1 is held back (-want +got):\n%s", diff)
-	}
-	if next, ok := a.Next(); !ok || !next.Equal(at(5)) {
-		t.Errorf("next look at %v", next)
-	}
-	all := func(store.ReadyTask) (bool, time.Time) { return true, time.Time{} }
-	if got := a.Take(at(4), 10, all); got != nil {
-		t.Errorf("taken before the app may go on: %v", got)
-	}
-	if diff := cmp.Diff([]int64{1}, a.Take(at(6), 1, all)); diff != "" {
-		t.Errorf("one of two (-want +got):\n%s", diff)
-	}
-	if diff := cmp.Diff([]int64{2, 4}, a.Take(at(20), 10, all)); diff != "" {
-		t.Errorf("the rest (-want +got):\n%s", diff)
-	}
-	if _, ok := a.Next(); ok {
-		t.Error("an empty agenda has a next time")
-	}
 }

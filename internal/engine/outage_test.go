@@ -52,11 +52,11 @@ func TestOutages(t *testing.T) {
 	}{
 		"cut and refused": {
 			func(_ *testing.T, _ *rig, p *badnet.Proxy) { p.Refuse() },
-			func(t *testing.T, _ *rig, p *badnet.Proxy) { t.Helper(); heal(t, p) },
+			heal,
 		},
 		"black hole": {
 			func(_ *testing.T, _ *rig, p *badnet.Proxy) { p.Swallow() },
-			func(t *testing.T, _ *rig, p *badnet.Proxy) { t.Helper(); heal(t, p) },
+			heal,
 		},
 		"read-only": { // as after a demotion: the pool's connections would stay read-only for ever
 			func(t *testing.T, r *rig, p *badnet.Proxy) {
@@ -78,7 +78,7 @@ func TestOutages(t *testing.T) {
 		},
 		"too many connections": {
 			func(_ *testing.T, _ *rig, p *badnet.Proxy) { p.Answer(noRoom) },
-			func(t *testing.T, _ *rig, p *badnet.Proxy) { t.Helper(); heal(t, p) },
+			heal,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

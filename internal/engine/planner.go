@@ -285,58 +285,11 @@ func (p *Planner) fill(ctx context.Context, tx *store.PlanTx, a *applied) (fille
 	if err != nil {
 		return filled{}, err
 	}
-	if err := p.carryOut(ctx, c, &f); err != nil {
+	if err := c.carryOut(ctx, &f); err != nil {
 		return filled{}, err
 	}
 	return filled{
 		ready: len(f.insert) > 0 && f.insert[0].DueAt.Before(tx.Now.Add(p.Horizon)),
 		again: len(f.missed) > 0,
 	}, nil
-}
-
-// carryOut writes a filling.
-func (p *Planner) carryOut(ctx context.Context, c *comparison, f *filling) error {
-	taken, err := displace(ctx, c, f)
-	if err != nil {
-		return err
-	}
-	if len(f.missed) > 0 {
-		if err := c.tx.Decide(ctx, f.missed); err != nil {
-			return err
-		}
-	}
-	if err := c.saveCursors(ctx, f.advanced); err != nil {
-		return err
-	}
-	if len(taken) > 0 { // after the cursors: a campaign may both give and lose a task
-		if err := c.tx.Rewind(ctx, taken); err != nil {
-			return err
-		}
-	}
-	f.place(c.pending, taken)
-	if len(f.insert) == 0 {
-		return nil
-	}
-	return c.tx.Insert(ctx, f.insert)
-}
-
-// displace takes the tasks back that are to make room, as many as are needed
-// and can be had, and drops the insertions there is no room for.
-func displace(ctx context.Context, c *comparison, f *filling) ([]store.PendingTask, error) {
-	need := len(f.insert) - c.room()
-	if need <= 0 {
-		return nil, nil
-	}
-	ids := make([]int64, 0, need)
-	for _, t := range f.displace[:min(need, len(f.displace))] {
-		ids = append(ids, t.ID)
-	}
-	taken, err := c.tx.Displace(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	if n := c.room() + len(taken); n < len(f.insert) {
-		f.shorten(n)
-	}
-	return taken, nil
 }

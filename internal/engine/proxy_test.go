@@ -31,7 +31,7 @@ func newProxy(t *testing.T, database string) (p *badnet.Proxy, through string) {
 	return p, u.String()
 }
 
-func heal(t *testing.T, p *badnet.Proxy) {
+func heal(t *testing.T, _ *rig, p *badnet.Proxy) {
 	t.Helper()
 	if err := p.Heal(); err != nil {
 		t.Fatal(err)
