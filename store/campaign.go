@@ -159,11 +159,6 @@ func (s *Store) EndedCampaigns(ctx context.Context, after int64, limit int) ([]i
 // for tables that seem small, which would read all of them, are ruled out, to
 // keep what was read of one in memory among them.
 func (s *Store) asDaemon(ctx context.Context, f func(tx pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `SET LOCAL scheduler.daemon = 'on'; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off`)
-		if err != nil {
-			return err
-		}
-		return f(tx)
-	})
+	const begin = `BEGIN; SET LOCAL scheduler.daemon = 'on'; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off`
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: begin}, f)
 }

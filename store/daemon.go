@@ -24,6 +24,8 @@ type Heartbeat struct {
 	Daemons []int64   // those with a lease, in order
 	Beats   int64     // heartbeats this daemon has written
 	Held    bool      // nothing may begin until an operator releases it
+	Left    bool      // daemons died, or left calls behind: Reap has something to do
+	Stored  bool      // there are stored deliveries: Settle and ClaimSlices may have something to do
 }
 
 // Renew prolongs the daemon's lease and says who else is there. beats is the
@@ -40,8 +42,12 @@ func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, 
 		)
 		SELECT clock_timestamp(), EXISTS (SELECT FROM me), coalesce((SELECT beats FROM me), 0), NOT (`+notHeld+`),
 		       coalesce((SELECT array_agg(id ORDER BY id) FROM scheduler.daemons
-		                  WHERE ended_at IS NULL AND (leased_until > clock_timestamp() OR id = $1)), '{}')`,
-		daemonID, lease.Microseconds(), beats).Scan(&h.Now, &renewed, &h.Beats, &h.Held, &h.Daemons)
+		                  WHERE ended_at IS NULL AND (leased_until > clock_timestamp() OR id = $1)), '{}'),
+		       EXISTS (SELECT FROM scheduler.daemons WHERE ended_at IS NULL AND leased_until < clock_timestamp() AND id <> $1)
+		       OR EXISTS (SELECT FROM scheduler.claims c JOIN scheduler.daemons d ON d.id = c.daemon_id WHERE d.ended_at IS NOT NULL)
+		       OR EXISTS (SELECT FROM scheduler.slices s JOIN scheduler.daemons d ON d.id = s.daemon_id WHERE s.status = 'running' AND d.ended_at IS NOT NULL),
+		       EXISTS (SELECT FROM scheduler.running_tasks)`,
+		daemonID, lease.Microseconds(), beats).Scan(&h.Now, &renewed, &h.Beats, &h.Held, &h.Daemons, &h.Left, &h.Stored)
 	if err != nil {
 		return Heartbeat{}, fmt.Errorf("renew lease: %w", err)
 	}
@@ -78,19 +84,18 @@ type Reaped struct {
 	Decided []Decided // tasks that became unknown; those with stored deliveries are settled later
 }
 
-// Reap ends daemons whose lease ran out longer ago than grace, and rules on
-// what they and daemons that stopped had begun: their calls may have been made,
-// so each becomes unknown, or is tried again where the campaign says
-// resend_unknown.
-func (s *Store) Reap(ctx context.Context, grace time.Duration) (Reaped, error) {
+// Reap ends daemons whose lease has run out, and rules on what they and daemons
+// that stopped had begun: their calls may have been made, so each becomes
+// unknown, or is tried again where the campaign says resend_unknown.
+func (s *Store) Reap(ctx context.Context) (Reaped, error) {
 	var out Reaped
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, `
 			WITH dead AS MATERIALIZED (
 				SELECT id FROM scheduler.daemons
-				 WHERE ended_at IS NULL AND leased_until < clock_timestamp() - $1 * interval '1 microsecond' FOR UPDATE SKIP LOCKED
+				 WHERE ended_at IS NULL AND leased_until < clock_timestamp() FOR UPDATE SKIP LOCKED
 			)
-			UPDATE scheduler.daemons d SET ended_at = clock_timestamp() FROM dead WHERE d.id = dead.id RETURNING d.id`, grace.Microseconds())
+			UPDATE scheduler.daemons d SET ended_at = clock_timestamp() FROM dead WHERE d.id = dead.id RETURNING d.id`)
 		var err error
 		if out.Daemons, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
 			return err

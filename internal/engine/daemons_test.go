@@ -318,6 +318,24 @@ func TestDeadDaemonsCalls(t *testing.T) {
 	r.settled(t)
 }
 
+// A daemon begins tasks and dies before it has planned their app again: the room
+// is filled by another, once it is known to be gone.
+func TestRoomThatADeadDaemonLeft(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	app := r.app(t, "app", "webhook", nil)
+	r.run(t, `UPDATE scheduler.apps SET pending_limit = 5`)
+	cfg, _ := r.daemon(t)
+	start(t, cfg)
+	r.insert(t, "app", "webhook", 2, daily(time.Now().UTC().AddDate(0, 0, 1), 20, "02:00:00"))
+	full := func() bool { return len(r.pending(t, app)) == 5 }
+	until(t, "the app to be full", full)
+	dying := r.enlist(t)
+	r.runPending(t, r.store, dying, app)
+	r.run(t, `UPDATE scheduler.daemons SET leased_until = now() WHERE id = $1`, dying)
+	until(t, "the room to be filled", full)
+}
+
 // A daemon that was ruled dead comes back with outcomes: they do not count.
 func TestLateOutcomesAreFenced(t *testing.T) {
 	t.Parallel()
@@ -332,7 +350,7 @@ func TestLateOutcomesAreFenced(t *testing.T) {
 	until(t, "the calls to begin", func() bool { return begun.Load() == 3 })
 	// As another daemon sees one whose lease has run out.
 	r.run(t, `UPDATE scheduler.daemons SET ended_at = now()`)
-	if _, err := r.open(t).Reap(t.Context(), 0); err != nil {
+	if _, err := r.open(t).Reap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	release()

@@ -53,7 +53,7 @@ type Config struct {
 	ReadAhead        int           // tasks held in memory; 8192
 	MaxBacklog       int           // outcomes waiting to be recorded at which no task begins; 8192
 	Retention        Retention     // of decided tasks; the zero value: for ever
-	Sweep            time.Duration // between looks for what no hint told of; 1 min
+	Sweep            time.Duration // between looks for what no hint told of; 1 min, ten times that for those that cost much
 	Metrics          *Metrics
 	Tracer           Tracer // nil: no traces
 	Guard            Guard  // against a restored or cloned database
@@ -133,8 +133,12 @@ func New(cfg Config) *Engine {
 	d.unheard, s.unheard = u, u
 	d.causes = newCauses()
 	s.causes = d.causes
-	e.heart.onReap = s.Wake
-	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
+	e.heart.onStored = s.Wake
+	e.heart.onOthers = func() { // nothing was done while there was no lease, and who is gone had hints of its own
+		d.Wake()
+		s.Wake()
+		e.planner.Recount()
+	}
 	e.heart.onLoss = d.agenda.clear
 	tr := newTraces(cfg.Tracer, e.clock)
 	d.traces, s.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr
@@ -177,8 +181,7 @@ func (e *Engine) startPulse(ctx context.Context) {
 
 // beat wakes what has to be on time.
 func (e *Engine) beat() {
-	e.heart.Wake()
-	e.slicer.Wake()
+	e.heart.Wake() // which wakes the slicer, when there is something for it
 	e.unheard.Wake()
 }
 
@@ -192,6 +195,7 @@ func (e *Engine) prepare() {
 // wakeAll wakes every loop, for when much may have changed.
 func (e *Engine) wakeAll() {
 	e.beat()
+	e.slicer.Wake()
 	e.prepare()
 }
 

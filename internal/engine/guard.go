@@ -118,7 +118,6 @@ func (h *heart) watchHold(ctx context.Context, held bool) {
 	case !held && before:
 		h.setHoldReason("")
 		h.log.InfoContext(ctx, "released: pushes begin again")
-		h.onReap() // deliveries may wait
 	}
 }
 

@@ -16,20 +16,20 @@ import (
 // idea of who else is there; and it rules on what dead daemons left behind.
 type heart struct {
 	*loop
-	store   *store.Store
-	log     *slog.Logger
-	metrics *Metrics
-	clock   *Clock
-	name    string
-	version string
-	lease   time.Duration
-	alone   bool
-	guard   Guard
-	traces  *traces
-	memory  *memory
-	onReap  func() // something may have become ready
-	onShare func() // what this daemon has to begin has changed
-	onLoss  func() // the lease was lost: forget what was planned
+	store    *store.Store
+	log      *slog.Logger
+	metrics  *Metrics
+	clock    *Clock
+	name     string
+	version  string
+	lease    time.Duration
+	alone    bool
+	guard    Guard
+	traces   *traces
+	memory   *memory
+	onStored func() // stored deliveries may be ready, or their tasks complete
+	onOthers func() // daemons came or went: what is this one's to do has changed
+	onLoss   func() // the lease was lost: forget what was planned
 
 	mu       sync.RWMutex
 	daemon   int64
@@ -138,7 +138,13 @@ func (h *heart) beat(ctx context.Context) error {
 	h.keep(asked, hb.Daemons)
 	h.remember(hb)
 	h.watchClock(ctx)
-	return h.reap(ctx)
+	if hb.Stored {
+		h.onStored()
+	}
+	if hb.Left {
+		return h.reap(ctx)
+	}
+	return nil
 }
 
 // renew has less time than a lease, so that an outage is noticed early and its
@@ -197,7 +203,7 @@ func (h *heart) keep(asked time.Time, daemons []int64) {
 	if !slices.Equal(h.daemons, daemons) {
 		h.daemons = daemons
 		h.log.Info("daemons on this database", "count", len(daemons))
-		h.onShare()
+		h.onOthers()
 	}
 	h.metrics.Daemons.Set(float64(len(daemons)))
 }
@@ -245,7 +251,7 @@ func (h *heart) reap(ctx context.Context) error {
 	failpoint.Hit("reap.before")
 	ctx, cancel := context.WithTimeout(ctx, h.lease/2) // the next renewal must not wait for it
 	defer cancel()
-	r, err := h.store.Reap(ctx, 0)
+	r, err := h.store.Reap(ctx)
 	failpoint.Hit("reap.after")
 	if err != nil {
 		return err
@@ -253,12 +259,13 @@ func (h *heart) reap(ctx context.Context) error {
 	if len(r.Daemons) > 0 {
 		h.metrics.LeasesExpired.Add(float64(len(r.Daemons)))
 		h.log.WarnContext(ctx, "daemon found dead", "daemons", r.Daemons)
+		h.onOthers()
 	}
 	if r.Unknown+r.Resent > 0 {
 		h.log.WarnContext(ctx, "calls of dead daemons ruled on", "unknown", r.Unknown, "resent", r.Resent)
 		h.metrics.Reaped.WithLabelValues("unknown").Add(float64(r.Unknown))
 		h.metrics.Reaped.WithLabelValues("resend").Add(float64(r.Resent))
-		h.onReap()
+		h.onOthers()
 	}
 	tellDecided(ctx, h.log, h.metrics, h.traces, r.Decided)
 	return nil

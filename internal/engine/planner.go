@@ -30,10 +30,11 @@ type PlannerConfig struct {
 	OnReady func(appNo int32)
 	// Horizon is how far ahead the dispatcher reads; default 2 s.
 	Horizon time.Duration
-	// Sweep is how often apps are looked at for room that no hint told of;
-	// default 1 min.
+	// Sweep is how often paused campaigns are looked at for occurrences that are
+	// over; default 1 min. Every tenth time the pending tasks of all apps are
+	// counted, for room that no hint told of.
 	Sweep time.Duration
-	// Workers plan that many apps at once; default 2.
+	// Workers plan that many apps at once; default 3.
 	Workers int
 	// Changes bounds the changed campaigns taken in one transaction; default 2000.
 	Changes int
@@ -72,7 +73,9 @@ type Planner struct {
 	// waiting holds, of the apps this planner planned, the earliest occurrence
 	// that found no room; zero: none did.
 	waiting map[int32]time.Time
-	swept   time.Time
+	counted time.Time // all apps; zero: they have to be
+
+	swept time.Time // only the running loop touches it
 }
 
 // NewPlanner makes a Planner.
@@ -105,14 +108,19 @@ func (p *Planner) Hint(by time.Time, apps ...int32) {
 	}
 }
 
+// Recount has the next pass count the pending tasks of all apps: a daemon that
+// begins tasks plans their apps itself, unless it is gone by then.
+func (p *Planner) Recount() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counted = time.Time{}
+}
+
 // plan is one pass: every app that changed or was hinted at, and now and then
 // all that have room.
 func (p *Planner) plan(ctx context.Context) error {
-	if time.Since(p.swept) >= p.Sweep {
-		if err := p.sweep(ctx); err != nil {
-			return err
-		}
-		p.swept = time.Now()
+	if err := p.sweep(ctx); err != nil {
+		return err
 	}
 	for {
 		apps, err := p.changed(ctx)
@@ -144,18 +152,38 @@ func (p *Planner) changed(ctx context.Context) ([]int32, error) {
 	return p.Store.ChangedApps(ctx, 1000)
 }
 
+// sweep looks, when it is time to, for what no hint told of.
 func (p *Planner) sweep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
-	if _, err := p.Store.RevisitPaused(ctx, time.Time{}, 10000); err != nil {
-		return err
+	if time.Since(p.swept) >= p.Sweep {
+		if _, err := p.Store.RevisitPaused(ctx, time.Time{}, 10000); err != nil {
+			return err
+		}
+		p.swept = time.Now()
+	}
+	if !p.countDue() {
+		return nil
 	}
 	roomy, err := p.Store.RoomyApps(ctx)
 	if err != nil {
+		p.Recount()
 		return err
 	}
 	p.hintLater(roomy...)
 	return nil
+}
+
+// countDue says whether to count all apps, and that it is done. What asks for it
+// meanwhile is not lost.
+func (p *Planner) countDue() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	due := time.Since(p.counted) >= 10*p.Sweep
+	if due {
+		p.counted = time.Now()
+	}
+	return due
 }
 
 // roomy returns the hinted apps that have room for what waits: one look at all of
