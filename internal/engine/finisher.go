@@ -52,8 +52,8 @@ func (f *finisher) finish(ctx context.Context) error {
 		}
 		f.hint(ids)
 	}
-	for {
-		batch := f.take(500)
+	for ctx.Err() == nil {
+		began, batch := time.Now(), f.take(atOnce)
 		if len(batch) == 0 {
 			return nil
 		}
@@ -61,7 +61,9 @@ func (f *finisher) finish(ctx context.Context) error {
 			f.hint(batch)
 			return err
 		}
+		rest(ctx, began)
 	}
+	return nil // the next pass goes on
 }
 
 func (f *finisher) take(n int) []int64 {

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"github.com/campaign-scheduler/scheduler/store"
 )
@@ -26,14 +28,17 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		read := len(tasks)
+		if read > 0 {
+			after = tasks[read-1]
+		}
 		if err := d.enter(ctx, tasks); err != nil {
 			return err
 		}
-		if len(tasks) < page {
+		if read < page {
 			d.unread.Store(len(crowded) > 0)
 			return nil
 		}
-		after = tasks[len(tasks)-1]
 	}
 	d.unread.Store(true)
 	return nil
@@ -45,20 +50,32 @@ func (d *dispatcher) crowded() []int32 {
 	return d.agenda.crowded(d.ReadAhead / 8)
 }
 
+// enter takes in the tasks that are new, some at a time. While they are early it
+// rests in between, since whole seconds are read at once, and calls are due all
+// the time.
 func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
-	wants := make([]want, 0, len(tasks))
-	for _, t := range tasks {
-		if !d.agenda.knows(t.ID) {
-			wants = append(wants, want{id: t.CampaignID, revision: t.Revision})
+	tasks = slices.DeleteFunc(tasks, func(t store.ReadyTask) bool { return d.agenda.knows(t.ID) })
+	for some := range slices.Chunk(tasks, atOnce) {
+		began := time.Now()
+		if err := d.enterSome(ctx, some); err != nil {
+			return err
+		}
+		if early := some[len(some)-1].ReadyAt.Sub(d.clock.Now()); early > d.Horizon/2 && !d.reader.wanted() {
+			rest(ctx, began)
 		}
 	}
-	if len(wants) == 0 {
-		return nil
+	return nil
+}
+
+func (d *dispatcher) enterSome(ctx context.Context, tasks []store.ReadyTask) error {
+	wants := make([]want, len(tasks))
+	for i, t := range tasks {
+		wants[i] = want{id: t.CampaignID, revision: t.Revision}
 	}
 	if err := d.contents.ensure(ctx, wants); err != nil {
 		return err
 	}
-	entries := make([]*entry, 0, len(wants))
+	entries := make([]*entry, 0, len(tasks))
 	for _, t := range tasks {
 		if v := d.contents.get(t.CampaignID); v != nil {
 			entries = append(entries, &entry{task: t, content: v, seen: d.clock.Now()})
