@@ -73,26 +73,34 @@ func (p *PlanTx) NextWaiting(ctx context.Context) (time.Time, error) {
 	return orZero(next), nil
 }
 
-// RoomyApps returns the apps that have both room below their limit and
-// occurrences waiting for it: the sweep behind the planner's hints.
-func (s *Store) RoomyApps(ctx context.Context) ([]int32, error) {
-	return s.roomy(ctx, `scheduler.apps a`)
+// A Room is an app with fewer pending tasks than it may have, and with
+// occurrences that wait for the room.
+type Room struct {
+	AppNo    int32
+	Pressing bool // an occurrence is due soon, or a quarter of the room is empty
 }
 
-// RoomyAmong is RoomyApps for those of the given apps.
-func (s *Store) RoomyAmong(ctx context.Context, apps []int32) ([]int32, error) {
-	return s.roomy(ctx, `unnest($1::integer[]) u (app_no) JOIN scheduler.apps a USING (app_no)`, apps)
+// Rooms returns all apps that have room: the sweep behind the planner's hints.
+func (s *Store) Rooms(ctx context.Context) ([]Room, error) {
+	return s.rooms(ctx, `scheduler.apps a`)
 }
 
-func (s *Store) roomy(ctx context.Context, among string, args ...any) ([]int32, error) {
+// RoomsAmong is Rooms for those of the given apps.
+func (s *Store) RoomsAmong(ctx context.Context, apps []int32) ([]Room, error) {
+	return s.rooms(ctx, `unnest($1::integer[]) u (app_no) JOIN scheduler.apps a USING (app_no)`, apps)
+}
+
+func (s *Store) rooms(ctx context.Context, among string, args ...any) ([]Room, error) {
 	rows, _ := s.pool.Query(ctx, `
-		SELECT a.app_no
+		SELECT a.app_no, k.next_due_at < clock_timestamp() + interval '10 seconds' OR 4 * p.pending <= 3 * a.pending_limit
 		  FROM `+among+`
-		 WHERE EXISTS (SELECT FROM scheduler.campaign_cursors k WHERE k.app_no = a.app_no AND k.active AND k.next_due_at IS NOT NULL)
-		   AND (SELECT count(*) FROM scheduler.pending_tasks p WHERE p.app_no = a.app_no AND p.slot IS NOT NULL) < a.pending_limit`, args...)
-	out, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+		 CROSS JOIN LATERAL (SELECT min(next_due_at) AS next_due_at FROM scheduler.campaign_cursors
+		                      WHERE app_no = a.app_no AND active AND next_due_at IS NOT NULL) k
+		 CROSS JOIN LATERAL (SELECT count(*) AS pending FROM scheduler.pending_tasks WHERE app_no = a.app_no AND slot IS NOT NULL) p
+		 WHERE k.next_due_at IS NOT NULL AND p.pending < a.pending_limit`, args...)
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Room])
 	if err != nil {
-		return nil, fmt.Errorf("list roomy apps: %w", err)
+		return nil, fmt.Errorf("list apps with room: %w", err)
 	}
 	return out, nil
 }

@@ -191,5 +191,8 @@ func (e *Engine) HaltCron() { e.pulse.cron.Stop() }
 // Enlist takes a lease, before any heartbeat.
 func (e *Engine) Enlist(ctx context.Context) error { return e.heart.enlist(ctx) }
 
+// RunOnce runs one pass.
+func (p *Planner) RunOnce(ctx context.Context) { p.runOnce(ctx) }
+
 // GiveBack gives back what the daemon does not know to be its own.
 func (e *Engine) GiveBack(ctx context.Context) error { return e.unheard.giveBack(ctx) }

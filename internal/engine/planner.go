@@ -34,6 +34,9 @@ type PlannerConfig struct {
 	// over; default 1 min. Every tenth time the pending tasks of all apps are
 	// counted, for room that no hint told of.
 	Sweep time.Duration
+	// Patience is how long room is left empty that nothing needs soon, so that an
+	// app's begun tasks are made up for many at a time; default 5 s.
+	Patience time.Duration
 	// Workers plan that many apps at once; default 3.
 	Workers int
 	// Changes bounds the changed campaigns taken in one transaction; default 2000.
@@ -44,6 +47,7 @@ type PlannerConfig struct {
 func (c PlannerConfig) withDefaults() PlannerConfig {
 	c.Horizon = cmp.Or(c.Horizon, 2*time.Second)
 	c.Sweep = cmp.Or(c.Sweep, time.Minute)
+	c.Patience = cmp.Or(c.Patience, 5*time.Second)
 	c.Workers = cmp.Or(c.Workers, 3)
 	c.Changes = cmp.Or(c.Changes, 2000)
 	if c.Others == nil {
@@ -69,7 +73,7 @@ type Planner struct {
 	traces *traces
 
 	mu     sync.Mutex
-	hinted map[int32]bool // apps that may have room
+	hinted map[int32]time.Time // apps that may have room, and since when; zero: it does not matter
 	// waiting holds, of the apps this planner planned, the earliest occurrence
 	// that found no room; zero: none did.
 	waiting map[int32]time.Time
@@ -80,13 +84,13 @@ type Planner struct {
 
 // NewPlanner makes a Planner.
 func NewPlanner(cfg PlannerConfig) *Planner {
-	p := &Planner{PlannerConfig: cfg.withDefaults(), hinted: make(map[int32]bool), waiting: make(map[int32]time.Time)}
+	p := &Planner{PlannerConfig: cfg.withDefaults(), hinted: make(map[int32]time.Time), waiting: make(map[int32]time.Time)}
 	p.loop = newLoop("planner", p.Log, 0, p.plan)
 	return p
 }
 
 // Hint says that tasks of the apps have begun, so that they have room. An app
-// is planned at once when an occurrence that is due by the given time waits for
+// is looked at at once when an occurrence that is due by the given time waits for
 // room, with the next heartbeat when one is due later, and not at all when none
 // waits: what else may change is told by campaign_changes. Where other daemons
 // plan too, one of them may have left something waiting since.
@@ -99,7 +103,9 @@ func (p *Planner) Hint(by time.Time, apps ...int32) {
 		if known && next.IsZero() && !others {
 			continue
 		}
-		p.hinted[a] = true
+		if _, hinted := p.hinted[a]; !hinted {
+			p.hinted[a] = time.Now()
+		}
 		urgent = urgent || (known && !next.IsZero() && !next.After(by))
 	}
 	p.mu.Unlock()
@@ -116,8 +122,8 @@ func (p *Planner) Recount() {
 	p.counted = time.Time{}
 }
 
-// plan is one pass: every app that changed or was hinted at, and now and then
-// all that have room.
+// plan is one pass: every app that changed or whose room is needed, and now and
+// then all that have room.
 func (p *Planner) plan(ctx context.Context) error {
 	if err := p.sweep(ctx); err != nil {
 		return err
@@ -127,17 +133,18 @@ func (p *Planner) plan(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		hinted, err := p.roomy(ctx)
+		pressing, others, err := p.roomy(ctx)
 		if err != nil {
 			return err
 		}
-		apps = append(apps, hinted...)
+		apps = append(apps, pressing...)
 		slices.Sort(apps)
-		if apps = slices.Compact(apps); len(apps) == 0 {
-			return nil
+		progress, err := p.planApps(ctx, slices.Compact(apps))
+		if err != nil {
+			p.hintLater(others...)
+			return err
 		}
-		progress, err := p.planApps(ctx, apps)
-		if err != nil || !progress {
+		if err := p.planLeisurely(ctx, others); err != nil || !progress {
 			return err
 		}
 	}
@@ -165,12 +172,14 @@ func (p *Planner) sweep(ctx context.Context) error {
 	if !p.countDue() {
 		return nil
 	}
-	roomy, err := p.Store.RoomyApps(ctx)
+	rooms, err := p.Store.Rooms(ctx)
 	if err != nil {
 		p.Recount()
 		return err
 	}
-	p.hintLater(roomy...)
+	for _, r := range rooms {
+		p.hintLater(r.AppNo)
+	}
 	return nil
 }
 
@@ -186,23 +195,67 @@ func (p *Planner) countDue() bool {
 	return due
 }
 
-// roomy returns the hinted apps that have room for what waits: one look at all of
-// them is cheaper than a plan of each.
-func (p *Planner) roomy(ctx context.Context) ([]int32, error) {
+// roomy returns the hinted apps that have room for what waits: those that press,
+// and others whose room has been empty for long enough. One look at all of them is
+// cheaper than a plan of each.
+func (p *Planner) roomy(ctx context.Context) (pressing, others []int32, err error) {
 	p.mu.Lock()
-	hinted := slices.Collect(maps.Keys(p.hinted))
+	hinted := maps.Clone(p.hinted)
 	clear(p.hinted)
 	p.mu.Unlock()
 	if len(hinted) == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
-	apps, err := p.Store.RoomyAmong(ctx, hinted)
+	rooms, err := p.Store.RoomsAmong(ctx, slices.Collect(maps.Keys(hinted)))
 	if err != nil {
-		p.hintLater(hinted...)
+		p.keepHints(hinted)
+		return nil, nil, err
 	}
-	return apps, err
+	early := make(map[int32]time.Time)
+	for _, r := range rooms {
+		switch since := hinted[r.AppNo]; {
+		case r.Pressing:
+			pressing = append(pressing, r.AppNo)
+		case time.Since(since) >= p.Patience:
+			others = append(others, r.AppNo)
+		default:
+			early[r.AppNo] = since
+		}
+	}
+	p.keepHints(early)
+	return pressing, others, nil
+}
+
+// keepHints takes hints back for a later pass.
+func (p *Planner) keepHints(hints map[int32]time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for app, since := range hints {
+		if now, hinted := p.hinted[app]; !hinted || since.Before(now) {
+			p.hinted[app] = since
+		}
+	}
+}
+
+// planLeisurely plans apps whose room nothing needs soon one by one, with rests in
+// between for the tasks that are due. When the planner is wanted for something
+// else the rest of them has time.
+func (p *Planner) planLeisurely(ctx context.Context, apps []int32) error {
+	for i, app := range apps {
+		if p.wanted() {
+			p.hintLater(apps[i:]...)
+			return nil
+		}
+		began := time.Now()
+		if _, err := p.PlanApp(ctx, app, time.Time{}); err != nil {
+			p.hintLater(apps[i:]...)
+			return err
+		}
+		rest(ctx, began)
+	}
+	return nil
 }
 
 // planApps plans the apps side by side and says whether anything was done:
@@ -234,7 +287,7 @@ func (p *Planner) hintLater(apps ...int32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, a := range apps {
-		p.hinted[a] = true
+		p.hinted[a] = time.Time{}
 	}
 }
 
