@@ -92,12 +92,13 @@ func (s *Store) RoomsAmong(ctx context.Context, apps []int32) ([]Room, error) {
 
 func (s *Store) rooms(ctx context.Context, among string, args ...any) ([]Room, error) {
 	rows, _ := s.pool.Query(ctx, `
-		SELECT a.app_no, k.next_due_at < clock_timestamp() + interval '10 seconds' OR 4 * p.pending <= 3 * a.pending_limit
-		  FROM `+among+`
-		 CROSS JOIN LATERAL (SELECT min(next_due_at) AS next_due_at FROM scheduler.campaign_cursors
-		                      WHERE app_no = a.app_no AND active AND next_due_at IS NOT NULL) k
-		 CROSS JOIN LATERAL (SELECT count(*) AS pending FROM scheduler.pending_tasks WHERE app_no = a.app_no AND slot IS NOT NULL) p
-		 WHERE k.next_due_at IS NOT NULL AND p.pending < a.pending_limit`, args...)
+		SELECT x.app_no, x.next_due_at < clock_timestamp() + interval '10 seconds' OR 4 * p.pending <= 3 * x.pending_limit
+		  FROM (SELECT a.app_no, a.pending_limit,
+		               (SELECT min(k.next_due_at) FROM scheduler.campaign_cursors k
+		                 WHERE k.app_no = a.app_no AND k.active AND k.next_due_at IS NOT NULL) AS next_due_at
+		          FROM `+among+` OFFSET 0) x -- the dear count is only for those that something waits for
+		 CROSS JOIN LATERAL (SELECT count(*) AS pending FROM scheduler.pending_tasks WHERE app_no = x.app_no AND slot IS NOT NULL) p
+		 WHERE x.next_due_at IS NOT NULL AND p.pending < x.pending_limit`, args...)
 	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Room])
 	if err != nil {
 		return nil, fmt.Errorf("list apps with room: %w", err)

@@ -134,11 +134,8 @@ func New(cfg Config) *Engine {
 	d.causes = newCauses()
 	s.causes = d.causes
 	e.heart.onStored = s.Wake
-	e.heart.onOthers = func() { // nothing was done while there was no lease, and who is gone had hints of its own
-		d.Wake()
-		s.Wake()
-		e.planner.Recount()
-	}
+	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
+	e.heart.onGone = e.planner.Recount
 	e.heart.onLoss = d.agenda.clear
 	tr := newTraces(cfg.Tracer, e.clock)
 	d.traces, s.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr

@@ -28,7 +28,8 @@ type heart struct {
 	traces   *traces
 	memory   *memory
 	onStored func() // stored deliveries may be ready, or their tasks complete
-	onOthers func() // daemons came or went: what is this one's to do has changed
+	onShare  func() // daemons came or went: what is this one's to begin has changed
+	onGone   func() // daemons went: what only they knew has to be found
 	onLoss   func() // the lease was lost: forget what was planned
 
 	mu       sync.RWMutex
@@ -201,9 +202,12 @@ func (h *heart) keep(asked time.Time, daemons []int64) {
 		h.steady = asked
 	}
 	if !slices.Equal(h.daemons, daemons) {
+		if slices.ContainsFunc(h.daemons, func(id int64) bool { return !slices.Contains(daemons, id) }) {
+			h.onGone()
+		}
 		h.daemons = daemons
 		h.log.Info("daemons on this database", "count", len(daemons))
-		h.onOthers()
+		h.onShare()
 	}
 	h.metrics.Daemons.Set(float64(len(daemons)))
 }
@@ -257,15 +261,16 @@ func (h *heart) reap(ctx context.Context) error {
 		return err
 	}
 	if len(r.Daemons) > 0 {
+		h.onGone()
 		h.metrics.LeasesExpired.Add(float64(len(r.Daemons)))
 		h.log.WarnContext(ctx, "daemon found dead", "daemons", r.Daemons)
-		h.onOthers()
 	}
 	if r.Unknown+r.Resent > 0 {
 		h.log.WarnContext(ctx, "calls of dead daemons ruled on", "unknown", r.Unknown, "resent", r.Resent)
 		h.metrics.Reaped.WithLabelValues("unknown").Add(float64(r.Unknown))
 		h.metrics.Reaped.WithLabelValues("resend").Add(float64(r.Resent))
-		h.onOthers()
+		h.onStored()
+		h.onGone() // what they had begun left room
 	}
 	tellDecided(ctx, h.log, h.metrics, h.traces, r.Decided)
 	return nil
