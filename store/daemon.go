@@ -44,8 +44,10 @@ func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, 
 		       coalesce((SELECT array_agg(id ORDER BY id) FROM scheduler.daemons
 		                  WHERE ended_at IS NULL AND (leased_until > clock_timestamp() OR id = $1)), '{}'),
 		       EXISTS (SELECT FROM scheduler.daemons WHERE ended_at IS NULL AND leased_until < clock_timestamp() AND id <> $1)
-		       OR EXISTS (SELECT FROM scheduler.claims c JOIN scheduler.daemons d ON d.id = c.daemon_id WHERE d.ended_at IS NOT NULL)
-		       OR EXISTS (SELECT FROM scheduler.slices s JOIN scheduler.daemons d ON d.id = s.daemon_id WHERE s.status = 'running' AND d.ended_at IS NOT NULL),
+		       OR EXISTS (SELECT FROM scheduler.claims c
+		                   WHERE (SELECT d.ended_at FROM scheduler.daemons d WHERE d.id = c.daemon_id) IS NOT NULL)
+		       OR EXISTS (SELECT FROM scheduler.slices s
+		                   WHERE s.status = 'running' AND (SELECT d.ended_at FROM scheduler.daemons d WHERE d.id = s.daemon_id) IS NOT NULL),
 		       EXISTS (SELECT FROM scheduler.running_tasks)`,
 		daemonID, lease.Microseconds(), beats).Scan(&h.Now, &renewed, &h.Beats, &h.Held, &h.Daemons, &h.Left, &h.Stored)
 	if err != nil {

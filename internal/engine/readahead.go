@@ -50,17 +50,21 @@ func (d *dispatcher) crowded() []int32 {
 	return d.agenda.crowded(d.ReadAhead / 8)
 }
 
-// enter takes in the tasks that are new, some at a time. While they are early it
-// rests in between, since whole seconds are read at once, and calls are due all
-// the time.
+// enter takes in the tasks that are new. Those that are early it takes in some at
+// a time, with rests in between, since whole seconds are read at once, and calls
+// are due all the time.
 func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
 	tasks = slices.DeleteFunc(tasks, func(t store.ReadyTask) bool { return d.agenda.knows(t.ID) })
-	for some := range slices.Chunk(tasks, atOnce) {
-		began := time.Now()
-		if err := d.enterSome(ctx, some); err != nil {
+	for len(tasks) > 0 {
+		began, n := time.Now(), len(tasks)
+		early := tasks[0].ReadyAt.Sub(d.clock.Now()) > d.Horizon/2 && !d.reader.wanted()
+		if early {
+			n = min(n, atOnce)
+		}
+		if err := d.enterSome(ctx, tasks[:n]); err != nil {
 			return err
 		}
-		if early := some[len(some)-1].ReadyAt.Sub(d.clock.Now()); early > d.Horizon/2 && !d.reader.wanted() {
+		if tasks = tasks[n:]; early {
 			rest(ctx, began)
 		}
 	}
