@@ -54,7 +54,8 @@ func standing(ctx context.Context, b *bench) error {
 }
 
 // idle is what the daemon and the database cost while nothing is due. It is
-// longer than the planner's slow sweep, which is so part of it.
+// longer than the sweeps of a minute, which are so part of it; the count of all
+// pending tasks every ten minutes is not.
 func (b *bench) idle(ctx context.Context, db *database, p *program) error {
 	window := 65 * time.Second
 	if b.short {
