@@ -3,8 +3,6 @@ package engine
 import (
 	"context"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -69,9 +67,12 @@ func (f *finisher) finish(ctx context.Context) error {
 func (f *finisher) take(n int) []int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	ids := slices.Collect(maps.Keys(f.hinted))
-	ids = ids[:min(len(ids), n)]
-	for _, id := range ids {
+	ids := make([]int64, 0, min(len(f.hinted), n))
+	for id := range f.hinted {
+		if len(ids) == n {
+			break
+		}
+		ids = append(ids, id)
 		delete(f.hinted, id)
 	}
 	return ids
