@@ -152,10 +152,7 @@ func (d *dispatcher) readOn() {
 // has a pause before the next try, which it sits out.
 func (d *dispatcher) beginAside(ctx context.Context, batch []*entry, now time.Time) {
 	if pause := d.beginBatch(ctx, batch, now); pause > 0 {
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
+		sleep(ctx, pause)
 	}
 	<-d.beginning
 	d.nudge()

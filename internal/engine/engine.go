@@ -219,10 +219,7 @@ func (e *Engine) listen(ctx context.Context) {
 		if ctx.Err() == nil && err != nil {
 			e.heart.trouble(ctx, "listen", err)
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(time.Second):
-		}
+		sleep(ctx, time.Second)
 	}
 }
 

@@ -59,7 +59,7 @@ func (f *finisher) finish(ctx context.Context) error {
 			f.hint(batch)
 			return err
 		}
-		rest(ctx, began)
+		giveWay(ctx, began)
 	}
 	return nil // the next pass goes on
 }

@@ -37,18 +37,6 @@ func (l *loop) Wake() {
 // wanted says whether another pass was asked for.
 func (l *loop) wanted() bool { return len(l.woken) > 0 }
 
-// atOnce is how much work that can wait is done before a rest.
-const atOnce = 50
-
-// rest pauses for as long as the work took that began then: a pass that is early
-// leaves room for what is due.
-func rest(ctx context.Context, began time.Time) {
-	select {
-	case <-ctx.Done():
-	case <-time.After(min(time.Since(began), 20*time.Millisecond)):
-	}
-}
-
 // Start runs passes in a goroutine of wg until ctx ends.
 func (l *loop) Start(ctx context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() {

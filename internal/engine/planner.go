@@ -253,7 +253,7 @@ func (p *Planner) planLeisurely(ctx context.Context, apps []int32) error {
 			p.hintLater(apps[i:]...)
 			return err
 		}
-		rest(ctx, began)
+		giveWay(ctx, began)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/store"
@@ -28,17 +27,14 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		read := len(tasks)
-		if read > 0 {
-			after = tasks[read-1]
-		}
 		if err := d.enter(ctx, tasks); err != nil {
 			return err
 		}
-		if read < page {
+		if len(tasks) < page {
 			d.unread.Store(len(crowded) > 0)
 			return nil
 		}
+		after = tasks[len(tasks)-1]
 	}
 	d.unread.Store(true)
 	return nil
@@ -54,18 +50,23 @@ func (d *dispatcher) crowded() []int32 {
 // a time, with rests in between, since whole seconds are read at once, and calls
 // are due all the time.
 func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
-	tasks = slices.DeleteFunc(tasks, func(t store.ReadyTask) bool { return d.agenda.knows(t.ID) })
-	for len(tasks) > 0 {
-		began, n := time.Now(), len(tasks)
-		early := tasks[0].ReadyAt.Sub(d.clock.Now()) > d.Horizon/2 && !d.reader.wanted()
+	var fresh []store.ReadyTask
+	for _, t := range tasks {
+		if !d.agenda.knows(t.ID) {
+			fresh = append(fresh, t)
+		}
+	}
+	for len(fresh) > 0 {
+		began, n := time.Now(), len(fresh)
+		early := fresh[0].ReadyAt.Sub(d.clock.Now()) > d.Horizon/2 && !d.reader.wanted()
 		if early {
 			n = min(n, atOnce)
 		}
-		if err := d.enterSome(ctx, tasks[:n]); err != nil {
+		if err := d.enterSome(ctx, fresh[:n]); err != nil {
 			return err
 		}
-		if tasks = tasks[n:]; early {
-			rest(ctx, began)
+		if fresh = fresh[n:]; early {
+			giveWay(ctx, began)
 		}
 	}
 	return nil

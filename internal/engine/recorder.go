@@ -118,10 +118,7 @@ func (r *recorder) record(ctx context.Context) error {
 // most until gatherResults after the last one began.
 func (r *recorder) gather(ctx context.Context) {
 	if wait := gatherResults - time.Since(r.wrote); wait > 0 && r.backlog() < r.batch {
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-		}
+		sleep(ctx, wait)
 	}
 	r.wrote = time.Now()
 }
