@@ -77,7 +77,7 @@ func (p *PlanTx) NextWaiting(ctx context.Context) (time.Time, error) {
 // occurrences that wait for the room.
 type Room struct {
 	AppNo    int32
-	Pressing bool // an occurrence is due soon, or a quarter of the room is empty
+	Pressing bool // an occurrence is due soon, or a quarter of the limit is free
 }
 
 // Rooms returns all apps that have room: the sweep behind the planner's hints.

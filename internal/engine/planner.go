@@ -97,18 +97,18 @@ func NewPlanner(cfg PlannerConfig) *Planner {
 func (p *Planner) Hint(by time.Time, apps ...int32) {
 	others := p.Others()
 	p.mu.Lock()
+	var roomy []int32
 	urgent := false
 	for _, a := range apps {
 		next, known := p.waiting[a]
 		if known && next.IsZero() && !others {
 			continue
 		}
-		if _, hinted := p.hinted[a]; !hinted {
-			p.hinted[a] = time.Now()
-		}
+		roomy = append(roomy, a)
 		urgent = urgent || (known && !next.IsZero() && !next.After(by))
 	}
 	p.mu.Unlock()
+	p.hint(time.Now(), roomy...)
 	if urgent {
 		p.Wake()
 	}
@@ -133,7 +133,7 @@ func (p *Planner) plan(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		pressing, others, err := p.roomy(ctx)
+		pressing, waited, err := p.roomy(ctx)
 		if err != nil {
 			return err
 		}
@@ -141,10 +141,10 @@ func (p *Planner) plan(ctx context.Context) error {
 		slices.Sort(apps)
 		progress, err := p.planApps(ctx, slices.Compact(apps))
 		if err != nil {
-			p.hintLater(others...)
+			p.hintLater(waited...)
 			return err
 		}
-		if err := p.planLeisurely(ctx, others); err != nil || !progress {
+		if err := p.planLeisurely(ctx, waited); err != nil || !progress {
 			return err
 		}
 	}
@@ -196,9 +196,9 @@ func (p *Planner) countDue() bool {
 }
 
 // roomy returns the hinted apps that have room for what waits: those that press,
-// and others whose room has been empty for long enough. One look at all of them is
+// and those whose room has waited for long enough. One look at all of them is
 // cheaper than a plan of each.
-func (p *Planner) roomy(ctx context.Context) (pressing, others []int32, err error) {
+func (p *Planner) roomy(ctx context.Context) (pressing, waited []int32, err error) {
 	p.mu.Lock()
 	hinted := maps.Clone(p.hinted)
 	clear(p.hinted)
@@ -210,33 +210,22 @@ func (p *Planner) roomy(ctx context.Context) (pressing, others []int32, err erro
 	defer cancel()
 	rooms, err := p.Store.RoomsAmong(ctx, slices.Collect(maps.Keys(hinted)))
 	if err != nil {
-		p.keepHints(hinted)
+		for app, since := range hinted {
+			p.hint(since, app)
+		}
 		return nil, nil, err
 	}
-	early := make(map[int32]time.Time)
 	for _, r := range rooms {
 		switch since := hinted[r.AppNo]; {
 		case r.Pressing:
 			pressing = append(pressing, r.AppNo)
 		case time.Since(since) >= p.Patience:
-			others = append(others, r.AppNo)
+			waited = append(waited, r.AppNo)
 		default:
-			early[r.AppNo] = since
+			p.hint(since, r.AppNo)
 		}
 	}
-	p.keepHints(early)
-	return pressing, others, nil
-}
-
-// keepHints takes hints back for a later pass.
-func (p *Planner) keepHints(hints map[int32]time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for app, since := range hints {
-		if now, hinted := p.hinted[app]; !hinted || since.Before(now) {
-			p.hinted[app] = since
-		}
-	}
+	return pressing, waited, nil
 }
 
 // planLeisurely plans apps whose room nothing needs soon one by one, with rests in
@@ -282,14 +271,20 @@ func (p *Planner) planApps(ctx context.Context, apps []int32) (progress bool, er
 	return progress, errors.Join(errs...)
 }
 
-// hintLater keeps apps for the next pass without asking for one.
-func (p *Planner) hintLater(apps ...int32) {
+// hint keeps apps for the next pass, without asking for one. They may have had room
+// since then.
+func (p *Planner) hint(since time.Time, apps ...int32) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, a := range apps {
-		p.hinted[a] = time.Time{}
+		if before, hinted := p.hinted[a]; !hinted || since.Before(before) {
+			p.hinted[a] = since
+		}
 	}
 }
+
+// hintLater hints at apps that need no patience any more.
+func (p *Planner) hintLater(apps ...int32) { p.hint(time.Time{}, apps...) }
 
 // PlanApp plans one app in one transaction and says whether another look may
 // find more to do: there were changes, or occurrences too old to be pushed.
