@@ -104,7 +104,16 @@ func (d *dispatcher) push(t *claimed) {
 	}
 }
 
+// finishEmpty decides a task that has no targets, unless they went with their
+// campaign: then it is tried again, and ended as what waits of such a campaign is.
 func (d *dispatcher) finishEmpty(t *claimed) {
+	ctx, cancel := context.WithTimeout(d.pushing, d.StatementTimeout)
+	defer cancel()
+	stands, err := d.Store.Campaigns(ctx, []int64{t.task.CampaignID})
+	if err != nil || len(stands) == 0 {
+		d.finish(t, dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: "the campaign could not be read"}, time.Time{})
+		return
+	}
 	dec := t.decision()
 	dec.Status, dec.Reason = "succeeded", "empty audience"
 	d.release(t, dispatch.Outcome{Class: dispatch.Accepted})

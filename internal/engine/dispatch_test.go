@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/engine"
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 func TestImmediateCampaign(t *testing.T) {
@@ -419,6 +421,46 @@ func TestCampaignThatIsDeletedBeforeItsTargetsAreRead(t *testing.T) {
 	if diff := cmp.Diff(want, r.decided(t, id, 1)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+}
+
+// The same of a task with one call: it is not a success with nobody in it.
+func TestCampaignThatIsDeletedBetweenItsClaimAndItsTargets(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "mpaas", nil)
+	cfg := r.config(t)
+	cfg.Horizon = 30 * time.Second // read, compiled and cached at once
+	var compiled atomic.Int64
+	cfg.Compile = func(c *store.Campaign) (*dispatch.Message, []dispatch.Problem) {
+		defer compiled.Add(1)
+		return r.compile(c)
+	}
+	start(t, cfg)
+	id := r.insert(t, "app", "mpaas.push_multiple", 1, fixed(time.Now().Add(4*time.Second)), "status", "paused")
+	r.targets(t, id, 1)
+	r.run(t, `UPDATE scheduler.campaigns SET status = 'active'`)
+	until(t, "the planner and the dispatcher to have compiled it", func() bool { return compiled.Load() == 2 })
+	err := pgx.BeginFunc(t.Context(), r, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), `LOCK TABLE scheduler.campaign_targets`); err != nil {
+			return err
+		}
+		until(t, "the claimed task to ask for its targets", func() bool {
+			return get[bool](t, r, `SELECT EXISTS (SELECT FROM scheduler.claims)
+				AND EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'scheduler.campaign_targets'::regclass)`)
+		})
+		_, err := tx.Exec(t.Context(), `DELETE FROM scheduler.campaigns WHERE id = $1`, id)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"cancelled: campaign deleted"}, r.decided(t, id, 1)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if n := len(r.pusher.seen()); n > 0 {
+		t.Errorf("%d calls, want none", n)
+	}
+	r.settled(t)
 }
 
 func TestMessageKeys(t *testing.T) {
