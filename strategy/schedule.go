@@ -113,6 +113,7 @@ func (c *calendar) drop(day int) { c.chosen[day/64] &^= 1 << (day % 64) }
 func (y cycle) schedule(written time.Time) Schedule {
 	c := &calendar{cycle: y}
 	spans := spansOf(y.zone, c.wall(0)-2*secondsPerDay, c.wall(int(y.end-y.first))+2*secondsPerDay)
+	from := ceilUnix(written)
 	previous := -1
 	for day := 0; y.first+int64(day) <= y.end; day++ {
 		offset, gap := resolve(spans, c.wall(day))
@@ -120,7 +121,7 @@ func (y cycle) schedule(written time.Time) Schedule {
 			c.runs = append(c.runs, run{day: day, offset: offset})
 		}
 		at := c.wall(day) - offset
-		if !y.wants(y.first+int64(day)) || time.Unix(at, 0).Before(written) {
+		if at < from || !y.wants(y.first+int64(day)) {
 			continue
 		}
 		if c.gaps = c.gaps || gap; gap && y.dstGap == DSTGapSkip {
@@ -140,6 +141,14 @@ func (y cycle) schedule(written time.Time) Schedule {
 	return Schedule{kind: Loop, days: c}
 }
 
+// ceilUnix is the first whole Unix second that is not before t.
+func ceilUnix(t time.Time) int64 {
+	if t.Nanosecond() > 0 {
+		return t.Unix() + 1
+	}
+	return t.Unix()
+}
+
 // resolve turns a local time into an offset: that of its first instant, or,
 // when a clock change skips it, that before the gap, which moves it forward by
 // the gap's length.
@@ -157,7 +166,7 @@ func resolve(spans []span, wall int64) (offset int64, gap bool) {
 }
 
 // wants reports whether the cycle chooses a day, before clock changes.
-func (y cycle) wants(day int64) bool {
+func (y *cycle) wants(day int64) bool {
 	switch y.kind {
 	case weekly:
 		return y.days&(1<<isoWeekday(dateOf(day).Weekday())) != 0
@@ -170,7 +179,7 @@ func (y cycle) wants(day int64) bool {
 
 // lastDayFor reports whether a day is the last of a month that is too short for
 // one of the days chosen.
-func (y cycle) lastDayFor(day int64) bool {
+func (y *cycle) lastDayFor(day int64) bool {
 	return dateOf(day+1).Day() == 1 && y.days>>(dateOf(day).Day()+1) != 0
 }
 
