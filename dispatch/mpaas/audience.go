@@ -20,7 +20,7 @@ func (j *judge) judgeAudience(r dispatch.Request) {
 		return
 	}
 	for _, wire := range []string{audienceID, audienceTag} {
-		if v := j.given[wire]; v != nil {
+		if v := j.given.of(wire); v != nil {
 			j.problem(v.name, "names an analytics or tag audience, and scheduled and loop pushes to those are not supported: "+
 				"set strategy_type to 0, or allow_audience_schedules for the app")
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
@@ -14,19 +15,33 @@ type judge struct {
 	action   action
 	channel  dispatch.Channel
 	region   string
-	given    map[string]*value // by wire name
+	given    values
 	targets  []dispatch.Target
 	problems []dispatch.Problem
 }
 
 // A value is one parameter as given.
 type value struct {
+	param   *param
 	name    string // as the author spelled it
 	raw     json.RawMessage
 	wire    string   // what is sent, where that is one text
 	number  int64    // of an integer
 	members []member // of an object
 	good    bool     // whether it is of its type
+}
+
+// values are what is given, in the author's order; each parameter once.
+type values []*value
+
+// of returns the value of the parameter with a name on the wire, or nil.
+func (l values) of(wire string) *value {
+	for _, v := range l {
+		if v.param.wire == wire {
+			return v
+		}
+	}
+	return nil
 }
 
 // Compile judges a request by the documents' tables and encodes what does not
@@ -36,7 +51,7 @@ func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Proble
 	if !ok {
 		return nil, []dispatch.Problem{{Field: "channel", Text: fmt.Sprintf("%q is not a channel of mpaas", r.Channel)}}
 	}
-	j := &judge{action: c.action, channel: c.Channel, region: r.Region, given: map[string]*value{}}
+	j := &judge{action: c.action, channel: c.Channel, region: r.Region}
 	if r.TaskName == "" {
 		j.problem("name", "must not be empty: it is the push's taskName")
 	}
@@ -70,7 +85,7 @@ func (j *judge) read(members []member) {
 	}
 	for i := range params {
 		p := &params[i]
-		if p.required.has(j.action) && j.given[p.wire] == nil {
+		if p.required.has(j.action) && j.given.of(p.wire) == nil {
 			j.problem(p.docName(), "is missing")
 		}
 	}
@@ -87,15 +102,22 @@ func (j *judge) readMember(m member) {
 		j.unknown(m.name, m.name, params, j.channel.Name)
 	case !p.in.has(j.action):
 		j.problem(m.name, "is not a parameter of %s, but of %s", j.channel.Name, p.channels())
-	case j.given[p.wire] != nil:
-		if first := j.given[p.wire].name; first != m.name {
-			j.problem(m.name, "is the same parameter as %s: keep one of them", first)
-		}
 	default:
-		v := &value{name: m.name, raw: m.raw}
-		j.given[p.wire] = v
-		v.good = j.readValue(p, v)
+		j.given = j.take(j.given, p, m.name, m.raw)
 	}
+}
+
+// take reads the value of a parameter, unless the list has one of it already.
+func (j *judge) take(list values, p *param, name string, raw json.RawMessage) values {
+	if first := list.of(p.wire); first != nil {
+		if first.name != name {
+			j.problem(name, "is the same parameter as %s: keep one of them", first.name)
+		}
+		return list
+	}
+	v := &value{param: p, name: name, raw: raw}
+	v.good = j.readValue(v)
+	return append(list, v)
 }
 
 // unknown reports name, found at field, as no parameter of what.
@@ -108,12 +130,12 @@ func (j *judge) unknown(field, name string, table []param, what string) {
 }
 
 // readValue checks the type of v and fills what it holds.
-func (j *judge) readValue(p *param, v *value) bool {
-	switch p.kind {
+func (j *judge) readValue(v *value) bool {
+	switch v.param.kind {
 	case text:
-		return j.readText(p, v)
+		return j.readText(v)
 	case integer:
-		return j.readInteger(p, v)
+		return j.readInteger(v)
 	case jsonText, tree:
 		return j.readObject(v)
 	case jsonOrText:
@@ -132,7 +154,8 @@ func (j *judge) readValue(p *param, v *value) bool {
 	return false
 }
 
-func (j *judge) readText(p *param, v *value) bool {
+func (j *judge) readText(v *value) bool {
+	p := v.param
 	s, ok := asString(v.raw)
 	switch {
 	case !ok:
@@ -148,15 +171,15 @@ func (j *judge) readText(p *param, v *value) bool {
 	return false
 }
 
-func (j *judge) readInteger(p *param, v *value) bool {
+func (j *judge) readInteger(v *value) bool {
 	n, err := parseInteger(v.raw)
 	switch {
 	case err != nil:
 		j.problem(v.name, "%v", err)
-	case p.numbers != nil && !slices.Contains(p.numbers, n):
-		j.problem(v.name, "must be %s, not %d", choice(p.numbers), n)
+	case v.param.numbers != nil && !slices.Contains(v.param.numbers, n):
+		j.problem(v.name, "must be %s, not %d", choice(v.param.numbers), n)
 	default:
-		v.number, v.wire = n, fmt.Sprint(n)
+		v.number, v.wire = n, strconv.FormatInt(n, 10)
 		return true
 	}
 	return false
@@ -166,25 +189,22 @@ func (j *judge) readInteger(p *param, v *value) bool {
 // it is, the object without spaces.
 func (j *judge) readObject(v *value) bool {
 	s, isString := asString(v.raw)
-	if !isString && v.raw[0] != '{' {
+	switch {
+	case isString:
+		list, err := parseObject([]byte(s))
+		if err != nil {
+			j.problem(v.name, "holds a string that %v", err)
+			return false
+		}
+		v.members, v.wire, v.raw = list, s, json.RawMessage(s)
+	case v.raw[0] == '{':
+		v.members, v.wire = members(v.raw), compact(v.raw)
+	default:
 		j.problem(v.name, "must be an object, or a string that holds one, not %s", typeOf(v.raw))
 		return false
 	}
-	inner := v.raw
-	if isString {
-		inner = json.RawMessage(s)
-	}
-	members, err := parseObject(inner)
-	if err != nil {
-		j.problem(v.name, "holds a string that %v", err)
-		return false
-	}
-	for _, name := range repeated(members) {
+	for _, name := range repeated(v.members) {
 		j.problem(v.name, "holds the key %q more than once", name)
-	}
-	v.members, v.wire, v.raw = members, s, inner
-	if !isString {
-		v.wire = compact(inner)
 	}
 	return true
 }

@@ -130,3 +130,14 @@ func TestCompileNeverPanics(t *testing.T) {
 		}
 	})
 }
+
+func BenchmarkCompile(b *testing.B) {
+	r := dispatch.Request{Channel: "mpaas.push_multiple", TaskName: "task", StrategyType: 2, Body: json.RawMessage(
+		`{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome", "targetMsgs": [{"target": "user-1", "templateKeyValue": {"name": "Li Lei"}}]}`)}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, problems := (mpaas.Adapter{}).Compile(r); len(problems) > 0 {
+			b.Fatal(problems)
+		}
+	}
+}

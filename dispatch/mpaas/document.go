@@ -40,7 +40,7 @@ func parseObject(raw []byte) ([]member, error) {
 
 // members takes a JSON object apart that is known to be valid and begins raw.
 func members(raw []byte) []member {
-	var list []member
+	list := make([]member, 0, 8) // as most have fewer
 	for i := skipSpace(raw, 1); raw[i] != '}'; i = skipSpace(raw, i) {
 		if raw[i] == ',' {
 			i = skipSpace(raw, i+1)
@@ -52,6 +52,21 @@ func members(raw []byte) []member {
 		end = endOfValue(raw, i)
 		m.raw, i = raw[i:end:end], end
 		list = append(list, m)
+	}
+	return list
+}
+
+// elements takes a JSON list apart that is known to be valid and begins raw. They
+// share raw's memory.
+func elements(raw []byte) []json.RawMessage {
+	var list []json.RawMessage
+	for i := skipSpace(raw, 1); raw[i] != ']'; i = skipSpace(raw, i) {
+		if raw[i] == ',' {
+			i = skipSpace(raw, i+1)
+		}
+		end := endOfValue(raw, i)
+		list = append(list, raw[i:end:end])
+		i = end
 	}
 	return list
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
 	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
@@ -22,6 +23,25 @@ func TestMembers(t *testing.T) {
 			t.Fatalf("%s: %v", raw, err)
 		}
 		if diff := cmp.Diff(decoded(t, raw), got); diff != "" {
+			t.Errorf("%s: %s", raw, diff)
+		}
+	})
+}
+
+// Lists come apart as encoding/json takes them.
+func TestElements(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		items := make([]string, rapid.IntRange(0, 3).Draw(t, "elements"))
+		for i := range items {
+			items[i] = rapid.OneOf(rapid.Just(object(t, 1)), rapid.SampledFrom([]string{"0 ", ` "],["`, "[]", "\tnull", `[[1], {"]": 2}] `})).Draw(t, "element")
+		}
+		raw := []byte("[" + strings.Join(items, ",") + " ]")
+		var want []json.RawMessage
+		if err := json.Unmarshal(raw, &want); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, mpaas.Elements(raw), cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%s: %s", raw, diff)
 		}
 	})

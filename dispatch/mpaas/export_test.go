@@ -1,6 +1,8 @@
 package mpaas
 
 import (
+	"encoding/json"
+
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
 )
@@ -68,3 +70,6 @@ func Members(raw []byte) ([][2]string, error) {
 	}
 	return out, err
 }
+
+// Elements takes a JSON list apart that is valid.
+func Elements(raw []byte) []json.RawMessage { return elements(raw) }

@@ -46,11 +46,9 @@ type segment struct {
 func (j *judge) encode(taskName string) *form {
 	pairs := make([]pair, 0, len(j.given)+5)
 	pairs = append(pairs, pair{key: "TaskName", value: taskName}, pair{key: "StrategyType", value: "0"})
-	for i := range params {
-		p := &params[i]
-		v := j.given[p.wire]
-		switch {
-		case v == nil || p.kind == targetMap || p.kind == targetList || p.wire == "Msgkey":
+	for _, v := range j.given {
+		switch p := v.param; {
+		case p.kind == targetMap || p.kind == targetList || p.wire == "Msgkey":
 		case p.kind == tree:
 			pairs = appendTree(pairs, p.wire, v.raw)
 		default:
@@ -58,7 +56,7 @@ func (j *judge) encode(taskName string) *form {
 		}
 	}
 	f := newForm(j.action, pairs)
-	f.ownKey = wireOf(j.given["Msgkey"])
+	f.ownKey = wireOf(j.given.of("Msgkey"))
 	return f
 }
 
@@ -79,8 +77,13 @@ func (a action) targets() pair {
 func newForm(a action, pairs []pair) *form {
 	pairs = append(pairs, pair{key: "AppId", slot: slotAppID}, pair{key: "WorkspaceId", slot: slotWorkspaceID}, a.targets())
 	slices.SortFunc(pairs, func(x, y pair) int { return strings.Compare(x.key, y.key) })
+	room := 0
+	for _, p := range pairs {
+		room += len(p.key) + len(p.value) + len("&=")
+	}
 	f := &form{action: a}
-	var fixed []byte
+	fixed := make([]byte, 0, room)
+	begin := 0 // of the segment under way
 	for i, p := range pairs {
 		if i > 0 {
 			fixed = append(fixed, '&')
@@ -89,13 +92,13 @@ func newForm(a action, pairs []pair) *form {
 			fixed = append(appendEscaped(fixed, p.key), '=')
 		}
 		if p.slot != slotNone {
-			f.segments, fixed = append(f.segments, segment{fixed, p.slot}), nil
+			f.segments, begin = append(f.segments, segment{fixed[begin:len(fixed):len(fixed)], p.slot}), len(fixed)
 			continue
 		}
 		fixed = appendEscaped(fixed, p.value)
 	}
-	if fixed != nil {
-		f.segments = append(f.segments, segment{fixed: fixed})
+	if begin < len(fixed) {
+		f.segments = append(f.segments, segment{fixed: fixed[begin:]})
 	}
 	return f
 }
@@ -110,9 +113,7 @@ func appendTree(pairs []pair, prefix string, raw json.RawMessage) []pair {
 		}
 		return pairs
 	case '[':
-		var items []json.RawMessage
-		_ = json.Unmarshal(raw, &items)
-		for i, item := range items {
+		for i, item := range elements(raw) {
 			pairs = appendTree(pairs, prefix+"."+strconv.Itoa(i+1), item)
 		}
 		return pairs

@@ -57,7 +57,7 @@ func (j *judge) judgeRules() {
 
 // good returns the parameter when it is given and of its type.
 func (j *judge) good(wire string) *value {
-	if v := j.given[wire]; v != nil && v.good {
+	if v := j.given.of(wire); v != nil && v.good {
 		return v
 	}
 	return nil
@@ -118,7 +118,7 @@ func (j *judge) judgeLiveActivity() {
 	if v == nil {
 		return
 	}
-	if e := j.given["ActivityEvent"]; e == nil || e.good && e.wire != "end" {
+	if e := j.given.of("ActivityEvent"); e == nil || e.good && e.wire != "end" {
 		j.problem(v.name, "is for activityEvent \"end\" only")
 	}
 	if v.number < 0 {
@@ -135,13 +135,13 @@ func isFinance(region string) bool { return strings.Contains(region, "finance") 
 // of the other kind contradicts it is [inferred].
 func (j *judge) judgeBinding() {
 	status := int64(0)
-	if v := j.given["PushStatus"]; v != nil {
+	if v := j.given.of("PushStatus"); v != nil {
 		if !v.good {
 			return
 		}
 		status = v.number
 	}
-	bind, unbind := j.given["BindPeriod"], j.given["UnBindPeriod"]
+	bind, unbind := j.given.of("BindPeriod"), j.given.of("UnBindPeriod")
 	if status == 0 && bind == nil && !isFinance(j.region) {
 		j.problem("bindPeriod", "is missing: pushStatus 0, the default, needs it")
 	}

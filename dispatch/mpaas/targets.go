@@ -17,9 +17,9 @@ func (j *judge) judgeTargets(r dispatch.Request) {
 		}
 		return
 	}
-	inline := j.given["TargetMsgkey"]
+	inline := j.given.of("TargetMsgkey")
 	if j.action == multiple {
-		inline = j.given["TargetMsg"]
+		inline = j.given.of("TargetMsg")
 	}
 	if inline == nil {
 		return
@@ -69,16 +69,17 @@ func (j *judge) readTargetMap(v *value) bool {
 
 // readTargetList takes [{target, msgKey, templateKeyValue, extendedParams}].
 func (j *judge) readTargetList(v *value) bool {
-	var items []json.RawMessage
-	inner := v.raw
+	inner, valid := v.raw, true
 	if s, ok := asString(v.raw); ok {
 		inner = bytes.TrimSpace([]byte(s))
+		valid = json.Valid(inner)
 	}
-	switch err := json.Unmarshal(inner, &items); {
-	case err != nil || inner[0] != '[':
+	if !valid || inner[0] != '[' {
 		j.problem(v.name, "must be a list of targets, not %s", typeOf(v.raw))
 		return false
-	case len(items) == 0:
+	}
+	items := elements(inner)
+	if len(items) == 0 {
 		j.problem(v.name, "names no targets: leave it out when they are in campaign_targets")
 		return false
 	}
@@ -89,48 +90,38 @@ func (j *judge) readTargetList(v *value) bool {
 }
 
 func (j *judge) readTarget(field string, raw json.RawMessage) {
-	members, err := parseObject(raw)
-	if err != nil {
+	if raw[0] != '{' {
 		j.problem(field, "must be an object, not %s", typeOf(raw))
 		return
 	}
-	for _, name := range repeated(members) {
+	list := members(raw)
+	for _, name := range repeated(list) {
 		j.problem(field+"."+name, "is given more than once")
 	}
-	given := j.readTargetMembers(field, members)
-	if given["Target"] == nil {
+	given := j.readTargetMembers(field, list)
+	if given.of("Target") == nil {
 		j.problem(field+".target", "is missing")
 	}
-	t := dispatch.Target{Target: wireOf(given["Target"]), MsgKey: wireOf(given["MsgKey"])}
-	if v := given["TemplateKeyValue"]; v != nil {
+	t := dispatch.Target{Target: wireOf(given.of("Target")), MsgKey: wireOf(given.of("MsgKey"))}
+	if v := given.of("TemplateKeyValue"); v != nil {
 		j.judgeKeyValue(v.name, v.members)
 		t.TemplateKeyValue = json.RawMessage(v.wire)
 	}
-	if v := given["ExtendedParams"]; v != nil {
+	if v := given.of("ExtendedParams"); v != nil {
 		j.judgeExtendedParams(v.name, v.members, maxTargetExtendedParams)
 		t.ExtendedParams = json.RawMessage(v.wire)
 	}
 	j.targets = append(j.targets, t)
 }
 
-func (j *judge) readTargetMembers(field string, members []member) map[string]*value {
-	given := map[string]*value{}
+func (j *judge) readTargetMembers(field string, members []member) (given values) {
 	for _, m := range members {
 		at := field + "." + m.name
-		p, ok := find(targetParams, m.name)
-		if !ok {
+		if p, ok := find(targetParams, m.name); ok {
+			given = j.take(given, p, at, m.raw)
+		} else {
 			j.unknown(at, m.name, targetParams, "a target")
-			continue
 		}
-		if first := given[p.wire]; first != nil {
-			if first.name != at {
-				j.problem(at, "is the same parameter as %s: keep one of them", first.name)
-			}
-			continue
-		}
-		v := &value{name: at, raw: m.raw}
-		v.good = j.readValue(p, v)
-		given[p.wire] = v
 	}
 	return given
 }
