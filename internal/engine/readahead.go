@@ -48,7 +48,8 @@ func (d *dispatcher) crowded() []int32 {
 
 // enter takes in the tasks that are new. Those that are early it takes in some at
 // a time, with rests in between, since whole seconds are read at once, and calls
-// are due all the time.
+// are due all the time. What a reading each second finds is due from half the
+// horizon on, so that early is well before that.
 func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
 	var fresh []store.ReadyTask
 	for _, t := range tasks {
@@ -58,7 +59,7 @@ func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
 	}
 	for len(fresh) > 0 {
 		began, n := time.Now(), len(fresh)
-		early := fresh[0].ReadyAt.Sub(d.clock.Now()) > d.Horizon/2 && !d.reader.wanted()
+		early := fresh[0].ReadyAt.Sub(d.clock.Now()) > d.Horizon/4 && !d.reader.wanted()
 		if early {
 			n = min(n, atOnce)
 		}
