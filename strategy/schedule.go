@@ -113,7 +113,7 @@ func (c *calendar) drop(day int) { c.chosen[day/64] &^= 1 << (day % 64) }
 func (y cycle) schedule(written time.Time) Schedule {
 	c := &calendar{cycle: y}
 	spans := spansOf(y.zone, c.wall(0)-2*secondsPerDay, c.wall(int(y.end-y.first))+2*secondsPerDay)
-	from := ceilUnix(written)
+	from := written.Add(time.Second - 1).Unix() // the first whole second that is not before it
 	previous := -1
 	for day := 0; y.first+int64(day) <= y.end; day++ {
 		offset, gap := resolve(spans, c.wall(day))
@@ -139,14 +139,6 @@ func (y cycle) schedule(written time.Time) Schedule {
 		previous, c.last = day, at
 	}
 	return Schedule{kind: Loop, days: c}
-}
-
-// ceilUnix is the first whole Unix second that is not before t.
-func ceilUnix(t time.Time) int64 {
-	if t.Nanosecond() > 0 {
-		return t.Unix() + 1
-	}
-	return t.Unix()
 }
 
 // resolve turns a local time into an offset: that of its first instant, or,

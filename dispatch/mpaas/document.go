@@ -41,10 +41,7 @@ func parseObject(raw []byte) ([]member, error) {
 // members takes a JSON object apart that is known to be valid and begins raw.
 func members(raw []byte) []member {
 	list := make([]member, 0, 8) // as most have fewer
-	for i := skipSpace(raw, 1); raw[i] != '}'; i = skipSpace(raw, i) {
-		if raw[i] == ',' {
-			i = skipSpace(raw, i+1)
-		}
+	for i, more := nextItem(raw, 1); more; i, more = nextItem(raw, i) {
 		end := endOfString(raw, i)
 		m := member{}
 		m.name, _ = asString(raw[i:end])
@@ -60,15 +57,22 @@ func members(raw []byte) []member {
 // share raw's memory.
 func elements(raw []byte) []json.RawMessage {
 	var list []json.RawMessage
-	for i := skipSpace(raw, 1); raw[i] != ']'; i = skipSpace(raw, i) {
-		if raw[i] == ',' {
-			i = skipSpace(raw, i+1)
-		}
+	for i, more := nextItem(raw, 1); more; i, more = nextItem(raw, i) {
 		end := endOfValue(raw, i)
 		list = append(list, raw[i:end:end])
 		i = end
 	}
 	return list
+}
+
+// nextItem returns the index of the item after i, of an object or a list that is
+// valid JSON; more is false at its end.
+func nextItem(raw []byte, i int) (next int, more bool) {
+	i = skipSpace(raw, i)
+	if raw[i] == ',' {
+		i = skipSpace(raw, i+1)
+	}
+	return i, raw[i] != '}' && raw[i] != ']'
 }
 
 // skipSpace returns the index of the first byte from i on that is no space.
