@@ -23,7 +23,7 @@ func (d *dispatcher) launch(ctx context.Context, tasks []*claimed) {
 	if err := d.refresh(ctx, tasks); err != nil {
 		d.Log.WarnContext(ctx, "campaign could not be read after the claim, will retry its tasks", "error", err)
 		for _, t := range tasks {
-			d.finish(t, dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: "the campaign could not be read"}, time.Time{})
+			d.putOff(t)
 		}
 		return
 	}
@@ -104,6 +104,11 @@ func (d *dispatcher) push(t *claimed) {
 	}
 }
 
+// putOff has a claimed task tried again whose campaign could not be read.
+func (d *dispatcher) putOff(t *claimed) {
+	d.finish(t, dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: "the campaign could not be read"}, time.Time{})
+}
+
 // finishEmpty decides a task that has no targets, unless they went with their
 // campaign: then it is tried again, and ended as what waits of such a campaign is.
 func (d *dispatcher) finishEmpty(t *claimed) {
@@ -111,7 +116,7 @@ func (d *dispatcher) finishEmpty(t *claimed) {
 	defer cancel()
 	stands, err := d.Store.Campaigns(ctx, []int64{t.task.CampaignID})
 	if err != nil || len(stands) == 0 {
-		d.finish(t, dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: "the campaign could not be read"}, time.Time{})
+		d.putOff(t)
 		return
 	}
 	dec := t.decision()

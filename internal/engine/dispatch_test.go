@@ -398,18 +398,17 @@ func TestAudienceThatIsGoneBeforeItsDeliveries(t *testing.T) {
 	}
 }
 
-// A campaign that is deleted between the begin of a delivery and the look at its
-// targets takes the delivery with it: nothing was accepted.
-func TestCampaignThatIsDeletedBeforeItsTargetsAreRead(t *testing.T) {
-	t.Parallel()
-	r, id, release := deliveriesThatWait(t)
+// deleteAsTargetsAreRead deletes a campaign while the daemon waits for its
+// targets, which begin has it ask for.
+func (r *rig) deleteAsTargetsAreRead(t *testing.T, id int64, begin func()) {
+	t.Helper()
 	err := pgx.BeginFunc(t.Context(), r, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(t.Context(), `LOCK TABLE scheduler.campaign_targets`); err != nil {
 			return err
 		}
-		release()
-		until(t, "a delivery to ask for its targets", func() bool {
-			return get[int](t, r, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'scheduler.campaign_targets'::regclass`) > 0
+		begin()
+		until(t, "the targets to be asked for", func() bool {
+			return get[bool](t, r, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'scheduler.campaign_targets'::regclass)`)
 		})
 		_, err := tx.Exec(t.Context(), `DELETE FROM scheduler.campaigns WHERE id = $1`, id)
 		return err
@@ -417,6 +416,14 @@ func TestCampaignThatIsDeletedBeforeItsTargetsAreRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A campaign that is deleted between the begin of a delivery and the look at its
+// targets takes the delivery with it: nothing was accepted.
+func TestCampaignThatIsDeletedBeforeItsTargetsAreRead(t *testing.T) {
+	t.Parallel()
+	r, id, release := deliveriesThatWait(t)
+	r.deleteAsTargetsAreRead(t, id, release)
 	want := []string{"cancelled: 0 of 3 deliveries accepted, 0 failed, 0 unknown, 3 cancelled, 0 missed; first: campaign deleted"}
 	if diff := cmp.Diff(want, r.decided(t, id, 1)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -440,20 +447,9 @@ func TestCampaignThatIsDeletedBetweenItsClaimAndItsTargets(t *testing.T) {
 	r.targets(t, id, 1)
 	r.run(t, `UPDATE scheduler.campaigns SET status = 'active'`)
 	until(t, "the planner and the dispatcher to have compiled it", func() bool { return compiled.Load() == 2 })
-	err := pgx.BeginFunc(t.Context(), r, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(t.Context(), `LOCK TABLE scheduler.campaign_targets`); err != nil {
-			return err
-		}
-		until(t, "the claimed task to ask for its targets", func() bool {
-			return get[bool](t, r, `SELECT EXISTS (SELECT FROM scheduler.claims)
-				AND EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'scheduler.campaign_targets'::regclass)`)
-		})
-		_, err := tx.Exec(t.Context(), `DELETE FROM scheduler.campaigns WHERE id = $1`, id)
-		return err
+	r.deleteAsTargetsAreRead(t, id, func() {
+		until(t, "the task to be claimed", func() bool { return get[bool](t, r, `SELECT EXISTS (SELECT FROM scheduler.claims)`) })
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if diff := cmp.Diff([]string{"cancelled: campaign deleted"}, r.decided(t, id, 1)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
