@@ -1,0 +1,3 @@
+-- Taken for roles.
+
+SELECT scheduler.set_schema_version(11);

@@ -1,0 +1,3 @@
+-- Taken for deliveries.
+
+SELECT scheduler.set_schema_version(12);

@@ -1,0 +1,3 @@
+-- Taken for decisions.
+
+SELECT scheduler.set_schema_version(12);

@@ -1,0 +1,3 @@
+-- Taken for planning.
+
+SELECT scheduler.set_schema_version(13);

@@ -1,0 +1,3 @@
+-- Taken for loading.
+
+SELECT scheduler.set_schema_version(14);

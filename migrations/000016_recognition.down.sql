@@ -1,0 +1,3 @@
+-- Taken for recognition.
+
+SELECT scheduler.set_schema_version(15);

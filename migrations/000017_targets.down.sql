@@ -1,0 +1,3 @@
+-- Taken for targets.
+
+SELECT scheduler.set_schema_version(16);

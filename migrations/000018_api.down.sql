@@ -1,0 +1,3 @@
+-- Taken for api.
+
+SELECT scheduler.set_schema_version(17);
