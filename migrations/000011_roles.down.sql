@@ -72,6 +72,7 @@ DROP FUNCTION scheduler.set_owner(name);
 DROP FUNCTION scheduler.adopt(name);
 DROP FUNCTION scheduler.columns_but(regclass, name[]);
 DROP FUNCTION scheduler.columns_of(regclass, name[]);
+DROP FUNCTION scheduler.limit_login(name);
 DROP FUNCTION scheduler.blockers(interval);
 DROP TRIGGER decided_tasks_kept ON scheduler.decided_tasks;
 DROP TRIGGER decided_tasks_unchanged ON scheduler.decided_tasks;

@@ -329,6 +329,23 @@ $$;
 COMMENT ON FUNCTION scheduler.blockers(interval) IS
   'The sessions for whose locks the engine''s have waited longer than this: process id (0: a prepared transaction), login, application, begin of the transaction where it may be seen, the longest wait, how many wait, and for which table. SELECT pg_terminate_backend(pid) ends one.';
 
+-- Time-outs are a login's own to set anew in a session. They are against what is
+-- forgotten, and what is malicious is ended by an admin whom blockers() told.
+-- transaction_timeout is PostgreSQL 17's.
+CREATE FUNCTION scheduler.limit_login(login name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  timeout record;
+BEGIN
+  FOR timeout IN SELECT v.name, v.value FROM (VALUES ('lock_timeout', '5s'), ('statement_timeout', '5min'),
+      ('idle_in_transaction_session_timeout', '1min'), ('transaction_timeout', '10min')) v (name, value) JOIN pg_settings s USING (name) LOOP
+    EXECUTE format('ALTER ROLE %I IN DATABASE %I SET %I = %L', login, current_database(), timeout.name, timeout.value);
+  END LOOP;
+END $$;
+COMMENT ON FUNCTION scheduler.limit_login(name) IS
+  'Gives a login the time-outs that an author''s should have in this database: lock_timeout 5s, statement_timeout 5min, idle_in_transaction_session_timeout 1min, transaction_timeout 10min where there is one. For a role that may alter the login.';
+
 ---------------------------------------------------------------------- privileges
 
 CREATE FUNCTION scheduler.columns_of(relation regclass, names name[]) RETURNS text
