@@ -221,6 +221,7 @@ func (e *Engine) listen(ctx context.Context) {
 			}
 		})
 		if ctx.Err() == nil && err != nil {
+			e.Store.Discard() // connections that idle may be dead as well
 			e.heart.trouble(ctx, "listen", err)
 		}
 		sleep(ctx, time.Second)
