@@ -61,7 +61,7 @@ func (s *Server) choosePort(ctx context.Context) (int, error) {
 	last, _ := strconv.Atoi(strings.TrimSpace(string(content)))
 	for _, port := range []int{last, 0} {
 		if free, err := freePort(ctx, port); err == nil {
-			return free, os.WriteFile(file, []byte(strconv.Itoa(free)+"\n"), 0o644)
+			return free, os.WriteFile(file, []byte(strconv.Itoa(free)+"\n"), 0o600)
 		}
 	}
 	return 0, errors.New("no free TCP port on 127.0.0.1")
