@@ -105,6 +105,7 @@ DROP TRIGGER rulings_signed ON scheduler.rulings;
 DROP TRIGGER campaign_history_signed ON scheduler.campaign_history;
 DROP FUNCTION scheduler.campaigns_signed();
 DROP FUNCTION scheduler.hold_signed();
+DROP FUNCTION scheduler.is_engine();
 DROP FUNCTION scheduler.audit_signed();
 ALTER TABLE scheduler.rulings ALTER ruled_by SET DEFAULT session_user, DROP COLUMN ruled_via;
 ALTER TABLE scheduler.triggered_tasks ALTER triggered_by SET DEFAULT session_user, DROP COLUMN triggered_via;

@@ -119,13 +119,24 @@ ALTER TABLE scheduler.rulings ALTER ruled_by DROP DEFAULT;
 ALTER TABLE scheduler.triggered_tasks ALTER triggered_by DROP DEFAULT;
 ALTER TABLE scheduler.app_grants ALTER granted_by DROP DEFAULT;
 
+CREATE FUNCTION scheduler.is_engine() RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT coalesce(pg_has_role(scheduler.acting_role(), to_regrole('scheduler_daemon'), 'USAGE'), false)
+     AND NOT coalesce(pg_has_role(scheduler.acting_role(), to_regrole('scheduler_admin'), 'USAGE'), false)
+     AND NOT (SELECT pg_has_role(scheduler.acting_role(), c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'scheduler.campaigns'::regclass)
+$$;
+COMMENT ON FUNCTION scheduler.is_engine() IS 'Whether the session is a daemon''s and of nobody who might do people''s deeds; in a function with its owner''s rights too.';
+
 -- Runs with its caller's rights, since it asks what the caller is. Whatever it
 -- names comes from the session all the same.
 CREATE FUNCTION scheduler.hold_signed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  engine boolean := NOT scheduler.is_owner(); -- operators come through functions with the owner's rights
+  -- Operators come through functions with the owner's rights; so may the engine,
+  -- whose login is a daemon's and nothing more.
+  engine boolean := NOT scheduler.is_owner() OR scheduler.is_engine();
 BEGIN
   NEW.held_by := OLD.held_by;
   NEW.held_via := OLD.held_via;
@@ -314,7 +325,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   WITH engine AS (
     SELECT a.pid FROM pg_stat_activity a
-     WHERE a.datname = current_database() AND a.application_name = 'scheduler'
+     WHERE a.datname = current_database() AND a.application_name ~ '^scheduler( |$)' AND a.application_name <> 'scheduler migrate'
        AND (coalesce(pg_has_role(a.usesysid, to_regrole('scheduler_daemon'), 'MEMBER'), false)
          OR pg_has_role(a.usesysid, (SELECT c.relowner FROM pg_class c WHERE c.oid = 'scheduler.campaigns'::regclass), 'MEMBER'))
   ), wait AS (

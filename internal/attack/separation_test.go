@@ -187,3 +187,25 @@ func TestAWritingReaderWritesItsOwn(t *testing.T) {
 		t.Errorf("may write own %v, foreign %v, %v", own, foreign, err)
 	}
 }
+
+// TestTheEngineHoldsByAFunction: the engine may hold by a function with the
+// owner's rights, and is named as the engine; it does not release by one.
+func TestTheEngineHoldsByAFunction(t *testing.T) {
+	t.Parallel()
+	c := newTown(t)
+	c.exec(t, `
+		CREATE FUNCTION scheduler.in_doubt() RETURNS void LANGUAGE sql SECURITY DEFINER AS $$ UPDATE scheduler.hold SET held_since = now(), reason = 'copy' $$;
+		CREATE FUNCTION scheduler.out_of_doubt() RETURNS void LANGUAGE sql SECURITY DEFINER AS $$ UPDATE scheduler.hold SET held_since = NULL $$;
+		SELECT scheduler.grant_privileges()`)
+	conn := c.as(t, "pusher")
+	if _, err := conn.Exec(t.Context(), `SELECT scheduler.in_doubt()`); err != nil {
+		t.Fatal(err)
+	}
+	var by string
+	if c.scan(t, &by, `SELECT held_by FROM scheduler.hold`); by != "scheduler" {
+		t.Errorf("held by %q", by)
+	}
+	if got := state(t, conn, `SELECT scheduler.out_of_doubt()`); got != denied {
+		t.Errorf("released: SQLSTATE %q", got)
+	}
+}
