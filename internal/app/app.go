@@ -117,10 +117,7 @@ func (a *App) startAdmin(ctx context.Context) error {
 	}
 	a.admin = s
 	a.registry = &registry{metrics: engine.NewMetrics(reg)}
-	reg.MustRegister(engine.NewUsage(a.store, a.Log), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "scheduler_blocking_sessions",
-		Help: "Sessions of others for whose locks the engine's have waited for more than a second; /readyz and the log name them.",
-	}, func() float64 { return float64(len(a.notes())) }))
+	reg.MustRegister(engine.NewUsage(a.store, a.Log))
 	s.Start()
 	a.closers = append(a.closers, closer{"admin listener", s.Stop})
 	return nil

@@ -13,8 +13,9 @@ import (
 // names them. It takes no lock and waits for none; two of it at once say the same.
 type lockWaits struct {
 	*loop
-	store *store.Store
-	log   *slog.Logger
+	store   *store.Store
+	log     *slog.Logger
+	metrics *Metrics
 
 	mu   sync.Mutex
 	last []store.Wait
@@ -22,7 +23,7 @@ type lockWaits struct {
 }
 
 func newLockWaits(cfg Config) *lockWaits {
-	w := &lockWaits{store: cfg.Store, log: cfg.Log, told: make(map[int32]bool)}
+	w := &lockWaits{store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, told: make(map[int32]bool)}
 	w.loop = newLoop("lock waits", cfg.Log, 3*time.Second, w.look)
 	return w
 }
@@ -40,6 +41,7 @@ func (w *lockWaits) look(ctx context.Context) error {
 		}
 	}
 	w.told = told
+	w.metrics.Blocking.Set(float64(len(found)))
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.last = found
