@@ -122,9 +122,11 @@ func TestNobodyIsTheOwner(t *testing.T) {
 	}
 	for person := range people {
 		conn := c.as(t, person)
-		for _, sql := range []string{`SET ROLE scheduler_owner`, `ALTER TABLE scheduler.rulings OWNER TO CURRENT_USER`, `SELECT scheduler.set_owner(current_user)`,
+		for _, sql := range []string{
+			`SET ROLE scheduler_owner`, `ALTER TABLE scheduler.rulings OWNER TO CURRENT_USER`, `SELECT scheduler.set_owner(current_user)`,
 			`CREATE OR REPLACE FUNCTION scheduler.actor() RETURNS text LANGUAGE sql AS $$ SELECT 'li' $$`, `DROP TABLE scheduler.rulings`,
-			`CREATE TRIGGER x BEFORE INSERT ON scheduler.campaigns EXECUTE FUNCTION suppress_redundant_updates_trigger()`, `SET session_replication_role = replica`} {
+			`CREATE TRIGGER x BEFORE INSERT ON scheduler.campaigns EXECUTE FUNCTION suppress_redundant_updates_trigger()`, `SET session_replication_role = replica`,
+		} {
 			if got := state(t, conn, sql); got != denied {
 				t.Errorf("%s: %s: SQLSTATE %q, want %s", person, sql, got, denied)
 			}
