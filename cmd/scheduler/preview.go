@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/store"
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
@@ -262,7 +263,7 @@ func (p *program) printWarnings(plan plan) error {
 		if i == 0 {
 			b.WriteString("\n")
 		}
-		b.WriteString("warning: " + w + "\n")
+		b.WriteString("warning: " + plain.Line(w) + "\n")
 	}
 	return p.print(b.String())
 }

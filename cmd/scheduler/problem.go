@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"strings"
+
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 )
 
 // A problem is one reason why a campaign would be refused. The JSON is a
@@ -28,7 +30,7 @@ func (p *program) refuse(what string, problems []problem, asJSON bool) error {
 func list(problems []problem, indent string) string {
 	lines := make([]string, len(problems))
 	for i, p := range problems {
-		lines[i] = indent + p.Field + ": " + p.Message
+		lines[i] = indent + plain.Line(p.Field+": "+p.Message)
 	}
 	return strings.Join(lines, "\n")
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
@@ -175,14 +176,14 @@ func (p *program) printVerdicts(verdicts []verdict, asJSON bool) error {
 		if len(v.Problems) > 0 {
 			bad++
 		}
-		fmt.Fprintf(&b, "line %d, %s: ", v.Line, cmp.Or(v.Name, "(no name)"))
+		fmt.Fprintf(&b, "line %d, %s: ", v.Line, cmp.Or(plain.Line(v.Name), "(no name)"))
 		if len(v.Problems) == 0 {
 			b.WriteString("ok\n")
 		} else {
 			fmt.Fprintf(&b, "%s\n%s\n", count(len(v.Problems), "problem"), list(v.Problems, "  "))
 		}
 		for _, w := range v.Warnings {
-			b.WriteString("  warning: " + w + "\n")
+			b.WriteString("  warning: " + plain.Line(w) + "\n")
 		}
 	}
 	var err error

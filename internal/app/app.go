@@ -110,7 +110,7 @@ func (a *App) startAdmin(ctx context.Context) error {
 	c := a.Config.Admin
 	s, err := admin.New(ctx, admin.Config{
 		Listen: c.Listen, Token: c.Token.Reveal(), CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, Pprof: c.Pprof,
-		Metrics: reg, Ready: a.Ready, Log: a.Log,
+		Metrics: reg, Ready: a.Ready, Notes: a.notes, Log: a.Log,
 	})
 	if err != nil {
 		return err
@@ -129,6 +129,19 @@ func (a *App) Ready(ctx context.Context) error {
 		return errors.New("starting or stopping")
 	}
 	return a.engine.Ready(ctx)
+}
+
+// notes are what somebody should know though the daemon does its work: who is in
+// its way.
+func (a *App) notes() []string {
+	if !a.ready.Load() {
+		return nil
+	}
+	var out []string
+	for _, w := range a.engine.Blocking() {
+		out = append(out, w.String())
+	}
+	return out
 }
 
 func (a *App) prepareEngine(ctx context.Context, apps []config.App) error {

@@ -17,6 +17,9 @@ func (l *loader) check(c *Config) {
 	l.checkDispatch(&c.Dispatch)
 	l.positive("planner.interval", c.Planner.Interval)
 	l.positive("restore_guard.max_gap", c.RestoreGuard.MaxGap)
+	if r := c.Retention.Tasks; r > 0 && r < time.Hour {
+		l.problem("retention.tasks", "must be 0s or at least 1h, since the database keeps a decision for an hour, not %s", r)
+	}
 	l.checkTracing(&c.Tracing)
 	l.checkListen("sandbox.listen", c.Sandbox.Listen)
 	l.checkApps(c.Apps)

@@ -97,9 +97,16 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 }
 
 func (s *Server) start(ctx context.Context) error {
-	// Others may enter, but not list: each thing inside has its own mode, and
-	// the account that the server runs as must reach it.
-	if err := os.MkdirAll(s.cfg.Dir, 0o755); err != nil {
+	// Nobody else may enter. Only where root's server runs as another account,
+	// which must reach its own, may others pass through, and list nothing.
+	mode := os.FileMode(0o700)
+	if os.Geteuid() == 0 {
+		mode = 0o711
+	}
+	if err := os.MkdirAll(s.cfg.Dir, mode); err != nil {
+		return err
+	}
+	if err := os.Chmod(s.cfg.Dir, mode); err != nil { // of an earlier version
 		return err
 	}
 	var err error
@@ -202,7 +209,7 @@ var ErrInUse = errors.New("the data directory is in use by another process")
 // takeLock holds an flock for the life of this process. The kernel drops it on
 // SIGKILL, so that it cannot go stale as a pid file can.
 func takeLock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -284,7 +291,7 @@ func (s *Server) choosePort(ctx context.Context) (int, error) {
 	last, _ := strconv.Atoi(strings.TrimSpace(string(content)))
 	for _, port := range []int{last, 0} {
 		if free, err := freePort(ctx, port); err == nil {
-			return free, os.WriteFile(file, []byte(strconv.Itoa(free)+"\n"), 0o644)
+			return free, os.WriteFile(file, []byte(strconv.Itoa(free)+"\n"), 0o600)
 		}
 	}
 	return 0, errors.New("no free TCP port on 127.0.0.1")

@@ -72,8 +72,15 @@ func TestNothingIsOpenToOthers(t *testing.T) {
 	t.Parallel()
 	s := start(t, embedpg.Config{Dir: serverDir(t)})
 	dir := filepath.Dir(s.LogFile())
+	enter := os.FileMode(0o700)
+	if os.Geteuid() == 0 { // the server's account must pass through
+		enter = 0o711
+	}
 	for path, want := range map[string]os.FileMode{
 		s.Sockets():                  0o700,
+		dir:                          enter,
+		filepath.Join(dir, "lock"):   0o600,
+		filepath.Join(dir, "port"):   0o600,
 		filepath.Join(dir, "data"):   0o700,
 		filepath.Join(dir, "pgpass"): 0o600,
 		s.LogFile():                  0o600,
