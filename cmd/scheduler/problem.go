@@ -3,14 +3,12 @@ package main
 import (
 	"fmt"
 	"strings"
+
+	"github.com/campaign-scheduler/scheduler/internal/judge"
 )
 
-// A problem is one reason why a campaign would be refused. The JSON is a
-// promise to other programs.
-type problem struct {
-	Field   string `json:"field"`
-	Message string `json:"message"`
-}
+// A problem is one reason why a campaign would be refused.
+type problem = judge.Problem
 
 // refuse shows the problems of something and returns the error that ends the
 // command with exit status 1.
