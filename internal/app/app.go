@@ -110,14 +110,17 @@ func (a *App) startAdmin(ctx context.Context) error {
 	c := a.Config.Admin
 	s, err := admin.New(ctx, admin.Config{
 		Listen: c.Listen, Token: c.Token.Reveal(), CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, Pprof: c.Pprof,
-		Metrics: reg, Ready: a.Ready, Log: a.Log,
+		Metrics: reg, Ready: a.Ready, Notes: a.notes, Log: a.Log,
 	})
 	if err != nil {
 		return err
 	}
 	a.admin = s
 	a.registry = &registry{metrics: engine.NewMetrics(reg)}
-	reg.MustRegister(engine.NewUsage(a.store, a.Log))
+	reg.MustRegister(engine.NewUsage(a.store, a.Log), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "scheduler_blocking_sessions",
+		Help: "Sessions of others for whose locks the engine's have waited for more than a second; /readyz and the log name them.",
+	}, func() float64 { return float64(len(a.notes())) }))
 	s.Start()
 	a.closers = append(a.closers, closer{"admin listener", s.Stop})
 	return nil
@@ -129,6 +132,19 @@ func (a *App) Ready(ctx context.Context) error {
 		return errors.New("starting or stopping")
 	}
 	return a.engine.Ready(ctx)
+}
+
+// notes are what somebody should know though the daemon does its work: who is in
+// its way.
+func (a *App) notes() []string {
+	if !a.ready.Load() {
+		return nil
+	}
+	var out []string
+	for _, w := range a.engine.Blocking() {
+		out = append(out, w.String())
+	}
+	return out
 }
 
 func (a *App) prepareEngine(ctx context.Context, apps []config.App) error {
