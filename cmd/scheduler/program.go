@@ -87,6 +87,7 @@ func newRootCommand(p *program) *cobra.Command {
 func commands(p *program) []*cobra.Command {
 	return []*cobra.Command{
 		newCampaignsCommand(p),
+		newConsoleCommand(p),
 		newDoctorCommand(p),
 		newHoldCommand(p),
 		newMigrateCommand(p),

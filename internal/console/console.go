@@ -145,8 +145,8 @@ func (c *Console) routes() (http.Handler, error) {
 	return headers(same.Handler(c.sessions.cookies.LoadAndSave(mux))), nil
 }
 
-// maxForm bounds a posted form: a campaign with ten thousand targets.
-const maxForm = 4 << 20
+// MaxForm bounds a posted form in bytes: a campaign with ten thousand targets.
+const MaxForm = 4 << 20
 
 // headers are on every answer. The script may only put text into the page that
 // came from here, and nothing may frame it.
@@ -158,7 +158,7 @@ func headers(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		r.Body = http.MaxBytesReader(w, r.Body, MaxForm)
 		next.ServeHTTP(w, r)
 	})
 }
