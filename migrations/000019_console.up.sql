@@ -33,7 +33,7 @@ DECLARE
 BEGIN
   SELECT c.app_no INTO app FROM scheduler.campaigns c
    WHERE c.id = note_campaign.campaign_id
-     AND (scheduler.visible_apps() IS NULL OR c.app_no = ANY (scheduler.visible_apps()));
+     AND scheduler.may_write(c.app_no);
   IF NOT FOUND THEN
     RAISE EXCEPTION 'there is no campaign %', note_campaign.campaign_id USING ERRCODE = 'no_data_found';
   ELSIF char_length(note_campaign.note) > 1000 THEN
@@ -128,13 +128,5 @@ COMMENT ON COLUMN scheduler.state.now IS 'The database''s clock.';
 COMMENT ON COLUMN scheduler.state.held_since IS 'Since when nothing begins; NULL: not held.';
 COMMENT ON COLUMN scheduler.state.held_reason IS 'Why, or why it was held the last time.';
 COMMENT ON COLUMN scheduler.state.daemons IS 'Daemons with a lease.';
-
-DO $$
-BEGIN
-  IF to_regrole('scheduler_author') IS NOT NULL THEN
-    GRANT SELECT ON scheduler.audit, scheduler.state TO scheduler_author;
-    GRANT EXECUTE ON FUNCTION scheduler.note_campaign(bigint, integer, text) TO scheduler_author;
-  END IF;
-END $$;
 
 SELECT scheduler.set_schema_version(19);

@@ -310,6 +310,12 @@ func (b *browser) look(method, path string, form url.Values) (string, int) {
 	return string(body), res.StatusCode
 }
 
+// sixtyOutcomes are decided tasks of every campaign, one each seven hours.
+const sixtyOutcomes = `INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, sent_at, attempts, slices, accepted, target_count, reason)
+		SELECT 100 + n, c.app_no, c.id, 1, ch.channel_no, 'scheduled', (ARRAY['succeeded','failed','missed','unknown'])[1 + n % 4]::scheduler.decision,
+		       now() - n * interval '7 hours', now() - n * interval '7 hours' + interval '3 ms', 1, 1, CASE WHEN n % 4 = 0 THEN 1 ELSE 0 END, 1, CASE WHEN n % 4 > 0 THEN 'why' END
+		  FROM scheduler.campaigns c JOIN scheduler.channels ch USING (channel), generate_series(1, 60) n`
+
 // Every page in both languages, as the owner, over some rows.
 func TestEveryPageInBothLanguages(t *testing.T) {
 	t.Parallel()
@@ -317,10 +323,7 @@ func TestEveryPageInBothLanguages(t *testing.T) {
 	b := r.owner(t)
 	b.post("/campaigns", with(weekly("shop test"), "do", "insert"), http.StatusOK)
 	id := count(t, r.db, `SELECT max(id) FROM scheduler.campaigns`)
-	exec(t, r.db, `INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, sent_at, attempts, slices, accepted, target_count, reason)
-		SELECT 100 + n, c.app_no, c.id, 1, ch.channel_no, 'scheduled', (ARRAY['succeeded','failed','missed','unknown'])[1 + n % 4]::scheduler.decision,
-		       now() - n * interval '7 hours', now() - n * interval '7 hours' + interval '3 ms', 1, 1, CASE WHEN n % 4 = 0 THEN 1 ELSE 0 END, 1, CASE WHEN n % 4 > 0 THEN 'why' END
-		  FROM scheduler.campaigns c JOIN scheduler.channels ch USING (channel), generate_series(1, 60) n`)
+	exec(t, r.db, sixtyOutcomes)
 	number := regexp.MustCompile(`\{id\}`)
 	for _, lang := range []string{"en", "zh"} {
 		b.post("/preferences", url.Values{"language": {lang}, "zone": {"Asia/Shanghai"}, "back": {"/"}}, http.StatusOK)

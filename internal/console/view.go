@@ -59,7 +59,7 @@ func (v *view) When(t time.Time, zone string) template.HTML {
 	}
 	local := v.in(t, zone)
 	return template.HTML(fmt.Sprintf(`<time datetime="%s">%s</time> <small>%s, %s</small>`, //nolint:gosec // every part is escaped or ours
-		t.UTC().Format(time.RFC3339), local.Format("Mon 2006-01-02 15:04:05"), template.HTMLEscapeString(local.Location().String()),
+		t.UTC().Format(time.RFC3339), template.HTMLEscapeString(v.T(local.Format("Mon"))+local.Format(" 2006-01-02 15:04:05")), template.HTMLEscapeString(local.Location().String()),
 		template.HTMLEscapeString(v.Ago(t))))
 }
 
