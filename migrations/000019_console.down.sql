@@ -1,3 +1,4 @@
+DROP VIEW scheduler.quota_calls;
 DROP VIEW scheduler.state;
 DROP VIEW scheduler.audit;
 DROP TRIGGER hold_kept ON scheduler.hold;

@@ -129,4 +129,15 @@ COMMENT ON COLUMN scheduler.state.held_since IS 'Since when nothing begins; NULL
 COMMENT ON COLUMN scheduler.state.held_reason IS 'Why, or why it was held the last time.';
 COMMENT ON COLUMN scheduler.state.daemons IS 'Daemons with a lease.';
 
+CREATE VIEW scheduler.quota_calls WITH (security_barrier) AS
+SELECT x.app_id, x.workspace_id, x.channel, x.used_at
+  FROM (SELECT u.app_no, a.app_id, a.workspace_id, u.channel, u.used_at
+          FROM scheduler.quota_uses u JOIN scheduler.apps a USING (app_no) WHERE u.used_at > now() - interval '7 days') x
+ WHERE (SELECT scheduler.visible_apps()) IS NULL OR x.app_no = ANY ((SELECT scheduler.visible_apps())::integer[]);
+COMMENT ON VIEW scheduler.quota_calls IS 'The calls of the last 7 x 24 h that count against quotas, for forecasts.';
+COMMENT ON COLUMN scheduler.quota_calls.app_id IS 'The app.';
+COMMENT ON COLUMN scheduler.quota_calls.workspace_id IS 'Its workspace.';
+COMMENT ON COLUMN scheduler.quota_calls.channel IS 'The push API.';
+COMMENT ON COLUMN scheduler.quota_calls.used_at IS 'When the call counts from.';
+
 SELECT scheduler.set_schema_version(19);

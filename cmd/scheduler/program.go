@@ -89,6 +89,7 @@ func commands(p *program) []*cobra.Command {
 		newCampaignsCommand(p),
 		newConsoleCommand(p),
 		newDoctorCommand(p),
+		newForecastCommand(p),
 		newHoldCommand(p),
 		newMigrateCommand(p),
 		newServeCommand(p),

@@ -6,10 +6,15 @@ import (
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/console/picture"
+	"github.com/campaign-scheduler/scheduler/internal/forecast"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// limits shows how full everything is that has a bound.
+// forecastDays is how far ahead the page of limits looks.
+const forecastDays = 14
+
+// limits shows how full everything is that has a bound, and what the bounds
+// will do to the coming pushes.
 func (c *Console) limits(x *exchange) error {
 	type app struct {
 		store.AppFill
@@ -21,8 +26,9 @@ func (c *Console) limits(x *exchange) error {
 		NextFree time.Time
 	}
 	var d struct {
-		Apps   []app
-		Quotas []quota
+		Apps     []app
+		Quotas   []quota
+		Forecast forecast.Result
 	}
 	apps, err := x.store.AppFills(x.Context(), pageRows)
 	if err != nil {
@@ -41,6 +47,9 @@ func (c *Console) limits(x *exchange) error {
 			row.NextFree = *q.NextFreeAt
 		}
 		d.Quotas = append(d.Quotas, row)
+	}
+	if d.Forecast, err = forecast.Read(x.Context(), x.store, c.Apps, x.FormValue("app"), x.Now, forecastDays); err != nil {
+		return err
 	}
 	return c.render(x, http.StatusOK, "limits", d)
 }
