@@ -511,7 +511,7 @@ BEGIN
       scheduler.campaign_history, scheduler.tasks, scheduler.deliveries, scheduler.upcoming, scheduler.missed, scheduler.unresolved,
       scheduler.app_usage, scheduler.quota_usage TO scheduler_author;
     FOR object IN SELECT c.oid::regclass AS name FROM pg_class c -- of later migrations
-       WHERE c.relnamespace = 'scheduler'::regnamespace AND c.relname = ANY ('{audit,state}') LOOP
+       WHERE c.relnamespace = 'scheduler'::regnamespace AND c.relname = ANY ('{audit,state,quota_calls}') LOOP
       EXECUTE format('GRANT SELECT ON %s TO scheduler_author', object.name);
     END LOOP;
     -- Not id: a number taken by hand would refuse the one that the sequence gives out later.

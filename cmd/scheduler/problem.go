@@ -4,15 +4,12 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/internal/plain"
 )
 
-// A problem is one reason why a campaign would be refused. The JSON is a
-// promise to other programs.
-type problem struct {
-	Field   string `json:"field"`
-	Message string `json:"message"`
-}
+// A problem is one reason why a campaign would be refused.
+type problem = judge.Problem
 
 // refuse shows the problems of something and returns the error that ends the
 // command with exit status 1.

@@ -43,6 +43,7 @@ type App struct {
 	registry    *registry
 	engine      *engine.Engine
 	admin       *admin.Server
+	console     *Console // nil: off
 
 	closers []closer // in the order of starting
 	ready   atomic.Bool
@@ -75,7 +76,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.startAdmin(ctx); err != nil {
 		return nil, err
 	}
-	return a, a.prepareEngine(ctx, apps)
+	if err := a.prepareEngine(ctx, apps); err != nil {
+		return nil, err
+	}
+	return a, a.startConsole(ctx, apps)
 }
 
 // Start lets the daemon work.
