@@ -54,14 +54,15 @@ type Reading struct {
 }
 
 // WaitingDeliveries returns the deliveries of each app that are ready until a
-// given time, the earliest first. Apps that are not named cost nothing.
-func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings []Reading) ([]WaitingDelivery, error) {
+// given time, the earliest first, but for those of the campaigns in without. Apps
+// that are not named cost nothing.
+func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings []Reading, without []int64) ([]WaitingDelivery, error) {
 	n := len(readings)
 	apps, limits, share, shares := make([]int32, n), make([]int, n), make([]int, n), make([]int, n)
 	for i, r := range readings {
 		apps[i], limits[i], share[i], shares[i] = r.AppNo, r.Limit, r.Share, max(r.Shares, 1)
 	}
-	rows, _ := s.pool.Query(ctx, waitingSQL, apps, limits, share, shares, at(until))
+	rows, _ := s.pool.Query(ctx, waitingSQL, apps, limits, share, shares, at(until), orEmpty(without))
 	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[WaitingDelivery])
 	if err != nil {
 		return nil, fmt.Errorf("read waiting deliveries: %w", err)
@@ -77,7 +78,7 @@ const waitingSQL = `
 	  FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::integer[]) AS a (app_no, most, share, shares)
 	 CROSS JOIN LATERAL (
 		SELECT s.id, s.task_id, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
-		 WHERE s.app_no = a.app_no AND s.status = 'waiting' AND s.ready_at <= (SELECT coalesce($5, clock_timestamp())) AND s.id % a.shares = a.share
+		 WHERE s.app_no = a.app_no AND s.status = 'waiting' AND s.ready_at <= (SELECT coalesce($5, clock_timestamp())) AND s.id % a.shares = a.share AND s.campaign_id <> ALL($6)
 		 ORDER BY s.app_no, s.ready_at, s.id LIMIT a.most) w
 	 CROSS JOIN LATERAL (SELECT * FROM scheduler.running_tasks r WHERE r.id = w.task_id OFFSET 0) r
 	 CROSS JOIN LATERAL (SELECT * FROM scheduler.campaigns c WHERE c.id = w.campaign_id OFFSET 0) c

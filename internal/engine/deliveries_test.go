@@ -328,6 +328,36 @@ func TestFault11WithoutCredentials(t *testing.T) {
 	}
 }
 
+// An author who holds a campaign open, whose large audience is first in its app's
+// line, holds up none of the app's other campaigns.
+func TestHeldAudienceHoldsUpNoOther(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "alipay", &engine.App{CallsPerSecond: 100})
+	start(t, r.config(t))
+	large := r.audience(t, "app", "alipay.single_send", 2000)
+	until(t, "the large one to begin", func() bool { return len(r.pusher.seen()) > 0 })
+	tx, err := r.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	if _, err := tx.Exec(t.Context(), `UPDATE scheduler.campaigns SET name = 'held' WHERE id = $1`, large); err != nil {
+		t.Fatal(err)
+	}
+	other := r.audience(t, "app", "alipay.single_send", 20)
+	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, other, 1)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if _, err := tx.Exec(t.Context(), `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE id = $1`, large); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r.decided(t, large, 1)
+}
+
 // A single call of an app whose large audience waits for its rate has its turn.
 func TestAudienceLeavesSingleCallsTheirTurn(t *testing.T) {
 	t.Parallel()
