@@ -133,8 +133,8 @@ func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) err
 	}
 	rows, _ := tx.Query(ctx, `
 		WITH lost AS MATERIALIZED (
-			SELECT t.*, k.resend_unknown AND k.status <> 'cancelled' AND t.due_at + k.catch_up_window > clock_timestamp() AS again,
-			       t.due_at + k.catch_up_window AS expires_at,
+			SELECT t.*, k.resend_unknown AND k.status <> 'cancelled' AND scheduler.window_end(t.due_at, k.catch_up_window) > clock_timestamp() AS again,
+			       scheduler.window_end(t.due_at, k.catch_up_window) AS expires_at,
 			       coalesce(k.channel, (SELECT h.before ->> 'channel' FROM scheduler.campaign_history h
 			                             WHERE h.campaign_id = t.campaign_id ORDER BY h.id DESC LIMIT 1)) AS channel
 			  FROM scheduler.claimed_tasks t LEFT JOIN scheduler.campaigns k ON k.id = t.campaign_id

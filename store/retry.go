@@ -123,7 +123,7 @@ func (s *Store) Unhear(ctx context.Context, daemonID int64, before time.Time, kn
 			WITH lost AS MATERIALIZED (
 				SELECT id FROM scheduler.claims WHERE daemon_id = $1 AND id <> ALL($2) AND claimed_at < $4 FOR UPDATE
 			), task AS MATERIALIZED (
-				SELECT t.*, coalesce(t.due_at + k.catch_up_window, t.due_at) AS expires_at
+				SELECT t.*, coalesce(scheduler.window_end(t.due_at, k.catch_up_window), t.due_at) AS expires_at
 				  FROM scheduler.claimed_tasks t LEFT JOIN scheduler.campaigns k ON k.id = t.campaign_id WHERE t.claim_id IN (SELECT id FROM lost)
 			), running AS (
 				INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)

@@ -105,7 +105,7 @@ type startingTask struct {
 func takeTask(ctx context.Context, tx pgx.Tx, daemonID int64, now time.Time, id int64) (startingTask, bool, error) {
 	var t startingTask
 	rows, _ := tx.Query(ctx, `
-		SELECT p.app_no, p.revision, p.campaign_id, c.channel, p.due_at, p.due_at + c.catch_up_window, coalesce($3, clock_timestamp()), p.origin::text
+		SELECT p.app_no, p.revision, p.campaign_id, c.channel, p.due_at, scheduler.window_end(p.due_at, c.catch_up_window), coalesce($3, clock_timestamp()), p.origin::text
 		  FROM scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
 		 WHERE p.id = $2 AND p.ready_at <= coalesce($3, clock_timestamp())
 		   AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND `+notHeld+`
