@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,9 +45,6 @@ func (p *PlanTx) Changes(ctx context.Context, limit int) ([]Change, error) {
 	if err := p.addGone(ctx, gone, cursors); err != nil {
 		return nil, err
 	}
-	if err := placeWaiting(ctx, p.tx, forbidden(campaigns, gone)); err != nil {
-		return nil, err
-	}
 	history, err := p.history(ctx, campaigns, cursors, gone)
 	if err != nil {
 		return nil, err
@@ -61,17 +57,6 @@ func (p *PlanTx) Changes(ctx context.Context, limit int) ([]Change, error) {
 		changes = append(changes, Change{CampaignID: id, RewindTo: rewind, Campaign: campaigns[id], Cursor: cursors[id], History: history[id]})
 	}
 	return changes, nil
-}
-
-// forbidden lists the changed campaigns of which nothing may begin.
-func forbidden(campaigns map[int64]*Campaign, gone []int64) []int64 {
-	out := slices.Clone(gone)
-	for id, c := range campaigns {
-		if c.Status == "paused" || c.Status == "cancelled" {
-			out = append(out, id)
-		}
-	}
-	return out
 }
 
 // takeChanges removes the changes of campaigns that could be locked or are

@@ -25,7 +25,7 @@ type Heartbeat struct {
 	Beats   int64     // heartbeats this daemon has written
 	Held    bool      // nothing may begin until an operator releases it
 	Left    bool      // daemons died, or left calls behind: Reap has something to do
-	Stored  bool      // there are stored deliveries: Settle and ClaimSlices may have something to do
+	Stored  bool      // there are stored deliveries: deliveries may begin or end
 }
 
 // Renew prolongs the daemon's lease and says who else is there. beats is the
@@ -126,7 +126,7 @@ func (s *Store) Reap(ctx context.Context) (Reaped, error) {
 const lostReason = "the daemon was lost while the call was under way"
 
 // reapClaims rules on claimed tasks. Whether a call may be made again is looked
-// at once more when it begins (ClaimSlices), so that nobody is waited for here.
+// at once more when it begins (ClaimDeliveries), so that nobody is waited for here.
 func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) error {
 	if len(claims) == 0 {
 		return nil
@@ -134,7 +134,6 @@ func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) err
 	rows, _ := tx.Query(ctx, `
 		WITH lost AS MATERIALIZED (
 			SELECT t.*, k.resend_unknown AND k.status <> 'cancelled' AND scheduler.window_end(t.due_at, k.catch_up_window) > clock_timestamp() AS again,
-			       scheduler.window_end(t.due_at, k.catch_up_window) AS expires_at,
 			       coalesce(k.channel, (SELECT h.before ->> 'channel' FROM scheduler.campaign_history h
 			                             WHERE h.campaign_id = t.campaign_id ORDER BY h.id DESC LIMIT 1)) AS channel
 			  FROM scheduler.claimed_tasks t LEFT JOIN scheduler.campaigns k ON k.id = t.campaign_id
@@ -146,8 +145,8 @@ func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) err
 			  FROM lost l JOIN scheduler.channels ch ON ch.channel = l.channel WHERE l.again IS NOT TRUE
 			RETURNING *
 		), running AS (
-			INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)
-			SELECT l.id, l.app_no, l.campaign_id, l.revision, l.origin, l.due_at, l.expires_at, l.claimed_at, 1, 0 FROM lost l WHERE l.again
+			INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+			SELECT l.id, l.app_no, l.campaign_id, l.revision, l.origin, l.due_at, l.claimed_at, 1, 0 FROM lost l WHERE l.again
 			RETURNING id
 		), slices AS (
 			INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at, attempts, maybe_sent, reason)
@@ -163,25 +162,23 @@ func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) err
 	if err != nil {
 		return fmt.Errorf("rule on claims: %w", err)
 	}
-	var again []int64
 	for _, t := range ruled {
 		if t.Status == "running" {
-			again = append(again, t.CampaignID)
+			out.Resent++
 			continue
 		}
 		out.Unknown++
 		out.Decided = append(out.Decided, t)
 	}
-	out.Resent += int64(len(again))
-	return placeWaiting(ctx, tx, again)
+	return nil
 }
 
 func reapSlices(ctx context.Context, tx pgx.Tx, out *Reaped) error {
-	var unknown int64
-	var lost, again []int64
+	var unknown, again int64
+	var lost []int64
 	err := tx.QueryRow(ctx, `
 		WITH lost AS MATERIALIZED (
-			SELECT s.id, s.campaign_id, c.resend_unknown AND c.status <> 'cancelled' AND r.expires_at > clock_timestamp() AS again
+			SELECT s.id, c.resend_unknown AND c.status <> 'cancelled' AND scheduler.window_end(coalesce(r.window_from, r.due_at), c.catch_up_window) > clock_timestamp() AS again
 			  FROM scheduler.slices s
 			  JOIN scheduler.daemons d ON d.id = s.daemon_id AND d.ended_at IS NOT NULL
 			  JOIN scheduler.running_tasks r ON r.id = s.task_id
@@ -192,9 +189,9 @@ func reapSlices(ctx context.Context, tx pgx.Tx, out *Reaped) error {
 			   SET status = CASE WHEN l.again THEN 'waiting' ELSE 'unknown' END::scheduler.slice_status,
 			       daemon_id = NULL, maybe_sent = true, ready_at = clock_timestamp(), reason = $1,
 			       finished_at = CASE WHEN l.again THEN NULL ELSE clock_timestamp() END
-			  FROM lost l WHERE s.id = l.id RETURNING s.id, l.again, l.campaign_id
+			  FROM lost l WHERE s.id = l.id RETURNING s.id, l.again
 		)
-		SELECT count(*) FILTER (WHERE again IS NOT TRUE), array_agg(campaign_id) FILTER (WHERE again), array_agg(id) FROM ruled`, lostReason).
+		SELECT count(*) FILTER (WHERE again IS NOT TRUE), count(*) FILTER (WHERE again), array_agg(id) FROM ruled`, lostReason).
 		Scan(&unknown, &again, &lost)
 	if err != nil {
 		return fmt.Errorf("rule on deliveries: %w", err)
@@ -207,6 +204,6 @@ func reapSlices(ctx context.Context, tx pgx.Tx, out *Reaped) error {
 	if err != nil {
 		return fmt.Errorf("keep quota: %w", err)
 	}
-	out.Unknown, out.Resent = out.Unknown+unknown, out.Resent+int64(len(again))
-	return placeWaiting(ctx, tx, again)
+	out.Unknown, out.Resent = out.Unknown+unknown, out.Resent+again
+	return nil
 }

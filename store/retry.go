@@ -36,9 +36,7 @@ type Retry struct {
 func (s *Store) RetryClaimed(ctx context.Context, daemonID int64, retries []Retry, done []int64) (stored map[int64]bool, err error) {
 	stored = make(map[int64]bool, len(retries))
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		campaigns := make([]int64, len(retries))
-		for i, r := range retries {
-			campaigns[i] = r.CampaignID
+		for _, r := range retries {
 			store := retryClaimed
 			if r.Cut != nil {
 				store = cutClaimed
@@ -51,9 +49,6 @@ func (s *Store) RetryClaimed(ctx context.Context, daemonID int64, retries []Retr
 				return err
 			}
 			stored[r.TaskID] = ok
-		}
-		if err := placeWaiting(ctx, tx, campaigns); err != nil {
-			return err
 		}
 		_, err := tx.Exec(ctx, `DELETE FROM scheduler.claims WHERE id = ANY($1) AND daemon_id = $2`, done, daemonID)
 		return err
@@ -80,13 +75,16 @@ const storedAlready = `(EXISTS (SELECT FROM scheduler.running_tasks WHERE id = $
 func retryClaimed(ctx context.Context, tx pgx.Tx, _ int64, r Retry) error {
 	_, err := tx.Exec(ctx, `
 		WITH task AS (
-			INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)
-			SELECT $1, $2, $3, $4, $5::scheduler.task_origin, $6, $7, $8, 1, cardinality($11::text[]) WHERE NOT `+storedAlready+`
+			INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+			SELECT $1, $2, $3, $4, $5::scheduler.task_origin, $6, $7, 1, cardinality($10::text[]) WHERE NOT `+storedAlready+`
+			RETURNING id
+		), delivery AS (
+			INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at, attempts, maybe_sent, sent_at, reason, code, message, request_id)
+			SELECT id, 1, $2, $3, $9, ($8::timestamptz IS NOT NULL)::integer, $11, $8, $12, nullif($13, ''), nullif($14, ''), nullif($15, '') FROM task
 			RETURNING id
 		)
-		INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at, attempts, maybe_sent, targets, sent_at, reason, code, message, request_id)
-		SELECT id, 1, $2, $3, $10, ($9::timestamptz IS NOT NULL)::integer, $12, $11, $9, $13, nullif($14, ''), nullif($15, ''), nullif($16, '') FROM task`,
-		r.TaskID, r.AppNo, r.CampaignID, r.Revision, r.Origin, r.DueAt, r.ExpiresAt, r.StartedAt, at(r.SentAt),
+		INSERT INTO scheduler.slice_targets (slice_id, targets) SELECT id, $10 FROM delivery WHERE $10 <> '{}'`,
+		r.TaskID, r.AppNo, r.CampaignID, r.Revision, r.Origin, r.DueAt, r.StartedAt, at(r.SentAt),
 		r.ReadyAt, orEmpty(r.Targets), r.MaybeSent, r.Reason, r.Code, r.Message, r.RequestID)
 	return err
 }
@@ -123,11 +121,10 @@ func (s *Store) Unhear(ctx context.Context, daemonID int64, before time.Time, kn
 			WITH lost AS MATERIALIZED (
 				SELECT id FROM scheduler.claims WHERE daemon_id = $1 AND id <> ALL($2) AND claimed_at < $4 FOR UPDATE
 			), task AS MATERIALIZED (
-				SELECT t.*, coalesce(scheduler.window_end(t.due_at, k.catch_up_window), t.due_at) AS expires_at
-				  FROM scheduler.claimed_tasks t LEFT JOIN scheduler.campaigns k ON k.id = t.campaign_id WHERE t.claim_id IN (SELECT id FROM lost)
+				SELECT t.* FROM scheduler.claimed_tasks t WHERE t.claim_id IN (SELECT id FROM lost)
 			), running AS (
-				INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)
-				SELECT id, app_no, campaign_id, revision, origin, due_at, expires_at, claimed_at, 1, 0 FROM task
+				INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+				SELECT id, app_no, campaign_id, revision, origin, due_at, claimed_at, 1, 0 FROM task
 			), slice AS (
 				INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at, reason)
 				SELECT id, 1, app_no, campaign_id, clock_timestamp(), 'the claim was lost before a call' FROM task
@@ -139,10 +136,8 @@ func (s *Store) Unhear(ctx context.Context, daemonID int64, before time.Time, kn
 			)
 			SELECT campaign_id FROM task UNION ALL SELECT campaign_id FROM again`, daemonID, known, running, before)
 		var err error
-		if lost, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
-			return err
-		}
-		return placeWaiting(ctx, tx, lost) // their campaign may have been paused or cancelled since
+		lost, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("give back unheard claims: %w", err)

@@ -50,8 +50,8 @@ func newPeople(t *testing.T) people {
 		SELECT app_no, 1, id, 1, 'scheduled', 'epoch', 'epoch' FROM scheduler.campaigns;
 		INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at, attempts, slices, accepted, target_count, reason)
 		SELECT id, app_no, id, 1, 1, 'scheduled', 'unknown', '1999-01-01', '1999-01-01', 1, 1, 0, 1, 'lost' FROM scheduler.campaigns;
-		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)
-		SELECT id + 10, app_no, id, 1, 'scheduled', '1999-01-02', '1999-01-02', '1999-01-02', 1, 1 FROM scheduler.campaigns;
+		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+		SELECT id + 10, app_no, id, 1, 'scheduled', '1999-01-02', '1999-01-02', 1, 1 FROM scheduler.campaigns;
 		INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at)
 		SELECT id + 10, 1, app_no, id, '1999-01-02' FROM scheduler.campaigns;
 		INSERT INTO scheduler.claims (daemon_id, task_ids, app_nos, campaign_ids, revisions, origins, due_ats)

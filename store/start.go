@@ -156,13 +156,19 @@ func writeSlices(ctx context.Context, tx pgx.Tx, in Start, t startingTask) (slic
 	row := tx.QueryRow(ctx, `
 		WITH target AS (
 			SELECT target, details, (row_number() OVER (ORDER BY target) - 1) / $5::integer AS n FROM (`+source+`) s
-		), slice AS (
-			INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at, targets, details)
-			SELECT $1, n + 1, $2, $3, $4, array_agg(target ORDER BY target), jsonb_object_agg(target, details) FILTER (WHERE details IS NOT NULL)
+		), cut AS MATERIALIZED (
+			SELECT n + 1 AS slice_no, array_agg(target ORDER BY target) AS targets, jsonb_object_agg(target, details) FILTER (WHERE details IS NOT NULL) AS details
 			  FROM target GROUP BY n
+		), slice AS (
+			INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at)
+			SELECT $1, slice_no, $2, $3, $4 FROM cut
+			RETURNING id, slice_no
+		), listed AS (
+			INSERT INTO scheduler.slice_targets (slice_id, targets, details)
+			SELECT s.id, c.targets, c.details FROM slice s JOIN cut c USING (slice_no)
 			RETURNING cardinality(targets) AS size
 		)
-		SELECT count(*), coalesce(sum(size), 0) FROM slice`,
+		SELECT count(*), coalesce(sum(size), 0) FROM listed`,
 		in.TaskID, t.appNo, t.campaignID, t.dueAt, in.PerCall, args)
 	err = row.Scan(&slices, &targets)
 	return slices, targets, err
@@ -191,8 +197,8 @@ func (t startingTask) begin(ctx context.Context, tx pgx.Tx, daemonID, id int64, 
 		return err
 	}
 	_, err := tx.Exec(ctx, `
-		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)
-		VALUES ($1, $2, $3, $4, $5::scheduler.task_origin, $6, $7, $8, $9, $10)`,
-		id, t.appNo, t.campaignID, t.revision, t.origin, t.dueAt, t.expiresAt, t.now, s.Slices, s.Targets)
+		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+		VALUES ($1, $2, $3, $4, $5::scheduler.task_origin, $6, $7, $8, $9)`,
+		id, t.appNo, t.campaignID, t.revision, t.origin, t.dueAt, t.now, s.Slices, s.Targets)
 	return err
 }

@@ -235,10 +235,10 @@ const verifyPendingSQL = `
 		 WHERE NOT s.held AND p.due_at >= s.since AND scheduler.window_end(p.due_at, c.catch_up_window) + s.grace < s.now
 		UNION ALL
 		SELECT 'undecided', r.app_no, r.campaign_id, r.due_at, r.id, 'running without a delivery that could still end'
-		  FROM setting s, scheduler.running_tasks r
+		  FROM setting s, scheduler.running_tasks r LEFT JOIN scheduler.campaigns c ON c.id = r.campaign_id
 		 WHERE NOT s.held AND r.started_at + s.grace < s.now AND NOT EXISTS (
 			SELECT FROM scheduler.slices x WHERE x.task_id = r.id
-			   AND (x.finished_at IS NULL AND (x.status = 'running' OR r.expires_at + s.grace >= s.now) OR x.finished_at + s.grace >= s.now))
+			   AND (x.finished_at IS NULL AND (x.status = 'running' OR coalesce(scheduler.window_end(coalesce(r.window_from, r.due_at), c.catch_up_window), s.now) + s.grace >= s.now) OR x.finished_at + s.grace >= s.now))
 	), looked AS (
 		SELECT 0::bigint AS occurrences, 0::bigint AS tasks
 	)`

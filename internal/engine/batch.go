@@ -10,7 +10,7 @@ import (
 
 // allow asks the task's app for leave to begin a call, where one is about to be
 // made: not for tasks that will not be pushed, nor for those whose deliveries
-// are stored, since the slicer asks for each of them.
+// are stored, since each of them asks.
 func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 	if e.content.app == nil && !now.After(e.task.DueAt.Add(e.content.campaign.CatchUpWindow)) {
 		return false, now.Add(time.Second) // another daemon may have the credentials
@@ -18,15 +18,16 @@ func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 	if d.missed(e, now) != "" || e.content.message == nil || e.content.stored() {
 		return true, time.Time{} // no call of this task's begins here
 	}
-	ok, retry := e.content.app.begin(now)
+	here := time.Now() // the app's bounds are held by our own clock
+	ok, retry := e.content.app.begin(here)
 	if ok {
 		return true, time.Time{}
 	}
 	d.causes.refuse(e.content.app, now)
 	if retry.IsZero() {
-		retry = now.Add(5 * time.Millisecond)
+		retry = here.Add(5 * time.Millisecond)
 	}
-	return false, retry
+	return false, now.Add(retry.Sub(here))
 }
 
 // missed says why a task is not pushed any more; empty: it is.

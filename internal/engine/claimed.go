@@ -125,7 +125,7 @@ func (d *dispatcher) finishEmpty(t *claimed) {
 	d.recorder.put(&result{decision: dec, last: t.last()})
 }
 
-// cut hands a task to the slicer whose audience grew since it was counted, or
+// cut stores the deliveries of a task whose audience grew since it was counted, or
 // whose campaign was changed into one with stored deliveries.
 func (d *dispatcher) cut(t *claimed) {
 	d.release(t, dispatch.Outcome{Class: dispatch.NotSent})
@@ -178,7 +178,7 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 
 // release gives the call's slot and its app's leave back.
 func (d *dispatcher) release(t *claimed, o dispatch.Outcome) {
-	t.content.app.end(d.clock.Now(), o)
+	t.content.app.end(time.Now(), o)
 	d.slots.release(1)
 }
 

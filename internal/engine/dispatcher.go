@@ -24,7 +24,7 @@ type dispatcher struct {
 	agenda   *agenda
 	planner  *Planner
 	unheard  *unheard
-	sliced   func() // wakes the slicer
+	sliced   func() // tells of stored deliveries
 
 	reader   *loop
 	poke     chan struct{}

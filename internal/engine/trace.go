@@ -145,8 +145,8 @@ func (e *entry) traced() TracedTask {
 	return TracedTask{ID: e.task.ID, Campaign: e.task.CampaignID, DueAt: e.task.DueAt, App: e.task.AppNo, Channel: e.content.campaign.Channel}
 }
 
-func tracedSlice(s *store.Slice, v *content) TracedTask {
-	return TracedTask{ID: s.TaskID, Campaign: s.CampaignID, DueAt: s.DueAt, App: s.AppNo, Channel: v.campaign.Channel}
+func tracedDelivery(d *store.Delivery, v *content) TracedTask {
+	return TracedTask{ID: d.TaskID, Campaign: d.CampaignID, DueAt: d.DueAt, App: d.AppNo, Channel: v.campaign.Channel}
 }
 
 func (r *result) traced() TracedTask {
