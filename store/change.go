@@ -49,7 +49,7 @@ func (p *PlanTx) Changes(ctx context.Context, limit int) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.noteWithdrawn(ctx, history); err != nil {
+	if err := p.takeUntold(ctx); err != nil {
 		return nil, err
 	}
 	changes := make([]Change, 0, len(rewinds))
