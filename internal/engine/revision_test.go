@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -222,4 +223,68 @@ func (l *logged) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
+}
+
+// Whatever column is changed, at whatever moment before the begin: the push shows
+// the new state, or its claim came first.
+func TestAnyChangeIsSeenOrComesAfterTheClaim(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "mpaas", nil)
+	for _, v := range []string{"old", "new"} {
+		r.run(t, `CREATE VIEW audience.`+v+` AS SELECT '`+v+`' AS target, NULL::jsonb AS template_key_value, NULL::jsonb AS extended_params`)
+	}
+	const oldView, oldRequest = "audience_view", "request"
+	// A change, what it is made to, and what shows it: whom the push reached, or
+	// how the task ended.
+	changes := []struct {
+		before []any
+		set    string
+		shown  string
+	}{
+		{[]any{oldView, "old"}, `audience_view = 'new'`, "new"},
+		{[]any{oldView, "old"}, `audience_view = NULL, request = '{"targets": ["new"]}'`, "new"},
+		{[]any{oldRequest, `{"targets": ["old"]}`}, `request = '{"targets": ["new"]}'`, "new"},
+		{[]any{oldRequest, `{"targets": ["old"]}`}, `request = '{}', audience_view = 'new'`, "new"},
+		{[]any{oldView, "old"}, `status = 'cancelled'`, "cancelled"},
+		{[]any{oldRequest, `{"targets": ["old"]}`}, `status = 'cancelled'`, "cancelled"},
+	}
+	start(t, r.config(t))
+	due := time.Now().Truncate(time.Second).Add(4 * time.Second)
+	type edit struct {
+		id      int64
+		change  int
+		moment  time.Duration // after due
+		changed time.Time     // when the change had been committed, by the database's clock
+	}
+	edits := make([]*edit, 60)
+	for i := range edits {
+		c := rand.N(len(changes))
+		edits[i] = &edit{id: r.insert(t, "app", "mpaas.push_multiple", 1, fixed(due), changes[c].before...), change: c, moment: rand.N(1500*time.Millisecond) - 1400*time.Millisecond}
+	}
+	slices.SortFunc(edits, func(a, b *edit) int { return int(a.moment - b.moment) })
+	for _, e := range edits {
+		until(t, "the moment of the change", func() bool { return !time.Now().Before(due.Add(e.moment)) })
+		r.run(t, `UPDATE scheduler.campaigns SET `+changes[e.change].set+` WHERE id = $1`, e.id)
+		e.changed = get[time.Time](t, r, `SELECT clock_timestamp()`)
+	}
+	for _, e := range edits {
+		status := r.decided(t, e.id, 1)[0]
+		reached := status
+		for _, call := range r.pusher.seen() {
+			if call.campaign == e.id {
+				reached = strings.Join(call.targets, " ")
+			}
+		}
+		if strings.HasPrefix(reached, changes[e.change].shown) {
+			continue
+		}
+		began := get[*time.Time](t, r, `SELECT started_at FROM scheduler.tasks WHERE campaign_id = $1`, e.id)
+		// A change that found the task begun may see its deliveries fail, since their
+		// names are not in the new audience.
+		if began == nil || began.After(e.changed) {
+			t.Errorf("SET %s %s from the due time shows %q (%s), but it began at %v, after the change at %v",
+				changes[e.change].set, e.moment, reached, status, began, e.changed)
+		}
+	}
 }
