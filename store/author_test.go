@@ -116,10 +116,11 @@ var comebacks = map[string]func(*testing.T, *pgtest.DB, *store.Store, int64, int
 	"claimed task": func(t *testing.T, db *pgtest.DB, s *store.Store, mine, other int64, maybeSent bool) func() {
 		t.Helper()
 		daemon := enlisted(t, s)
-		var retries []store.Retry
+		var retries []*store.Retry
 		for _, id := range []int64{mine, other} {
-			retries = append(retries, claimedTask(t, db, s, daemon, id))
-			retries[len(retries)-1].MaybeSent = maybeSent
+			r := claimedTask(t, db, s, daemon, id)
+			r.MaybeSent = maybeSent
+			retries = append(retries, &r)
 		}
 		return func() {
 			stored, err := s.RetryClaimed(t.Context(), daemon, retries, []int64{retries[0].ClaimID, retries[1].ClaimID})
@@ -154,7 +155,7 @@ func claimedTask(t *testing.T, db *pgtest.DB, s *store.Store, daemon, campaignID
 	}
 	return store.Retry{
 		ClaimID: claim, TaskID: task, AppNo: one[int32](t, db, `SELECT app_no FROM scheduler.campaigns WHERE id = $1`, campaignID),
-		CampaignID: campaignID, Revision: 1, Origin: "scheduled", DueAt: due, ExpiresAt: due.Add(time.Hour),
+		CampaignID: campaignID, Revision: 1, Origin: "scheduled", DueAt: due,
 		StartedAt: due, SentAt: due, ReadyAt: due, Reason: "throttled",
 	}
 }

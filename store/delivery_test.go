@@ -198,7 +198,7 @@ func TestFault8SlicedAnew(t *testing.T) {
 			if len(read) != 1 || read[0].Named {
 				t.Fatalf("read %+v", read)
 			}
-			if done, err := s.Recut(t.Context(), read[0], store.Start{PerCall: 3, Channel: "webhook"}); err != nil || !done {
+			if done, err := s.Recut(t.Context(), read[0], store.Start{PerCall: 3}); err != nil || !done {
 				t.Fatal(done, err)
 			}
 			got := one[string](t, db, `SELECT r.slices || ' slices: ' || string_agg(concat_ws(' ', s.status, s.attempts, x.targets), ' ' ORDER BY s.slice_no)

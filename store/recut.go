@@ -18,14 +18,14 @@ import (
 // delivery.
 func (s *Store) Recut(ctx context.Context, w WaitingDelivery, in Start) (done bool, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		var t startingTask
+		t := &startingTask{}
 		rows, _ := tx.Query(ctx, `
-			SELECT s.app_no, s.campaign_id, s.ready_at FROM scheduler.slices s
+			SELECT s.app_no, s.campaign_id, s.ready_at, coalesce(c.audience_view, '') FROM scheduler.slices s
 			  JOIN scheduler.running_tasks r ON r.id = s.task_id
 			  JOIN scheduler.campaigns c ON c.id = s.campaign_id
 			 WHERE s.id = $1 AND s.status = 'waiting' AND s.attempts = $2 AND c.revision = $3 AND r.slices = 1
 			   FOR SHARE OF c SKIP LOCKED FOR UPDATE OF s SKIP LOCKED`, w.ID, w.Attempts, w.Revision)
-		_, err := pgx.ForEachRow(rows, []any{&t.appNo, &t.campaignID, &t.dueAt}, func() error { done = true; return nil })
+		_, err := pgx.ForEachRow(rows, []any{&t.appNo, &t.campaignID, &t.dueAt, &t.audienceView}, func() error { done = true; return nil })
 		if err != nil || !done {
 			return err
 		}
@@ -39,7 +39,7 @@ func (s *Store) Recut(ctx context.Context, w WaitingDelivery, in Start) (done bo
 		fault, err := viewFault(pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) (err error) {
 			slices, targets, err = writeSlices(ctx, tx, in, t)
 			return err
-		}), in.AudienceView)
+		}), t.audienceView)
 		if err != nil {
 			return err
 		}

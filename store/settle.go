@@ -80,32 +80,17 @@ var placeSQL = `
 
 // Settle decides up to limit running tasks whose deliveries have all ended, and
 // returns them: of the tasks named, or, when tasks is nil, of all.
-func (s *Store) Settle(ctx context.Context, daemonID int64, tasks []int64, limit int) ([]Settled, error) {
+func (s *Store) Settle(ctx context.Context, daemonID int64, tasks []int64, limit int) ([]Decision, error) {
 	sql, args := settleAllSQL, []any{daemonID, limit}
 	if tasks != nil {
 		sql, args = settleSQL, append(args, tasks)
 	}
 	rows, _ := s.pool.Query(ctx, sql, args...)
-	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Settled])
+	out, err := pgx.CollectRows(rows, scanDecision)
 	if err != nil {
 		return nil, fmt.Errorf("settle tasks: %w", err)
 	}
 	return out, nil
-}
-
-// Settled is a running task that has just been decided.
-type Settled struct {
-	TaskID     int64
-	AppNo      int32
-	CampaignID int64
-	Channel    string
-	DueAt      time.Time
-	SentAt     *time.Time
-	Status     string
-	Reason     string
-	Slices     int32
-	Accepted   int32
-	Targets    int64
 }
 
 // The decision of a sliced task: succeeded when every delivery was accepted;
@@ -141,16 +126,10 @@ func settling(which string) string {
 		  LEFT JOIN scheduler.slices f ON f.task_id = o.id AND f.slice_no = t.first
 		  LEFT JOIN scheduler.slices s ON s.task_id = o.id AND s.slice_no = t.only AND t.slices = 1
 		  LEFT JOIN scheduler.slice_targets x ON x.slice_id = s.id
-	)
-	INSERT INTO scheduler.decided_tasks AS d (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, sent_at, decided_at,
-	       attempts, slices, accepted, target_count, daemon_id, reason, code, message, request_id, message_id, targets)
-	SELECT r.id, r.app_no, r.campaign_id, r.revision,
-	       coalesce((SELECT ch.channel_no FROM scheduler.channels ch JOIN scheduler.campaigns c ON c.channel = ch.channel WHERE c.id = r.campaign_id),
-	                (SELECT ch.channel_no FROM scheduler.channels ch JOIN scheduler.campaign_history h ON ch.channel = h.before ->> 'channel'
-	                  WHERE h.campaign_id = r.campaign_id ORDER BY h.id DESC LIMIT 1)),
-	       r.origin, r.status::scheduler.decision, r.due_at, r.started_at, r.sent_at, clock_timestamp(),
-	       r.attempts, r.n, r.accepted, r.targets, $1, r.why, r.code, r.message, r.request_id, r.message_id, r.list
-	  FROM ruled r
-	RETURNING d.id, d.app_no, d.campaign_id, (SELECT channel FROM scheduler.channels ch WHERE ch.channel_no = d.channel_no), d.due_at, d.sent_at,
-	          d.status::text, coalesce(d.reason, ''), d.slices, d.accepted, d.target_count`
+	), ending AS (
+		SELECT (r.id, r.app_no, r.campaign_id, r.revision, NULL, r.origin, r.status, r.due_at, r.started_at, r.sent_at,
+		        r.attempts, r.n, r.accepted, r.targets, $1::bigint, r.why, CASE WHEN r.n = 1 THEN r.code END, CASE WHEN r.n = 1 THEN r.message END,
+		        CASE WHEN r.n = 1 THEN r.request_id END, CASE WHEN r.n = 1 THEN r.message_id END, r.list)::scheduler.ending AS e
+		  FROM ruled r
+	)` + decideSQL
 }

@@ -199,6 +199,12 @@ func IsOutage(err error) bool {
 	return state == "25006" || state == "25P03" || strings.HasPrefix(state, "57P") // read-only; idle for too long, as when frozen
 }
 
+// IsTimeout says whether err means that a statement was not done in the time it
+// had, by our clock or the server's.
+func IsTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || sqlState(err) == "57014"
+}
+
 // IsBlocked says whether err means that somebody else holds a lock for long.
 func IsBlocked(err error) bool { return sqlState(err) == "55P03" }
 
@@ -228,9 +234,10 @@ func at(t time.Time) *time.Time {
 }
 
 // orZero turns NULL into the zero time.
-func orZero(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
+func orZero[T any](v *T) T {
+	if v == nil {
+		var zero T
+		return zero
 	}
-	return *t
+	return *v
 }

@@ -160,20 +160,13 @@ func (s *settler) settle(ctx context.Context, tasks []int64) error {
 }
 
 // tell logs and counts decisions and passes on which campaigns may be over.
-func (s *settler) tell(ctx context.Context, settled []store.Settled, began time.Time) {
-	var ended []int64
-	for _, t := range settled {
-		var sent time.Time
-		if t.SentAt != nil {
-			sent = *t.SentAt
-		}
-		is := decided{
-			campaign: t.CampaignID, task: t.TaskID, channel: t.Channel, due: t.DueAt, sent: sent, status: t.Status, reason: t.Reason, targets: t.Targets,
-		}
-		logDecision(ctx, s.Log, is)
-		s.traces.settled(&t, is, began)
-		s.Metrics.decided(decision{t.Channel, t.Status, t.Reason}, s.causes.take(t.TaskID), sent.Sub(t.DueAt), !sent.IsZero())
-		ended = append(ended, t.CampaignID)
+func (s *settler) tell(ctx context.Context, settled []store.Decision, began time.Time) {
+	ended := make([]int64, 0, len(settled))
+	for i := range settled {
+		d := &settled[i]
+		s.traces.settled(d, began)
+		tell(ctx, s.Log, s.Metrics, s.traces, d, s.causes.take(d.TaskID))
+		ended = append(ended, d.CampaignID)
 	}
 	if len(ended) > 0 {
 		s.onEnd(ended)
