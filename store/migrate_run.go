@@ -12,7 +12,6 @@ import (
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // A migration is one run of a verb: its connections, and golang-migrate's
@@ -79,7 +78,7 @@ func (m *Migrator) connect(ctx context.Context, verb string, do func(*migration)
 }
 
 func (m *Migrator) open(ctx context.Context) (*migration, error) {
-	db := stdlib.OpenDB(*m.config, stdlib.OptionAfterConnect(noticeDeath))
+	db := m.database()
 	s := &migration{db: db}
 	if err := s.assemble(ctx, m); err != nil {
 		_ = db.Close()
@@ -91,9 +90,8 @@ func (m *Migrator) open(ctx context.Context) (*migration, error) {
 // noticeDeath has the server look for us while it works: when we are killed, our
 // migration ends within a second, and does not go on to hold the lock. Not every
 // system can do it, and without it the next migrator only waits longer.
-func noticeDeath(ctx context.Context, conn *pgx.Conn) error {
+func noticeDeath(ctx context.Context, conn *pgx.Conn) {
 	_, _ = conn.Exec(ctx, `SET client_connection_check_interval = '1s'`)
-	return nil
 }
 
 func (s *migration) assemble(ctx context.Context, m *Migrator) error {

@@ -43,48 +43,31 @@ type Config struct {
 type Store struct {
 	pool     *pgxpool.Pool
 	wires    *wires
+	session  *session
+	seal     atomic.Pointer[string]           // of the database, as this daemon knows it; nil: it is no daemon's
 	channels atomic.Pointer[map[string]int16] // see channelNos
 }
 
 // Open makes a Store. It does not wait for the database: connections are made
 // as they are needed, so that a daemon can start before its database.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if err := checkURL(cfg.URL); err != nil {
+		return nil, err
+	}
 	pc, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
-		return nil, errors.New("read database URL: not a PostgreSQL connection string") // the cause may quote the password
+		return nil, unreadable(err)
 	}
 	pc.MaxConns = int32(cmp.Or(cfg.MaxConns, 16))
 	pc.ConnConfig.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, 5*time.Second)
-	statement := cmp.Or(cfg.StatementTimeout, 30*time.Second)
-	params := pc.ConnConfig.RuntimeParams
-	params["application_name"] = "scheduler"
-	params["statement_timeout"] = fmt.Sprint(statement.Milliseconds())
-	params["lock_timeout"] = "5000"
-	params["default_transaction_isolation"] = "read committed" // each statement is to see what its locks waited for
-	// A daemon that is frozen or cut off in the middle of a transaction must not
-	// hold its locks, some of them on campaigns, for longer than it takes others
-	// to find it dead.
-	params["idle_in_transaction_session_timeout"] = "10000"
-	// Parameterised statements are planned once, for any value: their shape
-	// alone must lead to the right plan, whatever the statistics say.
-	params["plan_cache_mode"] = "force_generic_plan"
-	// A plan made while a table was empty would read the whole of it, or a whole
-	// range before its LIMIT, and go on to when it has grown. Where there is an
-	// index it is to be used, and in its order.
-	params["enable_seqscan"] = "off"
-	params["enable_bitmapscan"] = "off"
-	params["jit"] = "off" // short statements: compiling costs more than it saves
-	pc.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
-		registerUTC(c)
-		return nil
-	}
-	w := &wires{all: make(map[*wire]struct{})}
-	pc.ConnConfig.DialFunc = w.dial
-	pool, err := pgxpool.NewWithConfig(ctx, pc)
-	if err != nil {
+	s := &Store{wires: &wires{all: make(map[*wire]struct{})}, session: daemonSession(cmp.Or(cfg.StatementTimeout, 30*time.Second))}
+	s.session.configure(pc.ConnConfig, "scheduler")
+	pc.AfterConnect, pc.PrepareConn = s.connected, s.prepare
+	pc.ConnConfig.DialFunc = s.wires.dial
+	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)
 	}
-	return &Store{pool: pool, wires: w}, nil
+	return s, nil
 }
 
 // closeTimeout is how long Close waits for calls that are under way.
