@@ -107,13 +107,14 @@ type Recognition struct {
 	Seal     string
 	Complete bool // all daemons have looked: things may begin
 	Ended    bool // the daemon's lease was ended meanwhile
+	Foreign  bool // another installation answers: the daemon has to enlist anew
+	Origin   uint32
 	Doubt    string
-	Lost     []int64         // tasks whose claim was lost; it is written again
-	Open     map[int64]bool  // tasks that are claimed, and not decided: a record of them was lost
-	Running  map[int64]bool  // stored deliveries whose attempt is under way: an outcome of it was lost
-	Slices   map[int64]int64 // what deliveries are called now that were stored again, by their earlier id
-	Unknown  int             // tasks that became unknown, since the begin of their deliveries was lost
-	SetBack  int64           // heartbeats that were lost
+	Lost     []int64        // tasks of which a claim was lost; it is written again
+	Open     map[int64]bool // tasks that are claimed, and not decided: a record of them was lost
+	Running  map[int64]bool // stored deliveries whose attempt is under way: an outcome of it was lost
+	Unknown  int            // tasks that became unknown, since the begin of their deliveries was lost
+	SetBack  int64          // heartbeats that were lost
 }
 
 // Seal returns the seal of the database that answers, and whether things may
@@ -133,7 +134,7 @@ func (s *Store) Seal(ctx context.Context) (seal string, complete bool, err error
 // begin; what is lost of what it recorded it has to record again. Where more is
 // lost than the daemon knows, or the database is a copy, everything is held.
 func (s *Store) Recognise(ctx context.Context, k Known) (Recognition, error) {
-	out := Recognition{Open: make(map[int64]bool), Running: make(map[int64]bool), Slices: make(map[int64]int64)}
+	out := Recognition{Open: make(map[int64]bool), Running: make(map[int64]bool)}
 	err := s.asAny(ctx, func(tx pgx.Tx) error {
 		if err := tx.QueryRow(ctx, `SELECT scheduler.meet($1 * interval '1 microsecond', $2)`, k.Lease.Microseconds(), orEmpty(k.Peers)).Scan(&out.Seal); err != nil {
 			return err
@@ -142,23 +143,26 @@ func (s *Store) Recognise(ctx context.Context, k Known) (Recognition, error) {
 		if err != nil {
 			return err
 		}
-		beats, err := k.row(ctx, tx, &out)
-		if err != nil {
-			return err
+		var beats int64
+		if out.Origin, out.Foreign = f.origin, f.installation != k.Mark.Installation; !out.Foreign {
+			if beats, err = k.row(ctx, tx, &out); err != nil {
+				return err
+			}
+			out.SetBack = max(0, k.Mark.Beats-beats)
 		}
-		out.SetBack = max(0, k.Mark.Beats-beats)
 		if out.Doubt = k.doubt(f, s.Address(), beats); out.Doubt != "" && !k.Run {
 			if err := holdFor(ctx, tx, out.Doubt); err != nil {
 				return err
 			}
 		}
-		if f.installation == k.Mark.Installation {
-			if err := k.restoreIntents(ctx, tx, &out); err != nil {
-				return err
-			}
-			if err := k.restoreAttempts(ctx, tx, &out); err != nil {
-				return err
-			}
+		if out.Foreign {
+			return nil
+		}
+		if err := k.restoreIntents(ctx, tx, &out); err != nil {
+			return err
+		}
+		if err := k.restoreAttempts(ctx, tx, &out); err != nil {
+			return err
 		}
 		return k.conclude(ctx, tx, &out)
 	})
@@ -234,7 +238,7 @@ func (k *Known) restoreIntents(ctx context.Context, tx pgx.Tx, out *Recognition)
 			 WHERE NOT EXISTS (SELECT FROM scheduler.decided_tasks d WHERE d.campaign_id = u.campaign_id AND d.due_at = u.due_at)
 			   AND NOT EXISTS (SELECT FROM scheduler.running_tasks r WHERE r.campaign_id = u.campaign_id AND r.due_at = u.due_at)
 		), lost AS MATERIALIZED (
-			SELECT * FROM open u WHERE NOT EXISTS (SELECT FROM scheduler.claims c WHERE c.id = u.claim_id AND c.daemon_id = $1)
+			SELECT * FROM open u WHERE NOT EXISTS (SELECT FROM scheduler.claims c WHERE c.id = u.claim_id)
 		), begun AS (
 			DELETE FROM scheduler.pending_tasks p USING lost l WHERE p.campaign_id = l.campaign_id AND p.due_at = l.due_at
 		), claim AS (
@@ -266,50 +270,67 @@ const lostBegin = "the database lost the begin of its deliveries, of which some 
 
 // restoreAttempts finds what became of the attempts of stored deliveries, and
 // writes those again that are lost. A delivery is known by its task and number:
-// its id may have changed when the task began again.
+// its id changes when the task begins again.
 func (k *Known) restoreAttempts(ctx context.Context, tx pgx.Tx, out *Recognition) error {
-	for _, a := range k.Attempts {
-		if err := k.restoreAttempt(ctx, tx, a, out); err != nil {
-			return fmt.Errorf("look for deliveries: %w", err)
+	n := len(k.Attempts)
+	if n == 0 {
+		return nil
+	}
+	tasks, numbers, attempts := make([]int64, n), make([]int32, n), make([]int32, n)
+	for i, a := range k.Attempts {
+		tasks[i], numbers[i], attempts[i] = a.TaskID, a.SliceNo, a.Number
+	}
+	rows, _ := tx.Query(ctx, `
+		SELECT u.n - 1, coalesce(s.id, 0), coalesce(s.attempts, 0), coalesce(s.status::text, ''), coalesce(s.daemon_id = $4, false)
+		  FROM unnest($1::bigint[], $2::integer[], $3::integer[]) WITH ORDINALITY AS u (task_id, slice_no, attempts, n)
+		  LEFT JOIN scheduler.slices s ON s.task_id = u.task_id AND s.slice_no = u.slice_no
+		 WHERE s.id IS NULL OR s.attempts <= u.attempts`, tasks, numbers, attempts, k.Daemon)
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[foundSlice])
+	if err != nil {
+		return fmt.Errorf("look for deliveries: %w", err)
+	}
+	for _, f := range found {
+		if err := k.restoreAttempt(ctx, tx, k.Attempts[f.N], f, out); err != nil {
+			return fmt.Errorf("write deliveries again: %w", err)
 		}
 	}
 	return nil
 }
 
-func (k *Known) restoreAttempt(ctx context.Context, tx pgx.Tx, a Attempt, out *Recognition) error {
-	var id int64
-	var attempts int32
-	var status string
-	var mine bool
-	err := tx.QueryRow(ctx, `
-		SELECT id, attempts, status::text, daemon_id IS NOT DISTINCT FROM $3 FROM scheduler.slices WHERE task_id = $1 AND slice_no = $2 FOR UPDATE`,
-		a.TaskID, a.SliceNo, k.Daemon).Scan(&id, &attempts, &status, &mine)
+// A foundSlice is what the database holds of an attempt's delivery.
+type foundSlice struct {
+	N        int
+	ID       int64 // 0: nothing
+	Attempts int32
+	Status   string
+	Mine     bool
+}
+
+func (k *Known) restoreAttempt(ctx context.Context, tx pgx.Tx, a Attempt, f foundSlice, out *Recognition) error {
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
+	case f.ID == 0:
 		return k.endBegun(ctx, tx, a, out)
-	case err != nil:
+	case f.ID == a.SliceID && f.Attempts == a.Number && f.Status == "running" && f.Mine:
+		out.Running[a.SliceID] = true
+		return nil
+	case f.ID == a.SliceID && f.Attempts == a.Number || a.Unsent || f.Status == "running" || f.Status == "accepted":
+		return nil // its outcome is there, or a call of another's; or there is nothing to keep
+	}
+	out.Lost = append(out.Lost, a.TaskID)
+	if f.ID != a.SliceID || f.Status != "waiting" && f.Status != "held" { // begun anew, or ended without a call since the loss
+		_, err := tx.Exec(ctx, `
+			UPDATE scheduler.slices SET status = 'unknown', finished_at = coalesce(finished_at, clock_timestamp()), daemon_id = NULL,
+			       attempts = greatest(attempts, 1), maybe_sent = true, reason = $2 WHERE id = $1`, f.ID, lostBegin)
 		return err
 	}
-	out.Slices[a.SliceID] = id
-	switch {
-	case attempts == a.Number && status == "running" && mine:
-		out.Running[a.SliceID] = true
-	case attempts >= a.Number || a.Unsent:
-		// Its outcome, or a later attempt, is there; or there is nothing to keep.
-	case status == "waiting" || status == "held":
-		out.Running[a.SliceID] = true
-		out.Lost = append(out.Lost, a.TaskID)
-		_, err = tx.Exec(ctx, `
-			UPDATE scheduler.slices SET status = 'running', daemon_id = $2, attempts = $3, sent_at = coalesce(sent_at, clock_timestamp()) WHERE id = $1`,
-			id, k.Daemon, a.Number)
-		if err == nil {
-			err = bookAgain(ctx, tx, a, &id)
-		}
-	default: // ended without a call, by its author or its window, since the loss
-		_, err = tx.Exec(ctx, `UPDATE scheduler.slices SET status = 'unknown', attempts = $2, maybe_sent = true, reason = $3 WHERE id = $1 AND status <> 'accepted'`,
-			id, a.Number, lostBegin)
+	out.Running[a.SliceID] = true
+	_, err := tx.Exec(ctx, `
+		UPDATE scheduler.slices SET status = 'running', daemon_id = $2, attempts = $3, sent_at = coalesce(sent_at, clock_timestamp()) WHERE id = $1`,
+		f.ID, k.Daemon, a.Number)
+	if err != nil {
+		return err
 	}
-	return err
+	return bookAgain(ctx, tx, a, &f.ID)
 }
 
 // endBegun decides a task as unknown whose deliveries were called and are not

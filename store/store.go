@@ -117,12 +117,16 @@ func IsOutage(err error) bool {
 	switch {
 	case err == nil || errors.Is(err, context.Canceled):
 		return false
+	case errors.Is(err, ErrUnrecognised):
+		return true
 	case state == "":
 		var network net.Error
 		return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
 			errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err)
 	}
 	switch state[:2] {
+	case "SR": // not recognised yet
+		return true
 	case "08", "53", "58", "XX": // connection, resources, the machine's, internal: a full disk shows as each of them
 		return true
 	}

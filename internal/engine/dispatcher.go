@@ -24,6 +24,7 @@ type dispatcher struct {
 	agenda   *agenda
 	planner  *Planner
 	unheard  *unheard
+	ledger   *ledger
 	sliced   func() // wakes the slicer
 
 	reader   *loop

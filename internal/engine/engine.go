@@ -137,6 +137,8 @@ func New(cfg Config) *Engine {
 	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
 	e.heart.onGone = e.planner.Recount
 	e.heart.onLoss = d.agenda.clear
+	e.heart.onLost = e.lostAgain
+	e.recorder.ledger, s.ledger, d.ledger, u.ledger = e.heart.ledger, e.heart.ledger, e.heart.ledger, e.heart.ledger
 	tr := newTraces(cfg.Tracer, e.clock)
 	d.traces, s.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)

@@ -20,6 +20,7 @@ type recorder struct {
 	log     *slog.Logger
 	metrics *Metrics
 	traces  *traces
+	ledger  *ledger
 	onEnd   func(campaignIDs []int64) // campaigns that may be finished
 	batch   int                       // results in one transaction
 
@@ -43,6 +44,7 @@ type result struct {
 	decision store.Decision
 	retry    *store.Retry
 	stored   bool   // the retry is stored already
+	told     bool   // it was recorded before, and lost
 	last     bool   // the campaign has no later occurrence
 	cause    string // what the task waited for
 }
@@ -105,9 +107,13 @@ func (r *recorder) record(ctx context.Context) error {
 	for r.backlog() > 0 {
 		r.gather(ctx)
 		batch, done := r.next()
+		generation := r.ledger.open()
 		if err := r.write(ctx, batch, done); err != nil {
 			r.retryLater(ctx)
 			return err
+		}
+		if !r.ledger.note(generation, func(p *page) { p.results = append(p.results, batch...) }) {
+			continue // written again: it may be among what is lost
 		}
 		r.close(batch, done)
 	}
@@ -247,7 +253,7 @@ func (r *recorder) daemonOf(claim int64) int64 {
 func (r *recorder) tell(ctx context.Context, batch []*result, recorded map[int64]bool) {
 	var ended []int64
 	for _, res := range batch {
-		if res.retry != nil {
+		if res.retry != nil || res.told {
 			continue
 		}
 		d := &res.decision

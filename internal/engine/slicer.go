@@ -27,6 +27,7 @@ type slicer struct {
 	onEnd    func([]int64)
 	reporter *reporter
 	unheard  *unheard
+	ledger   *ledger
 	limited  func() []int32 // apps another daemon serves, since their rate is bounded
 
 	pushing context.Context //nolint:containedctx // it bounds calls, not this struct's methods
@@ -111,10 +112,19 @@ func (s *slicer) ask(ctx context.Context, daemon int64, n int) ([]store.Slice, e
 	s.unheard.asking.RLock()
 	defer s.unheard.asking.RUnlock()
 	failpoint.Hit("slice.claim.before")
+	generation := s.ledger.open()
 	slices, err := s.Store.ClaimSlices(ctx, daemon, time.Time{}, s.limited(), n)
 	if err != nil {
 		s.unheard.note()
 		return nil, err
+	}
+	if !s.ledger.note(generation, func(p *page) {
+		for i := range slices {
+			p.attempts = append(p.attempts, attemptOf(&slices[i]))
+		}
+	}) {
+		s.unheard.note()
+		return nil, store.ErrUnrecognised
 	}
 	failpoint.Hit("slice.claim.after")
 	s.mu.Lock()
@@ -308,9 +318,13 @@ func (s *slicer) write(ctx context.Context, batch []store.SliceOutcome) error {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	failpoint.Hit("slice.record.before")
+	generation := s.ledger.open()
 	recorded, err := s.Store.RecordSlices(ctx, s.heart.id(), batch)
 	if err != nil {
 		return err
+	}
+	if !s.ledger.note(generation, func(p *page) { p.outcomes = append(p.outcomes, batch...) }) {
+		return store.ErrUnrecognised // written again: it may be among what is lost
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
