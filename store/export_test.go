@@ -30,3 +30,6 @@ func (s *Store) Setting(ctx context.Context, name string) (value string, err err
 	err = s.pool.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
 	return value, err
 }
+
+// OnlyPrimary says whether connections are taken only where writes are.
+func (s *Store) OnlyPrimary() bool { return s.pool.Config().ConnConfig.ValidateConnect != nil }

@@ -120,6 +120,9 @@ func (s *migration) assemble(ctx context.Context, m *Migrator) error {
 // CREATE SCHEMA IF NOT EXISTS asks for the right to create one even when it
 // exists. The lock is there because two at once would collide in the catalog.
 func (s *migration) ensureSchema(ctx context.Context) error {
+	if err := s.foreignSchema(ctx); err != nil {
+		return err
+	}
 	_, err := s.db.ExecContext(ctx, `
 		DO $$
 		BEGIN
@@ -129,7 +132,29 @@ func (s *migration) ensureSchema(ctx context.Context) error {
 			END IF;
 		END
 		$$`)
+	if IsDenied(err) {
+		return fmt.Errorf("this login may make no schema in the database, or cannot write; "+
+			"migrate with the database's owner, or let it: GRANT CREATE ON DATABASE … TO …: %w", err)
+	}
 	return err
+}
+
+// foreignSchema says, before anything is done, that a schema whose name is ours
+// belongs to somebody else.
+func (s *migration) foreignSchema(ctx context.Context) error {
+	var schema, owner string
+	err := s.db.QueryRowContext(ctx, `
+		SELECT n.nspname, pg_get_userbyid(n.nspowner) FROM pg_namespace n
+		 WHERE n.nspname IN ('scheduler', 'audience') AND NOT pg_has_role(n.nspowner, 'USAGE')
+		   AND NOT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = to_regnamespace('scheduler') AND c.relname = 'schema_version') ORDER BY 1 DESC LIMIT 1`).Scan(&schema, &owner)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("the schema %s is there already and belongs to %s: use another database, "+
+		"have %[2]s drop or rename it, or give this login the rights of its owner: GRANT %[2]s TO …", schema, owner)
 }
 
 // heal makes golang-migrate's mark say what the schema says of itself. A

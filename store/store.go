@@ -126,11 +126,18 @@ func IsOutage(err error) bool {
 	}
 	switch state[:2] {
 	case "SR": // not recognised yet
-		return true
+		return state != sessionLost
 	case "08", "53", "58", "XX": // connection, resources, the machine's, internal: a full disk shows as each of them
 		return true
 	}
 	return state == "25006" || state == "25P03" || strings.HasPrefix(state, "57P") // read-only; idle for too long, as when frozen
+}
+
+// IsRefused says whether err means that the server, or a pooler before it, does
+// not let this login or connection in: waiting mends nothing.
+func IsRefused(err error) bool {
+	state := sqlState(err)
+	return strings.HasPrefix(state, "28") || state == "3D000" || state == "08P01" && strings.Contains(err.Error(), "startup parameter")
 }
 
 // IsBlocked says whether err means that somebody else holds a lock for long.

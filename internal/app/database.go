@@ -37,6 +37,9 @@ func (a *App) openDatabase(ctx context.Context) error {
 // waitForSchema waits for a database that does not answer yet, and ends with an
 // error when it answers with a schema this program cannot work on.
 func (a *App) waitForSchema(ctx context.Context) error {
+	if err := a.waitFor(ctx, a.store.CheckSessions); err != nil {
+		return err
+	}
 	err := a.waitFor(ctx, a.store.CheckSchema)
 	switch {
 	case errors.Is(err, store.ErrSchemaMissing), errors.Is(err, store.ErrSchemaTooOld):
@@ -58,7 +61,7 @@ func (a *App) waitFor(ctx context.Context, do func(context.Context) error) error
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !store.IsOutage(err) && !store.IsBlocked(err):
+		case store.IsRefused(err), !store.IsOutage(err) && !store.IsBlocked(err):
 			return err
 		}
 		if !said {

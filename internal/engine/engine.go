@@ -209,17 +209,22 @@ func (e *Engine) ready(appNo int32) {
 }
 
 // listen turns notifications into wakes, and connects again when it must.
+//
+// An outage is the heart's to tell of. Where notifications alone cannot be had,
+// everything is found by polling.
 func (e *Engine) listen(ctx context.Context) {
+	told := false
 	for ctx.Err() == nil {
-		err := e.Store.Listen(ctx, e.wakeAll, func(h store.Hint) {
+		err := e.Store.Listen(ctx, func() { told = false; e.wakeAll() }, func(h store.Hint) {
 			if h.Changes {
 				e.planner.Wake()
 			} else {
 				e.dispatcher.Wake()
 			}
 		})
-		if ctx.Err() == nil && err != nil {
-			e.heart.trouble(ctx, "listen", err)
+		if ctx.Err() == nil && err != nil && !store.IsOutage(err) && !told {
+			told = true
+			e.Log.WarnContext(ctx, "no notifications from the database, changes are found by polling", "error", err)
 		}
 		sleep(ctx, time.Second)
 	}
