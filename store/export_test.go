@@ -33,3 +33,6 @@ func (s *Store) Setting(ctx context.Context, name string) (value string, err err
 
 // OnlyPrimary says whether connections are taken only where writes are.
 func (s *Store) OnlyPrimary() bool { return s.pool.Config().ConnConfig.ValidateConnect != nil }
+
+// ShapeLines describes the schema.
+func (s *Store) ShapeLines(ctx context.Context) ([]string, error) { return s.shapeLines(ctx) }

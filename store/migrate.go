@@ -154,6 +154,15 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 	return compareSchema(current, newest)
 }
 
+// NewestSchema is the version this program was written for.
+func NewestSchema() int {
+	newest, err := newestMigration(migrations.FS)
+	if err != nil {
+		panic(err) // the files are ours
+	}
+	return newest
+}
+
 func compareSchema(current, newest int) error {
 	switch {
 	case current == 0:

@@ -27,6 +27,7 @@ type migration struct {
 // newer than the files.
 func (m *Migrator) run(ctx context.Context, verb string, do func(*migration) error) error {
 	return m.connect(ctx, verb, func(s *migration) error {
+		s.warnOfEncoding(ctx, m)
 		if s.from > m.newest {
 			return fmt.Errorf("%w; use the program that made it", compareSchema(s.from, m.newest))
 		}
@@ -114,6 +115,15 @@ func (s *migration) assemble(ctx context.Context, m *Migrator) error {
 	}
 	s.runner.LockTimeout = 2 * migrateLockTimeout // the server's lock_timeout comes first, and says more
 	return nil
+}
+
+// warnOfEncoding says that texts of the world do not fit into the database.
+func (s *migration) warnOfEncoding(ctx context.Context, m *Migrator) {
+	var encoding string
+	if s.db.QueryRowContext(ctx, `SELECT current_setting('server_encoding')`).Scan(&encoding) == nil && encoding != "UTF8" {
+		m.log.WarnContext(ctx, "the database's encoding is not UTF8: some texts cannot be stored, others be cut inside a character", "encoding", encoding,
+			"do", "createdb --encoding=UTF8 --template=template0")
+	}
 }
 
 // ensureSchema makes a home for golang-migrate's own table. It looks first:

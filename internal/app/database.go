@@ -47,7 +47,25 @@ func (a *App) waitForSchema(ctx context.Context) error {
 	case errors.Is(err, store.ErrSchemaTooNew):
 		return fmt.Errorf("%w; install the version that migrated it, or run: scheduler migrate goto with that version", err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if err := a.waitFor(ctx, a.store.CheckShape); err != nil {
+		return fmt.Errorf("%w; another build migrated it: back it up, then scheduler migrate goto %d and up again, with the programs that fit", err, store.NewestSchema()-1)
+	}
+	return a.waitFor(ctx, a.warnOfSetup)
+}
+
+// warnOfSetup logs what about the server an operator should know.
+func (a *App) warnOfSetup(ctx context.Context) error {
+	u, err := a.store.Setup(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range u.Warnings() {
+		a.Log.WarnContext(ctx, "PostgreSQL: "+w.Found, "do", w.ToDo)
+	}
+	return nil
 }
 
 // waitFor does what needs the database, again and again while the database

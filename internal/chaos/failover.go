@@ -275,7 +275,8 @@ func (f *failover) promote(ctx context.Context, lag time.Duration) error {
 	return nil
 }
 
-// restore dumps the database, and restores it in its place a while later.
+// restore dumps the database, and puts the dump in its place a while later: it
+// is restored under the daemons' eyes, or aside and then renamed.
 func (f *failover) restore(ctx context.Context, age time.Duration) error {
 	dump := filepath.Join(f.primary.dir, "push.dump")
 	if err := f.primary.tool(ctx, "pg_dump", "-Fc", "-f", dump, f.primary.url("scheduler")); err != nil {
@@ -283,16 +284,24 @@ func (f *failover) restore(ctx context.Context, age time.Duration) error {
 	}
 	sleep(ctx, age)
 	if f.rng.IntN(2) == 0 {
-		if err := f.primary.run(ctx, `DROP DATABASE scheduler WITH (FORCE)`, `CREATE DATABASE scheduler`); err != nil {
-			return err
-		}
-		return f.primary.tool(ctx, "pg_restore", "--exit-on-error", "-d", f.primary.url("scheduler"), dump)
+		return errors.Join(
+			f.primary.run(ctx, `DROP DATABASE scheduler WITH (FORCE)`, `CREATE DATABASE scheduler`),
+			f.primary.tool(ctx, "pg_restore", "--exit-on-error", "-d", f.primary.url("scheduler"), dump))
 	}
+	return errors.Join(
+		f.primary.run(ctx, `CREATE DATABASE restored`),
+		f.primary.tool(ctx, "pg_restore", "--exit-on-error", "-d", f.primary.url("restored"), dump),
+		f.swap(ctx))
+}
+
+// swap gives the restored database the name of the one it replaces.
+func (f *failover) swap(ctx context.Context) error {
 	var err error
-	for range 30 { // the daemons' locks and its own may be a deadlock
-		err = f.primary.tool(ctx, "pg_restore", "--clean", "--if-exists", "--single-transaction", "-d", f.primary.url("scheduler"), dump)
-		if err == nil || !strings.Contains(err.Error(), "deadlock") && !strings.Contains(err.Error(), "lock timeout") {
-			return err
+	for range 200 { // somebody may connect again in between
+		err = f.primary.run(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'scheduler'`,
+			`ALTER DATABASE scheduler RENAME TO replaced`, `ALTER DATABASE restored RENAME TO scheduler`, `DROP DATABASE replaced WITH (FORCE)`)
+		if err == nil {
+			return nil
 		}
 	}
 	return err

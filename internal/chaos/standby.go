@@ -142,8 +142,26 @@ func (n *node) url(database string) string {
 	return "postgres://postgres@" + n.addr() + "/" + database + "?sslmode=disable"
 }
 
-// start runs the server and waits until it answers.
+// start runs the server and waits until it answers. After a crash it may refuse
+// at first: a process of the last one still has its memory.
 func (n *node) start(ctx context.Context) error {
+	var err error
+	for range 50 {
+		if err = n.launch(ctx); err != nil {
+			return err
+		}
+		if err = n.await(ctx, `SELECT true`); err == nil || !errors.Is(err, errEnded) {
+			return err
+		}
+		sleep(ctx, 100*time.Millisecond)
+	}
+	return err
+}
+
+// errEnded says that the server has ended instead of answering.
+var errEnded = errors.New("the server has ended")
+
+func (n *node) launch(ctx context.Context) error {
 	attr, err := credential()
 	if err != nil {
 		return err
@@ -164,7 +182,7 @@ func (n *node) start(ctx context.Context) error {
 		_ = n.cmd.Wait()
 		close(n.done)
 	}()
-	return n.await(ctx, `SELECT true`)
+	return nil
 }
 
 // await waits until the server answers the question with true.
@@ -183,7 +201,12 @@ func (n *node) await(ctx context.Context, question string) error {
 			return nil
 		}
 		last = err
-		sleep(ctx, 30*time.Millisecond)
+		select {
+		case <-n.done:
+			return fmt.Errorf("%s: %w", n.dir, errEnded)
+		default:
+			sleep(ctx, 30*time.Millisecond)
+		}
 	}
 	return fmt.Errorf("%s: %w: %w", n.dir, ctx.Err(), last)
 }
