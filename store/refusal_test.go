@@ -17,7 +17,9 @@ import (
 func login(t *testing.T, db *pgtest.DB, name string) string {
 	t.Helper()
 	run(t, db, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'x'`, name))
-	t.Cleanup(func() { _, _ = db.Exec(context.WithoutCancel(t.Context()), fmt.Sprintf(`DROP OWNED BY %[1]s; DROP ROLE %[1]s`, name)) })
+	t.Cleanup(func() {
+		_, _ = db.Exec(context.WithoutCancel(t.Context()), fmt.Sprintf(`DROP OWNED BY %[1]s; DROP ROLE %[1]s`, name))
+	})
 	u, err := url.Parse(db.URL)
 	if err != nil {
 		t.Fatal(err)
