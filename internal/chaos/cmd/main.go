@@ -119,7 +119,9 @@ func (s *settings) chosen() ([]*chaos.Mutant, error) {
 	var out []*chaos.Mutant
 	if s.mutants == "all" {
 		for i := range chaos.Mutants {
-			out = append(out, &chaos.Mutants[i])
+			if chaos.Mutants[i].Lost == s.failover {
+				out = append(out, &chaos.Mutants[i])
+			}
 		}
 		return out, nil
 	}
@@ -150,7 +152,7 @@ func (s *settings) runOne(ctx context.Context, m *chaos.Mutant, seed uint64, std
 	}
 	o.Describe(stdout)
 	experiment := chaos.Run
-	if s.failover {
+	if s.failover || m != nil && m.Lost {
 		experiment = chaos.RunFailover
 	}
 	report, err := experiment(ctx, o)
