@@ -83,7 +83,7 @@ var Mutants = []Mutant{
 		Shows: []string{twice, afterChange, recorded},
 		Point: "claim.before:kill",
 		Edits: []Edit{
-			{"internal/engine/batch.go", "	claim, tasks, err := d.ask(ctx, daemon, ids)\n", "	d.callFirst(ctx, daemon, entries)\n	claim, tasks, err := d.ask(ctx, daemon, ids)\n"},
+			{"internal/engine/batch.go", "	claim, tasks, err := d.ask(ctx, daemon, ids, byTask)\n", "	d.callFirst(ctx, daemon, entries)\n	claim, tasks, err := d.ask(ctx, daemon, ids, byTask)\n"},
 			{
 				"internal/engine/claimed.go",
 				"		o, sent := d.caller.call(d.pushing, t.daemon, v.app, p)\n",
