@@ -14,6 +14,9 @@ import (
 // Nothing was done; it may be tried again once Recognise has succeeded.
 var ErrUnrecognised = errors.New("the daemons have not recognised this database yet")
 
+// errStandby says that a standby answers, where a primary is wanted.
+var errStandby = errors.New("the server is a standby, which takes no writes; no primary answers at this address")
+
 // Classes of the program's own SQLSTATEs.
 const (
 	unrecognised = "SR001"
@@ -92,8 +95,7 @@ type Known struct {
 	Daemon        int64
 	Name, Version string
 	Lease         time.Duration
-	MaxGap        time.Duration // as in Newcomer
-	Run           bool
+	Run           bool    // as in Newcomer
 	Mark          Mark    // its last heartbeat
 	Since         int64   // the heartbeat since which it knows all that it did; 0: its first
 	Peers         []int64 // daemons it has seen
@@ -120,9 +122,16 @@ type Recognition struct {
 // Seal returns the seal of the database that answers, and whether things may
 // begin on it; empty: nobody has met it yet.
 func (s *Store) Seal(ctx context.Context) (seal string, complete bool, err error) {
+	var standby bool
 	err = s.pool.QueryRow(ctx, `
-		SELECT coalesce(scheduler.seal(), ''), EXISTS (SELECT FROM scheduler.recognitions WHERE seal = scheduler.seal() AND complete_at IS NOT NULL)`).
-		Scan(&seal, &complete)
+		WITH sealed AS MATERIALIZED (
+			SELECT CASE WHEN NOT pg_is_in_recovery() THEN scheduler.seal() END AS seal -- a standby has no unlogged tables
+		)
+		SELECT pg_is_in_recovery(), coalesce(seal, ''), EXISTS (SELECT FROM scheduler.recognitions r WHERE r.seal = s.seal AND r.complete_at IS NOT NULL)
+		  FROM sealed s`).Scan(&standby, &seal, &complete)
+	if err == nil && standby {
+		err = errStandby
+	}
 	if err != nil {
 		return "", false, fmt.Errorf("read the database's seal: %w", err)
 	}

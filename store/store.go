@@ -117,7 +117,7 @@ func IsOutage(err error) bool {
 	switch {
 	case err == nil || errors.Is(err, context.Canceled):
 		return false
-	case errors.Is(err, ErrUnrecognised):
+	case errors.Is(err, ErrUnrecognised), errors.Is(err, errStandby):
 		return true
 	case state == "":
 		var network net.Error
@@ -145,7 +145,7 @@ func IsBlocked(err error) bool { return sqlState(err) == "55P03" }
 
 // IsReadOnly says whether err means that the server takes no writes, as a
 // demoted primary does.
-func IsReadOnly(err error) bool { return sqlState(err) == "25006" }
+func IsReadOnly(err error) bool { return sqlState(err) == "25006" || errors.Is(err, errStandby) }
 
 // IsDenied says whether err means that the login has not the right.
 func IsDenied(err error) bool { return sqlState(err) == insufficientPrivilege }

@@ -50,7 +50,6 @@ var Mutants = []Mutant{
 			{"store/recognition.go", "	if known := s.seal.Load(); known != nil {\n		return *known\n	}\n	return anySeal", "	return anySeal"},
 			{"internal/engine/heart.go", "return !h.held && h.recognised && h.leased()", "return !h.held && h.leased()"},
 			{"internal/engine/heart.go", "return !h.held && h.recognised && h.daemon == daemon && h.leased()", "return !h.held && h.daemon == daemon && h.leased()"},
-			{"internal/engine/heart.go", "	if err := h.recognise(ctx); err != nil {\n", "	if err := error(nil); err != nil {\n"},
 		},
 	},
 	{

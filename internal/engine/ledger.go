@@ -25,15 +25,37 @@ type page struct {
 	results  []*result
 	attempts []store.Attempt
 	outcomes []store.SliceOutcome
+	targets  int // named by the results and outcomes
 }
 
-func (p *page) size() int { return len(p.intents) + len(p.results) + len(p.attempts) + len(p.outcomes) }
+// weigh counts what memory a page takes, in entries.
+func (p *page) weigh() int {
+	return len(p.intents) + len(p.results) + len(p.attempts) + len(p.outcomes) + p.targets/8
+}
+
+func (p *page) keep(results []*result) {
+	p.results = append(p.results, results...)
+	for _, r := range results {
+		if r.retry != nil {
+			p.targets += len(r.retry.Targets)
+		} else {
+			p.targets += len(r.decision.Targets)
+		}
+	}
+}
+
+func (p *page) keepOutcomes(outcomes []store.SliceOutcome) {
+	p.outcomes = append(p.outcomes, outcomes...)
+	for i := range outcomes {
+		p.targets += len(outcomes[i].Slice.Targets)
+	}
+}
 
 // The ledger is bounded: a loss that reaches further back than it is held for an
 // operator.
 const (
 	ledgerPages = 20
-	ledgerSize  = 60_000
+	ledgerSize  = 40_000
 )
 
 func newLedger() *ledger { return &ledger{pages: []*page{{}}} }
@@ -55,9 +77,9 @@ func (l *ledger) note(generation int, write func(*page)) bool {
 		return false
 	}
 	p := l.pages[len(l.pages)-1]
-	before := p.size()
+	before := p.weigh()
 	write(p)
-	l.size += p.size() - before
+	l.size += p.weigh() - before
 	return true
 }
 
@@ -71,7 +93,7 @@ func (l *ledger) turn(beats int64) {
 	l.pages = append(l.pages, &page{})
 	for len(l.pages) > ledgerPages || l.size > ledgerSize && len(l.pages) > 2 {
 		l.since = l.pages[0].ended + 2 // and one more, for a heartbeat that the network held back
-		l.size -= l.pages[0].size()
+		l.size -= l.pages[0].weigh()
 		l.pages = l.pages[1:]
 	}
 }

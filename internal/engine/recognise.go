@@ -63,7 +63,7 @@ func (h *heart) known(book ledgerCopy) store.Known {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return store.Known{
-		Daemon: h.last, Name: h.name, Version: h.version, Lease: h.lease, MaxGap: h.guard.MaxGap, Run: h.guard.Run,
+		Daemon: h.last, Name: h.name, Version: h.version, Lease: h.lease, Run: h.guard.Run,
 		Mark:  store.Mark{Installation: h.installation, Address: h.store.Address(), Daemon: h.last, Beats: h.beats, SeenAt: h.beatAt},
 		Since: book.since, Peers: h.daemons, Origin: h.origin, Intents: book.intents, Attempts: book.attempts,
 	}

@@ -112,7 +112,7 @@ func (r *recorder) record(ctx context.Context) error {
 			r.retryLater(ctx)
 			return err
 		}
-		if !r.ledger.note(generation, func(p *page) { p.results = append(p.results, batch...) }) {
+		if !r.ledger.note(generation, func(p *page) { p.keep(batch) }) {
 			continue // written again: it may be among what is lost
 		}
 		r.close(batch, done)

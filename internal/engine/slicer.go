@@ -323,7 +323,7 @@ func (s *slicer) write(ctx context.Context, batch []store.SliceOutcome) error {
 	if err != nil {
 		return err
 	}
-	if !s.ledger.note(generation, func(p *page) { p.outcomes = append(p.outcomes, batch...) }) {
+	if !s.ledger.note(generation, func(p *page) { p.keepOutcomes(batch) }) {
 		return store.ErrUnrecognised // written again: it may be among what is lost
 	}
 	s.mu.Lock()
