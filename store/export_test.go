@@ -3,8 +3,10 @@ package store
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // OccurrencesSQL is for the test that holds it to package strategy.
@@ -36,3 +38,10 @@ func (s *Store) OnlyPrimary() bool { return s.pool.Config().ConnConfig.ValidateC
 
 // ShapeLines describes the schema.
 func (s *Store) ShapeLines(ctx context.Context) ([]string, error) { return s.shapeLines(ctx) }
+
+// LengthOf returns the length of an interval as the daemon counts it.
+func LengthOf(v pgtype.Interval) (time.Duration, error) {
+	var d interval
+	err := d.ScanInterval(v)
+	return time.Duration(d), err
+}

@@ -354,7 +354,9 @@ func (k *Known) endBegun(ctx context.Context, tx pgx.Tx, a Attempt, out *Recogni
 		), running AS (
 			DELETE FROM scheduler.running_tasks r WHERE r.campaign_id = $3 AND r.due_at = $4 RETURNING r.id, r.revision, r.origin
 		), slices AS (
-			DELETE FROM scheduler.slices s WHERE s.task_id IN (SELECT id FROM running)
+			DELETE FROM scheduler.slices s WHERE s.task_id IN (SELECT id FROM running) RETURNING s.id
+		), targets AS (
+			DELETE FROM scheduler.slice_targets x WHERE x.slice_id IN (SELECT id FROM slices)
 		)
 		INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, decided_at,
 		       attempts, slices, accepted, target_count, daemon_id, reason)

@@ -140,6 +140,12 @@ func IsRefused(err error) bool {
 	return strings.HasPrefix(state, "28") || state == "3D000" || state == "08P01" && strings.Contains(err.Error(), "startup parameter")
 }
 
+// IsTimeout says whether err means that a statement was not done in the time it
+// had, by our clock or the server's.
+func IsTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || sqlState(err) == "57014"
+}
+
 // IsBlocked says whether err means that somebody else holds a lock for long.
 func IsBlocked(err error) bool { return sqlState(err) == "55P03" }
 
@@ -169,9 +175,10 @@ func at(t time.Time) *time.Time {
 }
 
 // orZero turns NULL into the zero time.
-func orZero(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
+func orZero[T any](v *T) T {
+	if v == nil {
+		var zero T
+		return zero
 	}
-	return *t
+	return *v
 }

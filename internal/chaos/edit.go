@@ -147,9 +147,9 @@ func begunOf(ctx context.Context, tx pgx.Tx, campaign int64) ([]begun, error) {
 		SELECT t.due_at, NULL::text[], c.claimed_at, 1
 		  FROM scheduler.claims c CROSS JOIN LATERAL unnest(c.campaign_ids, c.due_ats) AS t (campaign_id, due_at) WHERE t.campaign_id = $1
 		 UNION ALL
-		SELECT r.due_at, CASE WHEN s.targets <> '{}' THEN s.targets END, CASE WHEN s.maybe_sent THEN r.started_at ELSE s.sent_at END,
+		SELECT r.due_at, x.targets, CASE WHEN s.maybe_sent THEN r.started_at ELSE s.sent_at END,
 		       CASE WHEN s.maybe_sent THEN s.attempts ELSE 1 END
-		  FROM scheduler.slices s JOIN scheduler.running_tasks r ON r.id = s.task_id
+		  FROM scheduler.slices s JOIN scheduler.running_tasks r ON r.id = s.task_id LEFT JOIN scheduler.slice_targets x ON x.slice_id = s.id
 		 WHERE s.campaign_id = $1 AND (s.status = 'running' OR s.maybe_sent)`, campaign)
 	if err != nil {
 		return nil, err

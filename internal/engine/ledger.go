@@ -24,7 +24,7 @@ type page struct {
 	intents  []store.Intent
 	results  []*result
 	attempts []store.Attempt
-	outcomes []store.SliceOutcome
+	outcomes []store.DeliveryOutcome
 	targets  int // named by the results and outcomes
 }
 
@@ -44,10 +44,10 @@ func (p *page) keep(results []*result) {
 	}
 }
 
-func (p *page) keepOutcomes(outcomes []store.SliceOutcome) {
+func (p *page) keepOutcomes(outcomes []store.DeliveryOutcome) {
 	p.outcomes = append(p.outcomes, outcomes...)
 	for i := range outcomes {
-		p.targets += len(outcomes[i].Slice.Targets)
+		p.targets += len(outcomes[i].Delivery.Targets)
 	}
 }
 
@@ -104,7 +104,7 @@ type ledgerCopy struct {
 	intents  []store.Intent
 	results  map[int64]*result // by task, the latest
 	attempts []store.Attempt
-	outcomes map[int64]store.SliceOutcome // by delivery, that of its latest attempt
+	outcomes map[int64]store.DeliveryOutcome // by delivery, that of its latest attempt
 }
 
 // copy ends the generation and returns what is known.
@@ -112,7 +112,7 @@ func (l *ledger) copy() ledgerCopy {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.generation++
-	c := ledgerCopy{since: l.since, results: make(map[int64]*result), outcomes: make(map[int64]store.SliceOutcome)}
+	c := ledgerCopy{since: l.since, results: make(map[int64]*result), outcomes: make(map[int64]store.DeliveryOutcome)}
 	intents := make(map[int64]store.Intent)
 	latest := make(map[int64]store.Attempt)
 	for _, p := range l.pages {
@@ -127,7 +127,7 @@ func (l *ledger) copy() ledgerCopy {
 			latest[a.SliceID] = a
 		}
 		for _, o := range p.outcomes {
-			if a := attemptOf(&o.Slice); latest[a.SliceID].Number <= a.Number {
+			if a := attemptOf(&o.Delivery); latest[a.SliceID].Number <= a.Number {
 				a.Unsent = !o.Sent
 				latest[a.SliceID], c.outcomes[a.SliceID] = a, o
 			}
@@ -137,7 +137,7 @@ func (l *ledger) copy() ledgerCopy {
 		c.intents = append(c.intents, t)
 	}
 	for id, a := range latest {
-		if o, ok := c.outcomes[id]; ok && o.Slice.Attempts < a.Number {
+		if o, ok := c.outcomes[id]; ok && o.Delivery.Attempts < a.Number {
 			delete(c.outcomes, id)
 		}
 		c.attempts = append(c.attempts, a)
@@ -189,7 +189,7 @@ func (r *result) intent() store.Intent {
 	}
 }
 
-func attemptOf(sl *store.Slice) store.Attempt {
+func attemptOf(sl *store.Delivery) store.Attempt {
 	return store.Attempt{
 		SliceID: sl.ID, TaskID: sl.TaskID, SliceNo: sl.SliceNo, AppNo: sl.AppNo, CampaignID: sl.CampaignID, DueAt: sl.DueAt, Number: sl.Attempts,
 	}

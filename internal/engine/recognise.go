@@ -114,7 +114,7 @@ func (e *Engine) lostAgain(known *store.Known, book ledgerCopy, found *store.Rec
 			results = append(results, r)
 		}
 	}
-	var outcomes []store.SliceOutcome
+	var outcomes []store.DeliveryOutcome
 	for id, o := range book.outcomes {
 		if found.Running[id] {
 			outcomes = append(outcomes, o)
@@ -130,7 +130,7 @@ func (e *Engine) lostAgain(known *store.Known, book ledgerCopy, found *store.Rec
 		}
 	}
 	e.recorder.again(known.Daemon, results)
-	e.slicer.again(outcomes)
+	e.deliveries.again(outcomes)
 	return len(results) + len(outcomes)
 }
 
@@ -157,22 +157,26 @@ func (r *recorder) again(daemon int64, results []*result) {
 		r.open[id].left++
 		again := *res
 		again.stored, again.told = false, true
-		r.queue = append(r.queue, &again)
+		l := &r.decisions
+		if again.retry != nil {
+			l = &r.retries
+		}
+		l.queue = append(l.queue, &again)
 	}
 	r.mu.Unlock()
 	r.Wake()
 }
 
 // again queues outcomes whose record was lost.
-func (s *slicer) again(outcomes []store.SliceOutcome) {
+func (s *deliveries) again(outcomes []store.DeliveryOutcome) {
 	if len(outcomes) == 0 {
 		return
 	}
 	s.mu.Lock()
 	for _, o := range outcomes {
-		s.running[o.Slice.ID] = o.Slice.Attempts
+		s.running[o.Delivery.ID] = o.Delivery.Attempts
+		s.outcomes = append(s.outcomes, attemptEnd{o, nil})
 	}
-	s.outcomes = append(s.outcomes, outcomes...)
 	s.mu.Unlock()
 	s.writer.Wake()
 }

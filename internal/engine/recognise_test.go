@@ -15,7 +15,7 @@ import (
 
 // engineTables are those of which a failover may lose rows.
 var engineTables = []string{
-	"pending_tasks", "claims", "running_tasks", "slices", "decided_tasks", "quota_uses", "daemons", "campaign_cursors", "campaign_changes", "recognitions",
+	"pending_tasks", "claims", "running_tasks", "slices", "slice_targets", "decided_tasks", "quota_uses", "daemons", "campaign_cursors", "campaign_changes", "recognitions",
 }
 
 // photograph remembers the engine's tables as they are.
