@@ -78,7 +78,7 @@ func readyNow(t *testing.T, s *store.Store) []store.WaitingDelivery {
 	for i, no := range apps {
 		readings[i] = store.Reading{AppNo: no, Limit: 10}
 	}
-	list, err := s.WaitingDeliveries(t.Context(), time.Time{}, readings)
+	list, err := s.WaitingDeliveries(t.Context(), time.Time{}, readings, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

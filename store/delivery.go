@@ -54,14 +54,15 @@ type Reading struct {
 }
 
 // WaitingDeliveries returns the deliveries of each app that are ready until a
-// given time, the earliest first. Apps that are not named cost nothing.
-func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings []Reading) ([]WaitingDelivery, error) {
+// given time, the earliest first, but for those of the campaigns in without. Apps
+// that are not named cost nothing.
+func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings []Reading, without []int64) ([]WaitingDelivery, error) {
 	n := len(readings)
 	apps, limits, share, shares := make([]int32, n), make([]int, n), make([]int, n), make([]int, n)
 	for i, r := range readings {
 		apps[i], limits[i], share[i], shares[i] = r.AppNo, r.Limit, r.Share, max(r.Shares, 1)
 	}
-	rows, _ := s.pool.Query(ctx, waitingSQL, apps, limits, share, shares, at(until))
+	rows, _ := s.pool.Query(ctx, waitingSQL, apps, limits, share, shares, at(until), orEmpty(without))
 	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[WaitingDelivery])
 	if err != nil {
 		return nil, fmt.Errorf("read waiting deliveries: %w", err)
@@ -69,17 +70,18 @@ func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings
 	return out, nil
 }
 
-// What is read is only a plan: the claim looks at all of it again.
+// What is read is only a plan: the claim looks at all of it again. Tasks and
+// campaigns are looked up one by one: joined, the server may read all of them.
 const waitingSQL = `
 	SELECT w.id, w.task_id, w.app_no, w.campaign_id, c.revision, w.attempts, w.ready_at, coalesce(q.weekly_quota, ch.weekly_quota) > 0,
-	       EXISTS (SELECT FROM scheduler.slice_targets x WHERE x.slice_id = w.id)
+	       (SELECT true FROM scheduler.slice_targets x WHERE x.slice_id = w.id) IS TRUE
 	  FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::integer[]) AS a (app_no, most, share, shares)
 	 CROSS JOIN LATERAL (
 		SELECT s.id, s.task_id, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
-		 WHERE s.app_no = a.app_no AND s.status = 'waiting' AND s.ready_at <= coalesce($5, clock_timestamp()) AND s.id % a.shares = a.share
+		 WHERE s.app_no = a.app_no AND s.status = 'waiting' AND s.ready_at <= (SELECT coalesce($5, clock_timestamp())) AND s.id % a.shares = a.share AND s.campaign_id <> ALL($6)
 		 ORDER BY s.app_no, s.ready_at, s.id LIMIT a.most) w
-	  JOIN scheduler.running_tasks r ON r.id = w.task_id
-	  JOIN scheduler.campaigns c ON c.id = w.campaign_id
+	 CROSS JOIN LATERAL (SELECT * FROM scheduler.running_tasks r WHERE r.id = w.task_id OFFSET 0) r
+	 CROSS JOIN LATERAL (SELECT * FROM scheduler.campaigns c WHERE c.id = w.campaign_id OFFSET 0) c
 	  JOIN scheduler.channels ch ON ch.channel = c.channel
 	  LEFT JOIN scheduler.app_quotas q ON q.app_no = w.app_no AND q.channel = c.channel
 	 WHERE c.status NOT IN ('paused', 'cancelled') AND (c.resend_unknown OR NOT w.maybe_sent) AND ` + windowEnd + ` > clock_timestamp()
@@ -148,7 +150,8 @@ func (s *Store) ClaimDeliveries(ctx context.Context, daemonID int64, now time.Ti
 }
 
 // The ids are looked up in the key's index one by one, so that the cost of a
-// claim does not depend on the rows around them, alive or dead.
+// claim does not depend on the rows around them, alive or dead: the status is
+// written as text, so that no index of what waits is gone through instead.
 const claimSQL = `
 	WITH mine AS MATERIALIZED (
 		SELECT s.id, s.app_no, s.ready_at, c.channel, c.revision, r.due_at, r.revision AS task_revision, ` + windowEnd + ` AS expires_at,
@@ -159,7 +162,7 @@ const claimSQL = `
 		  JOIN scheduler.campaigns c ON c.id = s.campaign_id
 		  JOIN scheduler.channels ch ON ch.channel = c.channel
 		  LEFT JOIN scheduler.app_quotas q ON q.app_no = s.app_no AND q.channel = c.channel
-		 WHERE s.id = ANY($3) AND s.status = 'waiting' AND s.attempts = ($4::integer[])[w.i] AND s.ready_at <= coalesce($2, clock_timestamp())
+		 WHERE s.id = ANY($3) AND s.status::text = 'waiting' AND s.attempts = ($4::integer[])[w.i] AND s.ready_at <= coalesce($2, clock_timestamp())
 		   AND c.revision = ($5::integer[])[w.i] AND c.status NOT IN ('paused', 'cancelled') AND (c.resend_unknown OR NOT s.maybe_sent) AND ` + windowEnd + ` > coalesce($2, clock_timestamp())
 		   AND (coalesce(q.weekly_quota, ch.weekly_quota) = 0 OR ($6::boolean[])[w.i])
 		   AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND ` + notHeld + `
@@ -242,7 +245,7 @@ const recordSQL = `
 		       message_id = CASE WHEN o.put_off THEN s.message_id ELSE nullif(o.message_id, '') END,
 		       attempts = s.attempts - (NOT o.sent)::integer, maybe_sent = s.maybe_sent OR o.maybe_sent,
 		       sent_at = CASE WHEN o.sent OR s.attempts > 1 THEN s.sent_at END
-		  FROM o WHERE s.id = o.id AND s.daemon_id = o.daemon_id AND s.attempts = o.attempts AND s.status = 'running'
+		  FROM o WHERE s.id = ANY($1) AND s.id = o.id AND s.daemon_id = o.daemon_id AND s.attempts = o.attempts AND s.status::text = 'running'
 		RETURNING s.id, o.keep, o.status
 	), kept AS (
 		UPDATE scheduler.quota_uses q SET used_at = clock_timestamp(), slice_id = CASE WHEN done.status = 'waiting' THEN NULL ELSE q.slice_id END

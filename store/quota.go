@@ -38,7 +38,7 @@ func reserveQuota(ctx context.Context, tx pgx.Tx, appNo int32, channel string, n
 		SELECT (SELECT count(*) FROM scheduler.quota_uses WHERE app_no = $1 AND channel = $2 AND used_at > $3),
 		       (SELECT count(*) FROM scheduler.running_tasks r JOIN scheduler.campaigns c ON c.id = r.campaign_id
 		         WHERE r.app_no = $1 AND c.channel = $2 AND c.status NOT IN ('paused', 'cancelled')
-		           AND EXISTS (SELECT FROM scheduler.slices s WHERE s.task_id = r.id AND s.finished_at IS NULL AND s.status = 'waiting')),
+		           AND `+openIn(`'waiting'`, "")+`),
 		       (SELECT used_at FROM scheduler.quota_uses WHERE app_no = $1 AND channel = $2 ORDER BY used_at DESC OFFSET $4 LIMIT 1)`,
 		appNo, channel, now.Add(-week), quota-1).Scan(&used, &waiting, &oldest)
 	switch {

@@ -29,9 +29,10 @@ func (s *Store) PlaceDeliveries(ctx context.Context, now time.Time, limit int) (
 	return out, nil
 }
 
-// open are the deliveries s of a running task r in some of the statuses.
+// openIn says whether the running task r has a delivery in one of the statuses.
+// It is a value, not an EXISTS, for which the server may read every delivery.
 func openIn(statuses, more string) string {
-	return `EXISTS (SELECT FROM scheduler.slices s WHERE s.task_id = r.id AND s.finished_at IS NULL AND s.status IN (` + statuses + `)` + more + `)`
+	return `(SELECT true FROM scheduler.slices s WHERE s.task_id = r.id AND s.finished_at IS NULL AND s.status IN (` + statuses + `)` + more + ` LIMIT 1) IS TRUE`
 }
 
 // Each of the three looks into the deliveries is a range of one index, so that
@@ -40,14 +41,16 @@ var placeSQL = `
 	WITH task AS MATERIALIZED (
 		SELECT r.id, c.resend_unknown, CASE WHEN c.status = 'cancelled' THEN 'cancelled' WHEN ` + windowEnd + ` <= coalesce($1, clock_timestamp()) THEN 'late'
 		       WHEN c.status = 'paused' THEN 'held' ELSE 'waiting' END AS place
-		  FROM scheduler.running_tasks r JOIN scheduler.campaigns c ON c.id = r.campaign_id
+		  FROM (SELECT r.id, r.campaign_id, r.due_at, r.window_from FROM scheduler.running_tasks r CROSS JOIN LATERAL (
+			SELECT c.status, c.catch_up_window, c.resend_unknown FROM scheduler.campaigns c WHERE c.id = r.campaign_id OFFSET 0) c
 		 WHERE CASE WHEN c.status = 'cancelled' OR ` + windowEnd + ` <= coalesce($1, clock_timestamp()) THEN ` + openIn(`'waiting', 'held'`, "") + `
 		            WHEN c.status = 'paused' THEN ` + openIn(`'waiting'`, "") + ` ELSE ` + openIn(`'held'`, "") + ` END
-		    OR NOT c.resend_unknown AND ` + openIn(`'waiting', 'held'`, " AND s.maybe_sent") + `
-		 LIMIT 1000 FOR SHARE OF c SKIP LOCKED
+		    OR NOT c.resend_unknown AND ` + openIn(`'waiting', 'held'`, " AND s.maybe_sent") + ` OFFSET 0) r
+		 CROSS JOIN LATERAL (SELECT c.status, c.catch_up_window, c.resend_unknown FROM scheduler.campaigns c WHERE c.id = r.campaign_id FOR SHARE SKIP LOCKED) c
+		 LIMIT 1000
 	), orphan AS MATERIALIZED (
 		SELECT r.id, false AS resend_unknown, 'deleted' AS place FROM scheduler.running_tasks r
-		 WHERE NOT EXISTS (SELECT FROM scheduler.campaigns c WHERE c.id = r.campaign_id) AND ` + openIn(`'waiting', 'held'`, "") + ` LIMIT 1000
+		 WHERE (SELECT true FROM scheduler.campaigns c WHERE c.id = r.campaign_id) IS NULL AND ` + openIn(`'waiting', 'held'`, "") + ` LIMIT 1000
 	), mine AS MATERIALIZED (
 		SELECT s.id, t.place, t.resend_unknown
 		  FROM (SELECT * FROM task UNION ALL SELECT * FROM orphan) t CROSS JOIN LATERAL (
@@ -70,7 +73,7 @@ var placeSQL = `
 		                     WHEN m.place = 'late' AND s.reason = 'quota' AND NOT s.maybe_sent THEN s.reason
 		                     WHEN m.place = 'late' THEN CASE WHEN s.maybe_sent THEN 'no certain outcome' ELSE 'not sent' END || ' within the catch-up window' || coalesce(': ' || s.reason, '')
 		                     WHEN s.maybe_sent AND NOT m.resend_unknown THEN 'resend_unknown was taken back' ELSE s.reason END
-		  FROM mine m WHERE s.id = m.id
+		  FROM mine m WHERE s.id = m.id AND s.id = ANY(ARRAY(SELECT id FROM mine))
 		RETURNING s.task_id, s.finished_at
 	)
 	SELECT count(*), coalesce(array_agg(DISTINCT task_id) FILTER (WHERE finished_at IS NOT NULL), '{}') FROM placed`
@@ -78,7 +81,11 @@ var placeSQL = `
 // Settle decides up to limit running tasks whose deliveries have all ended, and
 // returns them: of the tasks named, or, when tasks is nil, of all.
 func (s *Store) Settle(ctx context.Context, daemonID int64, tasks []int64, limit int) ([]Decision, error) {
-	rows, _ := s.pool.Query(ctx, settleSQL, daemonID, limit, tasks)
+	sql, args := settleAllSQL, []any{daemonID, limit}
+	if tasks != nil {
+		sql, args = settleSQL, append(args, tasks)
+	}
+	rows, _ := s.pool.Query(ctx, sql, args...)
 	out, err := pgx.CollectRows(rows, scanDecision)
 	if err != nil {
 		return nil, fmt.Errorf("settle tasks: %w", err)
@@ -89,18 +96,22 @@ func (s *Store) Settle(ctx context.Context, daemonID int64, tasks []int64, limit
 // The decision of a sliced task: succeeded when every delivery was accepted;
 // else unknown when one is unknown; else failed, cancelled or missed, where
 // failed also stands for a mixture. The counts go into the reason.
-const settleSQL = `
+var settleSQL, settleAllSQL = settling(`r.id = ANY($3) AND `), settling(``)
+
+func settling(which string) string {
+	return `
 	WITH over AS MATERIALIZED (
 		SELECT r.* FROM scheduler.running_tasks r
-		 WHERE ($3::bigint[] IS NULL OR r.id = ANY($3)) AND NOT EXISTS (SELECT FROM scheduler.slices s WHERE s.task_id = r.id AND s.finished_at IS NULL)
+		 WHERE ` + which + `(SELECT true FROM scheduler.slices s WHERE s.task_id = r.id AND s.finished_at IS NULL LIMIT 1) IS NULL
 		 LIMIT $2 FOR UPDATE SKIP LOCKED
 	), tally AS MATERIALIZED ( -- counts alone, since there may be a million
-		SELECT o.id, min(s.sent_at) AS sent_at, sum(s.attempts)::integer AS attempts, count(*)::integer AS slices,
+		SELECT o.id, t.* FROM over o CROSS JOIN LATERAL (
+		SELECT min(s.sent_at) AS sent_at, sum(s.attempts)::integer AS attempts, count(*)::integer AS slices,
 		       (count(*) FILTER (WHERE s.status = 'accepted'))::integer AS accepted,
 		       count(*) FILTER (WHERE s.status = 'failed') AS failed, count(*) FILTER (WHERE s.status = 'unknown') AS unknown,
 		       count(*) FILTER (WHERE s.status = 'cancelled') AS cancelled, count(*) FILTER (WHERE s.status = 'missed') AS missed,
 		       min(s.slice_no) FILTER (WHERE s.status <> 'accepted' AND s.reason IS NOT NULL) AS first, min(s.slice_no) AS only
-		  FROM over o JOIN scheduler.slices s ON s.task_id = o.id GROUP BY o.id
+		  FROM scheduler.slices s WHERE s.task_id = o.id) t WHERE t.slices > 0
 	), gone AS (
 		DELETE FROM scheduler.running_tasks r USING tally WHERE r.id = tally.id
 	), ruled AS (
@@ -121,3 +132,4 @@ const settleSQL = `
 		        CASE WHEN r.n = 1 THEN r.request_id END, CASE WHEN r.n = 1 THEN r.message_id END, r.list)::scheduler.ending AS e
 		  FROM ruled r
 	)` + decideSQL
+}

@@ -63,7 +63,9 @@ var Mutants = []Mutant{
 				"case o.Class == dispatch.Unknown && !resendUnknown:",
 				"case o.Class == dispatch.Unknown && !resendUnknown && attempts > 100:",
 			},
-			{"store/slice.go", "AND (c.resend_unknown OR NOT s.maybe_sent)", ""},
+			{"store/delivery.go", "AND (c.resend_unknown OR NOT s.maybe_sent)", ""},
+			{"store/delivery.go", "AND (c.resend_unknown OR NOT w.maybe_sent)", ""},
+			{"store/settle.go", "OR NOT c.resend_unknown AND `", "OR false AND `"},
 		},
 	},
 	{
@@ -73,7 +75,9 @@ var Mutants = []Mutant{
 		Point: "call.after:kill",
 		Edits: []Edit{
 			{"store/daemon.go", "SELECT t.*, k.resend_unknown AND k.status", "SELECT t.*, k.status"},
-			{"store/slice.go", "AND (c.resend_unknown OR NOT s.maybe_sent)", ""},
+			{"store/delivery.go", "AND (c.resend_unknown OR NOT s.maybe_sent)", ""},
+			{"store/delivery.go", "AND (c.resend_unknown OR NOT w.maybe_sent)", ""},
+			{"store/settle.go", "OR NOT c.resend_unknown AND `", "OR false AND `"},
 		},
 	},
 	{
@@ -103,7 +107,11 @@ var Mutants = []Mutant{
 		Name:  "quota-skipped",
 		Break: "quotas are counted and nobody is refused",
 		Shows: []string{quota},
-		Edits: []Edit{{"store/quota.go", "AND used_at > $4) < $5\n", "AND used_at > $4) < $5 + 1000\n"}},
+		Edits: []Edit{
+			{"store/quota.go", "case used+waiting < quota:", "case used+waiting < quota+1000:"},
+			{"store/delivery.go", "(m.quota = 0 OR m.n <= m.quota)", "(m.quota = 0 OR m.n <= m.quota + 1000)"},
+			{"store/delivery.go", "m.quota > 0 AND m.n > m.quota", "m.quota > 0 AND m.n > m.quota + 1000"},
+		},
 	},
 	{
 		Name:  "cancel-forgets-retries",
@@ -111,9 +119,11 @@ var Mutants = []Mutant{
 		Shows: []string{afterChange, decided}, // a deleted campaign's is never made, and never given up
 		Fault: "delay=1500ms:0.9,throttle=0.7",
 		Edits: []Edit{
-			{"store/slice.go", " AND c.status NOT IN ('paused', 'cancelled')", ""},
-			{"store/slice.go", "FOR SHARE OF c SKIP LOCKED FOR UPDATE OF s", "FOR UPDATE OF s"},
-			{"store/place.go", "AND s.status = 'waiting'`", "AND s.status = 'waiting' AND false`"},
+			{"store/delivery.go", "[w.i] AND c.status NOT IN ('paused', 'cancelled')", "[w.i]"},
+			{"store/delivery.go", "WHERE c.status NOT IN ('paused', 'cancelled') AND (", "WHERE ("},
+			{"store/delivery.go", "FOR SHARE OF c SKIP LOCKED FOR UPDATE OF s", "FOR UPDATE OF s"},
+			{"store/settle.go", "FOR SHARE SKIP LOCKED) c\n\t\t LIMIT", "FOR SHARE SKIP LOCKED) c WHERE c.status = 'active'\n\t\t LIMIT"},
+			{"store/settle.go", "IS NULL AND ` + openIn(", "IS NULL AND false AND ` + openIn("},
 		},
 	},
 	{
@@ -125,7 +135,7 @@ var Mutants = []Mutant{
 		Fault:  "throttle=0.97", // so that the call is still being made again when the frozen daemon records the first
 		Edits: []Edit{
 			{"store/record.go", "held[d.ClaimID] {\n\t\t\t\td.write", "(held[d.ClaimID] || daemonID > 0) {\n\t\t\t\td.write"},
-			{"store/slice.go", "daemon_id = $2 AND attempts = $3 AND status = 'running' RETURNING id", "$2::bigint > 0 AND $3::integer > 0 RETURNING id"},
+			{"store/delivery.go", "s.daemon_id = o.daemon_id AND s.attempts = o.attempts AND s.status::text = 'running'", "o.daemon_id > 0"},
 		},
 	},
 	{

@@ -44,14 +44,27 @@ type deliveries struct {
 
 	apart time.Duration // between the database's clock and ours as it was last read; only the reader touches it
 
+	cutting chan struct{} // slots of recut
+
 	mu       sync.Mutex
 	outcomes []attemptEnd
+	held     map[int64]*heldCampaign
 	running  map[int64]int32 // the attempt under way of each delivery
 	idle     chan struct{}   // closed when nothing is under way; nil: nobody waits
 }
 
 // lineSize is how many deliveries of one app are held in memory.
 const lineSize = 512
+
+// A heldCampaign is one of which claims got nothing: its author may hold it. One
+// claim in vain may be of what was read before a change; after the second one
+// the campaign is left out of what is read, for heldFor.
+type heldCampaign struct {
+	misses int
+	until  time.Time
+}
+
+const heldFor = 200 * time.Millisecond
 
 // An attempt is one that has begun.
 type attempt struct {
@@ -68,7 +81,8 @@ type attemptEnd struct {
 }
 
 func newDeliveries(cfg Config) *deliveries {
-	s := &deliveries{Config: cfg, queue: newDeliveryQueue(), poke: make(chan struct{}, 1), running: make(map[int64]int32)}
+	s := &deliveries{Config: cfg, queue: newDeliveryQueue(), poke: make(chan struct{}, 1), cutting: make(chan struct{}, maxStarts),
+		running: make(map[int64]int32), held: make(map[int64]*heldCampaign)}
 	s.reader = newLoop("delivery reader", cfg.Log, 10*time.Second, s.readAhead)
 	s.writer = newLoop("delivery recorder", cfg.Log, 0, s.record)
 	return s
@@ -206,7 +220,10 @@ func (s *deliveries) claim(ctx context.Context, batch []*waiting) bool {
 			s.slots.release(1)
 		}
 	}
-	s.queue.done(time.Now(), kept, begun)
+	s.queue.done(kept...)
+	if err == nil {
+		s.notePassedBy(kept, begun)
+	}
 	if len(got) < len(kept) {
 		s.reader.Wake()
 	}
@@ -214,6 +231,54 @@ func (s *deliveries) claim(ctx context.Context, batch []*waiting) bool {
 		s.aside.Go(func() { s.launch(ctx, attempts) })
 	}
 	return err == nil
+}
+
+// notePassedBy keeps of which campaigns a claim got nothing.
+func (s *deliveries) notePassedBy(asked []*waiting, begun map[int64]bool) {
+	type campaign struct {
+		app int32
+		id  int64
+	}
+	got := make(map[campaign]bool)
+	for _, w := range asked {
+		c := campaign{w.AppNo, w.CampaignID}
+		got[c] = got[c] || begun[w.ID]
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, some := range got {
+		if some {
+			delete(s.held, c.id)
+			continue
+		}
+		s.queue.drop(c.app, c.id)
+		h := s.held[c.id]
+		if h == nil {
+			h = &heldCampaign{}
+			s.held[c.id] = h
+		}
+		h.until = time.Now()
+		if h.misses++; h.misses > 1 {
+			h.until = h.until.Add(heldFor)
+			time.AfterFunc(heldFor, s.reader.Wake)
+		}
+	}
+}
+
+// heldBack lists the campaigns that are left out of what is read now.
+func (s *deliveries) heldBack() []int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, out := time.Now(), []int64{}
+	for id, h := range s.held {
+		switch {
+		case now.Before(h.until):
+			out = append(out, id)
+		case now.Sub(h.until) > time.Minute:
+			delete(s.held, id)
+		}
+	}
+	return out
 }
 
 // ask makes the intent of attempts durable. The request is not given up when the
@@ -251,7 +316,13 @@ func (s *deliveries) ask(ctx context.Context, daemon int64, want []store.Waiting
 // recut slices a delivery anew of which nobody knows any more to whom it goes.
 func (s *deliveries) recut(ctx context.Context, w *waiting) {
 	defer s.reader.Wake()
-	defer s.queue.done(time.Now(), []*waiting{w}, nil)
+	defer s.queue.done(w)
+	select {
+	case s.cutting <- struct{}{}:
+		defer func() { <-s.cutting }()
+	case <-ctx.Done():
+		return
+	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	if _, err := s.Store.Recut(ctx, w.WaitingDelivery, *w.content.start(w.TaskID)); err != nil {

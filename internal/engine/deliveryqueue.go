@@ -33,7 +33,6 @@ type line struct {
 	app     int32
 	entries []*waiting
 	held    time.Time // nothing of the app begins before
-	misses  int       // claims in a row that got nothing
 	more    bool      // the last reading left some unread
 	index   int       // in the heap; -1: not there
 }
@@ -147,31 +146,37 @@ func (q *deliveryQueue) take(now time.Time, n int, ask func(*waiting) (headRulin
 }
 
 // done forgets deliveries that were taken: whatever stands of them may be read
-// anew. A line of which a claim got nothing is held for a while, the longer the
-// more often that has happened, since an author may hold its campaign.
-func (q *deliveryQueue) done(now time.Time, taken []*waiting, got map[int64]bool) {
+// anew.
+func (q *deliveryQueue) done(taken ...*waiting) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	begun := make(map[int32]bool)
 	for _, w := range taken {
 		delete(q.known, w.ID)
-		begun[w.AppNo] = begun[w.AppNo] || got[w.ID]
 	}
-	for app, some := range begun {
-		l := q.lines[app]
-		if l == nil {
-			continue
-		}
-		if some {
-			l.misses = 0
-			continue
-		}
-		l.misses = min(l.misses+1, 7)
-		if until := now.Add(5 * time.Millisecond << l.misses); until.After(l.held) {
-			l.held = until
-			q.fix(l)
+}
+
+// drop forgets what waits of a campaign.
+func (q *deliveryQueue) drop(app int32, campaign int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lines[app]
+	if l == nil {
+		return
+	}
+	kept := l.entries[:0]
+	for _, w := range l.entries {
+		if w.CampaignID == campaign {
+			delete(q.known, w.ID)
+		} else {
+			kept = append(kept, w)
 		}
 	}
+	clear(l.entries[len(kept):])
+	if l.entries = kept; len(kept) == 0 && l.index >= 0 {
+		heap.Remove(&q.order, l.index)
+		return
+	}
+	q.fix(l)
 }
 
 // more says whether there is more to read of an app than its line holds.

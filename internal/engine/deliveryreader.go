@@ -44,7 +44,7 @@ func (s *deliveries) read(ctx context.Context, until time.Time, readings []store
 	if len(readings) == 0 {
 		return nil
 	}
-	found, err := s.Store.WaitingDeliveries(ctx, until, readings)
+	found, err := s.Store.WaitingDeliveries(ctx, until, readings, s.heldBack())
 	if err != nil {
 		return err
 	}
