@@ -40,7 +40,7 @@ func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, 
 			   SET seen_at = clock_timestamp(), leased_until = clock_timestamp() + $2 * interval '1 microsecond', beats = beats + 1
 			 WHERE id = $1 AND ended_at IS NULL AND beats >= $3 RETURNING beats
 		)
-		SELECT clock_timestamp(), EXISTS (SELECT FROM me), coalesce((SELECT beats FROM me), 0), NOT (`+notHeld+`),
+		SELECT clock_timestamp(), EXISTS (SELECT FROM me), coalesce((SELECT beats FROM me), 0), NOT (`+released+`),
 		       coalesce((SELECT array_agg(id ORDER BY id) FROM scheduler.daemons
 		                  WHERE ended_at IS NULL AND (leased_until > clock_timestamp() OR id = $1)), '{}'),
 		       EXISTS (SELECT FROM scheduler.daemons WHERE ended_at IS NULL AND leased_until < clock_timestamp() AND id <> $1)

@@ -33,6 +33,12 @@ func (s *Store) Setting(ctx context.Context, name string) (value string, err err
 	return value, err
 }
 
+// OnlyPrimary says whether connections are taken only where writes are.
+func (s *Store) OnlyPrimary() bool { return s.pool.Config().ConnConfig.ValidateConnect != nil }
+
+// ShapeLines describes the schema.
+func (s *Store) ShapeLines(ctx context.Context) ([]string, error) { return s.shapeLines(ctx) }
+
 // LengthOf returns the length of an interval as the daemon counts it.
 func LengthOf(v pgtype.Interval) (time.Duration, error) {
 	var d interval

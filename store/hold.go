@@ -9,8 +9,12 @@ import (
 )
 
 // notHeld is the condition under which anything may begin. Every statement that
-// begins something carries it, so that a hold counts from its commit.
-const notHeld = `NOT EXISTS (SELECT FROM scheduler.hold WHERE held_since IS NOT NULL)`
+// begins something carries it, so that a hold counts from its commit, and fails
+// with ErrUnrecognised on a database that is not recognised.
+const notHeld = released + ` AND (SELECT scheduler.recognised())`
+
+// released says that nothing is held.
+const released = `NOT EXISTS (SELECT FROM scheduler.hold WHERE held_since IS NOT NULL)`
 
 // A Hold is what scheduler.hold says.
 type Hold struct {

@@ -16,6 +16,7 @@ type Mutant struct {
 	Shows  []string // the promises that break with it; one is enough
 	Point  string   // the failpoint that brings it out, name:action; empty: any
 	Fault  string   // the push API's fault that brings it out; empty: any
+	Lost   bool     // it takes lost primaries: RunFailover
 	Resend bool     // most campaigns allow a push of unknown outcome to be made again
 	SQL    string   // what breaks it in the database, after the migrations
 	Edits  []Edit
@@ -34,6 +35,24 @@ func (e Edit) apply(source string) (string, error) {
 
 // Mutants are the breaks the harness is held to.
 var Mutants = []Mutant{
+	{
+		Name:  "loss-forgotten",
+		Break: "what a failover lost is not written again",
+		Shows: []string{twice},
+		Lost:  true,
+		Edits: []Edit{{"internal/engine/recognise.go", "	book := h.ledger.copy()\n", "	book := ledgerCopy{since: h.ledger.copy().since}\n"}},
+	},
+	{
+		Name:  "database-unrecognised",
+		Break: "things begin and are decided on a database that nobody has recognised",
+		Shows: []string{twice},
+		Lost:  true,
+		Edits: []Edit{
+			{"store/recognition.go", "	if known := s.seal.Load(); known != nil {\n		return *known\n	}\n	return anySeal", "	return anySeal"},
+			{"internal/engine/heart.go", "return !h.held && h.recognised && h.leased()", "return !h.held && h.leased()"},
+			{"internal/engine/heart.go", "return !h.held && h.recognised && h.daemon == daemon && h.leased()", "return !h.held && h.daemon == daemon && h.leased()"},
+		},
+	},
 	{
 		Name:  "unknown-resent",
 		Break: "a push of unknown outcome is tried again although its author did not allow it",
@@ -83,7 +102,7 @@ var Mutants = []Mutant{
 		Shows:  []string{afterDecision, twice},
 		Resend: true,
 		Point:  "claim.after:stop",
-		Edits:  []Edit{{"internal/engine/heart.go", "return !h.held && h.daemon == daemon && h.leased()", "return !h.held && daemon > 0"}},
+		Edits:  []Edit{{"internal/engine/heart.go", "return !h.held && h.recognised && h.daemon == daemon && h.leased()", "return !h.held && daemon > 0"}},
 	},
 	{
 		Name:  "quota-skipped",

@@ -36,6 +36,7 @@ func (e *examination) database(ctx context.Context) {
 		return
 	}
 	e.server(h)
+	e.setup(ctx, s)
 	e.clock(h, asked)
 	e.work(h)
 	e.waits(ctx, s)
@@ -86,6 +87,27 @@ func (e *examination) server(h store.Health) {
 		e.wrong("database", found+" that takes no writes", "point database.url at the primary")
 	default:
 		e.ok("database", found)
+	}
+}
+
+// setup is how PostgreSQL is run.
+func (e *examination) setup(ctx context.Context, s *store.Store) {
+	u, err := s.Setup(ctx)
+	if err != nil {
+		e.attention("postgresql", err.Error(), "")
+		return
+	}
+	for _, w := range u.Warnings() {
+		e.attention("postgresql", w.Found, w.ToDo)
+	}
+	d, err := s.Shape(ctx)
+	switch {
+	case err != nil:
+		e.attention("schema", err.Error(), "")
+	case len(d.Missing) > 0:
+		e.wrong("schema", "it is not what its version says: "+d.String(), "another build migrated it: back it up, take its newest migrations back, and scheduler migrate up")
+	case len(d.Changed) > 0:
+		e.attention("schema", "it is not what its version says: "+d.String(), "somebody changed it by hand, or another build migrated it")
 	}
 }
 

@@ -190,7 +190,7 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 	}
 	daemon := d.heart.id()
 	began, asked := time.Now(), d.traces.now()
-	claim, tasks, err := d.ask(ctx, daemon, ids, slices.ContainsFunc(entries, func(e *entry) bool { return e.content.mayTakeTargets() }))
+	claim, tasks, err := d.ask(ctx, daemon, ids, byTask, slices.ContainsFunc(entries, func(e *entry) bool { return e.content.mayTakeTargets() }))
 	d.agenda.done(entries...)
 	if err != nil {
 		d.put(entries...)
@@ -235,12 +235,13 @@ func (d *dispatcher) passedBy(left map[int64]*entry, now time.Time) (pause time.
 // ask makes the intent durable, with the names of the targets where some may be
 // listed in campaign_targets. The request is not given up when the daemon stops:
 // it may have been granted.
-func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64, listed bool) (claim int64, tasks []store.ClaimedTask, err error) {
+func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64, byTask map[int64]*entry, listed bool) (claim int64, tasks []store.ClaimedTask, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.StatementTimeout)
 	defer cancel()
 	d.unheard.asking.RLock()
 	defer d.unheard.asking.RUnlock()
 	failpoint.Hit("claim.before")
+	generation := d.ledger.open()
 	if listed {
 		claim, tasks, err = d.Store.ClaimListed(ctx, daemon, time.Time{}, ids)
 	} else {
@@ -250,9 +251,25 @@ func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64, listed 
 		d.unheard.note()
 		return 0, nil, err
 	}
+	if !d.ledger.note(generation, func(p *page) { p.intents = append(p.intents, intents(claim, tasks, byTask)...) }) {
+		d.unheard.note()
+		return 0, nil, store.ErrUnrecognised
+	}
 	failpoint.Hit("claim.after")
 	if len(tasks) > 0 {
 		d.recorder.opened(daemon, claim, len(tasks))
 	}
 	return claim, tasks, nil
+}
+
+// intents are what the ledger keeps of a claim.
+func intents(claim int64, tasks []store.ClaimedTask, byTask map[int64]*entry) []store.Intent {
+	out := make([]store.Intent, len(tasks))
+	for i, t := range tasks {
+		e := byTask[t.ID].task
+		out[i] = store.Intent{
+			ClaimID: claim, TaskID: t.ID, AppNo: e.AppNo, CampaignID: e.CampaignID, Revision: t.Revision, Origin: e.Origin, DueAt: e.DueAt,
+		}
+	}
+	return out
 }

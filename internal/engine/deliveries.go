@@ -31,6 +31,7 @@ type deliveries struct {
 	traces   *traces
 	settler  *settler
 	unheard  *unheard
+	ledger   *ledger
 	limited  func() []int32 // apps another daemon serves, since their rate is bounded
 
 	queue   *deliveryQueue
@@ -76,7 +77,7 @@ type attempt struct {
 // An attemptEnd is an outcome that waits to be recorded.
 type attemptEnd struct {
 	store.DeliveryOutcome
-	attempt *attempt
+	attempt *attempt // nil: it has ended before, and its record was lost
 }
 
 func newDeliveries(cfg Config) *deliveries {
@@ -288,11 +289,20 @@ func (s *deliveries) ask(ctx context.Context, daemon int64, want []store.Waiting
 	s.unheard.asking.RLock()
 	defer s.unheard.asking.RUnlock()
 	failpoint.Hit("slice.claim.before")
+	generation := s.ledger.open()
 	got, err := s.Store.ClaimDeliveries(ctx, daemon, time.Time{}, want)
 	if err != nil {
 		s.unheard.note()
 		s.heart.trouble(ctx, "claim deliveries", err)
 		return nil, err
+	}
+	if !s.ledger.note(generation, func(p *page) {
+		for i := range got {
+			p.attempts = append(p.attempts, attemptOf(&got[i]))
+		}
+	}) {
+		s.unheard.note()
+		return nil, store.ErrUnrecognised
 	}
 	failpoint.Hit("slice.claim.after")
 	s.mu.Lock()
@@ -524,18 +534,28 @@ func (s *deliveries) write(ctx context.Context, batch []attemptEnd) error {
 		outcomes[i] = batch[i].DeliveryOutcome
 	}
 	failpoint.Hit("slice.record.before")
+	generation := s.ledger.open()
 	recorded, err := s.Store.RecordDeliveries(ctx, outcomes)
 	if err != nil {
 		return err
 	}
+	if !s.ledger.note(generation, func(p *page) { p.keepOutcomes(outcomes) }) {
+		return store.ErrUnrecognised // written again: it may be among what is lost
+	}
 	failpoint.Hit("slice.record.after")
 	again := s.forget(ctx, batch, recorded)
+	slots := 0
 	for i := range batch {
-		if a := batch[i].attempt; a.leave {
+		a := batch[i].attempt
+		if a == nil { // it was recorded before, and lost
+			continue
+		}
+		slots++
+		if a.leave {
 			a.content.app.free()
 		}
 	}
-	s.slots.release(len(batch))
+	s.slots.release(slots)
 	signal(s.poke)
 	if again {
 		s.reader.Wake()

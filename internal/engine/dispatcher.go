@@ -24,6 +24,7 @@ type dispatcher struct {
 	agenda   *agenda
 	planner  *Planner
 	unheard  *unheard
+	ledger   *ledger
 	sliced   func() // tells of stored deliveries
 
 	reader   *loop

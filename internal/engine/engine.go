@@ -141,6 +141,8 @@ func New(cfg Config) *Engine {
 	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
 	e.heart.onGone = e.planner.Recount
 	e.heart.onLoss = func() { d.agenda.clear(); s.queue.clear() }
+	e.heart.onLost = e.lostAgain
+	e.recorder.ledger, s.ledger, d.ledger, u.ledger = e.heart.ledger, e.heart.ledger, e.heart.ledger, e.heart.ledger
 	tr := newTraces(cfg.Tracer, e.clock)
 	d.traces, s.traces, e.settler.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
@@ -216,9 +218,13 @@ func (e *Engine) ready(appNo int32) {
 }
 
 // listen turns notifications into wakes, and connects again when it must.
+//
+// An outage is the heart's to tell of. Where notifications alone cannot be had,
+// everything is found by polling.
 func (e *Engine) listen(ctx context.Context) {
+	told := false
 	for ctx.Err() == nil {
-		err := e.Store.Listen(ctx, e.wakeAll, func(h store.Hint) {
+		err := e.Store.Listen(ctx, func() { told = false; e.wakeAll() }, func(h store.Hint) {
 			if h.Changes {
 				e.planner.Wake()
 				e.settler.Wake()
@@ -228,7 +234,10 @@ func (e *Engine) listen(ctx context.Context) {
 		})
 		if ctx.Err() == nil && err != nil {
 			e.Store.Discard() // connections that idle may be dead as well
-			e.heart.trouble(ctx, "listen", err)
+		}
+		if ctx.Err() == nil && err != nil && !store.IsOutage(err) && !told {
+			told = true
+			e.Log.WarnContext(ctx, "no notifications from the database, changes are found by polling", "error", err)
 		}
 		sleep(ctx, time.Second)
 	}

@@ -22,6 +22,7 @@ type recorder struct {
 	log     *slog.Logger
 	metrics *Metrics
 	traces  *traces
+	ledger  *ledger
 	onEnd   func(campaignIDs []int64) // campaigns that may be finished
 
 	wrote   time.Time      // when the last write began; only the running loop touches it
@@ -67,6 +68,7 @@ type result struct {
 	decision store.Decision
 	retry    *store.Retry
 	stored   bool   // the retry is stored already
+	told     bool   // it was recorded before, and lost
 	last     bool   // the campaign has no later occurrence
 	cause    string // what the task waited for
 }
@@ -158,6 +160,7 @@ func (r *recorder) writeSome(ctx context.Context, l *results) error {
 	}
 	within, cancel := context.WithTimeout(ctx, recordTimeout)
 	defer cancel()
+	generation := r.ledger.open()
 	var err error
 	if l == &r.retries {
 		err = r.writeRetries(within, batch, done)
@@ -171,6 +174,9 @@ func (r *recorder) writeSome(ctx context.Context, l *results) error {
 		return err
 	}
 	l.inTime()
+	if !r.ledger.note(generation, func(p *page) { p.keep(batch) }) {
+		return store.ErrUnrecognised // written again: it may be among what is lost
+	}
 	r.close(l, batch, done)
 	return nil
 }
@@ -310,6 +316,9 @@ func (r *recorder) daemonOf(claim int64) int64 {
 func (r *recorder) tell(ctx context.Context, batch []*result, recorded map[int64]bool) {
 	var ended []int64
 	for _, res := range batch {
+		if res.told {
+			continue
+		}
 		d := &res.decision
 		if !recorded[d.TaskID] {
 			r.fenced(ctx, d.TaskID, d.CampaignID)

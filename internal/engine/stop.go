@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // Errors of Stop. Neither loses anything: another daemon, or the next start,
@@ -101,5 +103,10 @@ func (e *Engine) retire(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	return e.Store.Retire(ctx, id)
+	err := e.Store.Retire(ctx, id)
+	if store.IsOutage(err) && ctx.Err() == nil { // the connection may be one that a failover broke
+		e.Store.Discard()
+		err = e.Store.Retire(ctx, id)
+	}
+	return err
 }
