@@ -240,9 +240,10 @@ func TestRoles(t *testing.T) {
 			{sql: `SELECT FROM scheduler.tasks`, rows: 8},
 			{sql: `SELECT FROM audience.members`, rows: 0},
 			{sql: `DELETE FROM scheduler.pending_tasks`, rows: 2},
-			{sql: `UPDATE scheduler.campaigns SET status = 'paused'`, rows: 2},
 			{sql: `SET LOCAL scheduler.daemon = 'on'; UPDATE scheduler.campaigns SET status = 'finished'`, rows: 2},
 
+			{sql: `UPDATE scheduler.campaigns SET status = 'paused'`, state: denied}, // the engine sets what is the engine's, and nothing else
+			{sql: `SET LOCAL scheduler.daemon = 'on'; UPDATE scheduler.campaigns SET status = 'cancelled'`, state: denied},
 			{sql: `UPDATE scheduler.campaigns SET status = 'finished'`, state: "23514"},
 			{sql: mine, state: denied},
 			{sql: `UPDATE scheduler.campaigns SET request = '{}'`, state: denied},
