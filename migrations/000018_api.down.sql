@@ -4,15 +4,18 @@ COMMENT ON FUNCTION scheduler.grant_privileges() IS 'Gives the four roles their 
 DROP FUNCTION scheduler.skip_occurrence(bigint, timestamptz, text);
 DROP FUNCTION scheduler.unskip_occurrence(bigint, timestamptz, text);
 DROP TABLE scheduler.skipped_occurrences;
-DROP FUNCTION scheduler.occurrence_skipped();
-DROP FUNCTION scheduler.occurrence_restored();
 DROP FUNCTION scheduler.occurrences(bigint, timestamptz, timestamptz);
 DROP FUNCTION scheduler.use_nonce(bytea, timestamptz);
 DROP FUNCTION scheduler.prune_nonces(integer);
 DROP TABLE scheduler.api_nonces;
 ALTER TABLE scheduler.campaigns DROP COLUMN client_digest;
-DROP INDEX IF EXISTS scheduler.campaigns_client_token;
-ALTER TABLE scheduler.campaigns DROP COLUMN IF EXISTS client_token;
+DO $$
+BEGIN
+  IF col_description('scheduler.campaigns'::regclass, (SELECT attnum FROM pg_attribute WHERE attrelid = 'scheduler.campaigns'::regclass AND attname = 'client_token'))
+      = 'A token of the author''s own, unique per app; NULL: none.' THEN
+    ALTER TABLE scheduler.campaigns DROP COLUMN client_token; -- with its index; else it is 000015's
+  END IF;
+END $$;
 DO $$
 BEGIN
   IF to_regrole('scheduler_front') IS NOT NULL THEN

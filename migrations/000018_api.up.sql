@@ -4,10 +4,14 @@
 
 ------------------------------------------------------------------ repeated calls
 
-ALTER TABLE scheduler.campaigns ADD COLUMN IF NOT EXISTS client_token text;
-CREATE UNIQUE INDEX IF NOT EXISTS campaigns_client_token ON scheduler.campaigns (app_no, client_token) WHERE client_token IS NOT NULL;
-COMMENT ON COLUMN scheduler.campaigns.client_token IS
-  'The author''s own key of this INSERT, unique per app: an INSERT that is repeated after a cut connection is refused and stores nothing.';
+-- 000015 makes them; this is for a tree that does not have it yet.
+DO $$
+BEGIN
+  ALTER TABLE scheduler.campaigns ADD COLUMN client_token text;
+  CREATE UNIQUE INDEX campaigns_client_token ON scheduler.campaigns (app_id, workspace_id, client_token);
+  COMMENT ON COLUMN scheduler.campaigns.client_token IS 'A token of the author''s own, unique per app; NULL: none.';
+EXCEPTION WHEN duplicate_column THEN NULL;
+END $$;
 
 -- The token alone does not tell a repeated call from another one.
 ALTER TABLE scheduler.campaigns ADD COLUMN client_digest bytea CHECK (length(client_digest) = 32);
@@ -115,7 +119,7 @@ CREATE TABLE scheduler.skipped_occurrences (
   note           text CHECK (note <> ''),
   skipped_by     text NOT NULL,
   skipped_via    text,
-  skipped_at     timestamptz NOT NULL,
+  skipped_at     timestamptz NOT NULL DEFAULT clock_timestamp(),
   restored_at    timestamptz,
   restored_by    text,
   restored_via   text,
@@ -142,112 +146,77 @@ CREATE POLICY granted_apps ON scheduler.skipped_occurrences
 
 -- The campaign is locked first: its planner cannot make a task of the occurrence
 -- meanwhile, and a pause or an edit either is seen here or sees what is written
--- here. Whether the push has begun is asked in the order in which a task moves,
--- by one statement.
-CREATE FUNCTION scheduler.occurrence_skipped() RETURNS trigger
+-- here. One statement asks whether the push has begun: a task moves from place to
+-- place, and could be missed by two.
+CREATE FUNCTION scheduler.skip_occurrence(campaign_id bigint, due_at timestamptz, note text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
+#variable_conflict use_column
 DECLARE
-  c scheduler.campaigns; t record; stands text;
+  c scheduler.campaigns; t record; stands text; due timestamptz := skip_occurrence.due_at; why text := nullif(skip_occurrence.note, '');
 BEGIN
   PERFORM scheduler.refuse_old_snapshot();
-  SELECT k.* INTO c FROM scheduler.campaigns k WHERE k.id = NEW.campaign_id FOR NO KEY UPDATE;
+  SELECT k.* INTO c FROM scheduler.campaigns k WHERE k.id = skip_occurrence.campaign_id AND scheduler.may_write(k.app_no) FOR NO KEY UPDATE;
   IF NOT FOUND THEN
-    RAISE EXCEPTION 'there is no campaign %', NEW.campaign_id USING ERRCODE = 'no_data_found';
-  END IF;
-  NEW.app_no := c.app_no;
-  NEW.skipped_by := scheduler.actor();
-  NEW.skipped_via := scheduler.actor_via();
-  NEW.skipped_at := clock_timestamp();
-  NEW.note := nullif(NEW.note, '');
-  NEW.restored_at := NULL;
-  IF c.status NOT IN ('active', 'paused') THEN
+    RAISE EXCEPTION 'there is no campaign %', skip_occurrence.campaign_id USING ERRCODE = 'no_data_found';
+  ELSIF EXISTS (SELECT FROM scheduler.skipped_occurrences s WHERE s.campaign_id = c.id AND s.due_at = due AND s.restored_at IS NULL) THEN
+    RETURN false;
+  ELSIF c.status NOT IN ('active', 'paused') THEN
     RAISE EXCEPTION 'only an active or paused campaign has occurrences to skip; this one is %', c.status USING ERRCODE = 'object_not_in_prerequisite_state';
-  ELSIF NEW.due_at <= NEW.skipped_at THEN
-    RAISE EXCEPTION 'only a coming occurrence can be skipped; % is past', NEW.due_at USING ERRCODE = 'object_not_in_prerequisite_state';
-  ELSIF NOT EXISTS (SELECT FROM scheduler.occurrences(c.id, NEW.due_at, NEW.due_at)) THEN
-    RAISE EXCEPTION '% is no occurrence of campaign %', NEW.due_at, c.id USING ERRCODE = 'object_not_in_prerequisite_state',
+  ELSIF (due > clock_timestamp()) IS NOT TRUE THEN
+    RAISE EXCEPTION 'only a coming occurrence can be skipped; % is past', due USING ERRCODE = 'object_not_in_prerequisite_state';
+  ELSIF NOT EXISTS (SELECT FROM scheduler.occurrences(c.id, due, due)) THEN
+    RAISE EXCEPTION '% is no occurrence of campaign %', due, c.id USING ERRCODE = 'object_not_in_prerequisite_state',
       HINT = format('SELECT scheduler.occurrences(%s, now(), now() + interval ''30 days''); lists the next ones', c.id);
   END IF;
-  DELETE FROM scheduler.pending_tasks p WHERE p.campaign_id = c.id AND p.due_at = NEW.due_at RETURNING p.id, p.origin INTO t;
+  DELETE FROM scheduler.pending_tasks p WHERE p.campaign_id = c.id AND p.due_at = due RETURNING p.id, p.origin INTO t;
   IF NOT FOUND THEN
-    SELECT v.status INTO stands FROM scheduler.tasks v WHERE v.campaign_id = c.id AND v.due_at = NEW.due_at;
+    SELECT v.status INTO stands FROM scheduler.tasks v WHERE v.campaign_id = c.id AND v.due_at = due;
     IF FOUND THEN
-      RAISE EXCEPTION 'the occurrence of % is % already', NEW.due_at, stands USING ERRCODE = 'object_not_in_prerequisite_state';
+      RAISE EXCEPTION 'the occurrence of % is % already', due, stands USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     SELECT nextval('scheduler.task_ids') AS id, 'scheduled'::scheduler.task_origin AS origin INTO t;
   END IF;
-  NEW.task_id := t.id;
+  INSERT INTO scheduler.skipped_occurrences (campaign_id, app_no, due_at, task_id, note, skipped_by, skipped_via)
+    VALUES (c.id, c.app_no, due, t.id, why, scheduler.actor(), scheduler.actor_via());
   INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at, attempts, slices, accepted, target_count, reason)
-    VALUES (t.id, c.app_no, c.id, c.revision, (SELECT k.channel_no FROM scheduler.channels k WHERE k.channel = c.channel), t.origin, 'cancelled', NEW.due_at,
-      NEW.skipped_at, 0, 0, 0, 0, concat('skipped by ', NEW.skipped_by, ': ' || NEW.note));
+    VALUES (t.id, c.app_no, c.id, c.revision, (SELECT k.channel_no FROM scheduler.channels k WHERE k.channel = c.channel), t.origin, 'cancelled', due,
+      clock_timestamp(), 0, 0, 0, 0, concat('skipped by ', scheduler.actor(), ': ' || why));
   INSERT INTO scheduler.campaign_changes (app_no, campaign_id) VALUES (c.app_no, c.id); -- there may be room now
   PERFORM pg_notify('scheduler_changes', c.app_no::text);
-  RETURN NEW;
-END $$;
-COMMENT ON FUNCTION scheduler.occurrence_skipped() IS 'Decides the occurrence that is skipped, and signs the audit.';
-CREATE TRIGGER occurrence_skipped BEFORE INSERT ON scheduler.skipped_occurrences FOR EACH ROW EXECUTE FUNCTION scheduler.occurrence_skipped();
-
-CREATE FUNCTION scheduler.occurrence_restored() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  c scheduler.campaigns; note text := nullif(NEW.restored_note, '');
-BEGIN
-  PERFORM scheduler.refuse_old_snapshot();
-  IF OLD.restored_at IS NOT NULL OR NEW.restored_at IS NULL THEN
-    RAISE EXCEPTION 'an audit stays as it is' USING ERRCODE = 'insufficient_privilege';
-  END IF;
-  NEW := OLD;
-  NEW.restored_at := clock_timestamp();
-  NEW.restored_by := scheduler.actor();
-  NEW.restored_via := scheduler.actor_via();
-  NEW.restored_note := note;
-  SELECT k.* INTO c FROM scheduler.campaigns k WHERE k.id = NEW.campaign_id FOR NO KEY UPDATE;
-  IF NOT FOUND OR c.status NOT IN ('active', 'paused') THEN
-    RAISE EXCEPTION 'the campaign is %', coalesce(c.status, 'deleted') USING ERRCODE = 'object_not_in_prerequisite_state';
-  ELSIF NEW.due_at <= NEW.restored_at THEN
-    RAISE EXCEPTION 'the occurrence of % is past', NEW.due_at USING ERRCODE = 'object_not_in_prerequisite_state';
-  ELSIF NOT EXISTS (SELECT FROM scheduler.occurrences(c.id, NEW.due_at, NEW.due_at)) THEN
-    RAISE EXCEPTION 'the strategy was changed: % is no occurrence any more', NEW.due_at USING ERRCODE = 'object_not_in_prerequisite_state';
-  END IF;
-  DELETE FROM scheduler.decided_tasks d WHERE d.campaign_id = NEW.campaign_id AND d.due_at = NEW.due_at AND d.id = NEW.task_id AND d.status = 'cancelled';
-  INSERT INTO scheduler.campaign_changes (app_no, campaign_id, rewind_to) VALUES (c.app_no, c.id, NEW.due_at);
-  PERFORM pg_notify('scheduler_changes', c.app_no::text);
-  RETURN NEW;
-END $$;
-COMMENT ON FUNCTION scheduler.occurrence_restored() IS 'Gives a skipped occurrence back to the planner, and signs the audit.';
-CREATE TRIGGER occurrence_restored BEFORE UPDATE ON scheduler.skipped_occurrences FOR EACH ROW EXECUTE FUNCTION scheduler.occurrence_restored();
-
--- With the caller's rights: row-level security says whose campaigns there are.
-CREATE FUNCTION scheduler.skip_occurrence(campaign_id bigint, due_at timestamptz, note text DEFAULT NULL) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-#variable_conflict use_column
-BEGIN
-  IF NOT EXISTS (SELECT FROM scheduler.campaigns c WHERE c.id = skip_occurrence.campaign_id) THEN
-    RAISE EXCEPTION 'there is no campaign %', skip_occurrence.campaign_id USING ERRCODE = 'no_data_found';
-  ELSIF EXISTS (SELECT FROM scheduler.skipped_occurrences s
-      WHERE s.campaign_id = skip_occurrence.campaign_id AND s.due_at = skip_occurrence.due_at AND s.restored_at IS NULL) THEN
-    RETURN false;
-  END IF;
-  INSERT INTO scheduler.skipped_occurrences (campaign_id, due_at, note) VALUES (skip_occurrence.campaign_id, skip_occurrence.due_at, skip_occurrence.note);
   RETURN true;
 END $$;
 COMMENT ON FUNCTION scheduler.skip_occurrence(bigint, timestamptz, text) IS
   'Decides one coming occurrence of a campaign as cancelled and leaves the others; note is for the audit. Returns whether it was not skipped already.';
 
 CREATE FUNCTION scheduler.unskip_occurrence(campaign_id bigint, due_at timestamptz, note text DEFAULT NULL) RETURNS boolean
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 #variable_conflict use_column
+DECLARE
+  c scheduler.campaigns; skip scheduler.skipped_occurrences; due timestamptz := unskip_occurrence.due_at;
 BEGIN
-  IF NOT EXISTS (SELECT FROM scheduler.campaigns c WHERE c.id = unskip_occurrence.campaign_id) THEN
+  PERFORM scheduler.refuse_old_snapshot();
+  SELECT k.* INTO c FROM scheduler.campaigns k WHERE k.id = unskip_occurrence.campaign_id AND scheduler.may_write(k.app_no) FOR NO KEY UPDATE;
+  IF NOT FOUND THEN
     RAISE EXCEPTION 'there is no campaign %', unskip_occurrence.campaign_id USING ERRCODE = 'no_data_found';
   END IF;
-  UPDATE scheduler.skipped_occurrences AS s SET restored_at = clock_timestamp(), restored_note = unskip_occurrence.note
-   WHERE s.campaign_id = unskip_occurrence.campaign_id AND s.due_at = unskip_occurrence.due_at AND s.restored_at IS NULL;
-  RETURN FOUND;
+  UPDATE scheduler.skipped_occurrences s
+     SET restored_at = clock_timestamp(), restored_by = scheduler.actor(), restored_via = scheduler.actor_via(), restored_note = nullif(unskip_occurrence.note, '')
+   WHERE s.campaign_id = c.id AND s.due_at = due AND s.restored_at IS NULL RETURNING s.* INTO skip;
+  IF NOT FOUND THEN
+    RETURN false;
+  ELSIF c.status NOT IN ('active', 'paused') THEN
+    RAISE EXCEPTION 'the campaign is %', c.status USING ERRCODE = 'object_not_in_prerequisite_state';
+  ELSIF due <= clock_timestamp() THEN
+    RAISE EXCEPTION 'the occurrence of % is past', due USING ERRCODE = 'object_not_in_prerequisite_state';
+  ELSIF NOT EXISTS (SELECT FROM scheduler.occurrences(c.id, due, due)) THEN
+    RAISE EXCEPTION 'the strategy was changed: % is no occurrence any more', due USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  DELETE FROM scheduler.decided_tasks d WHERE d.campaign_id = c.id AND d.due_at = due AND d.id = skip.task_id AND d.status = 'cancelled';
+  INSERT INTO scheduler.campaign_changes (app_no, campaign_id, rewind_to) VALUES (c.app_no, c.id, due);
+  PERFORM pg_notify('scheduler_changes', c.app_no::text);
+  RETURN true;
 END $$;
 COMMENT ON FUNCTION scheduler.unskip_occurrence(bigint, timestamptz, text) IS
   'Takes a skip back while its occurrence is still to come; note is for the audit. Returns whether there was one.';
@@ -266,12 +235,8 @@ BEGIN
   FOREACH role IN ARRAY ARRAY['scheduler_author', 'scheduler_admin'] LOOP
     CONTINUE WHEN to_regrole(role::text) IS NULL;
     EXECUTE format('GRANT SELECT ON scheduler.skipped_occurrences TO %I', role);
-    EXECUTE format('GRANT INSERT (campaign_id, due_at, note), UPDATE (restored_at, restored_note) ON scheduler.skipped_occurrences TO %I', role);
     EXECUTE format('GRANT INSERT (client_token, client_digest) ON scheduler.campaigns TO %I', role);
   END LOOP;
-  IF to_regrole('scheduler_daemon') IS NOT NULL THEN
-    REVOKE INSERT, UPDATE, DELETE ON scheduler.skipped_occurrences FROM scheduler_daemon;
-  END IF;
   IF to_regrole('scheduler_front') IS NOT NULL THEN
     GRANT USAGE ON SCHEMA scheduler TO scheduler_front;
     GRANT EXECUTE ON FUNCTION scheduler.use_nonce(bytea, timestamptz), scheduler.prune_nonces(integer) TO scheduler_front;
