@@ -390,3 +390,26 @@ func cancel(ctx context.Context, tx pgx.Tx, appID, workspaceID, channel string, 
 	}
 	return "", err
 }
+
+// PrepareTrial makes a role that may use every app, for a database of one's own
+// whose login may make roles.
+func (s *Store) PrepareTrial(ctx context.Context, role string) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		name := pgx.Identifier{role}.Sanitize()
+		var there bool
+		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
+			return err
+		}
+		if !there {
+			if _, err := tx.Exec(ctx, `CREATE ROLE `+name+` NOLOGIN IN ROLE scheduler_author`); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, `SELECT scheduler.grant_app(app_id, workspace_id, $1) FROM scheduler.apps`, role)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("prepare a trial of the api: %w", err)
+	}
+	return nil
+}

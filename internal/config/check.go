@@ -19,6 +19,7 @@ func (l *loader) check(c *Config) {
 	l.positive("restore_guard.max_gap", c.RestoreGuard.MaxGap)
 	l.checkTracing(&c.Tracing)
 	l.checkListen("sandbox.listen", c.Sandbox.Listen)
+	l.checkAPI(&c.API, c.Database.URL == "")
 	l.checkApps(c.Apps)
 }
 
