@@ -13,6 +13,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/aliyun"
+	"github.com/campaign-scheduler/scheduler/internal/failpoint"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -30,6 +31,7 @@ func (s *Server) push(ctx context.Context, c *call) (*reply, error) {
 	var stored int64
 	var err error
 	if stored, err = s.cfg.Store.InsertCampaign(ctx, c.caller, &p.campaign, len(p.bad) > 0); err == nil && len(p.bad) == 0 {
+		failpoint.Hit("api.stored")
 		return pushed(stored), nil
 	}
 	var refusal store.CampaignRefusal
