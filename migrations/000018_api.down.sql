@@ -1,6 +1,8 @@
 DROP FUNCTION scheduler.grant_privileges();
 ALTER FUNCTION scheduler.grant_privileges_before_api() RENAME TO grant_privileges;
 COMMENT ON FUNCTION scheduler.grant_privileges() IS 'Gives the four roles their privileges, as far as the roles exist. May be run any number of times, by the schema''s owner.';
+DROP FUNCTION scheduler.revoke_task(bigint, text, text);
+DROP TABLE scheduler.revocation_calls, scheduler.revocations;
 DROP FUNCTION scheduler.skip_occurrence(bigint, timestamptz, text);
 DROP FUNCTION scheduler.unskip_occurrence(bigint, timestamptz, text);
 DROP TABLE scheduler.skipped_occurrences;

@@ -221,6 +221,123 @@ END $$;
 COMMENT ON FUNCTION scheduler.unskip_occurrence(bigint, timestamptz, text) IS
   'Takes a skip back while its occurrence is still to come; note is for the audit. Returns whether there was one.';
 
+-------------------------------------------------------------------------- revoke
+
+CREATE TABLE scheduler.revocations (
+  id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  task_id       bigint NOT NULL,
+  app_no        integer NOT NULL,
+  campaign_id   bigint NOT NULL,
+  due_at        timestamptz NOT NULL,
+  target        text NOT NULL DEFAULT '',
+  note          text CHECK (note <> ''),
+  requested_by  text NOT NULL,
+  requested_via text,
+  requested_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+  UNIQUE (task_id, target)
+);
+COMMENT ON TABLE scheduler.revocations IS 'The audit of scheduler.revoke_task: who had which task taken back. What came of it is in revocation_calls; no decision changes by it.';
+COMMENT ON COLUMN scheduler.revocations.id IS 'Key.';
+COMMENT ON COLUMN scheduler.revocations.task_id IS 'The task.';
+COMMENT ON COLUMN scheduler.revocations.app_no IS 'Its app.';
+COMMENT ON COLUMN scheduler.revocations.campaign_id IS 'Its campaign; it may be gone.';
+COMMENT ON COLUMN scheduler.revocations.due_at IS 'The occurrence.';
+COMMENT ON COLUMN scheduler.revocations.target IS 'The one receiver to take it back from; empty: all of them.';
+COMMENT ON COLUMN scheduler.revocations.note IS 'Why, in the words of whoever did it.';
+COMMENT ON COLUMN scheduler.revocations.requested_by IS 'Who did it: the login, or the role for which a front acted.';
+COMMENT ON COLUMN scheduler.revocations.requested_via IS 'The role that the login took on, or the front that acted; NULL: neither.';
+COMMENT ON COLUMN scheduler.revocations.requested_at IS 'When.';
+ALTER TABLE scheduler.revocations ENABLE ROW LEVEL SECURITY;
+CREATE POLICY granted_apps ON scheduler.revocations
+  USING ((SELECT scheduler.visible_apps()) IS NULL OR app_no = ANY ((SELECT scheduler.visible_apps())::integer[]));
+
+CREATE TABLE scheduler.revocation_calls (
+  id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  revocation_id bigint NOT NULL REFERENCES scheduler.revocations (id) ON DELETE CASCADE,
+  task_id       bigint NOT NULL,
+  slice_no      integer NOT NULL,
+  app_no        integer NOT NULL,
+  target        text NOT NULL DEFAULT '',
+  message_id    text,
+  request_id    text,
+  status        text NOT NULL DEFAULT 'waiting' CHECK (status IN ('waiting', 'revoked', 'refused', 'unsupported', 'unknown')),
+  ready_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+  attempts      integer NOT NULL DEFAULT 0,
+  reason        text,
+  code          text,
+  message       text,
+  answer_id     text,
+  finished_at   timestamptz,
+  UNIQUE (revocation_id, slice_no),
+  CHECK ((status = 'waiting') = (finished_at IS NULL))
+);
+CREATE INDEX revocation_calls_ready ON scheduler.revocation_calls (ready_at, id) WHERE finished_at IS NULL;
+COMMENT ON TABLE scheduler.revocation_calls IS 'Deliveries that the provider is to take back, or was: one row a delivery, taken by any daemon. (id, attempts) is the token of whoever calls.';
+COMMENT ON COLUMN scheduler.revocation_calls.id IS 'Key.';
+COMMENT ON COLUMN scheduler.revocation_calls.revocation_id IS 'The revocation.';
+COMMENT ON COLUMN scheduler.revocation_calls.task_id IS 'The task.';
+COMMENT ON COLUMN scheduler.revocation_calls.slice_no IS 'The delivery''s number within the task.';
+COMMENT ON COLUMN scheduler.revocation_calls.app_no IS 'The app.';
+COMMENT ON COLUMN scheduler.revocation_calls.target IS 'The one receiver; empty: all of the delivery.';
+COMMENT ON COLUMN scheduler.revocation_calls.message_id IS 'The provider''s id of the message.';
+COMMENT ON COLUMN scheduler.revocation_calls.request_id IS 'The provider''s id of the call that pushed it.';
+COMMENT ON COLUMN scheduler.revocation_calls.status IS 'waiting, or what came of it: revoked, refused, unsupported (the provider takes nothing back) or unknown.';
+COMMENT ON COLUMN scheduler.revocation_calls.ready_at IS 'When the next attempt may begin; while one is under way, when another daemon may take it for lost.';
+COMMENT ON COLUMN scheduler.revocation_calls.attempts IS 'Attempts begun.';
+COMMENT ON COLUMN scheduler.revocation_calls.reason IS 'Why it was not accepted.';
+COMMENT ON COLUMN scheduler.revocation_calls.code IS 'The provider''s code.';
+COMMENT ON COLUMN scheduler.revocation_calls.message IS 'The provider''s message.';
+COMMENT ON COLUMN scheduler.revocation_calls.answer_id IS 'The provider''s id of this call.';
+COMMENT ON COLUMN scheduler.revocation_calls.finished_at IS 'When it ended.';
+ALTER TABLE scheduler.revocation_calls ENABLE ROW LEVEL SECURITY;
+CREATE POLICY granted_apps ON scheduler.revocation_calls
+  USING ((SELECT scheduler.visible_apps()) IS NULL OR app_no = ANY ((SELECT scheduler.visible_apps())::integer[]));
+
+-- Asked for again it adds what was accepted since, and nothing twice. A running
+-- task goes on: whoever wants it to end cancels its campaign first.
+CREATE FUNCTION scheduler.revoke_task(task_id bigint, note text DEFAULT NULL, target text DEFAULT '') RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+  t record; r bigint; n bigint; who text := coalesce(revoke_task.target, '');
+BEGIN
+  SELECT x.* INTO t FROM (
+    SELECT d.app_no, d.campaign_id, d.due_at FROM scheduler.decided_tasks d WHERE d.id = revoke_task.task_id
+    UNION ALL SELECT k.app_no, k.campaign_id, k.due_at FROM scheduler.running_tasks k WHERE k.id = revoke_task.task_id LIMIT 1) x
+   WHERE scheduler.may_write(x.app_no);
+  IF NOT FOUND THEN
+    IF EXISTS (SELECT FROM scheduler.pending_tasks p WHERE p.id = revoke_task.task_id AND scheduler.may_write(p.app_no)) THEN
+      RAISE EXCEPTION 'nothing of task % was sent', revoke_task.task_id USING ERRCODE = 'object_not_in_prerequisite_state',
+        HINT = 'skip the occurrence, or cancel the campaign';
+    END IF;
+    RAISE EXCEPTION 'there is no task %', revoke_task.task_id USING ERRCODE = 'no_data_found';
+  END IF;
+  INSERT INTO scheduler.revocations AS v (task_id, app_no, campaign_id, due_at, target, note, requested_by, requested_via)
+    VALUES (revoke_task.task_id, t.app_no, t.campaign_id, t.due_at, who, nullif(revoke_task.note, ''), scheduler.actor(), scheduler.actor_via())
+    ON CONFLICT (task_id, target) DO UPDATE SET due_at = v.due_at RETURNING v.id INTO r; -- the row is locked: two that ask at once come one after the other
+  WITH delivery AS (
+    SELECT s.slice_no, s.message_id, s.request_id FROM scheduler.slices s
+     WHERE s.task_id = revoke_task.task_id AND s.status = 'accepted' AND (who = '' OR cardinality(s.targets) = 0 OR who = ANY (s.targets))
+    UNION ALL
+    SELECT 1, d.message_id, d.request_id FROM scheduler.decided_tasks d
+     WHERE d.id = revoke_task.task_id AND d.status = 'succeeded' AND NOT EXISTS (SELECT FROM scheduler.slices s WHERE s.task_id = d.id)
+       AND (who = '' OR coalesce(cardinality(d.targets), 0) = 0 OR who = ANY (d.targets))
+  ), added AS (
+    INSERT INTO scheduler.revocation_calls (revocation_id, task_id, slice_no, app_no, target, message_id, request_id)
+    SELECT r, revoke_task.task_id, y.slice_no, t.app_no, who, y.message_id, y.request_id FROM delivery y
+        ON CONFLICT (revocation_id, slice_no) DO NOTHING RETURNING 1
+  )
+  SELECT count(*) INTO n FROM added;
+  IF n = 0 AND NOT EXISTS (SELECT FROM scheduler.revocation_calls c WHERE c.revocation_id = r) THEN
+    RAISE EXCEPTION 'the provider accepted nothing of task %', concat(revoke_task.task_id, CASE WHEN who <> '' THEN ' for this target' END)
+      USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  RETURN n;
+END $$;
+COMMENT ON FUNCTION scheduler.revoke_task(bigint, text, text) IS
+  'Has the provider take back what it accepted of a task, delivery by delivery; of one target only where target is given. note is for the audit. Returns how many deliveries that are beyond those asked for already.';
+
 ---------------------------------------------------------------------- privileges
 
 -- What this file made is given on top of what the privileges were.
@@ -234,7 +351,7 @@ BEGIN
   PERFORM scheduler.grant_privileges_before_api();
   FOREACH role IN ARRAY ARRAY['scheduler_author', 'scheduler_admin'] LOOP
     CONTINUE WHEN to_regrole(role::text) IS NULL;
-    EXECUTE format('GRANT SELECT ON scheduler.skipped_occurrences TO %I', role);
+    EXECUTE format('GRANT SELECT ON scheduler.skipped_occurrences, scheduler.revocations, scheduler.revocation_calls TO %I', role);
     EXECUTE format('GRANT INSERT (client_token, client_digest) ON scheduler.campaigns TO %I', role);
   END LOOP;
   IF to_regrole('scheduler_front') IS NOT NULL THEN

@@ -413,3 +413,44 @@ func (s *Store) PrepareTrial(ctx context.Context, role string) error {
 	}
 	return nil
 }
+
+// Revoke has taken back what was sent of the caller's campaign, of one occurrence
+// where due is not zero, of one target where target is not empty. It returns how
+// many tasks that is about; what comes of it is in scheduler.revocation_calls. The
+// error may be ErrNonceUsed, or ErrNoCampaign.
+func (s *Store) Revoke(ctx context.Context, c Caller, appID, workspaceID string, w Cancelled, target, note string) (tasks int64, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := tx.SendBatch(ctx, c.as()).Close(); err != nil {
+			return err
+		}
+		rows, _ := tx.Query(ctx, `
+			SELECT t.id FROM scheduler.campaigns c JOIN scheduler.tasks t ON t.campaign_id = c.id
+			 WHERE c.id = $1 AND c.app_id = $2 AND c.workspace_id = $3 AND ($4::timestamptz IS NULL OR t.due_at = $4) AND `+callerOwns+`
+			   AND t.status IN ('running', 'succeeded', 'failed', 'unknown', 'cancelled', 'missed') AND t.attempts > 0
+			 ORDER BY t.id DESC LIMIT 1000`, w.CampaignID, appID, workspaceID, at(w.DueAt))
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return err
+		}
+		if len(ids) == 0 {
+			return ErrNoCampaign
+		}
+		for _, id := range ids {
+			err := pgx.BeginFunc(ctx, tx, func(inner pgx.Tx) error {
+				_, err := inner.Exec(ctx, `SELECT scheduler.revoke_task($1, $2, $3)`, id, note, target)
+				return err
+			})
+			if _, refused := errors.AsType[Refusal](refusal(err, ErrNoTask)); refused {
+				continue // nothing of this one was accepted
+			} else if err != nil {
+				return err
+			}
+			tasks++
+		}
+		return nil
+	})
+	if err = callError(err); err != nil {
+		return 0, fmt.Errorf("revoke: %w", err)
+	}
+	return tasks, nil
+}

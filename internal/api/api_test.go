@@ -476,3 +476,35 @@ func TestXML(t *testing.T) {
 		}
 	}
 }
+
+// What was sent is revoked by the id of its campaign; what was not is refused.
+func TestRevoke(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	sent := r.must(t, "crm", "PushMultiple", multipleCall(2)).PushResult.Data
+	call := params{"AppId": "shop", "WorkspaceId": "test", "TaskId": sent}
+	if a := r.call(t, "crm", "RevokePushTask", call); a.ResultCode != "3028" || !strings.Contains(a.ResultMessage, "nothing that was sent") {
+		t.Errorf("before it is sent: %s", a.body)
+	}
+	r.run(t, `INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, attempts, slices, accepted, target_count, message_id, targets)
+		SELECT 77, app_no, id, 1, 1, 'immediate', 'succeeded', now(), 1, 1, 1, 2, 'provider-1', '{user-1,user-2}' FROM scheduler.campaigns`)
+	for range 2 { // asked for again it is one revocation
+		if a := r.must(t, "crm", "RevokePushTask", call); !a.PushResult.Success {
+			t.Errorf("%s", a.body)
+		}
+	}
+	if a := r.must(t, "crm", "RevokePushMessage", params{"AppId": "shop", "WorkspaceId": "test", "MessageId": sent, "TargetId": "user-2"}); !a.PushResult.Success {
+		t.Errorf("%s", a.body)
+	}
+	if a := r.call(t, "crm", "RevokePushMessage", params{"AppId": "shop", "WorkspaceId": "test", "MessageId": sent, "TargetId": "nobody"}); a.PushResult.Success {
+		t.Errorf("a target it was not sent to: %s", a.body)
+	}
+	if a := r.call(t, "ads", "RevokePushTask", call); a.PushResult.Success {
+		t.Errorf("another team's: %s", a.body)
+	}
+	got := get[string](t, r, `SELECT string_agg(c.message_id || ' ' || c.target || ' ' || v.requested_by, ', ' ORDER BY c.id)
+		FROM scheduler.revocation_calls c JOIN scheduler.revocations v ON v.id = c.revocation_id`)
+	if want := fmt.Sprintf("provider-1  %[1]s_crm, provider-1 user-2 %[1]s_crm", r.base); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

@@ -171,6 +171,7 @@ type reply struct {
 var actions = map[string]func(*Server, context.Context, *call) (*reply, error){
 	"PushSimple": (*Server).push, "PushTemplate": (*Server).push, "PushMultiple": (*Server).push, "PushBroadcast": (*Server).push,
 	"QueryPushSchedulerList": (*Server).list, "QueryMpsSchedulerList": (*Server).list,
+	"RevokePushTask": (*Server).revoke, "RevokePushMessage": (*Server).revoke,
 	"CancelPushScheduler": (*Server).cancel, "CancelMpsScheduler": (*Server).cancel,
 }
 

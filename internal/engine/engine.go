@@ -96,6 +96,7 @@ type Engine struct {
 	unheard    *unheard
 	finisher   *finisher
 	pruner     *pruner
+	revoker    *revoker
 	pulse      *pulse
 	calls      *crew
 
@@ -140,6 +141,7 @@ func New(cfg Config) *Engine {
 	tr := newTraces(cfg.Tracer, e.clock)
 	d.traces, s.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
+	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, cfg.PushTimeout, cfg.Retry)
 	return e
 }
 
@@ -160,6 +162,7 @@ func (e *Engine) Start() {
 	e.unheard.Start(ctx, &e.wg)
 	e.finisher.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
+	e.revoker.Start(ctx, &e.wg)
 	e.wg.Go(func() { e.listen(ctx) })
 	e.startPulse(ctx)
 	e.wakeAll()
@@ -187,6 +190,7 @@ func (e *Engine) prepare() {
 	e.dispatcher.Wake()
 	e.planner.Wake()
 	e.finisher.Wake()
+	e.revoker.Wake()
 }
 
 // wakeAll wakes every loop, for when much may have changed.
