@@ -306,10 +306,7 @@ func TestRefusals(t *testing.T) {
 		"SignatureNonce": {"n"}, "SignatureMethod": {"HMAC-SHA1"}, "SignatureVersion": {"1.0"}, "Signature": {"x"}, "Format": {"JSON"},
 	}
 	with := func(name, value string) string {
-		form := url.Values{}
-		for k, v := range good {
-			form[k] = v
-		}
+		form := maps.Clone(good)
 		form.Set(name, value)
 		return form.Encode()
 	}

@@ -37,7 +37,10 @@ func Answer(w http.ResponseWriter, format Format, action, requestID string, fiel
 // Refuse writes the gateway's refusal.
 func Refuse(w http.ResponseWriter, format Format, requestID, host string, e *Error) {
 	write(w, format, e.Status, "Error", Fields{
-		{"RequestId", requestID}, {"HostId", clip(host)}, {"Code", e.Code}, {"Message", e.Message},
+		{"RequestId", requestID},
+		{"HostId", clip(host)},
+		{"Code", e.Code},
+		{"Message", e.Message},
 		{"Recommend", "https://api.aliyun.com/troubleshoot?q=" + e.Code + "&product=mPaaS"},
 	})
 }

@@ -11,8 +11,14 @@ import (
 // after now: for somebody to paste, and for a check of the listener.
 func SignURL(endpoint string, key *Key, action string, params map[string]string, nonce string, now time.Time) string {
 	all := Params{
-		{"AccessKeyId", key.ID}, {"Action", action}, {"Format", "JSON"}, {"SignatureMethod", "HMAC-SHA1"}, {"SignatureNonce", nonce},
-		{"SignatureVersion", "1.0"}, {"Timestamp", now.UTC().Format(timeFormat)}, {"Version", "2020-10-28"},
+		{"AccessKeyId", key.ID},
+		{"Action", action},
+		{"Format", "JSON"},
+		{"SignatureMethod", "HMAC-SHA1"},
+		{"SignatureNonce", nonce},
+		{"SignatureVersion", "1.0"},
+		{"Timestamp", now.UTC().Format(timeFormat)},
+		{"Version", "2020-10-28"},
 	}
 	if key.token != "" {
 		all = append(all, Param{"SecurityToken", key.token})

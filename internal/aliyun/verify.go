@@ -72,8 +72,12 @@ func (c *Call) Verify(find func(id string) *Key, now time.Time) (*Key, *Error) {
 
 func (c *Call) complete() *Error {
 	for _, p := range []Param{
-		{"Action", c.Action}, {"Version", c.Version}, {"AccessKeyId", c.KeyID}, {"Timestamp", c.Timestamp},
-		{"SignatureNonce", c.Nonce}, {"Signature", c.signature},
+		{"Action", c.Action},
+		{"Version", c.Version},
+		{"AccessKeyId", c.KeyID},
+		{"Timestamp", c.Timestamp},
+		{"SignatureNonce", c.Nonce},
+		{"Signature", c.signature},
 	} {
 		if p.Value == "" {
 			return missing(p.Name)

@@ -61,7 +61,8 @@ func (s *Server) push(ctx context.Context, c *call) (*reply, error) {
 
 func pushed(campaign int64) *reply {
 	return &reply{code: "OK", fields: aliyun.Fields{
-		{Name: "ResultCode", Value: "OK"}, {Name: "ResultMessage", Value: "success"},
+		{Name: "ResultCode", Value: "OK"},
+		{Name: "ResultMessage", Value: "success"},
 		{Name: "PushResult", Value: aliyun.Fields{
 			{Name: "Success", Value: true}, {Name: "ResultMsg", Value: "success"}, {Name: "Data", Value: id{campaign: campaign}.String()},
 		}},
@@ -78,7 +79,8 @@ func (s *Server) refusePush(ctx context.Context, c *call, p *pushCall) (*reply, 
 func refused(bad problems, of push) *reply {
 	code, why := bad.code(of), bad.String()
 	return &reply{code: code, fields: aliyun.Fields{
-		{Name: "ResultCode", Value: code}, {Name: "ResultMessage", Value: why},
+		{Name: "ResultCode", Value: code},
+		{Name: "ResultMessage", Value: why},
 		{Name: "PushResult", Value: aliyun.Fields{{Name: "Success", Value: false}, {Name: "ResultMsg", Value: why}}},
 	}}
 }

@@ -42,7 +42,8 @@ func (s *Server) revoke(ctx context.Context, c *call) (*reply, error) {
 		return refused(bad, 0), nil
 	}
 	return &reply{code: "OK", fields: aliyun.Fields{
-		{Name: "ResultCode", Value: "OK"}, {Name: "ResultMessage", Value: "success"},
+		{Name: "ResultCode", Value: "OK"},
+		{Name: "ResultMessage", Value: "success"},
 		{Name: "PushResult", Value: aliyun.Fields{{Name: "Success", Value: true}, {Name: "ResultMsg", Value: "success"}, {Name: "Data", Value: wanted.String()}}},
 	}}, nil
 }

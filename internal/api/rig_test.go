@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/url"
@@ -132,10 +133,7 @@ type params map[string]string
 
 // with returns the parameters with changes; an empty value takes one away.
 func (p params) with(changes ...string) params {
-	out := params{}
-	for k, v := range p {
-		out[k] = v
-	}
+	out := maps.Clone(p)
 	for i := 0; i < len(changes); i += 2 {
 		if out[changes[i]] = changes[i+1]; changes[i+1] == "" {
 			delete(out, changes[i])

@@ -76,9 +76,16 @@ func row(o *store.Occurrence) aliyun.Fields {
 		}
 	}
 	return aliyun.Fields{
-		{Name: "UniqueId", Value: child.String()}, {Name: "ParentId", Value: parent.String()}, {Name: "PushTime", Value: o.DueAt.UnixMilli()},
-		{Name: "PushTitle", Value: title}, {Name: "PushContent", Value: o.Content}, {Name: "Type", Value: kind}, {Name: "DeliveryType", Value: delivery},
-		{Name: "StrategyType", Value: int64(o.StrategyType)}, {Name: "ExecutedStatus", Value: executed}, {Name: "CreateType", Value: int64(0)},
+		{Name: "UniqueId", Value: child.String()},
+		{Name: "ParentId", Value: parent.String()},
+		{Name: "PushTime", Value: o.DueAt.UnixMilli()},
+		{Name: "PushTitle", Value: title},
+		{Name: "PushContent", Value: o.Content},
+		{Name: "Type", Value: kind},
+		{Name: "DeliveryType", Value: delivery},
+		{Name: "StrategyType", Value: int64(o.StrategyType)},
+		{Name: "ExecutedStatus", Value: executed},
+		{Name: "CreateType", Value: int64(0)},
 		{Name: "GmtCreate", Value: o.CreatedAt.UnixMilli()},
 	}
 }
