@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime"
 	"time"
 	"unicode/utf8"
 
@@ -57,6 +58,8 @@ type Server struct {
 	keys    keyring
 	metrics *metrics
 	slots   chan struct{}
+	// verifying bounds the work that is done for whoever calls.
+	verifying chan struct{}
 	// refusals bounds the log lines about strangers, who could fill it.
 	refusals *rate.Limiter
 	stop     context.CancelFunc
@@ -80,8 +83,9 @@ const (
 func New(ctx context.Context, cfg Config) (*Server, error) {
 	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 32)
 	s := &Server{
-		cfg: cfg, metrics: newMetrics(cfg.Metrics), slots: make(chan struct{}, cfg.MaxInFlight), refusals: rate.NewLimiter(refusalsASec, refusalsASec),
-		pruned: make(chan struct{}),
+		cfg: cfg, metrics: newMetrics(cfg.Metrics), slots: make(chan struct{}, cfg.MaxInFlight), verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		refusals: rate.NewLimiter(refusalsASec, refusalsASec),
+		pruned:   make(chan struct{}),
 	}
 	s.SetClients(cfg.Clients, cfg.CallsPerSecond)
 	tls, err := listen.TLS(cfg.CertFile, cfg.KeyFile, "")
@@ -188,13 +192,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.refuse(w, r, nil, id, bodyError(err))
 		return
 	}
-	request := aliyun.FromHTTP(r, body)
-	c, refusal := aliyun.Decode(request)
-	if refusal != nil {
-		s.refuse(w, r, c, id, refusal)
-		return
-	}
-	key, refusal := c.Verify(s.keys.find, s.cfg.Now())
+	c, key, refusal := s.verify(aliyun.FromHTTP(r, body))
 	if refusal != nil {
 		s.refuse(w, r, c, id, refusal)
 		return
@@ -213,6 +211,19 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.metrics.count(c.Action, code, took)
 	s.cfg.Log.InfoContext(r.Context(), "api call", "action", clip(c.Action), "code", code, "request_id", id, "access_key_id", key.ID, "role", role,
 		"remote", r.RemoteAddr, "took", took)
+}
+
+// verify takes a request apart and checks its signature. However many strangers
+// call at once, half of the processors are left to the pushes.
+func (s *Server) verify(r *aliyun.Request) (*aliyun.Call, *aliyun.Key, *aliyun.Error) {
+	s.verifying <- struct{}{}
+	defer func() { <-s.verifying }()
+	c, refusal := aliyun.Decode(r)
+	if refusal != nil {
+		return c, nil, refusal
+	}
+	key, refusal := c.Verify(s.keys.find, s.cfg.Now())
+	return c, key, refusal
 }
 
 func bodyError(err error) *aliyun.Error {
