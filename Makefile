@@ -37,6 +37,10 @@ test: check-go browser ## run the whole test suite, or that of PACKAGES="./store
 	go test $(RACE) -timeout 20m $(PACKAGES)
 	@echo "All tests passed."
 
+.PHONY: clients
+clients: postgres ## have Alibaba Cloud's own clients schedule, list and cancel
+	cd internal/api/clients && go test -count=1 -timeout 10m ./...
+
 .PHONY: chaos
 chaos: postgres ## break everything under load for DURATION=2m, with SEEDS=1,2
 	go run ./internal/chaos/cmd -duration $(or $(DURATION),2m) -seeds "$(SEEDS)"
@@ -57,11 +61,13 @@ vet: check-go ## look for mistakes that the compiler lets pass
 lint: check-go $(GOLANGCI_LINT) ## check style and mistakes
 	$(GOLANGCI_LINT) run ./...
 	cd bench && ../$(GOLANGCI_LINT) run ./...
+	cd internal/api/clients && ../../../$(GOLANGCI_LINT) run ./...
 
 .PHONY: fmt
 fmt: check-go $(GOLANGCI_LINT) ## format the code
 	$(GOLANGCI_LINT) fmt ./...
 	cd bench && ../$(GOLANGCI_LINT) fmt ./...
+	cd internal/api/clients && ../../../$(GOLANGCI_LINT) fmt ./...
 
 .PHONY: tools
 tools: check-go $(GOLANGCI_LINT) ## build the pinned linter into bin/tools

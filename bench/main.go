@@ -40,6 +40,7 @@ var parts = []part{
 	{"standing", standing},
 	{"hostile", hostile},
 	{"audience", audience},
+	{"api", frontAPI},
 }
 
 type options struct {

@@ -24,7 +24,7 @@ const campaignsExample = `  scheduler campaigns list --status active,paused --ap
 func newCampaignsCommand(p *program) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "campaigns",
-		Short:   "Look at campaigns, pause, resume, cancel and trigger them",
+		Short:   "Look at campaigns, pause, resume, cancel, trigger and skip them",
 		Long:    "A campaign is a row of scheduler.campaigns; SQL does what these commands do.\n\n" + databaseHelp,
 		Example: campaignsExample,
 		Args:    cobra.NoArgs,
@@ -41,6 +41,7 @@ func newCampaignsCommand(p *program) *cobra.Command {
 		newStatusCommand(p, database, "cancel", "cancelled", "Begin nothing more of a campaign, for good",
 			"What has begun ends; all that waits is cancelled. It cannot be taken back."),
 		newTriggerCommand(p, database),
+		newSkipCommand(p, database),
 	)
 	return c
 }

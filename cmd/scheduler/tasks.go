@@ -30,7 +30,7 @@ func newTasksCommand(p *program) *cobra.Command {
 		RunE:    chooseSubcommand,
 	}
 	database := addDatabaseFlag(c)
-	c.AddCommand(newTasksListCommand(p, database), newTasksShowCommand(p, database), newTasksResolveCommand(p, database))
+	c.AddCommand(newTasksListCommand(p, database), newTasksShowCommand(p, database), newTasksResolveCommand(p, database), newTasksRevokeCommand(p, database))
 	return c
 }
 

@@ -20,9 +20,12 @@ func (a *App) Describe(w io.Writer) {
 	fmt.Fprintf(w, "  admin     http://%s/healthz /readyz /metrics\n", a.admin.Addr())
 	if a.console != nil {
 		fmt.Fprintf(w, "  console   %s\n", a.console.URL())
-		if a.postgres != nil {
-			fmt.Fprintf(w, "\nSign in to the console, once, within 15 minutes:\n  %s\n", a.console.Link())
-		}
+	}
+	if a.api != nil {
+		fmt.Fprintf(w, "  mPaaS API %s\n", a.api.URL())
+	}
+	if a.console != nil && a.postgres != nil {
+		fmt.Fprintf(w, "\nSign in to the console, once, within 15 minutes:\n  %s\n", a.console.Link())
 	}
 	if a.postgres != nil {
 		fmt.Fprintf(w, "\nOpen the database:\n  %s\n", a.postgres.current().PSQL())
@@ -30,6 +33,7 @@ func (a *App) Describe(w io.Writer) {
 	if a.sandbox != nil {
 		fmt.Fprintf(w, "\nA first campaign, 20 seconds ahead:\n%s\n", firstCampaign)
 	}
+	a.describeAPI(w)
 	fmt.Fprint(w, "\nCtrl-C stops everything.\n\n")
 }
 

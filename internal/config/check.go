@@ -23,6 +23,7 @@ func (l *loader) check(c *Config) {
 	}
 	l.checkTracing(&c.Tracing)
 	l.checkListen("sandbox.listen", c.Sandbox.Listen)
+	l.checkAPI(&c.API, c.Database.URL == "")
 	l.checkApps(c.Apps)
 }
 

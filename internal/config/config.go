@@ -33,6 +33,7 @@ type Config struct {
 	RestoreGuard RestoreGuard `yaml:"restore_guard"`
 	Tracing      Tracing      `yaml:"tracing"`
 	Sandbox      Sandbox      `yaml:"sandbox"`
+	API          API          `yaml:"api"`
 	// Apps may be empty: the daemon then serves a sandbox app per provider.
 	Apps []App `yaml:"apps"`
 
@@ -205,6 +206,7 @@ func Default() Config {
 		RestoreGuard: RestoreGuard{MaxGap: 24 * time.Hour, Policy: "hold"},
 		Tracing:      Tracing{SampleRatio: 1},
 		Sandbox:      Sandbox{Listen: "127.0.0.1:8090"},
+		API:          defaultAPI(),
 	}
 }
 

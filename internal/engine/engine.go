@@ -98,6 +98,7 @@ type Engine struct {
 	finisher   *finisher
 	pruner     *pruner
 	lockWaits  *lockWaits
+	revoker    *revoker
 	pulse      *pulse
 	calls      *crew
 
@@ -147,6 +148,7 @@ func New(cfg Config) *Engine {
 	d.traces, s.traces, e.settler.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
 	e.lockWaits = newLockWaits(cfg)
+	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, cfg.PushTimeout, cfg.Retry)
 	return e
 }
 
@@ -169,6 +171,7 @@ func (e *Engine) Start() {
 	e.finisher.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
 	e.lockWaits.Start(ctx, &e.wg)
+	e.revoker.Start(ctx, &e.wg)
 	e.wg.Go(func() { e.listen(ctx) })
 	e.startPulse(ctx)
 	e.wakeAll()
@@ -197,6 +200,7 @@ func (e *Engine) prepare() {
 	e.dispatcher.Wake()
 	e.planner.Wake()
 	e.finisher.Wake()
+	e.revoker.Wake()
 }
 
 // wakeAll wakes every loop, for when much may have changed.
