@@ -29,8 +29,8 @@ func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Proble
 	if document.kind == kindObject {
 		audience(j, a, r, document)
 	}
-	if len(j.problems) > 0 {
-		return nil, j.problems
+	if j.problems.Len() > 0 {
+		return nil, j.problems.List()
 	}
 	return encode(a, document), nil
 }

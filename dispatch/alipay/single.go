@@ -129,8 +129,8 @@ func judgeValues(text []byte) (node, error) {
 	}
 	j := &judge{}
 	contextRule(j, "template_key_value", values)
-	if len(j.problems) > 0 {
-		return node{}, fmt.Errorf("%s %s", j.problems[0].Field, j.problems[0].Text)
+	if problems := j.problems.List(); len(problems) > 0 {
+		return node{}, fmt.Errorf("%s %s", problems[0].Field, problems[0].Text)
 	}
 	return values, nil
 }

@@ -72,7 +72,7 @@ func (j *judge) readTargetList(v *value) bool {
 	inner, valid := v.raw, true
 	if s, ok := asString(v.raw); ok {
 		inner = bytes.TrimSpace([]byte(s))
-		valid = json.Valid(inner)
+		valid = json.Valid(inner) && !tooDeep(inner)
 	}
 	if !valid || inner[0] != '[' {
 		j.problem(v.name, "must be a list of targets, not %s", typeOf(v.raw))
