@@ -91,7 +91,7 @@ func tokens(u *url.URL) []string {
 	for _, values := range u.Query() {
 		for _, v := range values {
 			if len(v) >= minQueryToken {
-				found = append(found, v, url.QueryEscape(v))
+				found = append(found, v, url.QueryEscape(v), url.PathEscape(v))
 			}
 		}
 	}

@@ -243,3 +243,25 @@ apps:
 		t.Errorf("Settings gives %q, want the secret itself", got)
 	}
 }
+
+// Files are read as editors leave them: byte order marks and line ends of any
+// system at their ends are no part of what they hold.
+func TestFilesAsEditorsLeaveThem(t *testing.T) {
+	t.Parallel()
+	const mark = "\ufeff"
+	text := mark + "database:\r\n  url_file: url\r\napps:\r\n  - {app_id: a, provider: mpaas, endpoint: \"https://a\", access_key_id_file: id, access_key_secret_file: secret}\r\n"
+	c := load(t, write(t, text, "url", mark+"postgres://h/d\r\n\r\n", "id", "key id\n\n", "secret", mark+"hunter2\r"))
+	got := []string{c.Database.URL.Reveal(), c.Apps[0].Options["access_key_id"].Reveal(), c.Apps[0].Options["access_key_secret"].Reveal()}
+	if diff := cmp.Diff([]string{"postgres://h/d", "key id", "hunter2"}, got); diff != "" {
+		t.Error(diff)
+	}
+	for name, text := range map[string]string{
+		"the file itself": "\xff\xfed\x00",
+		"a secret":        "apps:\n  - {app_id: a, provider: mpaas, endpoint: \"https://a\", access_key_id: i, access_key_secret_file: wide}\n",
+	} {
+		_, err := config.Load(write(t, text, "wide", "\xff\xfes\x00"), home, providers())
+		if err == nil || !strings.Contains(err.Error(), "is UTF-16 text: save it as UTF-8") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
