@@ -55,6 +55,11 @@ type Message struct {
 	// Inline holds the targets the request itself names, in order; their MsgKey
 	// is the author's own, not yet bound to an occurrence.
 	Inline []Target
+	// Judge says what is wrong with one target, by the same rules wherever it
+	// stands: in the request, in campaign_targets or in an audience view; "" is
+	// nothing. It is not nil where the channel takes targets. A target that it
+	// objects to is left out of its call.
+	Judge func(*Target) string
 	// Encoded belongs to the adapter that made the Message.
 	Encoded any
 }

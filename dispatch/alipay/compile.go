@@ -47,7 +47,7 @@ func audience(j *judge, a api, r dispatch.Request, document node) {
 func encode(a api, document node) *dispatch.Message {
 	if a.channel.MaxTargets > 0 {
 		s, inline := newSingle(document)
-		return &dispatch.Message{Channel: a.channel, Inline: inline, Encoded: &payload{path: a.path, single: s}}
+		return &dispatch.Message{Channel: a.channel, Inline: inline, Judge: dispatch.TargetJudge(judgeTarget), Encoded: &payload{path: a.path, single: s}}
 	}
 	return &dispatch.Message{
 		Channel: a.channel,

@@ -108,11 +108,11 @@ func (s *single) body(targets []dispatch.Target) ([]byte, error) {
 		return nil, errOneTarget
 	}
 	t := targets[0]
-	if len(t.ExtendedParams) > 0 {
+	if !dispatch.IsEmptyObject(t.ExtendedParams) {
 		return nil, errExtendedParams
 	}
 	document := s.document.with(s.field, stringNode(t.Target))
-	if len(t.TemplateKeyValue) > 0 {
+	if !dispatch.IsEmptyObject(t.TemplateKeyValue) {
 		values, err := judgeValues(t.TemplateKeyValue)
 		if err != nil {
 			return nil, err
@@ -120,6 +120,26 @@ func (s *single) body(targets []dispatch.Target) ([]byte, error) {
 		document = document.with("template", fill(document, values))
 	}
 	return document.appendJSON(nil), nil
+}
+
+// judgeTarget holds the rules of one target, wherever it stands.
+func judgeTarget(t *dispatch.Target, report dispatch.Report) {
+	t.Judge(report)
+	if !dispatch.IsEmptyObject(t.ExtendedParams) {
+		report(dispatch.FieldExtendedParams, "must be empty: a single send has none")
+	}
+	if dispatch.IsEmptyObject(t.TemplateKeyValue) {
+		return
+	}
+	values, err := parseDocument(t.TemplateKeyValue)
+	if err != nil {
+		return // reported already
+	}
+	j := &judge{}
+	contextRule(j, "", values)
+	for _, p := range j.problems.List() {
+		report(dispatch.FieldTemplateKeyValue, "has %s, which %s", p.Field, p.Text)
+	}
 }
 
 func judgeValues(text []byte) (node, error) {

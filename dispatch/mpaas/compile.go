@@ -68,7 +68,11 @@ func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Proble
 	if j.problems.Len() > 0 {
 		return nil, j.problems.List()
 	}
-	return &dispatch.Message{Channel: c.Channel, Inline: j.targets, Encoded: j.encode(r.TaskName)}, nil
+	m := &dispatch.Message{Channel: c.Channel, Inline: j.targets, Encoded: j.encode(r.TaskName)}
+	if c.MaxTargets > 0 {
+		m.Judge = dispatch.TargetJudge(func(t *dispatch.Target, report dispatch.Report) { judgeTarget(c.action, t, report) })
+	}
+	return m, nil
 }
 
 func (j *judge) problem(field, format string, args ...any) { j.problems.Add(field, format, args...) }

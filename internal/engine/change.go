@@ -72,7 +72,7 @@ func standing(c store.Change) (time.Time, bool) {
 func (p *Planner) follow(c *store.Campaign, next time.Time, known bool, now time.Time, out *planned) {
 	s, err := schedule(c)
 	if err != nil {
-		out.rejected = dispatch.Clip("strategy_content: "+err.Error(), maxReason)
+		out.rejected = "strategy_content: " + err.Error()
 		return
 	}
 	out.schedule = s
@@ -105,16 +105,13 @@ func (p *Planner) judge(c *store.Campaign) []dispatch.Problem {
 	return problems
 }
 
-// maxReason bounds campaigns.status_reason and the log's line of it, in bytes.
-const maxReason = 8 << 10
-
-// problemText lists the problems in one text for campaigns.status_reason.
+// problemText lists every problem in one text for campaigns.status_reason.
 func problemText(problems []dispatch.Problem) string {
 	lines := make([]string, len(problems))
 	for i, pr := range problems {
 		lines[i] = pr.Field + ": " + pr.Text
 	}
-	return dispatch.Clip(strings.Join(lines, "; "), maxReason)
+	return strings.Join(lines, "; ")
 }
 
 // apply brings changed campaigns up to date, but for the cursors of those that
