@@ -131,6 +131,9 @@ func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.C
 				return applied{}, err
 			}
 		}
+		if c.Campaign != nil && c.Campaign.Status == "rejected" {
+			p.OnRejected(c.CampaignID)
+		}
 		all.add(&out)
 		switch {
 		case out.campaign == nil:

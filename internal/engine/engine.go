@@ -97,6 +97,7 @@ type Engine struct {
 	finisher   *finisher
 	pruner     *pruner
 	pulse      *pulse
+	rejudge    *rejudge
 	calls      *crew
 
 	wg, late      sync.WaitGroup // services; those that outlive them to record
@@ -115,8 +116,9 @@ func New(cfg Config) *Engine {
 	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, e.heart.id, e.finisher.hint)
 	e.planner = NewPlanner(PlannerConfig{
 		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,
-		OnReady: e.ready, Others: e.hasOthers,
+		OnReady: e.ready, Others: e.hasOthers, OnRejected: func(id int64) { e.rejudge.rejected(id) },
 	})
+	e.rejudge = newRejudge(cfg, e.planner.Wake)
 	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics}
 	e.dispatcher = newDispatcher(cfg)
 	d := e.dispatcher
@@ -160,6 +162,7 @@ func (e *Engine) Start() {
 	e.unheard.Start(ctx, &e.wg)
 	e.finisher.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
+	e.rejudge.Start(ctx, &e.wg)
 	e.wg.Go(func() { e.listen(ctx) })
 	e.startPulse(ctx)
 	e.wakeAll()
@@ -187,6 +190,7 @@ func (e *Engine) prepare() {
 	e.dispatcher.Wake()
 	e.planner.Wake()
 	e.finisher.Wake()
+	e.rejudge.Wake()
 }
 
 // wakeAll wakes every loop, for when much may have changed.
@@ -261,6 +265,7 @@ func (e *Engine) Ready(ctx context.Context) error {
 // calls under way anew. What is under way goes on.
 func (e *Engine) Reload(maxInFlight int) {
 	e.contents.reset()
+	e.rejudge.everything()
 	e.slots.resize(maxInFlight)
 	e.dispatcher.reloaded.Store(true)
 	e.wakeAll()
