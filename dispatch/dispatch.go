@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -121,6 +122,11 @@ type Settings struct {
 	Endpoint           string            // scheme and host; of a webhook the whole URL
 	Options            map[string]string // by Option.Name; files already read
 	Transport          http.RoundTripper // nil: the adapter's own
+	// Proxy returns the forward proxy for an endpoint, or nil for none. Nil: calls
+	// go directly.
+	Proxy func(endpoint *url.URL) (*url.URL, error)
+	// Authorities are certificates, PEM, that are trusted beside the system's.
+	Authorities string
 	// Now is the clock that requests are signed with; nil means time.Now. The
 	// daemon passes the database's clock.
 	Now func() time.Time

@@ -46,12 +46,16 @@ func (Adapter) New(s dispatch.Settings) (dispatch.Pusher, error) {
 	if err := errors.Join(append(c.problems, err)...); err != nil {
 		return nil, err
 	}
+	client, err := httpcall.NewClientFor(endpoint, httpcall.Way{Transport: s.Transport, Proxy: s.Proxy, Authorities: s.Authorities})
+	if err != nil {
+		return nil, err
+	}
 	now := s.Now
 	if now == nil {
 		now = time.Now
 	}
 	return &pusher{
-		client:   httpcall.NewClient(s.Transport),
+		client:   client,
 		endpoint: endpoint,
 		signer:   signer{appID: s.AppID, appCertSN: c.appCertSN, authToken: c.authToken, key: c.private},
 		redactor: httpcall.NewRedactor(s.Options[optPrivateKey], c.authToken, s.Options[optAESKey]),

@@ -55,6 +55,11 @@ type Subject struct {
 	// come whole. Else such an answer is unknown.
 	StatusDecides bool
 
+	// EveryByte has the way through a proxy cut at every byte of a call, which takes
+	// some thousand calls; else at every byte until the tunnel stands, and at a
+	// sixtieth of the others. The machinery below the adapters is the same for all.
+	EveryByte bool
+
 	// DeliveryID finds the delivery's id in a call. Nil: the API carries none.
 	DeliveryID func(Call) string
 	// Check says what is wrong with a call, for example a signature that does not
@@ -128,4 +133,6 @@ func Run(t *testing.T, s Subject) {
 	t.Run("Texts", s.testTexts)
 	t.Run("DeliveryID", s.testDeliveryID)
 	t.Run("Concurrency", s.testConcurrency)
+	t.Run("Proxy", s.testProxy)
+	t.Run("ProxyCuts", s.testProxyCuts)
 }

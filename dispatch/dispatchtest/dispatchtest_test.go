@@ -75,9 +75,11 @@ func (toy) New(s dispatch.Settings) (dispatch.Pusher, error) {
 	if s.Options["key"] == "" {
 		return nil, errors.New("key is missing")
 	}
-	return &toyPusher{
-		url: u, key: s.Options["key"], redact: httpcall.NewRedactor(s.Options["key"]), Client: httpcall.NewClient(s.Transport),
-	}, nil
+	client, err := httpcall.NewClientFor(u, httpcall.Way{Transport: s.Transport, Proxy: s.Proxy, Authorities: s.Authorities})
+	if err != nil {
+		return nil, err
+	}
+	return &toyPusher{url: u, key: s.Options["key"], redact: httpcall.NewRedactor(s.Options["key"]), Client: client}, nil
 }
 
 type toyPusher struct {

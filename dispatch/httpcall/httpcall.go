@@ -11,8 +11,9 @@
 // and cost more than the rest of a call together.
 //
 // Calls speak HTTP/1.1 only, because only there is a request on a connection of
-// its own. They take no proxy from the environment, which could see a call and
-// answer it. A call has no timeout but its context's.
+// its own. They go through a proxy only as a tunnel to an https endpoint, and only
+// where they are told to: a proxy that sees a call could answer it. A call has no
+// timeout but its context's.
 package httpcall
 
 import (

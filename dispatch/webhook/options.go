@@ -43,7 +43,14 @@ func (Adapter) New(s dispatch.Settings) (dispatch.Pusher, error) {
 	if p.now == nil {
 		p.now = time.Now
 	}
-	p.client = newClient(s, allowPrivate)
+	way := httpcall.Way{Transport: s.Transport, Proxy: s.Proxy, Authorities: s.Authorities}
+	if !allowPrivate {
+		way.Control = refuseInternal
+	}
+	var err error
+	if p.client, err = httpcall.NewClientFor(endpoint, way); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 

@@ -21,6 +21,7 @@ func (l *loader) check(c *Config) {
 	l.positive("restore_guard.max_gap", c.RestoreGuard.MaxGap)
 	l.checkTracing(&c.Tracing)
 	l.checkListen("sandbox.listen", c.Sandbox.Listen)
+	l.fillWays(c)
 	l.checkApps(c.Apps)
 }
 
