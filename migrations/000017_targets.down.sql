@@ -1,3 +1,4 @@
+DROP TABLE scheduler.zone_rules;
 DROP FUNCTION scheduler.left_out(bigint);
 DROP INDEX scheduler.campaigns_rejected;
 DROP TRIGGER campaign_targets_removed ON scheduler.campaign_targets;

@@ -127,4 +127,23 @@ AS $$
 $$;
 COMMENT ON FUNCTION scheduler.left_out(bigint) IS 'How many targets of a running task were left out of its calls, and why the first was; NULL: none.';
 
+-- Whose rules of time zones stored occurrences follow. A daemon compares them with
+-- its own when it starts and when it reads its configuration.
+CREATE TABLE scheduler.zone_rules (
+  id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  time_zone   text NOT NULL,
+  rules       text NOT NULL,
+  followed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  followed_by text NOT NULL,
+  campaigns   integer NOT NULL
+);
+CREATE INDEX zone_rules_zone ON scheduler.zone_rules (time_zone, id);
+COMMENT ON TABLE scheduler.zone_rules IS 'The audit of changed time zone rules: which rules stored occurrences follow, and since when.';
+COMMENT ON COLUMN scheduler.zone_rules.id IS 'Key; the last row of a zone is what counts.';
+COMMENT ON COLUMN scheduler.zone_rules.time_zone IS 'IANA name.';
+COMMENT ON COLUMN scheduler.zone_rules.rules IS 'A mark of the zone''s offsets from 2020 to 2060, as the daemon''s tzdata has them.';
+COMMENT ON COLUMN scheduler.zone_rules.followed_at IS 'When coming occurrences were made to follow them.';
+COMMENT ON COLUMN scheduler.zone_rules.followed_by IS 'The daemon that did it.';
+COMMENT ON COLUMN scheduler.zone_rules.campaigns IS 'How many campaigns had occurrences that were moved.';
+
 SELECT scheduler.set_schema_version(17);

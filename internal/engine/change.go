@@ -76,8 +76,11 @@ func (p *Planner) follow(c *store.Campaign, next time.Time, known bool, now time
 		return
 	}
 	out.schedule = s
-	if !known {
+	switch {
+	case !known:
 		next = first(s)
+	case !next.IsZero() && c.StrategyType == 2: // the rules of its zone may have changed since it was worked out
+		next = onSchedule(s, next)
 	}
 	if c.Status == "active" {
 		out.rejected = problemText(p.judge(c))

@@ -21,6 +21,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
 // Config configures an Engine. Store, Log, Compile and App are required; zero
@@ -98,6 +99,7 @@ type Engine struct {
 	pruner     *pruner
 	pulse      *pulse
 	rejudge    *rejudge
+	zoneRules  *zoneRules
 	calls      *crew
 
 	wg, late      sync.WaitGroup // services; those that outlive them to record
@@ -119,6 +121,7 @@ func New(cfg Config) *Engine {
 		OnReady: e.ready, Others: e.hasOthers, OnRejected: func(id int64) { e.rejudge.rejected(id) },
 	})
 	e.rejudge = newRejudge(cfg, e.planner.Wake)
+	e.zoneRules = newZoneRules(cfg, e.planner.Wake)
 	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics}
 	e.dispatcher = newDispatcher(cfg)
 	d := e.dispatcher
@@ -163,6 +166,7 @@ func (e *Engine) Start() {
 	e.finisher.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
 	e.rejudge.Start(ctx, &e.wg)
+	e.zoneRules.Start(ctx, &e.wg)
 	e.wg.Go(func() { e.listen(ctx) })
 	e.startPulse(ctx)
 	e.wakeAll()
@@ -191,6 +195,7 @@ func (e *Engine) prepare() {
 	e.planner.Wake()
 	e.finisher.Wake()
 	e.rejudge.Wake()
+	e.zoneRules.Wake()
 }
 
 // wakeAll wakes every loop, for when much may have changed.
@@ -264,7 +269,9 @@ func (e *Engine) Ready(ctx context.Context) error {
 // Reload forgets what was compiled with the old configuration, and bounds the
 // calls under way anew. What is under way goes on.
 func (e *Engine) Reload(maxInFlight int) {
+	strategy.ForgetZones()
 	e.contents.reset()
+	e.zoneRules.look()
 	e.rejudge.everything()
 	e.slots.resize(maxInFlight)
 	e.dispatcher.reloaded.Store(true)
