@@ -64,7 +64,7 @@ func (toy) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Problem) {
 	if err := d.Decode(&body); err != nil || body.Text == nil || d.More() {
 		return nil, []dispatch.Problem{{Field: "request", Text: `must be {"text": "…"}`}}
 	}
-	return &dispatch.Message{Channel: toy{}.Channels()[0], Encoded: toyText(*body.Text)}, nil
+	return &dispatch.Message{Channel: toy{}.Channels()[0], Judge: dispatch.TargetJudge((*dispatch.Target).Judge), Encoded: toyText(*body.Text)}, nil
 }
 
 func (toy) New(s dispatch.Settings) (dispatch.Pusher, error) {
