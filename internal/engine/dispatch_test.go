@@ -175,7 +175,7 @@ func TestOutcomesBecomeDecisions(t *testing.T) {
 			}, columns: []any{"resend_unknown", true, "catch_up_window", window},
 			want: "unknown: ",
 		},
-		{name: "a bug in the adapter", answer: func(context.Context, call) dispatch.Outcome { panic("oops") }, want: "unknown: bad answer: panic: oops", calls: 1},
+		{name: "a bug in the adapter", answer: func(context.Context, call) dispatch.Outcome { panic("oops") }, want: "unknown: bad answer: a fault of this program during the call", calls: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

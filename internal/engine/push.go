@@ -15,6 +15,7 @@ type caller struct {
 	mayPush func(daemon int64) bool // whether the lease that a call was claimed under allows it to begin
 	timeout time.Duration
 	metrics *Metrics
+	faults  *faults
 }
 
 // call pushes and returns the outcome and when the call began; zero: none was
@@ -32,7 +33,8 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 	sent = c.clock.Now()
 	defer func() {
 		if r := recover(); r != nil { // an adapter's bug must not take the daemon with it
-			o = dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer, Message: panicError(r).Error()}
+			c.faults.caught(ctx, faultCall, r, "delivery", p.DeliveryID)
+			o = dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer, Message: "a fault of this program during the call"}
 		}
 		c.metrics.called(p.Message.Channel.Name, o, c.clock.Now().Sub(sent))
 	}()

@@ -166,7 +166,7 @@ func (s *slicer) begin(ctx context.Context, daemon int64, sl store.Slice) {
 		p := v.push(sl.TaskID, sl.SliceNo, sl.DueAt, targets)
 		o, sent := s.caller.call(s.pushing, daemon, v.app, p)
 		s.traces.called(tracedSlice(&sl, v), sl.SliceNo, sl.Attempts, p, o, sent)
-		v.app.end(s.clock.Now(), o)
+		v.app.end(time.Now(), o)
 		s.finish(sl, v, o, !sent.IsZero())
 	})
 }
