@@ -227,7 +227,7 @@ func TestAuthorDoesNotLockWhatIsBeingClaimed(t *testing.T) {
 	sliced(t, db, id, time.Now().Add(-time.Minute), "waiting")
 	daemon := enlisted(t, s)
 	// A claim in the middle of its transaction: it waits for the quota's lock.
-	quota := author(t, db, `SELECT pg_advisory_xact_lock(1397572689, app_no) FROM scheduler.campaigns`)
+	quota := author(t, db, `SELECT FROM scheduler.engine_locks WHERE name = 'quota' FOR UPDATE`)
 	claimed := make(chan []store.Slice, 1)
 	go func() {
 		slices, err := s.ClaimSlices(context.WithoutCancel(t.Context()), daemon, time.Time{}, nil, 10)

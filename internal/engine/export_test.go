@@ -204,3 +204,11 @@ func (p *Planner) RunOnce(ctx context.Context) {
 
 // GiveBack gives back what the daemon does not know to be its own.
 func (e *Engine) GiveBack(ctx context.Context) error { return e.unheard.giveBack(ctx) }
+
+// Sightings are what a daemon has seen of the others.
+type Sightings struct{ s sightings }
+
+// Look takes in what a heartbeat was told.
+func (s *Sightings) Look(now time.Time, peers []store.Peer, self int64, lease time.Duration) (alive []int64, dead []store.Peer) {
+	return s.s.look(now, peers, self, lease)
+}
