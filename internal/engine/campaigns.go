@@ -18,6 +18,7 @@ type content struct {
 	message  *dispatch.Message // nil: the request cannot be pushed
 	problem  string            // then why
 	app      *App              // nil: this daemon has no credentials for the app
+	keys     Keys              // name its messages
 	bytes    int64             // of memory that it takes, about
 }
 
@@ -46,7 +47,8 @@ type contents struct {
 	young, old map[int64]*content
 	held       int64     // bytes of young
 	turned     time.Time // when the last generation began
-	resets     int       // how often everything was forgotten
+	keys       Keys
+	resets     int // how often everything was forgotten
 }
 
 // contentAge is how long a content is kept that nobody asks for, at least; twice
@@ -112,6 +114,23 @@ func (c *contents) forget(ids []int64) {
 		delete(c.young, id)
 		delete(c.old, id)
 	}
+}
+
+// setKeys says how messages are named. What was prepared before is prepared anew.
+func (c *contents) setKeys(k Keys) {
+	c.mu.Lock()
+	changed := c.keys != k
+	c.keys = k
+	c.mu.Unlock()
+	if changed {
+		c.reset()
+	}
+}
+
+func (c *contents) namedBy() Keys {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.keys
 }
 
 // reset forgets everything, for example when the configuration has changed.
@@ -210,7 +229,7 @@ const (
 )
 
 func (c *contents) prepare(campaign store.Campaign) *content {
-	v := &content{campaign: campaign, app: c.app(campaign.AppNo), bytes: campaignOverhead + int64(len(campaign.Name)+len(campaign.StrategyContent)+messageFactor*len(campaign.Request))}
+	v := &content{campaign: campaign, app: c.app(campaign.AppNo), keys: c.namedBy(), bytes: campaignOverhead + int64(len(campaign.Name)+len(campaign.StrategyContent)+messageFactor*len(campaign.Request))}
 	defer func() { v.campaign.Request, v.campaign.StrategyContent = nil, nil }() // the message and the schedule have what is needed of it
 	if campaign.Unreadable != "" {
 		v.problem = campaign.Unreadable

@@ -141,6 +141,7 @@ func New(cfg Config) *Engine {
 	e.heart.onStored = s.Wake
 	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
 	e.heart.onGone = e.planner.Recount
+	e.heart.onKeys = e.contents.setKeys
 	e.heart.onLoss = d.agenda.clear
 	tr := newTraces(cfg.Tracer, e.clock)
 	d.traces, s.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr

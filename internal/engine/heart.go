@@ -30,6 +30,7 @@ type heart struct {
 	onStored func() // stored deliveries may be ready, or their tasks complete
 	onShare  func() // daemons came or went: what is this one's to begin has changed
 	onGone   func() // daemons went: what only they knew has to be found
+	onKeys   func(Keys)
 	onLoss   func() // the lease was lost: forget what was planned
 
 	mu       sync.RWMutex

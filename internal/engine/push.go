@@ -48,8 +48,8 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 func (v *content) push(taskID int64, slice int32, due time.Time, targets []dispatch.Target) *dispatch.Push {
 	return &dispatch.Push{
 		Message:    v.message,
-		DeliveryID: deliveryID(taskID, slice),
-		MsgKey:     MsgKey(v.campaign.ID, due, "", ""),
+		DeliveryID: v.deliveryID(taskID, slice),
+		MsgKey:     v.msgKey(due, "", ""),
 		Targets:    targets,
 	}
 }
@@ -58,7 +58,7 @@ func (v *content) push(taskID int64, slice int32, due time.Time, targets []dispa
 func (v *content) inlineTargets(due time.Time) []dispatch.Target {
 	out := make([]dispatch.Target, len(v.message.Inline))
 	for i, t := range v.message.Inline {
-		t.MsgKey = MsgKey(v.campaign.ID, due, t.Target, t.MsgKey)
+		t.MsgKey = v.msgKey(due, t.Target, t.MsgKey)
 		out[i] = t
 	}
 	return out
@@ -69,7 +69,7 @@ func (v *content) storedTargets(due time.Time, rows []store.Target) []dispatch.T
 	out := make([]dispatch.Target, len(rows))
 	for i, r := range rows {
 		out[i] = dispatch.Target{
-			Target: r.Target, MsgKey: MsgKey(v.campaign.ID, due, r.Target, r.MsgKey),
+			Target: r.Target, MsgKey: v.msgKey(due, r.Target, r.MsgKey),
 			TemplateKeyValue: r.TemplateKeyValue, ExtendedParams: r.ExtendedParams,
 		}
 	}
