@@ -334,3 +334,44 @@ func (s *Store) Waiting(ctx context.Context, appNo int32, limit int) ([]int64, e
 	}
 	return ids, nil
 }
+
+// An UnplannedApp has changed campaigns that no planner has looked at.
+type UnplannedApp struct {
+	AppNo              int32
+	AppID, WorkspaceID string
+	Waiting            time.Duration // since the first of the changes was made
+}
+
+// Name is what people call the app.
+func (a UnplannedApp) Name() string {
+	if a.WorkspaceID == "" {
+		return a.AppID
+	}
+	return a.AppID + "/" + a.WorkspaceID
+}
+
+// UnplannedApps lists the apps with changes that were made at least so long ago. A
+// change is seen when its author commits, which may have been only now.
+func (s *Store) UnplannedApps(ctx context.Context, least time.Duration) ([]UnplannedApp, error) {
+	changed, err := s.ChangedApps(ctx, 1000)
+	if err != nil {
+		return nil, err
+	}
+	rows, _ := s.pool.Query(ctx, `
+		SELECT a.app_no, a.app_id, a.workspace_id, x.seconds::float8
+		  FROM unnest($1::integer[]) AS u (app_no) JOIN scheduler.apps a USING (app_no)
+		 CROSS JOIN LATERAL (
+			SELECT extract(epoch FROM clock_timestamp() - min(l.changed_at)) AS seconds
+			  FROM (SELECT changed_at FROM scheduler.campaign_changes c WHERE c.app_no = u.app_no LIMIT 1000) l) x
+		 WHERE x.seconds >= $2 ORDER BY x.seconds DESC`, changed, least.Seconds())
+	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a UnplannedApp, err error) {
+		var seconds float64
+		err = row.Scan(&a.AppNo, &a.AppID, &a.WorkspaceID, &seconds)
+		a.Waiting = time.Duration(seconds * float64(time.Second))
+		return a, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list unplanned apps: %w", err)
+	}
+	return out, nil
+}

@@ -487,7 +487,7 @@ func (r *rig) keys(t testing.TB) engine.Keys {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return engine.Keys(k)
+	return engine.Keys{Installation: k.Installation, Campaigns: k.Campaigns, Tasks: k.Tasks}
 }
 
 // Two installations on one provider's app never send the same key for different

@@ -5,6 +5,8 @@ import (
 	"encoding/base32"
 	"strconv"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // Keys name messages and deliveries to the push APIs: the same for every attempt,
@@ -14,6 +16,10 @@ type Keys struct {
 	// What was sent before the installation had a key goes on without: campaigns and
 	// tasks up to these numbers.
 	Campaigns, Tasks int64
+}
+
+func keysOf(k store.Keys) Keys {
+	return Keys{Installation: k.Installation, Campaigns: k.Campaigns, Tasks: k.Tasks}
 }
 
 // Message names one message to one target: another for every occurrence. With a
