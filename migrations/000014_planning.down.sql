@@ -1,3 +1,6 @@
+DROP FUNCTION scheduler.prune_ended(timestamptz, integer);
+DROP FUNCTION scheduler.prune_history(timestamptz, integer);
+DROP FUNCTION scheduler.refuse_all_but_admins();
 DROP FUNCTION scheduler.set_id_range(integer);
 ALTER TABLE scheduler.installation DROP COLUMN key, DROP COLUMN keyed_campaigns, DROP COLUMN keyed_tasks, DROP COLUMN id_range;
 

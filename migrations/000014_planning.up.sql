@@ -142,4 +142,70 @@ END $$;
 COMMENT ON FUNCTION scheduler.set_id_range(integer) IS
   'Gives this installation''s campaigns, tasks and deliveries the numbers from range * 10^13 on, so that no other installation has the same; returns the first. What exists keeps its number.';
 
+--------------------------------------------------------------------- retention
+
+-- What the audit and the ended campaigns keep goes when an admin says so, in
+-- steps that hold up nobody. A daemon changes no author's rows and no audit, so
+-- these ask for the login, which no setting changes.
+CREATE FUNCTION scheduler.refuse_all_but_admins() RETURNS void
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = 'scheduler.campaigns'::regclass AND pg_has_role(session_user, c.relowner, 'USAGE'))
+     AND NOT coalesce(pg_has_role(session_user, to_regrole('scheduler_admin'), 'USAGE'), false) THEN
+    RAISE EXCEPTION 'only an admin removes what is kept' USING ERRCODE = 'insufficient_privilege';
+  END IF;
+END $$;
+COMMENT ON FUNCTION scheduler.refuse_all_but_admins() IS 'Raises 42501 for a login that is no admin''s.';
+
+CREATE FUNCTION scheduler.prune_history(changed_before timestamptz, most integer DEFAULT 5000) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  removed bigint;
+BEGIN
+  PERFORM scheduler.refuse_all_but_admins();
+  IF (changed_before <= clock_timestamp() - interval '1 day') IS NOT TRUE THEN
+    RAISE EXCEPTION 'changed_before must be at least a day ago' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  -- What the planner has still to look at may need its versions.
+  DELETE FROM scheduler.campaign_history h WHERE h.id = ANY (ARRAY(
+    SELECT o.id FROM scheduler.campaign_history o
+     WHERE o.changed_at < changed_before AND NOT EXISTS (SELECT FROM scheduler.campaign_changes x WHERE x.app_no = o.app_no AND x.campaign_id = o.campaign_id)
+     ORDER BY o.id LIMIT most));
+  GET DIAGNOSTICS removed = ROW_COUNT;
+  RETURN removed;
+END $$;
+COMMENT ON FUNCTION scheduler.prune_history(timestamptz, integer) IS
+  'Removes audits of changes that were made before a moment, at most so many, and returns how many those were. For scheduler prune.';
+
+CREATE FUNCTION scheduler.prune_ended(ended_before timestamptz, most integer DEFAULT 5000) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  removed bigint;
+BEGIN
+  PERFORM scheduler.refuse_all_but_admins();
+  IF (ended_before <= clock_timestamp() - interval '1 day') IS NOT TRUE THEN
+    RAISE EXCEPTION 'ended_before must be at least a day ago' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  -- A finished campaign may be prolonged, for which its cursor is kept; a cancelled
+  -- one stays as it is. Neither has targets that anybody reads once its last task
+  -- is decided for good.
+  DELETE FROM scheduler.campaign_targets t WHERE t.ctid = ANY (ARRAY(
+    SELECT g.ctid FROM scheduler.campaigns c JOIN scheduler.campaign_targets g ON g.campaign_id = c.id
+     WHERE c.status IN ('finished', 'cancelled') AND c.updated_at < ended_before
+       AND NOT EXISTS (SELECT FROM scheduler.pending_tasks p WHERE p.campaign_id = c.id)
+       AND NOT EXISTS (SELECT FROM scheduler.running_tasks r WHERE r.campaign_id = c.id)
+       AND NOT EXISTS (SELECT FROM scheduler.decided_tasks d WHERE d.campaign_id = c.id AND d.status = 'unknown')
+     LIMIT most));
+  GET DIAGNOSTICS removed = ROW_COUNT;
+  DELETE FROM scheduler.campaign_cursors k USING scheduler.campaigns c
+   WHERE c.id = k.campaign_id AND c.status = 'cancelled' AND c.updated_at < ended_before
+     AND NOT EXISTS (SELECT FROM scheduler.campaign_changes x WHERE x.app_no = c.app_no AND x.campaign_id = c.id);
+  RETURN removed;
+END $$;
+COMMENT ON FUNCTION scheduler.prune_ended(timestamptz, integer) IS
+  'Removes targets of campaigns that were finished or cancelled before a moment, at most so many, and returns how many those were. For scheduler prune.';
+
 SELECT scheduler.set_schema_version(14);

@@ -153,3 +153,26 @@ func (s *Store) PruneBooks(ctx context.Context) error {
 	}
 	return nil
 }
+
+// PruneStep removes one step of what is kept of the past: audits of changes, or
+// targets of campaigns that have ended, older than age. It returns how many rows it removed; zero: none is left. Only an admin may.
+func (s *Store) PruneStep(ctx context.Context, what Kept, age time.Duration) (int64, error) {
+	sql := map[Kept]string{
+		KeptHistory: `SELECT scheduler.prune_history(clock_timestamp() - $1 * interval '1 microsecond')`,
+		KeptTargets: `SELECT scheduler.prune_ended(clock_timestamp() - $1 * interval '1 microsecond')`,
+	}[what]
+	var n int64
+	if err := s.pool.QueryRow(ctx, sql, age.Microseconds()).Scan(&n); err != nil {
+		return 0, fmt.Errorf("prune %s: %w", what, err)
+	}
+	return n, nil
+}
+
+// Kept is what stays until an admin removes it.
+type Kept string
+
+// What is kept.
+const (
+	KeptHistory Kept = "history" // audits of changes
+	KeptTargets Kept = "targets" // of campaigns that have ended
+)

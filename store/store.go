@@ -146,6 +146,12 @@ func IsOutage(err error) bool {
 	return state == "25006" || state == "25P03" || strings.HasPrefix(state, "57P") // read-only; idle for too long, as when frozen
 }
 
+// IsTimeout says whether err means that something was not over in time: a
+// statement by the server's clock, or a call by the caller's.
+func IsTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || sqlState(err) == "57014"
+}
+
 // IsBlocked says whether err means that somebody else holds a lock for long.
 func IsBlocked(err error) bool { return sqlState(err) == "55P03" }
 

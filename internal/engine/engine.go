@@ -146,6 +146,9 @@ func New(cfg Config) *Engine {
 	tr := newTraces(cfg.Tracer, e.clock)
 	d.traces, s.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
+	for _, l := range []*loop{e.planner.loop, d.reader, e.recorder.loop, e.finisher.loop, e.pruner.loop, e.unheard.loop} {
+		l.answers = e.heart.answers
+	}
 	return e
 }
 

@@ -17,6 +17,8 @@ var (
 	First   = first
 	Parse   = schedule
 	NewLoop = newLoop
+	Answers = func(l *loop, f func() bool) { l.answers = f }
+	RunOnce = func(l *loop, ctx context.Context) { l.runOnce(ctx) }
 )
 
 // EverySecond is the schedule of the heartbeat.
@@ -145,6 +147,31 @@ func NewContents(compile func(*store.Campaign) (*dispatch.Message, []dispatch.Pr
 
 // Reset forgets everything.
 func (c Contents) Reset() { c.c.reset() }
+
+// Ensure loads campaigns.
+func (c Contents) Ensure(ctx context.Context, ids ...int64) error {
+	wants := make([]want, len(ids))
+	for i, id := range ids {
+		wants[i] = want{id: id}
+	}
+	return c.c.ensure(ctx, wants)
+}
+
+// Forget drops campaigns.
+func (c Contents) Forget(ids ...int64) { c.c.forget(ids) }
+
+// Age ends a generation.
+func (c Contents) Age() { c.c.age(0) }
+
+// Held is how many contents are kept, and their bytes.
+func (c Contents) Held() (n int, bytes int64) {
+	for _, generation := range []map[int64]*content{c.c.young, c.c.old} {
+		for _, v := range generation {
+			n, bytes = n+1, bytes+v.bytes
+		}
+	}
+	return n, bytes
+}
 
 // AppOf is the app that the campaign's content was made with.
 func (c Contents) AppOf(ctx context.Context, id int64) (*App, error) {

@@ -91,6 +91,13 @@ func (h *heart) mayPush(daemon int64) bool {
 	return !h.held && h.daemon == daemon && h.leased()
 }
 
+// answers says whether the database answered the last heartbeat.
+func (h *heart) answers() bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.outage.IsZero()
+}
+
 // hasLease says whether the lease certainly holds now.
 func (h *heart) hasLease() bool {
 	h.mu.RLock()
