@@ -117,7 +117,7 @@ func (a *App) startAdmin(ctx context.Context) error {
 	}
 	a.admin = s
 	a.registry = &registry{metrics: engine.NewMetrics(reg)}
-	reg.MustRegister(engine.NewUsage(a.store, a.Log), newOwnApps(a.registry, a.store))
+	reg.MustRegister(engine.NewUsage(a.store, a.Log), engine.NewOwnApps(a.store, a.registry.names))
 	s.Start()
 	a.closers = append(a.closers, closer{"admin listener", s.Stop})
 	return nil

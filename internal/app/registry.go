@@ -2,8 +2,6 @@ package app
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -106,11 +104,15 @@ func (r *registry) name(no int32) string {
 	return fmt.Sprintf("number %d", no)
 }
 
-// keys lists the apps that the daemon has credentials for.
-func (r *registry) keys() []appKey {
+// names lists the apps that the daemon has credentials for.
+func (r *registry) names() []engine.AppName {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return slices.Collect(maps.Keys(r.apps))
+	out := make([]engine.AppName, 0, len(r.apps))
+	for key := range r.apps {
+		out = append(out, engine.AppName{AppID: key.appID, WorkspaceID: key.workspaceID})
+	}
+	return out
 }
 
 // limited lists the apps whose rate is bounded.

@@ -1,4 +1,4 @@
-package app
+package engine
 
 import (
 	"context"
@@ -10,39 +10,43 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// ownApps is a prometheus.Collector of the apps that the daemon has credentials
+// An AppName is what a provider and its people call an app.
+type AppName struct{ AppID, WorkspaceID string }
+
+// OwnApps is a prometheus.Collector of the apps that the daemon has credentials
 // for, each with the installation that its database is: an app with two
 // installations is pushed to by both, and neither can see that of itself.
-type ownApps struct {
-	registry *registry
-	store    *store.Store
-	desc     *prometheus.Desc
+type OwnApps struct {
+	store *store.Store
+	apps  func() []AppName
+	desc  *prometheus.Desc
 
 	mu           sync.Mutex
 	installation string // empty: not read yet
 }
 
-func newOwnApps(r *registry, s *store.Store) *ownApps {
-	return &ownApps{registry: r, store: s, desc: prometheus.NewDesc("scheduler_app_info",
+// NewOwnApps makes an OwnApps. apps lists those that the daemon has credentials for.
+func NewOwnApps(s *store.Store, apps func() []AppName) *OwnApps {
+	return &OwnApps{store: s, apps: apps, desc: prometheus.NewDesc("scheduler_app_info",
 		"1 for each app that this daemon has credentials for, by the installation that its database is.", []string{"installation", "app_id", "workspace_id"}, nil)}
 }
 
 // Describe implements prometheus.Collector.
-func (o *ownApps) Describe(ch chan<- *prometheus.Desc) { ch <- o.desc }
+func (o *OwnApps) Describe(ch chan<- *prometheus.Desc) { ch <- o.desc }
 
 // Collect implements prometheus.Collector. Nothing is told before the first daemon
 // has made the installation's row.
-func (o *ownApps) Collect(ch chan<- prometheus.Metric) {
+func (o *OwnApps) Collect(ch chan<- prometheus.Metric) {
 	installation := o.known()
 	if installation == "" {
 		return
 	}
-	for _, key := range o.registry.keys() {
-		ch <- prometheus.MustNewConstMetric(o.desc, prometheus.GaugeValue, 1, installation, key.appID, key.workspaceID)
+	for _, a := range o.apps() {
+		ch <- prometheus.MustNewConstMetric(o.desc, prometheus.GaugeValue, 1, installation, a.AppID, a.WorkspaceID)
 	}
 }
 
-func (o *ownApps) known() string {
+func (o *OwnApps) known() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.installation == "" {
