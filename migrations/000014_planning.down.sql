@@ -4,6 +4,8 @@ DROP FUNCTION scheduler.refuse_all_but_admins();
 DROP FUNCTION scheduler.set_id_range(integer);
 ALTER TABLE scheduler.installation DROP COLUMN key, DROP COLUMN keyed_campaigns, DROP COLUMN keyed_tasks, DROP COLUMN id_range;
 
+ALTER TABLE scheduler.daemons DROP COLUMN lacks;
+
 CREATE INDEX pending_tasks_ready ON scheduler.pending_tasks (ready_at, id);
 DROP INDEX scheduler.pending_tasks_app_ready;
 

@@ -97,6 +97,10 @@ END $$;
 CREATE INDEX pending_tasks_app_ready ON scheduler.pending_tasks (app_no, ready_at, id);
 DROP INDEX scheduler.pending_tasks_ready;
 
+-- Apps are spread over the daemons that can push for them.
+ALTER TABLE scheduler.daemons ADD COLUMN lacks integer[] NOT NULL DEFAULT '{}';
+COMMENT ON COLUMN scheduler.daemons.lacks IS 'Apps with tasks for which it has no credentials: others begin them.';
+
 ------------------------------------------------------------------- installation
 
 -- Keys that an installation sent before it had one of its own stay as they are,

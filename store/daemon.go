@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,25 +37,28 @@ type Peer struct {
 	ID     int64
 	Beats  int64
 	Lease  time.Duration // how long it may be silent, as it has said
+	Lacks  []int32       // apps that it has no credentials for, as far as it has met them
 	Lapsed bool          // by the database's clock its lease has run out
 }
 
-// Renew prolongs the daemon's lease and says who else is there. beats is the
+// Renew prolongs the daemon's lease, keeps which apps it has no credentials for, and
+// says who else is there. beats is the
 // Beats of the last answer. ErrLeaseLost: another daemon has ended the lease, or
 // the database was set back to before that answer.
-func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, beats int64) (Heartbeat, error) {
+func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, beats int64, lacks ...int32) (Heartbeat, error) {
 	var h Heartbeat
 	var renewed bool
 	var ids, counts, leases []int64
 	var lapsed []bool
+	var without []string
 	err := s.pool.QueryRow(ctx, `
 		WITH me AS (
 			UPDATE scheduler.daemons
-			   SET seen_at = clock_timestamp(), leased_until = clock_timestamp() + $2 * interval '1 microsecond', beats = beats + 1
+			   SET seen_at = clock_timestamp(), leased_until = clock_timestamp() + $2 * interval '1 microsecond', beats = beats + 1, lacks = $4
 			 WHERE id = $1 AND ended_at IS NULL AND beats >= $3 RETURNING beats
 		)
 		SELECT clock_timestamp(), EXISTS (SELECT FROM me), coalesce((SELECT beats FROM me), 0), NOT (`+notHeld+`),
-		       p.ids, p.beats, p.leases, p.lapsed,
+		       p.ids, p.beats, p.leases, p.lapsed, p.lacks,
 		       EXISTS (SELECT FROM scheduler.claims c
 		                   WHERE (SELECT d.ended_at FROM scheduler.daemons d WHERE d.id = c.daemon_id) IS NOT NULL)
 		       OR EXISTS (SELECT FROM scheduler.slices s
@@ -61,19 +66,31 @@ func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, 
 		       EXISTS (SELECT FROM scheduler.running_tasks)
 		  FROM (SELECT coalesce(array_agg(id ORDER BY id), '{}') AS ids, coalesce(array_agg(beats ORDER BY id), '{}') AS beats,
 		               coalesce(array_agg((extract(epoch FROM leased_until - seen_at) * 1000000)::bigint ORDER BY id), '{}') AS leases,
-		               coalesce(array_agg(leased_until < clock_timestamp() ORDER BY id), '{}') AS lapsed
+		               coalesce(array_agg(leased_until < clock_timestamp() ORDER BY id), '{}') AS lapsed,
+		               coalesce(array_agg(array_to_string(lacks, ',') ORDER BY id), '{}') AS lacks
 		          FROM scheduler.daemons WHERE ended_at IS NULL) p`,
-		daemonID, lease.Microseconds(), beats).Scan(&h.Now, &renewed, &h.Beats, &h.Held, &ids, &counts, &leases, &lapsed, &h.Left, &h.Stored)
+		daemonID, lease.Microseconds(), beats, orEmpty(lacks)).Scan(&h.Now, &renewed, &h.Beats, &h.Held, &ids, &counts, &leases, &lapsed, &without, &h.Left, &h.Stored)
 	if err != nil {
 		return Heartbeat{}, fmt.Errorf("renew lease: %w", err)
 	}
 	for i, id := range ids {
-		h.Peers = append(h.Peers, Peer{ID: id, Beats: counts[i], Lease: time.Duration(leases[i]) * time.Microsecond, Lapsed: lapsed[i]})
+		h.Peers = append(h.Peers, Peer{ID: id, Beats: counts[i], Lease: time.Duration(leases[i]) * time.Microsecond, Lapsed: lapsed[i], Lacks: numbers(without[i])})
 	}
 	if !renewed {
 		return h, ErrLeaseLost
 	}
 	return h, nil
+}
+
+// numbers reads a list of app numbers.
+func numbers(list string) []int32 {
+	var out []int32
+	for word := range strings.SplitSeq(list, ",") {
+		if n, err := strconv.ParseInt(word, 10, 32); err == nil {
+			out = append(out, int32(n))
+		}
+	}
+	return out
 }
 
 // Probe writes to the daemon's own row, and so says whether the database takes

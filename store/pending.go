@@ -34,15 +34,15 @@ const pendingApps = `
 // Upcoming returns pending tasks that are ready before the given instant, in
 // the order of (ready_at, id), at most perApp of each app and limit of all,
 // leaving out the apps in without. share and shares split the apps among daemons:
-// only apps whose number is share modulo shares are returned. What is not
-// returned is not read.
-func (s *Store) Upcoming(ctx context.Context, before time.Time, without []int32, share, shares, perApp, limit int) ([]ReadyTask, error) {
+// only apps whose number is share modulo shares, and those in also, are returned.
+// What is not returned is not read.
+func (s *Store) Upcoming(ctx context.Context, before time.Time, without, also []int32, share, shares, perApp, limit int) ([]ReadyTask, error) {
 	rows, _ := s.pool.Query(ctx, pendingApps+`
 		SELECT t.id, app.app_no, t.campaign_id, t.revision, t.origin::text, t.due_at, t.ready_at, coalesce(t.waits_for, '')
 		  FROM app CROSS JOIN LATERAL (
 			SELECT * FROM scheduler.pending_tasks p WHERE p.app_no = app.app_no AND p.ready_at <= $1 ORDER BY p.ready_at, p.id LIMIT $5) t
-		 WHERE app.app_no % $4 = $3 AND app.app_no <> ALL($2)
-		 ORDER BY t.ready_at, t.id LIMIT $6`, before, orEmpty(without), share, shares, perApp, limit)
+		 WHERE (app.app_no % $4 = $3 OR app.app_no = ANY($7)) AND app.app_no <> ALL($2)
+		 ORDER BY t.ready_at, t.id LIMIT $6`, before, orEmpty(without), share, shares, perApp, limit, orEmpty(also))
 	var out []ReadyTask
 	var t ReadyTask
 	_, err := pgx.ForEachRow(rows, []any{&t.ID, &t.AppNo, &t.CampaignID, &t.Revision, &t.Origin, &t.DueAt, &t.ReadyAt, &t.WaitsFor}, func() error {

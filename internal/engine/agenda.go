@@ -103,6 +103,29 @@ func (a *agenda) clear() {
 	maps.DeleteFunc(a.known, func(_ int64, s stage) bool { return s == waits })
 }
 
+// drop forgets what waits of apps that other daemons begin.
+func (a *agenda) drop(apps []int32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, app := range apps {
+		q := a.queues[app]
+		if q == nil {
+			continue
+		}
+		for _, e := range q.entries {
+			delete(a.known, e.task.ID)
+			a.waiting--
+			a.bytes -= e.bytes()
+		}
+		if q.held.IsZero() {
+			heap.Remove(&a.order, q.index)
+		} else {
+			heap.Remove(&a.held, q.index)
+		}
+		delete(a.queues, app)
+	}
+}
+
 // reading says that the database is about to be read.
 func (a *agenda) reading() {
 	a.mu.Lock()

@@ -13,6 +13,7 @@ import (
 // are stored, since the slicer asks for each of them.
 func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 	if e.content.app == nil && !now.After(e.task.DueAt.Add(e.content.campaign.CatchUpWindow)) {
+		d.heart.lack(e.task.AppNo)
 		return false, time.Now().Add(time.Second) // another daemon may have the credentials
 	}
 	if d.missed(e, now) != "" || e.content.message == nil || e.content.stored() {

@@ -258,13 +258,12 @@ func (e *Engine) hasOthers() bool {
 // othersLimited lists the apps whose rate is bounded and that another daemon
 // serves.
 func (e *Engine) othersLimited() []int32 {
-	share, shares, ok := e.heart.share()
-	if !ok || shares == 1 {
+	if !e.hasOthers() {
 		return nil
 	}
 	var out []int32
 	for _, no := range e.LimitedApps() {
-		if int(no)%shares != share {
+		if !e.heart.owns(no) {
 			out = append(out, no)
 		}
 	}
@@ -287,6 +286,7 @@ func (e *Engine) Ready(ctx context.Context) error {
 // calls under way anew. What is under way goes on.
 func (e *Engine) Reload(maxInFlight int) {
 	e.contents.reset()
+	e.heart.forgetLacks()
 	e.slots.resize(maxInFlight)
 	e.dispatcher.reloaded.Store(true)
 	e.wakeAll()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -36,6 +37,8 @@ type heart struct {
 	mu       sync.RWMutex
 	daemon   int64
 	daemons  []int64
+	lacking  map[int64][]int32 // of daemons: the apps they have no credentials for
+	lacks    map[int32]bool    // the same of this one
 	peers    sightings
 	dead     []store.Peer // found dead and not ended yet; only the running loop touches it
 	renewed  time.Time    // begin of the last successful renewal, by our monotonic clock
@@ -163,7 +166,7 @@ func (h *heart) beat(ctx context.Context) error {
 func (h *heart) renew(ctx context.Context) (store.Heartbeat, error) {
 	ctx, cancel := context.WithTimeout(ctx, min(h.lease/3, 3*time.Second))
 	defer cancel()
-	return h.store.Renew(ctx, h.id(), h.lease, h.written())
+	return h.store.Renew(ctx, h.id(), h.lease, h.written(), h.withoutCredentials()...)
 }
 
 func (h *heart) lost(ctx context.Context) {
@@ -212,6 +215,14 @@ func (h *heart) keep(asked time.Time, peers []store.Peer) {
 		h.steady = asked
 		h.peers = nil // who was silent while nobody could write is not dead
 	}
+	lacking := make(map[int64][]int32)
+	for _, p := range peers {
+		if len(p.Lacks) > 0 {
+			lacking[p.ID] = p.Lacks
+		}
+	}
+	moved := !maps.EqualFunc(lacking, h.lacking, slices.Equal)
+	h.lacking = lacking
 	daemons, dead := h.peers.look(time.Now(), peers, h.daemon, h.lease)
 	h.dead = dead
 	if !slices.Equal(h.daemons, daemons) {
@@ -220,6 +231,9 @@ func (h *heart) keep(asked time.Time, peers []store.Peer) {
 		}
 		h.daemons = daemons
 		h.log.Info("daemons on this database", "count", len(daemons))
+		moved = true
+	}
+	if moved {
 		h.onShare()
 	}
 	h.metrics.Daemons.Set(float64(len(daemons)))

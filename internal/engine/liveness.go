@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/store"
@@ -44,4 +46,81 @@ func (s *sightings) look(now time.Time, peers []store.Peer, self int64, lease ti
 	}
 	*s = next
 	return alive, dead
+}
+
+// lack notes that this daemon has no credentials for an app that has tasks: others
+// are told with the next heartbeat, and begin them.
+func (h *heart) lack(app int32) {
+	h.mu.Lock()
+	news := !h.lacks[app]
+	if h.lacks == nil {
+		h.lacks = make(map[int32]bool)
+	}
+	h.lacks[app] = true
+	h.mu.Unlock()
+	if news {
+		h.Wake()
+	}
+}
+
+// forgetLacks begins anew, since the configuration has changed.
+func (h *heart) forgetLacks() {
+	h.mu.Lock()
+	h.lacks = nil
+	h.mu.Unlock()
+	h.Wake()
+}
+
+func (h *heart) withoutCredentials() []int32 {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return slices.Sorted(maps.Keys(h.lacks))
+}
+
+// owns says whether an app is this daemon's to begin: apps are spread by number
+// over the daemons that have credentials for them, or over all where none has. It
+// spreads the work; it is not needed for correctness, so daemons may disagree for a
+// moment.
+func (h *heart) owns(app int32) bool {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return h.owner(app) == h.daemon
+}
+
+func (h *heart) owner(app int32) int64 {
+	able := make([]int64, 0, len(h.daemons))
+	for _, id := range h.daemons {
+		if !slices.Contains(h.lacking[id], app) {
+			able = append(able, id)
+		}
+	}
+	if len(able) == 0 {
+		able = h.daemons
+	}
+	if len(able) == 0 {
+		return 0
+	}
+	return able[int(app)%len(able)]
+}
+
+// exceptions are the apps that do not go by their number alone, since a daemon has
+// no credentials for them: those that are this daemon's, and those that are not.
+func (h *heart) exceptions() (mine, others []int32) {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	seen := make(map[int32]bool)
+	for _, id := range h.daemons {
+		for _, app := range h.lacking[id] {
+			switch {
+			case seen[app]:
+				continue
+			case h.owner(app) == h.daemon:
+				mine = append(mine, app)
+			default:
+				others = append(others, app)
+			}
+			seen[app] = true
+		}
+	}
+	return mine, others
 }

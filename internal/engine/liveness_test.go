@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -106,4 +107,41 @@ func TestReapIsFencedByBeats(t *testing.T) {
 			t.Errorf("seen with %d heartbeats: ended %v, %v, want %d", c.beats, out.Daemons, err, c.ended)
 		}
 	}
+}
+
+// Three daemons, of which one has no credentials for an app: its tasks are begun by
+// those that have, soon, whichever daemon its number falls to.
+func TestAppsAreSpreadOverThoseWithCredentials(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	apps := []string{"a", "b", "c", "d"}
+	for _, id := range apps {
+		r.app(t, id, "webhook", nil)
+	}
+	for i := range 3 {
+		cfg := r.config(t)
+		cfg.Name = fmt.Sprint("daemon ", i)
+		if i > 0 { // the rest have one app each less: the fourth only the first daemon has
+			cfg.App = func(no int32) *engine.App {
+				if no == int32(i) || no == 4 {
+					return nil
+				}
+				return r.lookup(no)
+			}
+		}
+		e := start(t, cfg)
+		until(t, "its place in the order", func() bool { return e.DaemonID() != 0 })
+	}
+	until(t, "three daemons", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.daemons WHERE beats > 1`) == 3 })
+	for range 3 {
+		for _, id := range apps {
+			campaign := r.insert(t, id, "webhook", 0, nil)
+			if got := r.decided(t, campaign, 1); got[0] != "succeeded" {
+				t.Errorf("app %s: %v", id, got)
+			}
+		}
+	}
+	until(t, "what they lack to be known", func() bool {
+		return get[int](t, r, `SELECT count(*) FROM scheduler.daemons WHERE lacks <> '{}'`) > 0
+	})
 }

@@ -26,8 +26,10 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 		return nil
 	}
 	crowded := d.crowded()
+	mine, others := d.heart.exceptions()
+	d.agenda.drop(others)
 	d.agenda.reading()
-	tasks, err := d.Store.Upcoming(ctx, d.clock.Now().Add(d.Horizon), crowded, share, shares, d.ReadAhead/8, d.ReadAhead)
+	tasks, err := d.Store.Upcoming(ctx, d.clock.Now().Add(d.Horizon), append(others, crowded...), mine, share, shares, d.ReadAhead/8, d.ReadAhead)
 	if err != nil {
 		return err
 	}
