@@ -65,7 +65,7 @@ func (p *PlanTx) Changes(ctx context.Context, changes []Unplanned, looked map[in
 	if err != nil {
 		return nil, err
 	}
-	var gone, still []int64
+	var gone []int64
 	campaigns := make(map[int64]*Campaign, len(taken))
 	for id, t := range taken {
 		switch {
@@ -76,19 +76,13 @@ func (p *PlanTx) Changes(ctx context.Context, changes []Unplanned, looked map[in
 			c := *looked[id]
 			c.Status = t.status // the engine itself finishes and rejects without a new revision
 			campaigns[id] = &c
-			if c.Status == "paused" || c.Status == "cancelled" {
-				still = append(still, id)
-			}
 		}
-	}
-	if err := placeWaiting(ctx, p.tx, append(still, gone...)); err != nil {
-		return nil, err
 	}
 	history, err := p.history(ctx, campaigns, cursors, gone)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.noteWithdrawn(ctx, history); err != nil {
+	if err := p.takeUntold(ctx); err != nil {
 		return nil, err
 	}
 	out := make([]Change, 0, len(taken))
@@ -275,7 +269,7 @@ func (s *Store) RevisitPaused(ctx context.Context, now time.Time, limit int) (in
 		SELECT k.app_no, k.campaign_id
 		  FROM scheduler.campaign_cursors k JOIN scheduler.campaigns c ON c.id = k.campaign_id
 		 WHERE NOT k.active AND k.next_due_at IS NOT NULL AND k.next_due_at < coalesce($1, clock_timestamp())
-		   AND k.next_due_at + c.catch_up_window < coalesce($1, clock_timestamp())
+		   AND scheduler.window_end(k.next_due_at, c.catch_up_window) < coalesce($1, clock_timestamp())
 		   AND NOT EXISTS (SELECT FROM scheduler.campaign_changes x WHERE x.app_no = k.app_no AND x.campaign_id = k.campaign_id)
 		 LIMIT $2`, at(now), limit)
 	if err != nil {

@@ -146,8 +146,8 @@ func IsOutage(err error) bool {
 	return state == "25006" || state == "25P03" || strings.HasPrefix(state, "57P") // read-only; idle for too long, as when frozen
 }
 
-// IsTimeout says whether err means that something was not over in time: a
-// statement by the server's clock, or a call by the caller's.
+// IsTimeout says whether err means that a statement was not done in the time it
+// had, by our clock or the server's.
 func IsTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || sqlState(err) == "57014"
 }
@@ -197,9 +197,10 @@ func at(t time.Time) *time.Time {
 }
 
 // orZero turns NULL into the zero time.
-func orZero(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
+func orZero[T any](v *T) T {
+	if v == nil {
+		var zero T
+		return zero
 	}
-	return *t
+	return *v
 }

@@ -62,7 +62,11 @@ func (p *program) release(ctx context.Context, s *store.Store, skipOverdue bool)
 	case !held:
 		return p.print("nothing was held\n")
 	case skipOverdue:
-		return p.print(fmt.Sprintf("released; %d overdue recorded as missed, %d to come\n", skipped, hold.Coming))
+		doubtful := ""
+		if skipped.Unknown > 0 {
+			doubtful = fmt.Sprintf(", %d as unknown, since they may have arrived", skipped.Unknown)
+		}
+		return p.print(fmt.Sprintf("released; %d overdue recorded as missed%s, %d to come\n", skipped.Missed, doubtful, hold.Coming))
 	}
 	return p.print(fmt.Sprintf("released; %d overdue, %d to come\n", hold.Overdue, hold.Coming))
 }

@@ -25,7 +25,7 @@ type dispatcher struct {
 	planner  *Planner
 	unheard  *unheard
 	faults   *faults
-	sliced   func() // wakes the slicer
+	sliced   func() // tells of stored deliveries
 
 	reader   *loop
 	poke     chan struct{}

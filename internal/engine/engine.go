@@ -91,7 +91,8 @@ type Engine struct {
 	slots      *slots
 	planner    *Planner
 	dispatcher *dispatcher
-	slicer     *slicer
+	deliveries *deliveries
+	settler    *settler
 	recorder   *recorder
 	unheard    *unheard
 	finisher   *finisher
@@ -121,30 +122,32 @@ func New(cfg Config) *Engine {
 		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,
 		OnReady: e.ready, Others: e.hasOthers,
 	})
-	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, faults: e.faults}
+	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, log: cfg.Log}
 	e.dispatcher = newDispatcher(cfg)
 	d := e.dispatcher
 	d.clock, d.heart, d.contents, d.caller, d.recorder, d.slots, d.planner = e.clock, e.heart, e.contents, call, e.recorder, e.slots, e.planner
-	e.slicer = newSlicer(cfg)
-	s := e.slicer
-	s.clock, s.heart, s.contents, s.caller, s.slots, s.onEnd, s.limited = e.clock, e.heart, e.contents, call, e.slots, e.finisher.hint, e.othersLimited
-	s.reporter = newReporter(cfg.Store, cfg.Log, e.heart.share)
+	e.deliveries = newDeliveries(cfg)
+	s := e.deliveries
+	s.clock, s.heart, s.contents, s.caller, s.slots, s.limited = e.clock, e.heart, e.contents, call, e.slots, e.othersLimited
+	e.settler = newSettler(cfg)
+	e.settler.heart, e.settler.onEnd, e.settler.reporter = e.heart, e.finisher.hint, newReporter(cfg.Store, cfg.Log, e.heart.share)
+	s.settler = e.settler
 	d.sliced = s.Wake
 	d.calls, s.calls = e.calls, e.calls
 	e.unheard = newUnheard(cfg)
 	u := e.unheard
-	u.clock, u.heart, u.recorder, u.slicer = e.clock, e.heart, e.recorder, s
+	u.clock, u.heart, u.recorder, u.deliveries = e.clock, e.heart, e.recorder, s
 	d.unheard, s.unheard = u, u
 	d.faults, e.calls.faults = e.faults, e.faults
 	d.causes = newCauses()
-	s.causes = d.causes
-	e.heart.onStored = s.Wake
+	s.causes, e.settler.causes = d.causes, d.causes
+	e.heart.onStored = func() { s.Wake(); e.settler.Wake() }
 	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
 	e.heart.onGone = e.planner.Recount
 	e.heart.onKeys = e.contents.setKeys
-	e.heart.onLoss = d.agenda.clear
+	e.heart.onLoss = func() { d.agenda.clear(); s.queue.clear() }
 	tr := newTraces(cfg.Tracer, e.clock)
-	d.traces, s.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr
+	d.traces, s.traces, e.settler.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
 	for _, l := range []*loop{e.planner.loop, d.reader, e.recorder.loop, e.finisher.loop, e.pruner.loop, e.unheard.loop} {
 		l.answers = e.heart.answers
@@ -165,7 +168,8 @@ func (e *Engine) Start() {
 	e.recorder.Start(recording, &e.late)
 	e.planner.Start(ctx, &e.wg)
 	e.dispatcher.Start(ctx, pushing, &e.wg)
-	e.slicer.Start(ctx, pushing, recording, &e.wg, &e.late)
+	e.deliveries.Start(ctx, pushing, recording, &e.wg, &e.late)
+	e.settler.Start(ctx, &e.wg)
 	e.unheard.Start(ctx, &e.wg)
 	e.finisher.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
@@ -187,7 +191,7 @@ func (e *Engine) startPulse(ctx context.Context) {
 
 // beat wakes what has to be on time.
 func (e *Engine) beat() {
-	e.heart.Wake() // which wakes the slicer, when there is something for it
+	e.heart.Wake() // which wakes deliveries and settler, when there is something for them
 	e.unheard.Wake()
 }
 
@@ -202,7 +206,8 @@ func (e *Engine) prepare() {
 // wakeAll wakes every loop, for when much may have changed.
 func (e *Engine) wakeAll() {
 	e.beat()
-	e.slicer.Wake()
+	e.deliveries.Wake()
+	e.settler.Wake()
 	e.prepare()
 }
 
@@ -222,6 +227,7 @@ func (e *Engine) listen(ctx context.Context) {
 		err := e.Store.Listen(ctx, e.wakeAll, func(h store.Hint) {
 			if h.Changes {
 				e.planner.Wake()
+				e.settler.Wake()
 			} else {
 				e.dispatcher.Wake()
 			}
@@ -289,6 +295,7 @@ func (e *Engine) Reload(maxInFlight int) {
 	e.heart.forgetLacks()
 	e.slots.resize(maxInFlight)
 	e.dispatcher.reloaded.Store(true)
+	e.deliveries.reload()
 	e.wakeAll()
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"runtime"
 	"runtime/debug"
@@ -12,8 +13,8 @@ import (
 )
 
 // faults tells of panics: each is counted, and the log has the stack of each kind
-// once. What a panic says may hold what an author wrote, or a secret, so that it
-// goes nowhere else. It is safe for concurrent use.
+// once. What a panic says may hold what an author wrote, or a secret, so that only
+// its type is told, unless it is the runtime's. It is safe for concurrent use.
 type faults struct {
 	log     *slog.Logger
 	metrics *Metrics
@@ -47,7 +48,15 @@ func (f *faults) caught(ctx context.Context, where string, r any, about ...any) 
 	if known {
 		return
 	}
-	f.log.ErrorContext(ctx, "a fault of this program", append([]any{"where", where, "panic", r, "stack", string(debug.Stack())}, about...)...)
+	f.log.ErrorContext(ctx, "a fault of this program", append([]any{"where", where, "panic", panicValue(r), "stack", string(debug.Stack())}, about...)...)
+}
+
+// panicValue is what may be told of a panic's value.
+func panicValue(r any) string {
+	if err, ok := r.(runtime.Error); ok {
+		return err.Error()
+	}
+	return fmt.Sprintf("%T", r)
 }
 
 // unreadableRequest is why a campaign is rejected whose request made the program

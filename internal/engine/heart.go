@@ -295,7 +295,7 @@ func (h *heart) reap(ctx context.Context) error {
 		h.onStored()
 		h.onGone() // what they had begun left room
 	}
-	tellDecided(ctx, h.log, h.metrics, h.traces, r.Decided)
+	tellAll(ctx, h.log, h.metrics, h.traces, r.Decided)
 	return nil
 }
 

@@ -58,16 +58,16 @@ func (j *judged) take(p *Planner, c *store.Campaign) {
 	j.campaigns[c.ID] = c
 }
 
-// heldFor is how long a campaign is passed over that somebody was found to hold,
+// passFor is how long a campaign is passed over that somebody was found to hold,
 // where its app's others would wait for it.
-const heldFor = time.Second
+const passFor = time.Second
 
 // held returns the campaigns of an app that are passed over, and how many changes
 // are taken at once.
 func (p *Planner) held(app int32) (without []int64, n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	maps.DeleteFunc(p.passed[app], func(_ int64, at time.Time) bool { return time.Since(at) >= heldFor })
+	maps.DeleteFunc(p.passed[app], func(_ int64, at time.Time) bool { return time.Since(at) >= passFor })
 	if len(p.passed[app]) == 0 {
 		delete(p.passed, app)
 	}

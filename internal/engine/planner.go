@@ -314,7 +314,8 @@ func (p *Planner) planApp(ctx context.Context, app int32, now time.Time) (progre
 	p.mu.Unlock()
 	held := p.pass(app, looked, out.taken)
 	p.Metrics.PlanSeconds.Observe(time.Since(began).Seconds())
-	tellDecided(ctx, p.Log, p.Metrics, p.traces, out.decided)
+	tellAll(ctx, p.Log, p.Metrics, p.traces, out.decided)
+	tellRefused(ctx, p.Log, p.Metrics, out.refused)
 	if out.ready {
 		p.OnReady(app)
 	}
@@ -327,7 +328,8 @@ type plannedApp struct {
 	ready   bool           // a task is due within the horizon
 	again   bool           // occurrences were missed, so that there may be room for more
 	next    time.Time      // the earliest occurrence that waits for room
-	decided []store.Decided
+	decided []store.Decision
+	refused []store.Refused
 }
 
 // planOnce plans an app in one transaction. A panic in it is an error.
@@ -356,7 +358,7 @@ func (p *Planner) planOnce(ctx context.Context, app int32, now time.Time, looked
 			return err
 		}
 		out.ready = full.ready || len(changes) > 0 // immediate campaigns are ready at once
-		out.again, out.decided = full.again, tx.Decided
+		out.again, out.decided, out.refused = full.again, tx.Decided, tx.Refused
 		failpoint.Hit("plan.middle")
 		out.next, err = tx.NextWaiting(ctx)
 		return err

@@ -125,7 +125,7 @@ func (q *planQueue) donePartly(e *queuedApp, again bool) {
 	if again {
 		q.want(e.app, 0)
 	} else {
-		q.want(e.app, heldFor)
+		q.want(e.app, passFor)
 	}
 	q.mu.Unlock()
 	q.wake()

@@ -45,7 +45,7 @@ func (e *Engine) beatOn() (rest func()) {
 			case <-tick.C:
 				e.heart.Wake()
 				e.recorder.Wake()
-				e.slicer.writer.Wake()
+				e.deliveries.writer.Wake()
 			}
 		}
 	})
@@ -71,7 +71,7 @@ func (e *Engine) waitForCalls(ctx context.Context) {
 func (e *Engine) flush(ctx context.Context) error {
 	timer := time.NewTimer(e.Grace)
 	defer timer.Stop()
-	for _, drained := range []<-chan struct{}{e.recorder.drained(), e.slicer.drained()} {
+	for _, drained := range []<-chan struct{}{e.recorder.drained(), e.deliveries.drained()} {
 		select {
 		case <-drained:
 			continue
