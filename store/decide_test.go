@@ -186,8 +186,9 @@ func TestSecondDecisionStopsNobody(t *testing.T) {
 			var refused []store.Refused
 			app := one[int32](t, db, `SELECT app_no FROM scheduler.apps WHERE app_id = 'hook'`)
 			for range 2 { // each is taken once
+				changes, campaigns := unplanned(t, s, app, 100)
 				_, err := s.PlanApp(t.Context(), app, time.Time{}, func(tx *store.PlanTx) error {
-					_, err := tx.Changes(t.Context(), 100)
+					_, err := tx.Changes(t.Context(), changes, campaigns)
 					refused = append(refused, tx.Refused...)
 					return err
 				})
@@ -276,8 +277,9 @@ func TestReleaseEndsItsBound(t *testing.T) {
 		app := one[int32](t, db, `SELECT app_no FROM scheduler.campaigns`)
 		var told []store.Decision
 		for range 2 {
+			changes, campaigns := unplanned(t, s, app, 100)
 			_, err := s.PlanApp(t.Context(), app, time.Time{}, func(tx *store.PlanTx) error {
-				_, err := tx.Changes(t.Context(), 100)
+				_, err := tx.Changes(t.Context(), changes, campaigns)
 				told = append(told, tx.Decided...)
 				return err
 			})

@@ -57,9 +57,6 @@ func utc(column string) string {
 // there is no value.
 type Pruned []*string
 
-// pruneLock is the advisory lock that one pruner at a time holds.
-const pruneLock = "1397572690"
-
 // Pages returns how many pages of decided tasks there are.
 func (s *Store) Pages(ctx context.Context) (int64, error) {
 	var n int64
@@ -83,8 +80,8 @@ func (s *Store) Pages(ctx context.Context) (int64, error) {
 func (s *Store) Prune(ctx context.Context, before time.Time, from, to int64, keep func([]Pruned) error) (int64, error) {
 	var n int64
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		var alone bool
-		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(`+pruneLock+`)`).Scan(&alone); err != nil || !alone {
+		alone, err := tryLockRow(ctx, tx, pruneLock, 0)
+		if err != nil || !alone {
 			return err
 		}
 		ids, tasks, err := oldTasks(ctx, tx, before, from, to, keep != nil)
@@ -158,3 +155,26 @@ func (s *Store) PruneBooks(ctx context.Context) error {
 	}
 	return nil
 }
+
+// PruneStep removes one step of what is kept of the past: audits of changes, or
+// targets of campaigns that have ended, older than age. It returns how many rows it removed; zero: none is left. Only an admin may.
+func (s *Store) PruneStep(ctx context.Context, what Kept, age time.Duration) (int64, error) {
+	sql := map[Kept]string{
+		KeptHistory: `SELECT scheduler.prune_history(clock_timestamp() - $1 * interval '1 microsecond')`,
+		KeptTargets: `SELECT scheduler.prune_ended(clock_timestamp() - $1 * interval '1 microsecond')`,
+	}[what]
+	var n int64
+	if err := s.pool.QueryRow(ctx, sql, age.Microseconds()).Scan(&n); err != nil {
+		return 0, fmt.Errorf("prune %s: %w", what, err)
+	}
+	return n, nil
+}
+
+// Kept is what stays until an admin removes it.
+type Kept string
+
+// What is kept.
+const (
+	KeptHistory Kept = "history" // audits of changes
+	KeptTargets Kept = "targets" // of campaigns that have ended
+)

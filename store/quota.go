@@ -15,14 +15,17 @@ const week = 7 * 24 * time.Hour
 // then not zero, and else free is when the next call may be made. It books
 // nothing, since a booking belongs to a call and is made by its claim; so that
 // no more tasks begin than calls may be made, those that have begun and whose
-// call waits count too. The advisory lock makes looking and beginning one step
+// call waits count too. The lock makes looking and beginning one step
 // for all daemons; it is held until the transaction ends, which is at once.
 func reserveQuota(ctx context.Context, tx pgx.Tx, appNo int32, channel string, now time.Time) (use int64, free time.Time, err error) {
 	var quota int
+	if err := lockRow(ctx, tx, quotaLock, appNo); err != nil {
+		return 0, time.Time{}, err
+	}
 	err = tx.QueryRow(ctx, `
-		SELECT coalesce(q.weekly_quota, c.weekly_quota), pg_advisory_xact_lock(`+quotaLock+`, $1)::text
+		SELECT coalesce(q.weekly_quota, c.weekly_quota)
 		  FROM scheduler.channels c LEFT JOIN scheduler.app_quotas q ON q.app_no = $1 AND q.channel = c.channel
-		 WHERE c.channel = $2`, appNo, channel).Scan(&quota, nil)
+		 WHERE c.channel = $2`, appNo, channel).Scan(&quota)
 	if err != nil {
 		return 0, time.Time{}, fmt.Errorf("lock quota: %w", err)
 	}

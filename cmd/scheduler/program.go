@@ -96,6 +96,7 @@ func commands(p *program) []*cobra.Command {
 		newServeCommand(p),
 		newPreviewCommand(p),
 		newReleaseCommand(p),
+		newPruneCommand(p),
 		newSandboxCommand(p),
 		newTasksCommand(p),
 		newValidateCommand(p),

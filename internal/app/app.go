@@ -132,7 +132,7 @@ func (a *App) startAdmin(ctx context.Context) error {
 	}
 	a.admin, a.metrics = s, reg
 	a.registry = &registry{metrics: engine.NewMetrics(reg)}
-	reg.MustRegister(engine.NewUsage(a.store, a.Log))
+	reg.MustRegister(engine.NewUsage(a.store, a.Log), engine.NewOwnApps(a.store, a.registry.names))
 	s.Start()
 	a.closers = append(a.closers, closer{"admin listener", s.Stop})
 	return nil
@@ -153,7 +153,7 @@ func (a *App) Ready(ctx context.Context) error {
 }
 
 // notes are what somebody should know though the daemon does its work: who is in
-// its way.
+// its way, and which apps are not planned.
 func (a *App) notes() []string {
 	if !a.ready.Load() {
 		return nil
@@ -161,6 +161,13 @@ func (a *App) notes() []string {
 	var out []string
 	for _, w := range a.engine.Blocking() {
 		out = append(out, w.String())
+	}
+	for _, u := range a.engine.Unplanned() {
+		line := fmt.Sprintf("app %s: changed campaigns have not been planned for %s", a.registry.name(u.App), u.For.Truncate(time.Second))
+		if u.Blockers != "" {
+			line += ", blocked by " + u.Blockers
+		}
+		out = append(out, line)
 	}
 	return out
 }

@@ -45,7 +45,7 @@ func metrics(t *testing.T) map[string][]string {
 	t.Cleanup(s.Close)
 	l := &lister{}
 	m := engine.NewMetrics(l)
-	l.MustRegister(engine.NewUsage(s, slog.New(slog.DiscardHandler)))
+	l.MustRegister(engine.NewUsage(s, slog.New(slog.DiscardHandler)), engine.NewOwnApps(s, nil))
 	histograms := []prometheus.Collector{m.Lateness, m.PushSeconds, m.ClaimSeconds, m.PlanSeconds}
 	out := make(map[string][]string)
 	for _, c := range l.collectors {

@@ -85,6 +85,36 @@ func (r *registry) app(no int32) *engine.App {
 	return r.byNo[no]
 }
 
+// name is what people call an app; for one that this daemon has no credentials
+// for, its number.
+func (r *registry) name(no int32) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if a := r.byNo[no]; a != nil {
+		for key, b := range r.apps {
+			switch {
+			case a != b:
+			case key.workspaceID != "":
+				return key.appID + "/" + key.workspaceID
+			default:
+				return key.appID
+			}
+		}
+	}
+	return fmt.Sprintf("number %d", no)
+}
+
+// names lists the apps that the daemon has credentials for.
+func (r *registry) names() []engine.AppName {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	out := make([]engine.AppName, 0, len(r.apps))
+	for key := range r.apps {
+		out = append(out, engine.AppName{AppID: key.appID, WorkspaceID: key.workspaceID})
+	}
+	return out
+}
+
 // limited lists the apps whose rate is bounded.
 func (r *registry) limited() []int32 {
 	r.mu.RLock()

@@ -119,10 +119,13 @@ var apps = []app{
 }
 
 // appsYAML is the apps section of a daemon whose way to the sandbox is addr.
-func appsYAML(credentials *sandbox.Credentials, addr string) string {
+func appsYAML(credentials *sandbox.Credentials, addr, without string) string {
 	var b strings.Builder
 	b.WriteString("apps:\n")
 	for _, a := range apps {
+		if a.id == without {
+			continue
+		}
 		for _, s := range credentials.For("http://" + addr) {
 			if s.Provider != a.provider {
 				continue

@@ -14,7 +14,8 @@ import (
 // are stored, since each of them asks.
 func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 	if e.content.app == nil && !now.After(e.task.DueAt.Add(e.content.campaign.CatchUpWindow)) {
-		return false, now.Add(time.Second) // another daemon may have the credentials
+		d.heart.lack(e.task.AppNo)
+		return false, time.Now().Add(time.Second) // another daemon may have the credentials
 	}
 	if d.missed(e, now) != "" || e.content.message == nil || e.content.stored() {
 		return true, time.Time{} // no call of this task's begins here
@@ -28,7 +29,7 @@ func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 	if retry.IsZero() {
 		retry = here.Add(5 * time.Millisecond)
 	}
-	return false, now.Add(retry.Sub(here))
+	return false, retry
 }
 
 // missed says why a task is not pushed any more; empty: it is.

@@ -25,8 +25,9 @@ func TestReloadOvertakesACompile(t *testing.T) {
 		return configured
 	}
 	compile := func(*store.Campaign) (*dispatch.Message, []dispatch.Problem) { return &dispatch.Message{}, nil }
-	load := func(_ context.Context, ids []int64) ([]store.Campaign, error) {
-		return []store.Campaign{{ID: ids[0]}}, nil
+	load := func(_ context.Context, ids []int64, take func([]store.Campaign) bool) error {
+		take([]store.Campaign{{ID: ids[0]}})
+		return nil
 	}
 	c = engine.NewContents(compile, app, load)
 	got, err := c.AppOf(t.Context(), 1)
@@ -35,5 +36,43 @@ func TestReloadOvertakesACompile(t *testing.T) {
 	}
 	if got == nil || got != configured {
 		t.Error("the campaign is kept as it was compiled before the reload")
+	}
+}
+
+// Authors finding 3: what a daemon keeps of campaigns is bounded in bytes, and
+// nothing is kept of one that has ended or that nobody asks for any more.
+func TestContentsAreBoundedInBytes(t *testing.T) {
+	t.Parallel()
+	compile := func(*store.Campaign) (*dispatch.Message, []dispatch.Problem) { return &dispatch.Message{}, nil }
+	load := func(_ context.Context, ids []int64, take func([]store.Campaign) bool) error {
+		for _, id := range ids {
+			take([]store.Campaign{{
+				ID: id, StrategyType: 1, StrategyContent: []byte(`{"fixedTime": 1893456000000}`), TimeZone: "UTC", ShortMonthPolicy: "skip", DSTGapPolicy: "shift",
+				Request: make([]byte, 1<<20),
+			}})
+		}
+		return nil
+	}
+	c := engine.NewContents(compile, func(int32) *engine.App { return nil }, load)
+	for id := range int64(200) {
+		if err := c.Ensure(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		if n, bytes := c.Held(); bytes > 64<<20 {
+			t.Fatalf("%d contents of %d bytes are kept", n, bytes)
+		}
+	}
+	c.Forget(199)
+	n, _ := c.Held()
+	if err := c.Ensure(t.Context(), 198); err != nil {
+		t.Fatal(err)
+	}
+	c.Age()
+	if err := c.Ensure(t.Context(), 198); err != nil { // it is asked for, and stays
+		t.Fatal(err)
+	}
+	c.Age()
+	if left, _ := c.Held(); n < 10 || left != 1 {
+		t.Errorf("%d contents were kept, %d are left that were asked for since, want 1", n, left)
 	}
 }

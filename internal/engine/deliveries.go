@@ -421,7 +421,7 @@ func (a *attempt) targets(rows []store.Target) ([]dispatch.Target, error) {
 		if len(a.Details) == 0 {
 			return nil, nil // they were of another audience
 		}
-		return detailed(&a.Delivery)
+		return v.detailed(&a.Delivery)
 	}
 	return v.storedTargets(a.DueAt, rows), nil
 }
@@ -442,7 +442,7 @@ func pick(targets []dispatch.Target, named []string) []dispatch.Target {
 }
 
 // detailed reads the targets of an audience view from the delivery itself.
-func detailed(d *store.Delivery) ([]dispatch.Target, error) {
+func (v *content) detailed(d *store.Delivery) ([]dispatch.Target, error) {
 	var details map[string]struct {
 		K, X json.RawMessage
 	}
@@ -453,7 +453,7 @@ func detailed(d *store.Delivery) ([]dispatch.Target, error) {
 	for i, name := range d.Targets {
 		of := details[name]
 		out[i] = dispatch.Target{
-			Target: name, MsgKey: MsgKey(d.CampaignID, d.DueAt, name, ""), TemplateKeyValue: object(of.K), ExtendedParams: object(of.X),
+			Target: name, MsgKey: v.msgKey(d.DueAt, name, ""), TemplateKeyValue: object(of.K), ExtendedParams: object(of.X),
 		}
 	}
 	return out, nil

@@ -104,6 +104,7 @@ type Engine struct {
 	rejudge    *rejudge
 	zoneRules  *zoneRules
 	calls      *crew
+	faults     *faults
 
 	wg, late      sync.WaitGroup // services; those that outlive them to record
 	stop          context.CancelFunc
@@ -116,8 +117,11 @@ func New(cfg Config) *Engine {
 	cfg = cfg.withDefaults()
 	e := &Engine{Config: cfg, clock: &Clock{}, slots: newSlots(cfg.MaxInFlight), calls: newCrew()}
 	e.heart = newHeart(cfg, e.clock)
-	e.contents = newContents(cfg.ReadAhead, cfg.Compile, cfg.App, cfg.Store.Campaigns)
+	e.faults = newFaults(cfg.Log, cfg.Metrics)
+	e.contents = newContents(cfg.ReadAhead, e.faults.guard(cfg.Compile), cfg.App, cfg.Store.LoadCampaigns)
+	e.contents.bad = e.revisit
 	e.finisher = newFinisher(cfg.Store, cfg.Log, cfg.Sweep)
+	e.finisher.onFinished = e.contents.forget
 	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, e.heart.id, e.finisher.hint)
 	e.planner = NewPlanner(PlannerConfig{
 		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,
@@ -125,7 +129,7 @@ func New(cfg Config) *Engine {
 	})
 	e.rejudge = newRejudge(cfg, e.planner.Wake)
 	e.zoneRules = newZoneRules(cfg, e.planner.Wake)
-	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, log: cfg.Log}
+	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, faults: e.faults}
 	e.dispatcher = newDispatcher(cfg)
 	d := e.dispatcher
 	d.clock, d.heart, d.contents, d.caller, d.recorder, d.slots, d.planner = e.clock, e.heart, e.contents, call, e.recorder, e.slots, e.planner
@@ -141,11 +145,13 @@ func New(cfg Config) *Engine {
 	u := e.unheard
 	u.clock, u.heart, u.recorder, u.deliveries = e.clock, e.heart, e.recorder, s
 	d.unheard, s.unheard = u, u
+	d.faults, e.calls.faults = e.faults, e.faults
 	d.causes = newCauses()
 	s.causes, e.settler.causes = d.causes, d.causes
 	e.heart.onStored = func() { s.Wake(); e.settler.Wake() }
 	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
 	e.heart.onGone = e.planner.Recount
+	e.heart.onKeys = e.contents.setKeys
 	e.heart.onLoss = func() { d.agenda.clear(); s.queue.clear() }
 	e.heart.onLost = e.lostAgain
 	e.recorder.ledger, s.ledger, d.ledger, u.ledger = e.heart.ledger, e.heart.ledger, e.heart.ledger, e.heart.ledger
@@ -153,7 +159,10 @@ func New(cfg Config) *Engine {
 	d.traces, s.traces, e.settler.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
 	e.lockWaits = newLockWaits(cfg)
-	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, cfg.PushTimeout, cfg.Retry)
+	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, e.contents.namedBy, cfg.PushTimeout, cfg.Retry)
+	for _, l := range []*loop{e.planner.loop, d.reader, e.recorder.loop, e.finisher.loop, e.pruner.loop, e.unheard.loop} {
+		l.answers = e.heart.answers
+	}
 	return e
 }
 
@@ -210,6 +219,7 @@ func (e *Engine) prepare() {
 	e.revoker.Wake()
 	e.rejudge.Wake()
 	e.zoneRules.Wake()
+	e.contents.age(contentAge)
 }
 
 // wakeAll wakes every loop, for when much may have changed.
@@ -256,6 +266,22 @@ func (e *Engine) listen(ctx context.Context) {
 	}
 }
 
+// revisit has the planner judge campaigns again that cannot be pushed as they
+// stand, though nobody has changed them: they are rejected, and told of.
+func (e *Engine) revisit(campaigns []int64) {
+	ctx, cancel := context.WithTimeout(context.Background(), e.StatementTimeout)
+	defer cancel()
+	if err := e.Store.Revisit(ctx, campaigns); err != nil {
+		e.heart.trouble(ctx, "revisit campaigns", err)
+		return
+	}
+	e.planner.Wake()
+}
+
+// Unplanned lists the apps with changed campaigns that could not be planned for
+// some seconds.
+func (e *Engine) Unplanned() []UnplannedApp { return e.planner.Unplanned() }
+
 // hasOthers says whether there are other daemons.
 func (e *Engine) hasOthers() bool {
 	_, shares, ok := e.heart.share()
@@ -265,13 +291,12 @@ func (e *Engine) hasOthers() bool {
 // othersLimited lists the apps whose rate is bounded and that another daemon
 // serves.
 func (e *Engine) othersLimited() []int32 {
-	share, shares, ok := e.heart.share()
-	if !ok || shares == 1 {
+	if !e.hasOthers() {
 		return nil
 	}
 	var out []int32
 	for _, no := range e.LimitedApps() {
-		if int(no)%shares != share {
+		if !e.heart.owns(no) {
 			out = append(out, no)
 		}
 	}
@@ -298,6 +323,7 @@ func (e *Engine) Reload(maxInFlight int) {
 	e.contents.reset()
 	e.zoneRules.look()
 	e.rejudge.everything()
+	e.heart.forgetLacks()
 	e.slots.resize(maxInFlight)
 	e.dispatcher.reloaded.Store(true)
 	e.deliveries.reload()

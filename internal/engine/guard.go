@@ -152,6 +152,11 @@ func (h *heart) enlist(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	keys, err := h.store.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	h.onKeys(keysOf(keys)) // before there is a lease under which anything could be named
 	h.mu.Lock()
 	h.daemon, h.last, h.beats, h.installation = in.ID, in.ID, 0, in.Installation
 	if h.seal == "" { // else recognise looks through what another database may have lost

@@ -19,7 +19,10 @@ type loop struct {
 	log     *slog.Logger
 
 	woken  chan struct{}
-	failed bool // the last pass failed; only the running loop touches it
+	failed bool // the log knows that passes fail; only the running loop touches it
+	late   int  // passes in a row that were not over in time, while the database answered; the same
+
+	answers func() bool // whether the database answers others; nil: it does
 }
 
 func newLoop(name string, log *slog.Logger, timeout time.Duration, pass func(ctx context.Context) error) *loop {
@@ -53,7 +56,8 @@ func (l *loop) Start(ctx context.Context, wg *sync.WaitGroup) {
 
 // runOnce runs a pass and logs when passes begin to fail and when they recover,
 // not each failure in between. An outage of the database is every service's and
-// logged by the heart alone.
+// logged by the heart alone; but what is not over in time, twice in a row, while
+// the database answers is this service's.
 func (l *loop) runOnce(ctx context.Context) {
 	if l.timeout > 0 {
 		var cancel context.CancelFunc
@@ -61,8 +65,18 @@ func (l *loop) runOnce(ctx context.Context) {
 		defer cancel()
 	}
 	err := l.guarded(ctx)
+	if store.IsTimeout(err) && (l.answers == nil || l.answers()) {
+		l.late++
+	} else {
+		l.late = 0
+	}
 	switch {
 	case err != nil && ctx.Err() == context.Canceled:
+	case l.late >= 2 && !l.failed:
+		l.failed = true
+		l.log.WarnContext(ctx, "service is not done in time, though the database answers; will keep trying", "service", l.name, "times", l.late, "error", err)
+	case l.late > 0:
+		l.log.DebugContext(ctx, "service is not done in time", "service", l.name, "times", l.late, "error", err)
 	case store.IsOutage(err), store.IsRefused(err):
 		l.log.DebugContext(ctx, "service waits for the database", "service", l.name, "error", err)
 	case err != nil && !l.failed:

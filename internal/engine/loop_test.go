@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -98,4 +99,39 @@ func TestLoopPassHasATimeout(t *testing.T) {
 			t.Errorf("the pass ended after %v", ended)
 		}
 	})
+}
+
+// Fault 20: any deadline was taken for an outage of the database, and told of at
+// debug. What is not over in time twice in a row is a warning, while the database
+// answers others; an outage is told of by the heartbeat alone.
+func TestLoopTellsOfPassesThatAreNotOverInTime(t *testing.T) {
+	t.Parallel()
+	late := fmt.Errorf("settle: %w", context.DeadlineExceeded)
+	for name, c := range map[string]struct {
+		answers  bool
+		outcomes []error
+		want     int // warnings
+	}{
+		"once":                       {true, []error{late, nil, late, nil}, 0},
+		"twice":                      {true, []error{late, late, late}, 1},
+		"twice, and again later":     {true, []error{late, late, nil, late, late}, 2},
+		"while the database is away": {false, []error{late, late, late}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log bytes.Buffer
+			n := 0
+			l := engine.NewLoop("test", slog.New(slog.NewTextHandler(&log, nil)), 0, func(context.Context) error {
+				n++
+				return c.outcomes[n-1]
+			})
+			engine.Answers(l, func() bool { return c.answers })
+			for range c.outcomes {
+				engine.RunOnce(l, t.Context())
+			}
+			if got := strings.Count(log.String(), "not done in time, though"); got != c.want {
+				t.Errorf("%d warnings, want %d:\n%s", got, c.want, log.String())
+			}
+		})
+	}
 }

@@ -28,12 +28,14 @@ type Metrics struct {
 	DatabaseUp    prometheus.Gauge
 	Fenced        prometheus.Counter
 	Refused       prometheus.Counter     // second decisions
-	Panics        *prometheus.CounterVec // of adapters, by channel
 	Reaped        *prometheus.CounterVec // by ruling: unknown, resend
 	Throttled     *prometheus.CounterVec // by channel
 	Pruned        prometheus.Counter
 	LeasesExpired prometheus.Counter
 	Blocking      prometheus.Gauge
+	Unplanned     prometheus.Gauge
+	SetAside      prometheus.Counter
+	Faults        *prometheus.CounterVec // by where
 
 	usual sync.Map // channel -> *usual
 }
@@ -84,9 +86,6 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Refused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "scheduler_refused_decisions_total", Help: "Second decisions on an occurrence, which were refused: a fault of this program.",
 		}),
-		Panics: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "scheduler_adapter_panics_total", Help: "Calls in which an adapter panicked: a fault of this program.",
-		}, []string{"channel"}),
 		Reaped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "scheduler_reaped_calls_total", Help: "Calls left by dead daemons, by ruling.",
 		}, []string{"ruling"}),
@@ -96,11 +95,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Blocking: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "scheduler_blocking_sessions", Help: "Sessions of others for whose locks the engine's have waited for more than a second.",
 		}),
+		Unplanned: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "scheduler_unplanned_apps", Help: "Apps with changed campaigns that could not be planned for some seconds.",
+		}),
+		SetAside: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "scheduler_set_aside_total", Help: "Campaigns rejected because this program could not read or plan them.",
+		}),
+		Faults: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "scheduler_faults_total", Help: "Panics that were caught, by where: each is a fault of this program.",
+		}, []string{"where"}),
 		Pruned: prometheus.NewCounter(prometheus.CounterOpts{Name: "scheduler_pruned_tasks_total", Help: "Decided tasks removed after their retention."}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.Lateness, m.Decisions, m.Attempts, m.PushSeconds, m.ClaimSeconds, m.PlanSeconds, m.InFlight,
-			m.ClockOffset, m.ClockJumps, m.Daemons, m.Held, m.DatabaseUp, m.Fenced, m.Refused, m.Panics, m.Reaped, m.Throttled, m.Pruned, m.LeasesExpired, m.Blocking)
+			m.ClockOffset, m.ClockJumps, m.Daemons, m.Held, m.DatabaseUp, m.Fenced, m.Refused, m.Reaped, m.Throttled, m.Pruned, m.LeasesExpired, m.Blocking,
+			m.Unplanned, m.SetAside, m.Faults)
 	}
 	return m
 }

@@ -21,6 +21,7 @@ const (
 	pagesPerStep = 64               // of 8 KiB: some 2500 tasks, in one transaction
 	pagesPerPass = 10_000           // a pass is a minute's
 	betweenWalks = 10 * time.Minute // from the end of a walk to the next
+	betweenBooks = time.Hour        // between looks at what only the engine needed
 )
 
 // A pruner removes decided tasks that are older than their retention, and what
@@ -34,6 +35,7 @@ type pruner struct {
 	retention Retention
 
 	page   int64     // where the walk goes on
+	booked time.Time // when the books were last looked at
 	walked time.Time // when a walk last came to the end
 }
 
@@ -44,8 +46,11 @@ func newPruner(s *store.Store, log *slog.Logger, m *Metrics, clock *Clock, r Ret
 }
 
 func (p *pruner) prune(ctx context.Context) error {
-	if err := p.books(ctx); err != nil {
-		return err
+	if p.booked.IsZero() || time.Since(p.booked) >= betweenBooks {
+		if err := p.books(ctx); err != nil {
+			return err
+		}
+		p.booked = time.Now()
 	}
 	if p.retention.Age <= 0 || (!p.walked.IsZero() && time.Since(p.walked) < betweenWalks) {
 		return nil

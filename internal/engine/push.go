@@ -2,11 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
-	"log/slog"
-	"runtime"
-	"runtime/debug"
-	"sync"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
@@ -20,8 +15,7 @@ type caller struct {
 	mayPush func(daemon int64) bool // whether the lease that a call was claimed under allows it to begin
 	timeout time.Duration
 	metrics *Metrics
-	log     *slog.Logger
-	panics  sync.Map // channels of which a panic was told
+	faults  *faults
 }
 
 // call pushes and returns the outcome and when the call began; zero: none was
@@ -44,7 +38,7 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 	defer func() {
 		if r := recover(); r != nil { // an adapter's bug must not take the daemon with it
 			o = dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer, Message: panicked}
-			c.tellPanic(ctx, p.Message.Channel.Name, r)
+			c.faults.caught(ctx, faultCall, r, "channel", p.Message.Channel.Name)
 		}
 		c.metrics.called(p.Message.Channel.Name, o, c.clock.Now().Sub(sent))
 	}()
@@ -58,27 +52,12 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 // panicked is what the record says of a call in which an adapter panicked.
 const panicked = "the adapter panicked, which is a fault of this program"
 
-// tellPanic logs where an adapter panicked, once a channel, and counts the rest.
-// The value may hold anything, a secret too, so that only its type is told,
-// unless it is the runtime's.
-func (c *caller) tellPanic(ctx context.Context, channel string, r any) {
-	c.metrics.Panics.WithLabelValues(channel).Inc()
-	if _, told := c.panics.LoadOrStore(channel, true); told {
-		return
-	}
-	value := fmt.Sprintf("%T", r)
-	if err, ok := r.(runtime.Error); ok {
-		value = err.Error()
-	}
-	c.log.ErrorContext(ctx, "adapter panicked, its calls end as unknown; further panics are only counted", "channel", channel, "value", value, "stack", string(debug.Stack()))
-}
-
 // push builds the call of one delivery.
 func (v *content) push(taskID int64, slice int32, due time.Time, targets []dispatch.Target) *dispatch.Push {
 	return &dispatch.Push{
 		Message:    v.message,
-		DeliveryID: deliveryID(taskID, slice),
-		MsgKey:     MsgKey(v.campaign.ID, due, "", ""),
+		DeliveryID: v.deliveryID(taskID, slice),
+		MsgKey:     v.msgKey(due, "", ""),
 		Targets:    targets,
 	}
 }
@@ -87,7 +66,7 @@ func (v *content) push(taskID int64, slice int32, due time.Time, targets []dispa
 func (v *content) inlineTargets(due time.Time) []dispatch.Target {
 	out := make([]dispatch.Target, len(v.message.Inline))
 	for i, t := range v.message.Inline {
-		t.MsgKey = MsgKey(v.campaign.ID, due, t.Target, t.MsgKey)
+		t.MsgKey = v.msgKey(due, t.Target, t.MsgKey)
 		out[i] = t
 	}
 	return out
@@ -98,7 +77,7 @@ func (v *content) storedTargets(due time.Time, rows []store.Target) []dispatch.T
 	out := make([]dispatch.Target, len(rows))
 	for i, r := range rows {
 		out[i] = dispatch.Target{
-			Target: r.Target, MsgKey: MsgKey(v.campaign.ID, due, r.Target, r.MsgKey),
+			Target: r.Target, MsgKey: v.msgKey(due, r.Target, r.MsgKey),
 			TemplateKeyValue: r.TemplateKeyValue, ExtendedParams: r.ExtendedParams,
 		}
 	}

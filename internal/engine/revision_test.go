@@ -199,10 +199,10 @@ func TestPanicOfAnAdapterStaysOutOfTheRecord(t *testing.T) {
 		t.Errorf("the record holds %s", row)
 	}
 	text := log.String()
-	if n := strings.Count(text, "adapter panicked, its calls"); n != 1 || strings.Contains(text, "s3cret") {
+	if n := strings.Count(text, "a fault of this program"); n != 1 || strings.Contains(text, "s3cret") {
 		t.Errorf("told %d times:\n%s", n, text)
 	}
-	if diff := cmp.Diff(map[string]float64{"scheduler_adapter_panics_total webhook": 2}, figures(t, cfg.Metrics.Panics)); diff != "" {
+	if diff := cmp.Diff(map[string]float64{"scheduler_faults_total call": 2}, figures(t, cfg.Metrics.Faults)); diff != "" {
 		t.Errorf("panics counted (-want +got):\n%s", diff)
 	}
 }

@@ -28,12 +28,13 @@ type revoker struct {
 	store   *store.Store
 	log     *slog.Logger
 	app     func(appNo int32) *App
+	keys    func() Keys // of messages and deliveries
 	timeout time.Duration
 	retry   RetryPolicy
 }
 
-func newRevoker(s *store.Store, log *slog.Logger, app func(int32) *App, timeout time.Duration, retry RetryPolicy) *revoker {
-	r := &revoker{store: s, log: log, app: app, timeout: timeout, retry: retry}
+func newRevoker(s *store.Store, log *slog.Logger, app func(int32) *App, keys func() Keys, timeout time.Duration, retry RetryPolicy) *revoker {
+	r := &revoker{store: s, log: log, app: app, keys: keys, timeout: timeout, retry: retry}
 	r.loop = newLoop("revoker", log, 0, r.revoke)
 	return r
 }
@@ -63,7 +64,7 @@ func (r *revoker) revoke(ctx context.Context) error {
 func (r *revoker) call(ctx context.Context, c store.RevocationCall) (out store.RevocationOutcome) {
 	defer func() {
 		if p := recover(); p != nil {
-			out = store.RevocationOutcome{Status: "unknown", Reason: panicError(p).Error()}
+			out = store.RevocationOutcome{Status: "unknown", Reason: "a fault of this program during the call"}
 		}
 	}()
 	app := r.app(c.AppNo)
@@ -77,7 +78,7 @@ func (r *revoker) call(ctx context.Context, c store.RevocationCall) (out store.R
 	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
 	o := provider.Revoke(ctx, &dispatch.Revocation{
-		DeliveryID: deliveryID(c.TaskID, c.SliceNo), MessageID: c.MessageID, RequestID: c.RequestID, Target: c.Target,
+		DeliveryID: r.keys().Delivery(c.TaskID, c.SliceNo), MessageID: c.MessageID, RequestID: c.RequestID, Target: c.Target,
 	})
 	out = store.RevocationOutcome{Reason: string(o.Reason), Code: o.Code, Message: o.Message, AnswerID: o.RequestID}
 	switch {

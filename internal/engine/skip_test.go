@@ -68,8 +68,8 @@ func TestSkippedLastOccurrenceKeepsTheCampaign(t *testing.T) {
 	r.run(t, `SELECT scheduler.skip_occurrence($1, $2)`, id, at)
 	plan(t, p, app, time.Time{})
 	s := r.open(t)
-	if n, err := s.FinishCampaigns(t.Context(), []int64{id}); err != nil || n != 0 {
-		t.Errorf("finished %d, %v", n, err)
+	if n, err := s.FinishCampaigns(t.Context(), []int64{id}); err != nil || len(n) != 0 {
+		t.Errorf("finished %v, %v", n, err)
 	}
 	r.run(t, `SELECT scheduler.unskip_occurrence($1, $2)`, id, at)
 	plan(t, p, app, time.Time{})
