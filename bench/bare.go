@@ -45,7 +45,7 @@ func (b *bench) bareCaller() *bareCaller {
 func (c *bareCaller) rest() { c.client.CloseIdleConnections() }
 
 func (c *bareCaller) push(ctx context.Context, n int64, due time.Time) error {
-	body := fmt.Sprintf(c.body, engine.MsgKey(n, due, "user-1", ""))
+	body := fmt.Sprintf(c.body, engine.Keys{}.Message(n, due, "user-1", ""))
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, strings.NewReader(body))
 	if err != nil {
 		return err

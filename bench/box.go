@@ -154,7 +154,7 @@ func (x *box) arrivals(from int64) ([]arrival, error) {
 	return out, nil
 }
 
-// dueOf reads the occurrence from a key as engine.MsgKey writes it.
+// dueOf reads the occurrence from a key as engine.Keys writes it.
 func dueOf(key string) (time.Time, error) {
 	fields := strings.Split(key, "-")
 	if len(fields) < 2 {

@@ -112,8 +112,8 @@ func (b *bench) ownCaller() (*ownCaller, error) {
 
 func (c *ownCaller) push(ctx context.Context, n int64, due time.Time) error {
 	t := c.message.Inline[0]
-	t.MsgKey = engine.MsgKey(n, due, t.Target, "")
-	o := c.pusher.Push(ctx, &dispatch.Push{Message: c.message, DeliveryID: fmt.Sprintf("t%d", n), MsgKey: engine.MsgKey(n, due, "", ""), Targets: []dispatch.Target{t}})
+	t.MsgKey = engine.Keys{}.Message(n, due, t.Target, "")
+	o := c.pusher.Push(ctx, &dispatch.Push{Message: c.message, DeliveryID: fmt.Sprintf("t%d", n), MsgKey: engine.Keys{}.Message(n, due, "", ""), Targets: []dispatch.Target{t}})
 	if o.Class != dispatch.Accepted {
 		return fmt.Errorf("push: %v %s", o.Class, o.Message)
 	}

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -44,12 +43,35 @@ func author(t *testing.T, db *pgtest.DB, sql string, args ...any) pgx.Tx {
 	return tx
 }
 
+// unplanned reads up to limit changes of an app, and their campaigns.
+func unplanned(t *testing.T, s *store.Store, app int32, limit int) ([]store.Unplanned, map[int64]*store.Campaign) {
+	t.Helper()
+	changes, err := s.Unplanned(t.Context(), app, nil, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids := make([]int64, len(changes))
+	for i, c := range changes {
+		ids[i] = c.CampaignID
+	}
+	loaded, err := s.Campaigns(t.Context(), ids)
+	if err != nil {
+		t.Fatal(err)
+	}
+	campaigns := make(map[int64]*store.Campaign, len(loaded))
+	for i := range loaded {
+		campaigns[loaded[i].ID] = &loaded[i]
+	}
+	return changes, campaigns
+}
+
 // looked lets the planner take every change of the webhook app that it can have.
 func looked(t *testing.T, db *pgtest.DB, s *store.Store) {
 	t.Helper()
 	app := one[int32](t, db, `SELECT app_no FROM scheduler.apps WHERE app_id = 'hook'`)
+	unplanned, campaigns := unplanned(t, s, app, 100)
 	_, err := s.PlanApp(t.Context(), app, time.Time{}, func(tx *store.PlanTx) error {
-		_, err := tx.Changes(t.Context(), 100)
+		_, err := tx.Changes(t.Context(), unplanned, campaigns)
 		return err
 	})
 	if err != nil {
@@ -205,7 +227,7 @@ func TestAuthorDoesNotLockWhatIsBeingClaimed(t *testing.T) {
 	sliced(t, db, id, time.Now().Add(-time.Minute), "waiting")
 	daemon := enlisted(t, s)
 	// A claim in the middle of its transaction: it waits for the quota's lock.
-	quota := author(t, db, `SELECT pg_advisory_xact_lock(1397572689, app_no) FROM scheduler.campaigns`)
+	quota := author(t, db, `SELECT FROM scheduler.engine_locks WHERE name = 'quota' FOR UPDATE`)
 	claimed := make(chan []store.Slice, 1)
 	go func() {
 		slices, err := s.ClaimSlices(context.WithoutCancel(t.Context()), daemon, time.Time{}, nil, 10)
@@ -245,48 +267,6 @@ func TestAuthorDoesNotLockWhatIsBeingClaimed(t *testing.T) {
 func blocked(t *testing.T, db *pgtest.DB, n int) {
 	t.Helper()
 	eventually(t, db, fmt.Sprintf(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' HAVING count(*) = %d`, n))
-}
-
-// An author who holds many changed campaigns does not hold up the app's others:
-// their changes were beyond the planner's limit.
-func TestHeldChangesDoNotHoldUpOthers(t *testing.T) {
-	t.Parallel()
-	db := surface(t)
-	s := opened(t, db.URL)
-	for range 4 {
-		campaign(t, db)
-	}
-	tx := author(t, db, `UPDATE scheduler.campaigns SET name = 'held'`)
-	free, gone := campaign(t, db), int64(99)
-	app := one[int32](t, db, `SELECT app_no FROM scheduler.campaigns LIMIT 1`)
-	run(t, db, `INSERT INTO scheduler.campaign_changes (app_no, campaign_id) VALUES ($1, $2)`, app, gone)
-	take := func() (ids []int64) {
-		t.Helper()
-		_, err := s.PlanApp(t.Context(), app, time.Time{}, func(p *store.PlanTx) error {
-			changes, err := p.Changes(t.Context(), 1)
-			for _, c := range changes {
-				ids = append(ids, c.CampaignID)
-			}
-			return err
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return ids
-	}
-	var got []int64
-	for range 3 {
-		got = append(got, take()...)
-	}
-	if diff := cmp.Diff([]int64{free, gone}, got); diff != "" {
-		t.Errorf("changes taken while an author holds those before them (-want +got):\n%s", diff)
-	}
-	if err := tx.Commit(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if n := len(take()) + len(take()); n != 2 {
-		t.Errorf("took %d changes after the author was done, want 2", n)
-	}
 }
 
 // A change made with an old snapshot did not see the tasks planned since, and

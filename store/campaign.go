@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -31,7 +32,23 @@ type Campaign struct {
 	AudienceView     string
 	MaxTargets       int // a call of its channel may carry
 	Targets          int // rows in campaign_targets, counted up to 101, one more than any call may carry
+	// Unreadable says why the row could not be read, or is not: of such a campaign
+	// only ID, AppNo, Revision and Status are known, as far as they are.
+	Unreadable string
 }
+
+// MaxCampaignBytes bounds the texts of a campaign that a daemon loads: name,
+// request and strategy_content together. One beyond it is not loaded.
+const MaxCampaignBytes = 1 << 20
+
+// loadBytes bounds the texts of the campaigns that are loaded at once.
+const loadBytes = 16 << 20
+
+// campaignBytes is how long a campaign's texts are, of a row named c. What is
+// short as it is stored, compressed, is not long enough unpacked to matter, and
+// is not unpacked to be measured.
+const campaignBytes = `(octet_length(c.name) + CASE WHEN pg_column_size(c.request) > 4096 THEN octet_length(c.request::text) ELSE pg_column_size(c.request) END
+	+ CASE WHEN pg_column_size(c.strategy_content) > 4096 THEN octet_length(c.strategy_content::text) ELSE coalesce(pg_column_size(c.strategy_content), 0) END)`
 
 // campaignColumns are Campaign's fields in order, of a row named c.
 const campaignColumns = `c.id, c.app_no, c.revision, c.status, c.name, c.channel, c.strategy_type, c.strategy_content, c.time_zone,
@@ -68,15 +85,106 @@ func (d *interval) ScanInterval(v pgtype.Interval) error {
 	return nil
 }
 
-// Campaigns returns the campaigns with the given ids, in no order; those that
-// are gone are left out.
+// Campaigns returns the campaigns with the given ids, which should be few, as
+// LoadCampaigns reads them.
 func (s *Store) Campaigns(ctx context.Context, ids []int64) ([]Campaign, error) {
-	rows, _ := s.pool.Query(ctx, `SELECT `+campaignColumns+` FROM scheduler.campaigns c WHERE c.id = ANY($1)`, ids)
-	out, err := pgx.CollectRows(rows, scanCampaign)
+	var out []Campaign
+	err := s.LoadCampaigns(ctx, ids, func(some []Campaign) bool {
+		out = append(out, some...)
+		return true
+	})
+	return out, err
+}
+
+// LoadCampaigns gives take the campaigns with the given ids, in no order; those
+// that are gone are left out. One that is too large to load, or cannot be read,
+// comes as Unreadable and keeps no other back. What is loaded at once is bounded:
+// take gets some of them at a time, and ends it by returning false.
+func (s *Store) LoadCampaigns(ctx context.Context, ids []int64, take func([]Campaign) bool) error {
+	for len(ids) > 0 {
+		some, rest, err := s.fitting(ctx, ids)
+		if err != nil {
+			return fmt.Errorf("measure campaigns: %w", err)
+		}
+		loaded, err := s.loadCampaigns(ctx, some)
+		if err != nil {
+			return fmt.Errorf("load campaigns: %w", err)
+		}
+		if !take(loaded) {
+			return nil
+		}
+		ids = rest
+	}
+	return nil
+}
+
+// fitting splits the ids into those that are loaded at once, the first always
+// among them, and the rest.
+func (s *Store) fitting(ctx context.Context, ids []int64) (some, rest []int64, err error) {
+	var n int
+	err = s.pool.QueryRow(ctx, `
+		SELECT count(*) FROM (
+			SELECT sum(least(coalesce((SELECT `+campaignBytes+` FROM scheduler.campaigns c WHERE c.id = u.id), 0), $2)) OVER (ORDER BY u.n) AS total
+			  FROM unnest($1::bigint[]) WITH ORDINALITY AS u (id, n)) x
+		 WHERE x.total <= $3`, ids, MaxCampaignBytes, loadBytes).Scan(&n)
 	if err != nil {
-		return nil, fmt.Errorf("load campaigns: %w", err)
+		return nil, nil, err
+	}
+	n = max(n, 1)
+	return ids[:n], ids[n:], nil
+}
+
+// loadCampaigns loads campaigns together, or one by one when one of them cannot
+// be read.
+func (s *Store) loadCampaigns(ctx context.Context, ids []int64) ([]Campaign, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT c.id, c.app_no, c.revision, c.status, `+campaignBytes+` FROM scheduler.campaigns c WHERE c.id = ANY($1) AND `+campaignBytes+` > $2`,
+		ids, MaxCampaignBytes)
+	var out []Campaign
+	var c Campaign
+	var size int64
+	_, err := pgx.ForEachRow(rows, []any{&c.ID, &c.AppNo, &c.Revision, &c.Status, &size}, func() error {
+		c.Unreadable = fmt.Sprintf("the campaign is too large for this program: %d bytes, at most %d", size, MaxCampaignBytes)
+		out = append(out, c)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(out) > 0 {
+		ids = slices.DeleteFunc(slices.Clone(ids), func(id int64) bool {
+			return slices.ContainsFunc(out, func(c Campaign) bool { return c.ID == id })
+		})
+	}
+	rows, _ = s.pool.Query(ctx, `SELECT `+campaignColumns+` FROM scheduler.campaigns c WHERE c.id = ANY($1)`, ids)
+	readable, err := pgx.CollectRows(rows, scanCampaign)
+	switch {
+	case err == nil:
+		return append(out, readable...), nil
+	case !OfARow(err):
+		return nil, err
+	case len(ids) == 1:
+		c, err := s.unreadable(ctx, ids[0], err)
+		return append(out, c...), err
+	}
+	for half := range slices.Chunk(ids, (len(ids)+1)/2) {
+		loaded, err := s.loadCampaigns(ctx, half)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, loaded...)
 	}
 	return out, nil
+}
+
+// unreadable returns what can be known of a campaign that cannot be read.
+func (s *Store) unreadable(ctx context.Context, id int64, cause error) ([]Campaign, error) {
+	rows, _ := s.pool.Query(ctx, `SELECT id, app_no, revision, status FROM scheduler.campaigns WHERE id = $1`, id)
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Campaign, error) {
+		c := Campaign{Unreadable: "this program cannot read the row: " + cause.Error()}
+		err := row.Scan(&c.ID, &c.AppNo, &c.Revision, &c.Status)
+		return c, err
+	})
 }
 
 // A Target is a row of scheduler.campaign_targets.
@@ -110,12 +218,11 @@ const namedTargetsSQL = `
 	 ORDER BY t.target`
 
 // FinishCampaigns marks those of the campaigns finished that have no occurrence
-// left and no task undecided. A change that the planner has not seen may bring
+// left and no task undecided, and returns them. A change that the planner has not seen may bring
 // occurrences back, so that it counts as one. Campaigns locked by an author are left for later.
-func (s *Store) FinishCampaigns(ctx context.Context, ids []int64) (int64, error) {
-	var n int64
-	err := s.asDaemon(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `
+func (s *Store) FinishCampaigns(ctx context.Context, ids []int64) (finished []int64, err error) {
+	err = s.asDaemon(ctx, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, `
 			WITH claimed AS MATERIALIZED (
 				SELECT t.campaign_id FROM scheduler.claimed_tasks t WHERE t.campaign_id = ANY($1)
 			), over AS MATERIALIZED (
@@ -131,14 +238,14 @@ func (s *Store) FinishCampaigns(ctx context.Context, ids []int64) (int64, error)
 			), closed AS (
 				UPDATE scheduler.campaign_cursors k SET active = false FROM over WHERE k.campaign_id = over.id
 			)
-			UPDATE scheduler.campaigns c SET status = 'finished' FROM over WHERE c.id = over.id`, ids)
-		n = tag.RowsAffected()
+			UPDATE scheduler.campaigns c SET status = 'finished' FROM over WHERE c.id = over.id RETURNING c.id`, ids)
+		finished, err = pgx.CollectRows(rows, pgx.RowTo[int64])
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("finish campaigns: %w", err)
+		return nil, fmt.Errorf("finish campaigns: %w", err)
 	}
-	return n, nil
+	return finished, nil
 }
 
 // EndedCampaigns returns up to limit campaigns after the given id that look
@@ -159,6 +266,13 @@ func (s *Store) EndedCampaigns(ctx context.Context, after int64, limit int) ([]i
 // for tables that seem small, which would read all of them, are ruled out, to
 // keep what was read of one in memory among them.
 func (s *Store) asDaemon(ctx context.Context, f func(tx pgx.Tx) error) error {
-	const begin = `BEGIN; SET LOCAL scheduler.daemon = 'on'; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off`
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: begin}, f)
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginDaemon}, f)
 }
+
+// asPlanner is asDaemon for what shall wait for nobody: a lock that is held ends
+// it soon, with an error for which IsBlocked holds.
+func (s *Store) asPlanner(ctx context.Context, f func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginDaemon + `; SET LOCAL lock_timeout = '` + planWait + `'`}, f)
+}
+
+const beginDaemon = `BEGIN; SET LOCAL scheduler.daemon = 'on'; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off`

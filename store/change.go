@@ -4,11 +4,32 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
+
+// An Unplanned is a campaign with changes that the planner has still to look at.
+type Unplanned struct {
+	CampaignID int64  // 0: none in particular, plan the app
+	place      string // of the row of campaign_changes
+}
+
+// Unplanned returns up to limit changes of the app, without those of the
+// campaigns in without. It locks nothing: what came of looking at them is applied
+// by PlanTx.Changes.
+func (s *Store) Unplanned(ctx context.Context, appNo int32, without []int64, limit int) ([]Unplanned, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT campaign_id, ctid::text FROM scheduler.campaign_changes WHERE app_no = $1 AND campaign_id <> ALL($2) LIMIT $3`, appNo, orEmpty(without), limit)
+	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (u Unplanned, err error) {
+		err = row.Scan(&u.CampaignID, &u.place)
+		return u, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read changes: %w", err)
+	}
+	return out, nil
+}
 
 // A Change is a campaign the planner has to look at.
 type Change struct {
@@ -27,26 +48,40 @@ type Superseded struct {
 	ChangedAt     time.Time
 }
 
-// Changes takes up to limit of the app's changes and locks their campaigns
-// against authors until the transaction ends. Campaigns an author holds stay
-// for a later pass.
-func (p *PlanTx) Changes(ctx context.Context, limit int) ([]Change, error) {
-	rewinds, gone, err := p.takeChanges(ctx, limit)
-	if err != nil || len(rewinds) == 0 {
+// Changes takes those of the changes that still are as they were looked at, and
+// locks their campaigns against authors until the transaction ends. looked holds
+// the campaigns as they were read. One that an author holds, or whose revision
+// has moved since, stays for a later pass.
+func (p *PlanTx) Changes(ctx context.Context, changes []Unplanned, looked map[int64]*Campaign) ([]Change, error) {
+	taken, err := p.takeChanges(ctx, changes, looked)
+	if err != nil || len(taken) == 0 {
 		return nil, err
 	}
-	ids := make([]int64, 0, len(rewinds))
-	for id := range rewinds {
+	ids := make([]int64, 0, len(taken))
+	for id := range taken {
 		ids = append(ids, id)
 	}
-	campaigns, cursors, err := p.changed(ctx, ids)
+	cursors, err := p.cursors(ctx, ids)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.addGone(ctx, gone, cursors); err != nil {
-		return nil, err
+	var gone, still []int64
+	campaigns := make(map[int64]*Campaign, len(taken))
+	for id, t := range taken {
+		switch {
+		case id == 0:
+		case t.gone:
+			gone = append(gone, id)
+		default:
+			c := *looked[id]
+			c.Status = t.status // the engine itself finishes and rejects without a new revision
+			campaigns[id] = &c
+			if c.Status == "paused" || c.Status == "cancelled" {
+				still = append(still, id)
+			}
+		}
 	}
-	if err := placeWaiting(ctx, p.tx, forbidden(campaigns, gone)); err != nil {
+	if err := placeWaiting(ctx, p.tx, append(still, gone...)); err != nil {
 		return nil, err
 	}
 	history, err := p.history(ctx, campaigns, cursors, gone)
@@ -56,108 +91,83 @@ func (p *PlanTx) Changes(ctx context.Context, limit int) ([]Change, error) {
 	if err := p.noteWithdrawn(ctx, history); err != nil {
 		return nil, err
 	}
-	changes := make([]Change, 0, len(rewinds))
-	for id, rewind := range rewinds {
-		changes = append(changes, Change{CampaignID: id, RewindTo: rewind, Campaign: campaigns[id], Cursor: cursors[id], History: history[id]})
+	out := make([]Change, 0, len(taken))
+	for id, t := range taken {
+		out = append(out, Change{CampaignID: id, RewindTo: t.rewind, Campaign: campaigns[id], Cursor: cursors[id], History: history[id]})
 	}
-	return changes, nil
+	return out, nil
 }
 
-// forbidden lists the changed campaigns of which nothing may begin.
-func forbidden(campaigns map[int64]*Campaign, gone []int64) []int64 {
-	out := slices.Clone(gone)
-	for id, c := range campaigns {
-		if c.Status == "paused" || c.Status == "cancelled" {
-			out = append(out, id)
+// A taken change is one whose campaign is locked, or gone.
+type taken struct {
+	rewind time.Time // the earliest of the campaign's changes; zero: none
+	gone   bool
+	status string
+}
+
+// takeChanges removes the changes of campaigns that could be locked as they were
+// looked at, or are gone. A row is found again by its place, and known by its
+// campaign: another may stand there by now.
+func (p *PlanTx) takeChanges(ctx context.Context, changes []Unplanned, looked map[int64]*Campaign) (map[int64]taken, error) {
+	n := len(changes)
+	places, ids, revisions := make([]string, n), make([]int64, n), make([]int32, n)
+	for i, u := range changes {
+		places[i], ids[i] = u.place, u.CampaignID
+		if c := looked[u.CampaignID]; c != nil {
+			revisions[i] = c.Revision
 		}
 	}
-	return out
-}
-
-// takeChanges removes the changes of campaigns that could be locked or are
-// gone, and returns the earliest rewind of each. The limit counts only those: an
-// author who holds thousands of campaigns holds up none of the app's others.
-func (p *PlanTx) takeChanges(ctx context.Context, limit int) (rewinds map[int64]time.Time, gone []int64, err error) {
 	// As values, not as EXISTS, for which the server may read every campaign. The
 	// OFFSET keeps the server from locking a campaign twice.
 	rows, err := p.tx.Query(ctx, `
 		WITH change AS MATERIALIZED (
-			SELECT x.ctid, x.locked IS NULL AS gone
-			  FROM (SELECT x.ctid, x.campaign_id, (SELECT c.id FROM scheduler.campaigns c WHERE c.id = x.campaign_id FOR SHARE SKIP LOCKED) AS locked
-			          FROM scheduler.campaign_changes x WHERE x.app_no = $1 OFFSET 0) x
-			 WHERE x.locked IS NOT NULL OR (SELECT c.id FROM scheduler.campaigns c WHERE c.id = x.campaign_id) IS NULL
-			 LIMIT $2
+			SELECT x.ctid, x.status, x.status IS NULL AS gone
+			  FROM (SELECT x.ctid, x.campaign_id,
+			               (SELECT c.status FROM scheduler.campaigns c WHERE c.id = x.campaign_id AND c.revision = u.revision FOR SHARE SKIP LOCKED) AS status
+			          FROM unnest($2::text[], $3::bigint[], $4::integer[]) AS u (place, campaign_id, revision)
+			          JOIN scheduler.campaign_changes x ON x.ctid = u.place::tid AND x.campaign_id = u.campaign_id AND x.app_no = $1 OFFSET 0) x
+			 WHERE x.status IS NOT NULL OR (SELECT c.id FROM scheduler.campaigns c WHERE c.id = x.campaign_id) IS NULL
 		)
 		DELETE FROM scheduler.campaign_changes x USING change WHERE x.ctid = change.ctid
-		RETURNING x.campaign_id, x.rewind_to, change.gone`, p.AppNo, limit)
+		RETURNING x.campaign_id, x.rewind_to, change.gone, coalesce(change.status, '')`, p.AppNo, places, ids, revisions)
 	if err != nil {
-		return nil, nil, fmt.Errorf("take changes: %w", err)
+		return nil, fmt.Errorf("take changes: %w", err)
 	}
-	rewinds = make(map[int64]time.Time)
+	out := make(map[int64]taken)
 	var id int64
 	var rewind *time.Time
-	var absent bool
-	_, err = pgx.ForEachRow(rows, []any{&id, &rewind, &absent}, func() error {
-		old, seen := rewinds[id]
-		switch {
-		case rewind != nil && (!seen || old.IsZero() || rewind.Before(old)):
-			rewinds[id] = *rewind
-		case !seen:
-			rewinds[id] = time.Time{}
+	var t taken
+	_, err = pgx.ForEachRow(rows, []any{&id, &rewind, &t.gone, &t.status}, func() error {
+		old, seen := out[id]
+		t.rewind = orZero(rewind)
+		if seen && (t.rewind.IsZero() || !old.rewind.IsZero() && old.rewind.Before(t.rewind)) {
+			t.rewind = old.rewind
 		}
-		if absent && id != 0 && !seen {
-			gone = append(gone, id)
-		}
+		out[id] = t
 		return nil
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("take changes: %w", err)
+		return nil, fmt.Errorf("take changes: %w", err)
 	}
-	return rewinds, gone, nil
+	return out, nil
 }
 
-// changed loads campaigns, and the cursors of those that have one.
-func (p *PlanTx) changed(ctx context.Context, ids []int64) (map[int64]*Campaign, map[int64]*Cursor, error) {
-	rows, _ := p.tx.Query(ctx, `
-		SELECT `+campaignColumns+`, k.revision, k.active, k.next_due_at
-		  FROM scheduler.campaigns c LEFT JOIN scheduler.campaign_cursors k ON k.campaign_id = c.id WHERE c.id = ANY($1)`, ids)
-	campaigns, cursors := make(map[int64]*Campaign, len(ids)), make(map[int64]*Cursor)
-	var c Campaign
-	var revision *int32
-	var active *bool
-	var next *time.Time
-	_, err := pgx.ForEachRow(rows, append(c.columns(), &revision, &active, &next), func() error {
-		campaign := c
-		campaigns[c.ID] = &campaign
-		if revision != nil {
-			cursors[c.ID] = &Cursor{CampaignID: c.ID, Revision: *revision, Active: *active, NextDueAt: orZero(next)}
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("load changed campaigns: %w", err)
-	}
-	return campaigns, cursors, nil
-}
-
-// addGone adds the cursors of campaigns that are gone.
-func (p *PlanTx) addGone(ctx context.Context, gone []int64, cursors map[int64]*Cursor) error {
-	if len(gone) == 0 {
-		return nil
-	}
-	rows, _ := p.tx.Query(ctx, `SELECT campaign_id, revision, active, next_due_at FROM scheduler.campaign_cursors WHERE campaign_id = ANY($1)`, gone)
+// cursors loads those of the campaigns that have one.
+func (p *PlanTx) cursors(ctx context.Context, ids []int64) (map[int64]*Cursor, error) {
+	rows, _ := p.tx.Query(ctx, `SELECT campaign_id, revision, active, next_due_at FROM scheduler.campaign_cursors WHERE campaign_id = ANY($1)`, ids)
+	out := make(map[int64]*Cursor)
 	var c Cursor
 	var next *time.Time
 	_, err := pgx.ForEachRow(rows, []any{&c.CampaignID, &c.Revision, &c.Active, &next}, func() error {
 		cursor := c
 		cursor.NextDueAt = orZero(next)
-		cursors[c.CampaignID] = &cursor
+		out[c.CampaignID] = &cursor
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("load cursors: %w", err)
+		return nil, fmt.Errorf("load cursors: %w", err)
 	}
-	return nil
+	return out, nil
 }
 
 // history returns, for campaigns whose revision moved since they were last
@@ -186,7 +196,7 @@ func (p *PlanTx) history(ctx context.Context, campaigns map[int64]*Campaign, cur
 		return out, nil
 	}
 	rows, err := p.tx.Query(ctx, `
-		SELECT h.campaign_id, h.action, h.strategy_ended, h.changed_at, h.before, (h.before ->> 'catch_up_window')::interval
+		SELECT h.campaign_id, h.action, h.strategy_ended, h.changed_at, h.before - '{name,request,audience_view}'::text[], (h.before ->> 'catch_up_window')::interval
 		  FROM unnest($1::bigint[], $2::integer[]) AS u (id, from_revision)
 		  JOIN scheduler.campaign_history h ON h.campaign_id = u.id AND h.revision >= u.from_revision
 		 ORDER BY h.campaign_id, h.id`, ids, from)
@@ -272,4 +282,96 @@ func (s *Store) RevisitPaused(ctx context.Context, now time.Time, limit int) (in
 		return 0, fmt.Errorf("revisit paused campaigns: %w", err)
 	}
 	return tag.RowsAffected(), nil
+}
+
+// Revisit asks the planner to look at campaigns again.
+func (s *Store) Revisit(ctx context.Context, ids []int64) error {
+	_, err := s.pool.Exec(ctx, `
+		INSERT INTO scheduler.campaign_changes (app_no, campaign_id)
+		SELECT c.app_no, c.id FROM scheduler.campaigns c WHERE c.id = ANY($1) AND c.status = 'active'
+		   AND NOT EXISTS (SELECT FROM scheduler.campaign_changes x WHERE x.app_no = c.app_no AND x.campaign_id = c.id)`, ids)
+	if err != nil {
+		return fmt.Errorf("revisit campaigns: %w", err)
+	}
+	return nil
+}
+
+// SetAside rejects a campaign of the app that cannot be planned, without reading
+// it: its changes are done with, and its tasks go back until its author has
+// changed it. It says whether that was news: one that is gone or has ended is
+// only forgotten.
+func (s *Store) SetAside(ctx context.Context, appNo int32, campaignID int64, reason string) (news bool, err error) {
+	err = s.asPlanner(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE scheduler.campaigns SET status = 'rejected', status_reason = $2 WHERE id = $1 AND status IN ('active', 'paused')`, campaignID, reason)
+		if err != nil {
+			return err
+		}
+		news = tag.RowsAffected() > 0
+		earliest, err := (&PlanTx{tx: tx, AppNo: appNo}).Withdraw(ctx, campaignID)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			WITH done AS (DELETE FROM scheduler.campaign_changes WHERE app_no = $1 AND campaign_id = $2)
+			UPDATE scheduler.campaign_cursors SET active = false, next_due_at = least(next_due_at, $3) WHERE campaign_id = $2`, appNo, campaignID, at(earliest))
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("set campaign %d aside: %w", campaignID, err)
+	}
+	return news, nil
+}
+
+// Waiting returns the campaigns of the app that give the next tasks, at most
+// limit: those among which one may be that cannot be planned.
+func (s *Store) Waiting(ctx context.Context, appNo int32, limit int) ([]int64, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT campaign_id FROM scheduler.campaign_cursors WHERE app_no = $1 AND active AND next_due_at IS NOT NULL
+		 ORDER BY next_due_at, campaign_id LIMIT $2`, appNo, limit)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("list waiting campaigns: %w", err)
+	}
+	return ids, nil
+}
+
+// An UnplannedApp has changed campaigns that no planner has looked at.
+type UnplannedApp struct {
+	AppNo              int32
+	AppID, WorkspaceID string
+	Waiting            time.Duration // since the first of the changes was made
+}
+
+// Name is what people call the app.
+func (a UnplannedApp) Name() string {
+	if a.WorkspaceID == "" {
+		return a.AppID
+	}
+	return a.AppID + "/" + a.WorkspaceID
+}
+
+// UnplannedApps lists the apps with changes that were made at least so long ago. A
+// change is seen when its author commits, which may have been only now.
+func (s *Store) UnplannedApps(ctx context.Context, least time.Duration) ([]UnplannedApp, error) {
+	changed, err := s.ChangedApps(ctx, 1000)
+	if err != nil {
+		return nil, err
+	}
+	rows, _ := s.pool.Query(ctx, `
+		SELECT a.app_no, a.app_id, a.workspace_id, x.seconds::float8
+		  FROM unnest($1::integer[]) AS u (app_no) JOIN scheduler.apps a USING (app_no)
+		 CROSS JOIN LATERAL (
+			SELECT extract(epoch FROM clock_timestamp() - min(l.changed_at)) AS seconds
+			  FROM (SELECT changed_at FROM scheduler.campaign_changes c WHERE c.app_no = u.app_no LIMIT 1000) l) x
+		 WHERE x.seconds >= $2 ORDER BY x.seconds DESC`, changed, least.Seconds())
+	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a UnplannedApp, err error) {
+		var seconds float64
+		err = row.Scan(&a.AppNo, &a.AppID, &a.WorkspaceID, &seconds)
+		a.Waiting = time.Duration(seconds * float64(time.Second))
+		return a, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list unplanned apps: %w", err)
+	}
+	return out, nil
 }

@@ -73,33 +73,17 @@ func (p *PlanTx) NextWaiting(ctx context.Context) (time.Time, error) {
 	return orZero(next), nil
 }
 
-// A Room is an app with fewer pending tasks than it may have, and with
-// occurrences that wait for the room.
-type Room struct {
-	AppNo    int32
-	Pressing bool // an occurrence is due soon, or a quarter of the limit is free
-}
-
-// Rooms returns all apps that have room: the sweep behind the planner's hints.
-func (s *Store) Rooms(ctx context.Context) ([]Room, error) {
-	return s.rooms(ctx, `scheduler.apps a`)
-}
-
-// RoomsAmong is Rooms for those of the given apps.
-func (s *Store) RoomsAmong(ctx context.Context, apps []int32) ([]Room, error) {
-	return s.rooms(ctx, `unnest($1::integer[]) u (app_no) JOIN scheduler.apps a USING (app_no)`, apps)
-}
-
-func (s *Store) rooms(ctx context.Context, among string, args ...any) ([]Room, error) {
+// Rooms returns the apps that have fewer pending tasks than they may have, and
+// occurrences that wait for the room: the sweep behind the planner's hints.
+func (s *Store) Rooms(ctx context.Context) ([]int32, error) {
 	rows, _ := s.pool.Query(ctx, `
-		SELECT x.app_no, x.next_due_at < clock_timestamp() + interval '10 seconds' OR 4 * p.pending <= 3 * x.pending_limit
+		SELECT x.app_no
 		  FROM (SELECT a.app_no, a.pending_limit,
-		               (SELECT min(k.next_due_at) FROM scheduler.campaign_cursors k
-		                 WHERE k.app_no = a.app_no AND k.active AND k.next_due_at IS NOT NULL) AS next_due_at
-		          FROM `+among+` OFFSET 0) x -- the dear count is only for those that something waits for
+		               EXISTS (SELECT FROM scheduler.campaign_cursors k WHERE k.app_no = a.app_no AND k.active AND k.next_due_at IS NOT NULL) AS waiting
+		          FROM scheduler.apps a OFFSET 0) x -- the dear count is only for those that something waits for
 		 CROSS JOIN LATERAL (SELECT count(*) AS pending FROM scheduler.pending_tasks WHERE app_no = x.app_no AND slot IS NOT NULL) p
-		 WHERE x.next_due_at IS NOT NULL AND p.pending < x.pending_limit`, args...)
-	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Room])
+		 WHERE x.waiting AND p.pending < x.pending_limit`)
+	out, err := pgx.CollectRows(rows, pgx.RowTo[int32])
 	if err != nil {
 		return nil, fmt.Errorf("list apps with room: %w", err)
 	}

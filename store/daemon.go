@@ -20,12 +20,22 @@ func (s *Store) EndOthers(ctx context.Context, daemonID int64) error {
 
 // A Heartbeat is the answer to Renew.
 type Heartbeat struct {
-	Now     time.Time // the database's clock
-	Daemons []int64   // those with a lease, in order
-	Beats   int64     // heartbeats this daemon has written
-	Held    bool      // nothing may begin until an operator releases it
-	Left    bool      // daemons died, or left calls behind: Reap has something to do
-	Stored  bool      // there are stored deliveries: Settle and ClaimSlices may have something to do
+	Now    time.Time // the database's clock
+	Peers  []Peer    // daemons that nobody has ended, this one too, in the order of their ids
+	Beats  int64     // heartbeats this daemon has written
+	Held   bool      // nothing may begin until an operator releases it
+	Left   bool      // ended daemons left calls behind: Reap has something to do
+	Stored bool      // there are stored deliveries: Settle and ClaimSlices may have something to do
+}
+
+// A Peer is a daemon as another sees it. It lives while its beats grow: how long
+// they stand still is for the observer's own clock to say, since the database's
+// may be set.
+type Peer struct {
+	ID     int64
+	Beats  int64
+	Lease  time.Duration // how long it may be silent, as it has said
+	Lapsed bool          // by the database's clock its lease has run out
 }
 
 // Renew prolongs the daemon's lease and says who else is there. beats is the
@@ -34,6 +44,8 @@ type Heartbeat struct {
 func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, beats int64) (Heartbeat, error) {
 	var h Heartbeat
 	var renewed bool
+	var ids, counts, leases []int64
+	var lapsed []bool
 	err := s.pool.QueryRow(ctx, `
 		WITH me AS (
 			UPDATE scheduler.daemons
@@ -41,17 +53,22 @@ func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, 
 			 WHERE id = $1 AND ended_at IS NULL AND beats >= $3 RETURNING beats
 		)
 		SELECT clock_timestamp(), EXISTS (SELECT FROM me), coalesce((SELECT beats FROM me), 0), NOT (`+notHeld+`),
-		       coalesce((SELECT array_agg(id ORDER BY id) FROM scheduler.daemons
-		                  WHERE ended_at IS NULL AND (leased_until > clock_timestamp() OR id = $1)), '{}'),
-		       EXISTS (SELECT FROM scheduler.daemons WHERE ended_at IS NULL AND leased_until < clock_timestamp() AND id <> $1)
-		       OR EXISTS (SELECT FROM scheduler.claims c
+		       p.ids, p.beats, p.leases, p.lapsed,
+		       EXISTS (SELECT FROM scheduler.claims c
 		                   WHERE (SELECT d.ended_at FROM scheduler.daemons d WHERE d.id = c.daemon_id) IS NOT NULL)
 		       OR EXISTS (SELECT FROM scheduler.slices s
 		                   WHERE s.status = 'running' AND (SELECT d.ended_at FROM scheduler.daemons d WHERE d.id = s.daemon_id) IS NOT NULL),
-		       EXISTS (SELECT FROM scheduler.running_tasks)`,
-		daemonID, lease.Microseconds(), beats).Scan(&h.Now, &renewed, &h.Beats, &h.Held, &h.Daemons, &h.Left, &h.Stored)
+		       EXISTS (SELECT FROM scheduler.running_tasks)
+		  FROM (SELECT coalesce(array_agg(id ORDER BY id), '{}') AS ids, coalesce(array_agg(beats ORDER BY id), '{}') AS beats,
+		               coalesce(array_agg((extract(epoch FROM leased_until - seen_at) * 1000000)::bigint ORDER BY id), '{}') AS leases,
+		               coalesce(array_agg(leased_until < clock_timestamp() ORDER BY id), '{}') AS lapsed
+		          FROM scheduler.daemons WHERE ended_at IS NULL) p`,
+		daemonID, lease.Microseconds(), beats).Scan(&h.Now, &renewed, &h.Beats, &h.Held, &ids, &counts, &leases, &lapsed, &h.Left, &h.Stored)
 	if err != nil {
 		return Heartbeat{}, fmt.Errorf("renew lease: %w", err)
+	}
+	for i, id := range ids {
+		h.Peers = append(h.Peers, Peer{ID: id, Beats: counts[i], Lease: time.Duration(leases[i]) * time.Microsecond, Lapsed: lapsed[i]})
 	}
 	if !renewed {
 		return h, ErrLeaseLost
@@ -62,7 +79,7 @@ func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, 
 // Probe writes to the daemon's own row, and so says whether the database takes
 // writes.
 func (s *Store) Probe(ctx context.Context, daemonID int64) error {
-	if _, err := s.pool.Exec(ctx, `UPDATE scheduler.daemons SET seen_at = clock_timestamp() WHERE id = $1`, daemonID); err != nil {
+	if _, err := s.pool.Exec(ctx, `UPDATE scheduler.daemons SET seen_at = seen_at WHERE id = $1`, daemonID); err != nil {
 		return fmt.Errorf("write probe: %w", err)
 	}
 	return nil
@@ -86,18 +103,22 @@ type Reaped struct {
 	Decided []Decided // tasks that became unknown; those with stored deliveries are settled later
 }
 
-// Reap ends daemons whose lease has run out, and rules on what they and daemons
-// that stopped had begun: their calls may have been made, so each becomes
+// Reap ends the daemons that were found dead, unless they have written a heartbeat
+// since, and rules on what they and daemons that stopped had begun: their calls may have been made, so each becomes
 // unknown, or is tried again where the campaign says resend_unknown.
-func (s *Store) Reap(ctx context.Context) (Reaped, error) {
+func (s *Store) Reap(ctx context.Context, dead ...Peer) (Reaped, error) {
 	var out Reaped
+	ids, beats := make([]int64, len(dead)), make([]int64, len(dead))
+	for i, d := range dead {
+		ids[i], beats[i] = d.ID, d.Beats
+	}
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, `
 			WITH dead AS MATERIALIZED (
-				SELECT id FROM scheduler.daemons
-				 WHERE ended_at IS NULL AND leased_until < clock_timestamp() FOR UPDATE SKIP LOCKED
+				SELECT d.id FROM scheduler.daemons d JOIN unnest($1::bigint[], $2::bigint[]) AS u (id, beats) ON u.id = d.id AND u.beats = d.beats
+				 WHERE d.ended_at IS NULL FOR UPDATE OF d SKIP LOCKED
 			)
-			UPDATE scheduler.daemons d SET ended_at = clock_timestamp() FROM dead WHERE d.id = dead.id RETURNING d.id`)
+			UPDATE scheduler.daemons d SET ended_at = clock_timestamp() FROM dead WHERE d.id = dead.id RETURNING d.id`, ids, beats)
 		var err error
 		if out.Daemons, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
 			return err

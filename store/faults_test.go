@@ -37,20 +37,23 @@ func TestCampaignWithWithdrawnTaskIsNotFinished(t *testing.T) {
 	id := campaign(t, db)
 	run(t, db, `DELETE FROM scheduler.campaign_changes`)
 	run(t, db, `INSERT INTO scheduler.campaign_cursors (campaign_id, app_no, revision, active) SELECT id, app_no, revision, true FROM scheduler.campaigns`)
+	other := campaign(t, db)
+	run(t, db, `DELETE FROM scheduler.campaign_changes`)
+	pend(t, db, other, 1, time.Now().Add(time.Minute))
 	pend(t, db, id, 2, time.Now().Add(time.Hour))
-	run(t, db, `UPDATE scheduler.apps SET pending_limit = 1 WHERE app_no = (SELECT app_no FROM scheduler.campaigns)`)
-	if n := one[int](t, db, `SELECT count(*) FROM scheduler.pending_tasks`); n != 0 {
-		t.Fatalf("%d tasks are left over the limit", n)
+	run(t, db, `UPDATE scheduler.apps SET pending_limit = 1 WHERE app_no = (SELECT app_no FROM scheduler.campaigns LIMIT 1)`)
+	if n := one[int](t, db, `SELECT count(*) FROM scheduler.pending_tasks`); n != 1 {
+		t.Fatalf("%d tasks are left, want one", n)
 	}
 	if _, err := s.FinishCampaigns(t.Context(), []int64{id}); err != nil {
 		t.Fatal(err)
 	}
-	if got := one[string](t, db, `SELECT status FROM scheduler.campaigns`); got != "active" {
+	if got := one[string](t, db, `SELECT status FROM scheduler.campaigns WHERE id = $1`, id); got != "active" {
 		t.Errorf("the campaign is %s although its occurrence is still to come", got)
 	}
 	run(t, db, `DELETE FROM scheduler.campaign_changes`)
-	if n, err := s.FinishCampaigns(t.Context(), []int64{id}); err != nil || n != 1 {
-		t.Errorf("finished %d, %v: want the campaign to be finished once nothing is left", n, err)
+	if ids, err := s.FinishCampaigns(t.Context(), []int64{id}); err != nil || len(ids) != 1 {
+		t.Errorf("finished %v, %v: want the campaign to be finished once nothing is left", ids, err)
 	}
 }
 

@@ -31,12 +31,13 @@ type BusyApp struct {
 func (s *Store) Health(ctx context.Context) (Health, error) {
 	var h Health
 	var held *time.Time
-	err := s.pool.QueryRow(ctx, `
+	err := s.pool.QueryRow(ctx, pendingApps+`
 		SELECT clock_timestamp(), current_setting('server_version_num')::integer / 10000,
 		       pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean,
 		       (SELECT count(*) FROM scheduler.daemons WHERE ended_at IS NULL AND leased_until > clock_timestamp()),
 		       (SELECT count(*) FROM scheduler.decided_tasks WHERE status = 'unknown'),
-		       (SELECT count(*) FROM scheduler.pending_tasks WHERE ready_at < clock_timestamp() - interval '1 minute' AND waits_for IS NULL),
+		       (SELECT count(*) FROM app JOIN scheduler.pending_tasks p ON p.app_no = app.app_no
+		         WHERE p.ready_at < clock_timestamp() - interval '1 minute' AND p.waits_for IS NULL),
 		       (SELECT count(*) FROM scheduler.campaigns WHERE status = 'rejected'),
 		       (SELECT held_since FROM scheduler.hold), coalesce((SELECT reason FROM scheduler.hold), '')`).
 		Scan(&h.Now, &h.ServerVersion, &h.ReadOnly, &h.Daemons, &h.Unknown, &h.Overdue, &h.Rejected, &held, &h.HeldReason)

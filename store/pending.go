@@ -20,16 +20,29 @@ type ReadyTask struct {
 	WaitsFor   string
 }
 
+// pendingApps begins a statement with the apps that have pending tasks, as app
+// (app_no): it hops through the index from app to app, so that what one app has in
+// store costs no more than one look.
+const pendingApps = `
+	WITH RECURSIVE hop AS (
+		(SELECT app_no FROM scheduler.pending_tasks ORDER BY app_no LIMIT 1)
+		UNION ALL
+		SELECT (SELECT p.app_no FROM scheduler.pending_tasks p WHERE p.app_no > hop.app_no ORDER BY p.app_no LIMIT 1)
+		  FROM hop WHERE hop.app_no IS NOT NULL
+	), app AS (SELECT app_no FROM hop WHERE app_no IS NOT NULL)`
+
 // Upcoming returns pending tasks that are ready before the given instant, in
-// the order of (ready_at, id), beginning after the given position and leaving
-// out the apps in without. share and shares split the apps among daemons: only
-// apps whose number is share modulo shares are returned.
-func (s *Store) Upcoming(ctx context.Context, after ReadyTask, before time.Time, without []int32, share, shares, limit int) ([]ReadyTask, error) {
-	rows, _ := s.pool.Query(ctx, `
-		SELECT id, app_no, campaign_id, revision, origin::text, due_at, ready_at, coalesce(waits_for, '')
-		  FROM scheduler.pending_tasks
-		 WHERE (ready_at, id) > ($1, $2) AND ready_at <= $3 AND app_no % $5 = $4 AND app_no <> ALL($6)
-		 ORDER BY ready_at, id LIMIT $7`, after.ReadyAt, after.ID, before, share, shares, orEmpty(without), limit)
+// the order of (ready_at, id), at most perApp of each app and limit of all,
+// leaving out the apps in without. share and shares split the apps among daemons:
+// only apps whose number is share modulo shares are returned. What is not
+// returned is not read.
+func (s *Store) Upcoming(ctx context.Context, before time.Time, without []int32, share, shares, perApp, limit int) ([]ReadyTask, error) {
+	rows, _ := s.pool.Query(ctx, pendingApps+`
+		SELECT t.id, app.app_no, t.campaign_id, t.revision, t.origin::text, t.due_at, t.ready_at, coalesce(t.waits_for, '')
+		  FROM app CROSS JOIN LATERAL (
+			SELECT * FROM scheduler.pending_tasks p WHERE p.app_no = app.app_no AND p.ready_at <= $1 ORDER BY p.ready_at, p.id LIMIT $5) t
+		 WHERE app.app_no % $4 = $3 AND app.app_no <> ALL($2)
+		 ORDER BY t.ready_at, t.id LIMIT $6`, before, orEmpty(without), share, shares, perApp, limit)
 	var out []ReadyTask
 	var t ReadyTask
 	_, err := pgx.ForEachRow(rows, []any{&t.ID, &t.AppNo, &t.CampaignID, &t.Revision, &t.Origin, &t.DueAt, &t.ReadyAt, &t.WaitsFor}, func() error {

@@ -47,21 +47,24 @@ type PlanTx struct {
 	Decided []Decided
 }
 
+// planWait is how long a plan waits for a lock that somebody else holds: the app
+// is planned again later, and no other app waits meanwhile.
+const planWait = "200ms"
+
 // PlanApp runs plan for one app in a transaction of its own, unless another
-// planner is at work on the app: then busy is true and plan does not run.
+// planner is at work on the app: then busy is true and plan does not run. An
+// error for which IsBlocked holds means that somebody holds what it needs.
 func (s *Store) PlanApp(ctx context.Context, appNo int32, now time.Time, plan func(*PlanTx) error) (busy bool, err error) {
-	err = s.asDaemon(ctx, func(tx pgx.Tx) error {
+	err = s.asPlanner(ctx, func(tx pgx.Tx) error {
 		p := &PlanTx{tx: tx, AppNo: appNo}
-		row := tx.QueryRow(ctx, `
-			SELECT a.pending_limit, coalesce($2, clock_timestamp()), pg_try_advisory_xact_lock(`+planLock+`, a.app_no)
-			  FROM scheduler.apps a WHERE a.app_no = $1`, appNo, at(now))
-		var locked bool
-		if err := row.Scan(&p.Limit, &p.Now, &locked); err != nil {
+		locked, err := tryLockRow(ctx, tx, planLock, appNo)
+		if err != nil || !locked {
+			busy = err == nil
 			return err
 		}
-		if !locked {
-			busy = true
-			return nil
+		row := tx.QueryRow(ctx, `SELECT pending_limit, coalesce($2, clock_timestamp()) FROM scheduler.apps WHERE app_no = $1`, appNo, at(now))
+		if err := row.Scan(&p.Limit, &p.Now); err != nil {
+			return err
 		}
 		return plan(p)
 	})
@@ -70,13 +73,6 @@ func (s *Store) PlanApp(ctx context.Context, appNo int32, now time.Time, plan fu
 	}
 	return busy, nil
 }
-
-// planLock and quotaLock are the advisory lock classes of the program. The
-// database's function skip_overdue takes planLock too.
-const (
-	planLock  = "1397572688"
-	quotaLock = "1397572689"
-)
 
 // Pending returns the app's scheduled pending tasks, earliest first.
 func (p *PlanTx) Pending(ctx context.Context) ([]PendingTask, error) {

@@ -94,10 +94,11 @@ func stock(t *testing.T, db *pgtest.DB, n int) (newest int64) {
 func work(t *testing.T, db *pgtest.DB, s *store.Store, daemon, newest int64) {
 	t.Helper()
 	ctx := t.Context()
-	if _, err := s.PlanApp(ctx, 1, time.Time{}, func(tx *store.PlanTx) error { return plan(ctx, tx, newest) }); err != nil {
+	changes, campaigns := unplanned(t, s, 1, 20)
+	if _, err := s.PlanApp(ctx, 1, time.Time{}, func(tx *store.PlanTx) error { return plan(ctx, tx, changes, campaigns, newest) }); err != nil {
 		t.Fatal(err)
 	}
-	ready, err := s.Upcoming(ctx, store.ReadyTask{}, time.Now(), nil, 0, 1, 10)
+	ready, err := s.Upcoming(ctx, time.Now(), nil, 0, 1, 10, 10)
 	if err != nil || len(ready) == 0 {
 		t.Fatalf("%d tasks are ready, %v", len(ready), err)
 	}
@@ -127,14 +128,14 @@ func work(t *testing.T, db *pgtest.DB, s *store.Store, daemon, newest int64) {
 	// First the way around a task that somebody holds, then the straight one.
 	hold(t, db, func() { claimAndRecord(len(ids) - 1) }, `SELECT FROM scheduler.pending_tasks WHERE id = $1 FOR UPDATE`, ids[0])
 	claimAndRecord(1)
-	campaigns := make([]int64, len(ready))
+	ended := make([]int64, len(ready))
 	for i, r := range ready {
-		campaigns[i] = r.CampaignID
+		ended[i] = r.CampaignID
 	}
-	if _, err := s.Campaigns(ctx, campaigns); err != nil {
+	if _, err := s.Campaigns(ctx, ended); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.FinishCampaigns(ctx, campaigns); err != nil {
+	if _, err := s.FinishCampaigns(ctx, ended); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -142,8 +143,8 @@ func work(t *testing.T, db *pgtest.DB, s *store.Store, daemon, newest int64) {
 // plan does everything a planner may do in one transaction, with changes in the
 // order they come and with the newest campaign, whose rows are the last of each
 // index: a plan that goes through an index from its start reads all of it.
-func plan(ctx context.Context, tx *store.PlanTx, newest int64) error {
-	changes, err := tx.Changes(ctx, 20)
+func plan(ctx context.Context, tx *store.PlanTx, unplanned []store.Unplanned, campaigns map[int64]*store.Campaign, newest int64) error {
+	changes, err := tx.Changes(ctx, unplanned, campaigns)
 	if err != nil {
 		return err
 	}

@@ -57,9 +57,6 @@ func utc(column string) string {
 // there is no value.
 type Pruned []*string
 
-// pruneLock is the advisory lock that one pruner at a time holds.
-const pruneLock = "1397572690"
-
 // Pages returns how many pages of decided tasks there are.
 func (s *Store) Pages(ctx context.Context) (int64, error) {
 	var n int64
@@ -83,8 +80,8 @@ func (s *Store) Pages(ctx context.Context) (int64, error) {
 func (s *Store) Prune(ctx context.Context, before time.Time, from, to int64, keep func([]Pruned) error) (int64, error) {
 	var n int64
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		var alone bool
-		if err := tx.QueryRow(ctx, `SELECT pg_try_advisory_xact_lock(`+pruneLock+`)`).Scan(&alone); err != nil || !alone {
+		alone, err := tryLockRow(ctx, tx, pruneLock, 0)
+		if err != nil || !alone {
 			return err
 		}
 		ids, tasks, err := oldTasks(ctx, tx, before, from, to, keep != nil)

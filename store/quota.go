@@ -14,14 +14,17 @@ import (
 const week = 7 * 24 * time.Hour
 
 // reserveQuota books one call of the app on the channel, or says when the next
-// one frees up. The advisory lock makes counting and booking one step for all
+// one frees up. The lock makes counting and booking one step for all
 // daemons; it is held until the transaction ends, which is at once.
 func reserveQuota(ctx context.Context, tx pgx.Tx, appNo int32, channel string, now time.Time) (use int64, free time.Time, err error) {
 	var quota int
+	if err := lockRow(ctx, tx, quotaLock, appNo); err != nil {
+		return 0, time.Time{}, err
+	}
 	err = tx.QueryRow(ctx, `
-		SELECT coalesce(q.weekly_quota, c.weekly_quota), pg_advisory_xact_lock(`+quotaLock+`, $1)::text
+		SELECT coalesce(q.weekly_quota, c.weekly_quota)
 		  FROM scheduler.channels c LEFT JOIN scheduler.app_quotas q ON q.app_no = $1 AND q.channel = c.channel
-		 WHERE c.channel = $2`, appNo, channel).Scan(&quota, nil)
+		 WHERE c.channel = $2`, appNo, channel).Scan(&quota)
 	if err != nil {
 		return 0, time.Time{}, fmt.Errorf("lock quota: %w", err)
 	}

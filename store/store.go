@@ -149,6 +149,22 @@ func IsOutage(err error) bool {
 // IsBlocked says whether err means that somebody else holds a lock for long.
 func IsBlocked(err error) bool { return sqlState(err) == "55P03" }
 
+// OfARow says whether err may be of a row that was read, rather than of the
+// database: a value that cannot be decoded or converted, or that the server
+// cannot work with. Others can then be read without it.
+func OfARow(err error) bool {
+	var bad *pgconn.PgError
+	switch {
+	case err == nil, IsOutage(err), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return false
+	case errors.As(err, &bad):
+		class := bad.Code[:2]
+		return class == "22" || class == "54" || class == "38" || class == "P0" || bad.Code == "57014" // data, limits, functions, statement_timeout
+	default:
+		return true // of the client: the value could not be scanned
+	}
+}
+
 // IsReadOnly says whether err means that the server takes no writes, as a
 // demoted primary does.
 func IsReadOnly(err error) bool { return sqlState(err) == "25006" }

@@ -36,9 +36,10 @@ func (s *Store) Usage(ctx context.Context, limit int) (Usage, error) {
 	var u Usage
 	var overdue float64
 	b := &pgx.Batch{}
-	b.Queue(`
+	b.Queue(pendingApps + `
 		SELECT (SELECT count(*) FROM scheduler.decided_tasks WHERE status = 'unknown'), (SELECT count(*) FROM scheduler.claims),
-		       coalesce((SELECT extract(epoch FROM clock_timestamp() - min(ready_at)) FROM scheduler.pending_tasks), 0)::float8, NOT (` + notHeld + `)`).
+		       coalesce((SELECT extract(epoch FROM clock_timestamp() - min((SELECT p.ready_at FROM scheduler.pending_tasks p
+		                  WHERE p.app_no = app.app_no ORDER BY p.ready_at LIMIT 1))) FROM app), 0)::float8, NOT (` + notHeld + `)`).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&u.Unknown, &u.Claims, &overdue, &u.Held) })
 	b.Queue(`
 		SELECT app_id, workspace_id, pending_limit, pending FROM scheduler.app_usage ORDER BY percent_full DESC, app_id, workspace_id LIMIT $1`, limit).

@@ -35,6 +35,9 @@ type Config struct {
 	// Ready reports why the daemon cannot do its work now, or nil. It is given
 	// two seconds. Nil: always ready.
 	Ready func(context.Context) error
+	// Notes are lines that /readyz shows beside ok, to those who may see more than
+	// that: what works, and yet wants somebody. Nil: none.
+	Notes func() []string
 	// Log hears of what goes wrong in serving. Nil: silence.
 	Log *slog.Logger
 }

@@ -22,7 +22,7 @@ func handler(config Config, log *slog.Logger) http.Handler {
 	auth := authorizer(config.Token)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", healthz)
-	mux.Handle("GET /readyz", readyz(config.Ready, auth, log))
+	mux.Handle("GET /readyz", readyz(config.Ready, config.Notes, auth, log))
 	mux.Handle("GET /metrics", auth.guard(promhttp.HandlerFor(config.Metrics, promhttp.HandlerOpts{
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ErrorHandling: promhttp.ContinueOnError,
@@ -46,7 +46,7 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 // readyz says whether the daemon can do its work. The reason is for those who
 // hold the token; a probe needs the status only. The log is told of changes, not
 // of every probe.
-func readyz(ready func(context.Context) error, auth authorizer, log *slog.Logger) http.HandlerFunc {
+func readyz(ready func(context.Context) error, notes func() []string, auth authorizer, log *slog.Logger) http.HandlerFunc {
 	var unready atomic.Bool // the last answer
 	return func(w http.ResponseWriter, r *http.Request) {
 		if ready == nil {
@@ -61,6 +61,11 @@ func readyz(ready func(context.Context) error, auth authorizer, log *slog.Logger
 				log.InfoContext(ctx, "ready again")
 			}
 			healthz(w, r)
+			if notes != nil && auth.allows(r) {
+				for _, line := range notes() {
+					_, _ = fmt.Fprintln(w, line)
+				}
+			}
 			return
 		}
 		if !unready.Swap(true) {

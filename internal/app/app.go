@@ -110,14 +110,14 @@ func (a *App) startAdmin(ctx context.Context) error {
 	c := a.Config.Admin
 	s, err := admin.New(ctx, admin.Config{
 		Listen: c.Listen, Token: c.Token.Reveal(), CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, Pprof: c.Pprof,
-		Metrics: reg, Ready: a.Ready, Log: a.Log,
+		Metrics: reg, Ready: a.Ready, Notes: a.Notes, Log: a.Log,
 	})
 	if err != nil {
 		return err
 	}
 	a.admin = s
 	a.registry = &registry{metrics: engine.NewMetrics(reg)}
-	reg.MustRegister(engine.NewUsage(a.store, a.Log))
+	reg.MustRegister(engine.NewUsage(a.store, a.Log), newOwnApps(a.registry, a.store))
 	s.Start()
 	a.closers = append(a.closers, closer{"admin listener", s.Stop})
 	return nil
@@ -129,6 +129,22 @@ func (a *App) Ready(ctx context.Context) error {
 		return errors.New("starting or stopping")
 	}
 	return a.engine.Ready(ctx)
+}
+
+// Notes says what works, and yet wants somebody.
+func (a *App) Notes() []string {
+	if !a.ready.Load() {
+		return nil
+	}
+	var out []string
+	for _, u := range a.engine.Unplanned() {
+		line := fmt.Sprintf("app %s: changed campaigns have not been planned for %s", a.registry.name(u.App), u.For.Truncate(time.Second))
+		if u.Blockers != "" {
+			line += ", blocked by " + u.Blockers
+		}
+		out = append(out, line)
+	}
+	return out
 }
 
 func (a *App) prepareEngine(ctx context.Context, apps []config.App) error {

@@ -2,6 +2,8 @@ package app
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,6 +85,32 @@ func (r *registry) app(no int32) *engine.App {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.byNo[no]
+}
+
+// name is what people call an app; for one that this daemon has no credentials
+// for, its number.
+func (r *registry) name(no int32) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if a := r.byNo[no]; a != nil {
+		for key, b := range r.apps {
+			switch {
+			case a != b:
+			case key.workspaceID != "":
+				return key.appID + "/" + key.workspaceID
+			default:
+				return key.appID
+			}
+		}
+	}
+	return fmt.Sprintf("number %d", no)
+}
+
+// keys lists the apps that the daemon has credentials for.
+func (r *registry) keys() []appKey {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Collect(maps.Keys(r.apps))
 }
 
 // limited lists the apps whose rate is bounded.

@@ -63,8 +63,9 @@ func (o *oracle) locate(c *sandbox.Call) (pushed, bool) {
 	return p, ok
 }
 
-// parseKey reads a message key: c<campaign>-<due>[-<target>], or the author's
-// own key, which in these campaigns has no dash, the campaign and the due time.
+// parseKey reads a message key: c<campaign>i<installation>-<due>[-<target>], or
+// the author's own key, which in these campaigns has no dash, the campaign with the
+// installation and the due time.
 func parseKey(key string) (occurrence, bool) {
 	parts := strings.Split(key, "-")
 	if len(parts) < 2 {
@@ -76,7 +77,8 @@ func parseKey(key string) (occurrence, bool) {
 	if len(parts) < 2 {
 		return occurrence{}, false
 	}
-	campaign, err1 := strconv.ParseInt(strings.TrimPrefix(parts[0], "c"), 10, 64)
+	id, _, _ := strings.Cut(strings.TrimPrefix(parts[0], "c"), "i")
+	campaign, err1 := strconv.ParseInt(id, 10, 64)
 	due, err2 := strconv.ParseInt(parts[1], 36, 64)
 	return occurrence{campaign, due}, err1 == nil && err2 == nil
 }

@@ -18,7 +18,8 @@ func TestKeysNameTheirOccurrence(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		campaign := rapid.Int64Range(1, 1<<40).Draw(t, "campaign")
 		due := time.UnixMicro(rapid.Int64Range(1, 1<<52).Draw(t, "due"))
-		key := engine.MsgKey(campaign, due, rapid.String().Draw(t, "target"), rapid.StringMatching(`(k[0-9]{1,5})?`).Draw(t, "author"))
+		keys := engine.Keys{Installation: rapid.StringMatching(`([0-9a-f]{10})?`).Draw(t, "installation")}
+		key := keys.Message(campaign, due, rapid.String().Draw(t, "target"), rapid.StringMatching(`(k[0-9]{1,5})?`).Draw(t, "author"))
 		if c, d, ok := chaos.ParseKey(key); !ok || c != campaign || d != due.UnixMicro() {
 			t.Fatalf("%s is of campaign %d at %d, read %d at %d, %v", key, campaign, due.UnixMicro(), c, d, ok)
 		}

@@ -20,7 +20,7 @@ func (e *examination) database(ctx context.Context) {
 			"set database.url or DATABASE_URL, or start: scheduler serve")
 		return
 	}
-	s, err := store.Open(ctx, store.Config{URL: e.DatabaseURL, MaxConns: 1, ConnectTimeout: e.Timeout, StatementTimeout: e.Config.Database.StatementTimeout})
+	s, err := store.Open(ctx, store.Config{URL: e.DatabaseURL, MaxConns: 2, ConnectTimeout: e.Timeout, StatementTimeout: e.Config.Database.StatementTimeout})
 	if err != nil {
 		e.wrong("database", err.Error(), "write database.url as postgres://USER@HOST/DATABASE")
 		return
@@ -37,7 +37,9 @@ func (e *examination) database(ctx context.Context) {
 	}
 	e.server(h)
 	e.clock(h, asked)
+	e.installation(ctx, s)
 	e.work(h)
+	e.planning(ctx, s)
 	e.served(ctx, s)
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"container/heap"
 	"maps"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -24,12 +25,19 @@ type entry struct {
 //
 // What was read while a task was being begun may show it as it was before, so a
 // task is known until a reading begins after that is over.
+//
+// When a task is ready is an instant of the database's clock. How long an app is
+// held back is a length, and so counted by this machine's monotonic clock: a pause
+// lasts as long as it lasts, whatever is done to the database's clock.
 type agenda struct {
 	mu      sync.Mutex
+	now     func() time.Time // this machine's clock
 	queues  map[int32]*queue
-	order   queueHeap // queues that are not empty, by when they want to be looked at
+	order   queueHeap // queues that are not empty and not held back, by their first task's time
+	held    queueHeap // queues that are held back, by until when
 	known   map[int64]stage
 	waiting int     // tasks in the queues
+	bytes   int64   // of memory that their contents take, each counted for every task
 	over    []int64 // tasks that are forgotten with the next reading
 }
 
@@ -47,17 +55,17 @@ const (
 type queue struct {
 	app     int32
 	entries []*entry
-	held    time.Time // nothing of the app begins before
-	index   int       // in agenda.order
+	held    time.Time // nothing of the app begins before; by this machine's clock, zero: it is not held back
+	index   int       // in agenda.order or agenda.held
 }
 
-// at is when the queue wants to be looked at.
+// at is what the queue's heap goes by: when its first task is ready, or until when
+// it is held back.
 func (q *queue) at() time.Time {
-	first := q.entries[0].task.ReadyAt
-	if q.held.After(first) {
-		return q.held
+	if q.held.IsZero() {
+		return q.entries[0].task.ReadyAt
 	}
-	return first
+	return q.held
 }
 
 func (q *queue) add(e *entry) {
@@ -84,14 +92,14 @@ func (e *entry) before(f *entry) bool {
 }
 
 func newAgenda() *agenda {
-	return &agenda{queues: make(map[int32]*queue), known: make(map[int64]stage)}
+	return &agenda{now: time.Now, queues: make(map[int32]*queue), known: make(map[int64]stage)}
 }
 
 // clear forgets what waits; the next read-ahead finds it again.
 func (a *agenda) clear() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.queues, a.order, a.waiting = make(map[int32]*queue), nil, 0
+	a.queues, a.order, a.held, a.waiting, a.bytes = make(map[int32]*queue), nil, nil, 0, 0
 	maps.DeleteFunc(a.known, func(_ int64, s stage) bool { return s == waits })
 }
 
@@ -130,6 +138,7 @@ func (a *agenda) putBack(entries []*entry) {
 func (a *agenda) put(e *entry) {
 	a.known[e.task.ID] = waits
 	a.waiting++
+	a.bytes += e.bytes()
 	q := a.queues[e.task.AppNo]
 	if q == nil {
 		q = &queue{app: e.task.AppNo}
@@ -139,7 +148,7 @@ func (a *agenda) put(e *entry) {
 	switch {
 	case len(q.entries) == 1:
 		heap.Push(&a.order, q)
-	case q.entries[0] == e:
+	case q.entries[0] == e && q.held.IsZero():
 		heap.Fix(&a.order, q.index)
 	}
 }
@@ -162,23 +171,27 @@ func (a *agenda) knows(id int64) bool {
 	return known
 }
 
-// take removes and returns up to n entries whose time has come, to be begun.
-// allow may hold an entry's app back until a time it returns.
+// take removes and returns up to n entries whose time has come, by the database's
+// clock, to be begun. allow may hold an entry's app back until a time, by this
+// machine's clock.
 func (a *agenda) take(now time.Time, n int, allow func(*entry) (ok bool, until time.Time)) []*entry {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.goOn()
 	var out []*entry
 	for len(out) < n && len(a.order) > 0 && !a.order[0].at().After(now) {
 		q := a.order[0]
 		ok, until := allow(q.entries[0])
 		if !ok {
+			heap.Pop(&a.order)
 			q.held = until
-			heap.Fix(&a.order, 0)
+			heap.Push(&a.held, q)
 			continue
 		}
 		e := q.pop()
 		a.known[e.task.ID] = begun
 		a.waiting--
+		a.bytes -= e.bytes()
 		out = append(out, e)
 		if len(q.entries) > 0 {
 			heap.Fix(&a.order, 0)
@@ -190,14 +203,45 @@ func (a *agenda) take(now time.Time, n int, allow func(*entry) (ok bool, until t
 	return out
 }
 
-// next returns when the earliest queue wants to be looked at.
-func (a *agenda) next() (time.Time, bool) {
+// goOn ends the pauses that are over.
+func (a *agenda) goOn() {
+	for now := a.now(); len(a.held) > 0 && !a.held[0].held.After(now); {
+		q := heap.Pop(&a.held).(*queue)
+		q.held = time.Time{}
+		heap.Push(&a.order, q)
+	}
+}
+
+// next returns how long nothing has to be begun; now is by the database's clock.
+func (a *agenda) next(now time.Time) (time.Duration, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.order) == 0 {
-		return time.Time{}, false
+	if len(a.order)+len(a.held) == 0 {
+		return 0, false
 	}
-	return a.order[0].at(), true
+	wait := time.Duration(math.MaxInt64)
+	if len(a.order) > 0 {
+		wait = a.order[0].at().Sub(now)
+	}
+	if len(a.held) > 0 {
+		wait = min(wait, a.held[0].held.Sub(a.now()))
+	}
+	return max(wait, 0), true
+}
+
+// bytes is how much memory the entry's content takes.
+func (e *entry) bytes() int64 {
+	if e.content == nil {
+		return 0
+	}
+	return e.content.bytes
+}
+
+// size is how much memory the contents of the tasks in the queues take, at most.
+func (a *agenda) size() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.bytes
 }
 
 func (a *agenda) len() int {

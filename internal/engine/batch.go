@@ -13,18 +13,18 @@ import (
 // are stored, since the slicer asks for each of them.
 func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 	if e.content.app == nil && !now.After(e.task.DueAt.Add(e.content.campaign.CatchUpWindow)) {
-		return false, now.Add(time.Second) // another daemon may have the credentials
+		return false, time.Now().Add(time.Second) // another daemon may have the credentials
 	}
 	if d.missed(e, now) != "" || e.content.message == nil || e.content.stored() {
 		return true, time.Time{} // no call of this task's begins here
 	}
-	ok, retry := e.content.app.begin(now)
+	ok, retry := e.content.app.begin(time.Now()) // a length, not an instant of the database's clock
 	if ok {
 		return true, time.Time{}
 	}
 	d.causes.refuse(e.content.app, now)
 	if retry.IsZero() {
-		retry = now.Add(5 * time.Millisecond)
+		retry = time.Now().Add(5 * time.Millisecond)
 	}
 	return false, retry
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime"
 	"sync"
+	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/store"
@@ -17,6 +18,8 @@ type content struct {
 	message  *dispatch.Message // nil: the request cannot be pushed
 	problem  string            // then why
 	app      *App              // nil: this daemon has no credentials for the app
+	keys     Keys              // name its messages
+	bytes    int64             // of memory that it takes, about
 }
 
 // on returns the content as it is pushed on an app.
@@ -29,23 +32,36 @@ func (v *content) on(app *App) *content {
 	return &other
 }
 
-// contents caches campaigns by id. It keeps two generations of bounded size, so
-// that memory stays flat however many campaigns there are.
+// contents caches campaigns by id. It keeps two generations, each bounded in
+// number and in bytes, so that memory stays flat however many campaigns there are
+// and however large. What is not asked for any more goes with its generation.
 type contents struct {
 	compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
 	app     func(appNo int32) *App
-	load    func(ctx context.Context, ids []int64) ([]store.Campaign, error)
+	load    func(ctx context.Context, ids []int64, take func([]store.Campaign) bool) error
+	bad     func(ids []int64) // is told of active campaigns that cannot be pushed as they stand; nil: nobody is
 	size    int
+	bytes   int64 // of a generation
 
 	mu         sync.Mutex
 	young, old map[int64]*content
+	held       int64     // bytes of young
+	turned     time.Time // when the last generation began
+	keys       Keys
 	resets     int // how often everything was forgotten
 }
 
+// contentAge is how long a content is kept that nobody asks for, at least; twice
+// that at most.
+const contentAge = time.Minute
+
+// contentBytes bounds what the contents of one generation come to, in bytes.
+const contentBytes = 32 << 20
+
 func newContents(size int, compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem), app func(int32) *App,
-	load func(context.Context, []int64) ([]store.Campaign, error),
+	load func(context.Context, []int64, func([]store.Campaign) bool) error,
 ) *contents {
-	return &contents{compile: compile, app: app, load: load, size: size, young: make(map[int64]*content)}
+	return &contents{compile: compile, app: app, load: load, size: size, bytes: contentBytes, young: make(map[int64]*content), turned: time.Now()}
 }
 
 // get returns the cached content, whatever its revision, or nil.
@@ -63,17 +79,65 @@ func (c *contents) get(id int64) *content {
 }
 
 func (c *contents) put(v *content) {
-	if len(c.young) >= c.size {
-		c.old, c.young = c.young, make(map[int64]*content, c.size)
+	if len(c.young) >= c.size || len(c.young) > 0 && c.held+v.bytes > c.bytes {
+		c.turn()
+	}
+	if was := c.young[v.campaign.ID]; was != nil {
+		c.held -= was.bytes
 	}
 	c.young[v.campaign.ID] = v
+	c.held += v.bytes
+}
+
+// turn begins a generation and forgets the one before the last.
+func (c *contents) turn() {
+	c.old, c.young, c.held, c.turned = c.young, make(map[int64]*content), 0, time.Now()
+}
+
+// age begins a generation when the last has stood for long.
+func (c *contents) age(after time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.turned) >= after {
+		c.turn()
+	}
+}
+
+// forget drops campaigns that have ended.
+func (c *contents) forget(ids []int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		if v := c.young[id]; v != nil {
+			c.held -= v.bytes
+		}
+		delete(c.young, id)
+		delete(c.old, id)
+	}
+}
+
+// setKeys says how messages are named. What was prepared before is prepared anew.
+func (c *contents) setKeys(k Keys) {
+	c.mu.Lock()
+	changed := c.keys != k
+	c.keys = k
+	c.mu.Unlock()
+	if changed {
+		c.reset()
+	}
+}
+
+func (c *contents) namedBy() Keys {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.keys
 }
 
 // reset forgets everything, for example when the configuration has changed.
 func (c *contents) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.young, c.old = make(map[int64]*content), nil
+	c.young, c.old, c.held = make(map[int64]*content), nil, 0
 	c.resets++
 }
 
@@ -109,18 +173,30 @@ func (c *contents) ensure(ctx context.Context, wants []want) error {
 	for id := range missing {
 		ids = append(ids, id)
 	}
-	loaded, err := c.load(ctx, ids)
-	if err != nil {
-		return err
-	}
-	for resets := c.generation(); ; resets = c.generation() {
+	return c.load(ctx, ids, func(loaded []store.Campaign) bool {
+		c.keep(loaded)
+		return ctx.Err() == nil
+	})
+}
+
+// keep prepares loaded campaigns and keeps what came of them.
+func (c *contents) keep(loaded []store.Campaign) {
+	for {
+		resets := c.generation()
 		prepared := make([]*content, len(loaded))
+		var bad []int64
 		for i := range loaded { // before the lock: compiling takes a while
 			prepared[i] = c.prepare(loaded[i])
+			if prepared[i].problem != "" && loaded[i].Status == "active" {
+				bad = append(bad, loaded[i].ID)
+			}
 			runtime.Gosched() // calls that are due go first
 		}
 		if c.putAll(prepared, resets) {
-			return nil
+			if len(bad) > 0 && c.bad != nil {
+				c.bad(bad)
+			}
+			return
 		}
 	}
 }
@@ -145,8 +221,20 @@ func (c *contents) putAll(prepared []*content, resets int) bool {
 	return true
 }
 
+// What a content takes beside its texts, and how often the request is in it: as
+// the adapter encodes it, and its parts.
+const (
+	campaignOverhead = 1 << 10
+	messageFactor    = 2
+)
+
 func (c *contents) prepare(campaign store.Campaign) *content {
-	v := &content{campaign: campaign, app: c.app(campaign.AppNo)}
+	v := &content{campaign: campaign, app: c.app(campaign.AppNo), keys: c.namedBy(), bytes: campaignOverhead + int64(len(campaign.Name)+len(campaign.StrategyContent)+messageFactor*len(campaign.Request))}
+	defer func() { v.campaign.Request, v.campaign.StrategyContent = nil, nil }() // the message and the schedule have what is needed of it
+	if campaign.Unreadable != "" {
+		v.problem = campaign.Unreadable
+		return v
+	}
 	s, err := schedule(&v.campaign)
 	if err != nil {
 		v.problem = err.Error()

@@ -25,8 +25,9 @@ func TestReloadOvertakesACompile(t *testing.T) {
 		return configured
 	}
 	compile := func(*store.Campaign) (*dispatch.Message, []dispatch.Problem) { return &dispatch.Message{}, nil }
-	load := func(_ context.Context, ids []int64) ([]store.Campaign, error) {
-		return []store.Campaign{{ID: ids[0]}}, nil
+	load := func(_ context.Context, ids []int64, take func([]store.Campaign) bool) error {
+		take([]store.Campaign{{ID: ids[0]}})
+		return nil
 	}
 	c = engine.NewContents(compile, app, load)
 	got, err := c.AppOf(t.Context(), 1)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"strings"
 	"time"
@@ -25,7 +26,7 @@ type planned struct {
 // replan brings one changed campaign up to date. Occurrences of versions that
 // were replaced, cancelled or deleted before the planner could make tasks of
 // them are decided here, so that none is ever without a decision.
-func (p *Planner) replan(c store.Change, now time.Time) planned {
+func (p *Planner) replan(c store.Change, problem string, now time.Time) planned {
 	out := planned{campaign: c.Campaign, cursor: store.Cursor{CampaignID: c.CampaignID}, fresh: c.Cursor == nil}
 	next, known := standing(c)
 	for _, h := range c.History {
@@ -51,7 +52,7 @@ func (p *Planner) replan(c store.Change, now time.Time) planned {
 	if c.Campaign.Status != "active" && c.Campaign.Status != "paused" && c.Campaign.Status != "rejected" {
 		return out // cancelled or finished: nothing is left to plan
 	}
-	p.follow(c.Campaign, next, known, now, &out)
+	p.follow(c.Campaign, problem, next, known, now, &out)
 	return out
 }
 
@@ -68,8 +69,12 @@ func standing(c store.Change) (time.Time, bool) {
 	return next, true
 }
 
-// follow plans the version that stands now.
-func (p *Planner) follow(c *store.Campaign, next time.Time, known bool, now time.Time, out *planned) {
+// follow plans the version that stands now; problem is why it cannot be pushed.
+func (p *Planner) follow(c *store.Campaign, problem string, next time.Time, known bool, now time.Time, out *planned) {
+	if c.Unreadable != "" {
+		out.rejected, out.cursor.NextDueAt = problem, next
+		return
+	}
 	s, err := schedule(c)
 	if err != nil {
 		out.rejected = "strategy_content: " + err.Error()
@@ -80,7 +85,7 @@ func (p *Planner) follow(c *store.Campaign, next time.Time, known bool, now time
 		next = first(s)
 	}
 	if c.Status == "active" {
-		out.rejected = problemText(p.judge(c))
+		out.rejected = problem
 	}
 	out.cursor.Active = c.Status == "active" && out.rejected == ""
 	reason := windowReason(c)
@@ -100,24 +105,28 @@ func (p *Planner) follow(c *store.Campaign, next time.Time, known bool, now time
 	out.cursor.NextDueAt = next
 }
 
-func (p *Planner) judge(c *store.Campaign) []dispatch.Problem {
-	_, problems := p.Compile(c)
-	return problems
-}
-
-// problemText lists every problem in one text for campaigns.status_reason.
+// problemText lists the problems in one text for campaigns.status_reason, as many
+// as there is room for.
 func problemText(problems []dispatch.Problem) string {
-	lines := make([]string, len(problems))
+	var b strings.Builder
 	for i, pr := range problems {
-		lines[i] = pr.Field + ": " + pr.Text
+		line := pr.Field + ": " + pr.Text
+		if i > 0 && b.Len()+len(line) > maxReason {
+			fmt.Fprintf(&b, "; … and %d more", len(problems)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(clip(line))
 	}
-	return strings.Join(lines, "; ")
+	return b.String()
 }
 
 // apply brings changed campaigns up to date, but for the cursors of those that
 // were never planned: they give the next tasks most often, and are stored with
 // them.
-func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.Change) (applied, error) {
+func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.Change, problems map[int64]string) (applied, error) {
 	a := applied{known: make(schedules, len(changes)), cursors: make(map[int64]store.Cursor)}
 	var all findings
 	for _, c := range changes {
@@ -125,7 +134,7 @@ func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.C
 			continue
 		}
 		runtime.Gosched() // tasks that are due go first
-		out := p.replan(c, tx.Now)
+		out := p.replan(c, problems[c.CampaignID], tx.Now)
 		if out.rejected != "" {
 			if err := p.reject(ctx, tx, c.Campaign, &out); err != nil {
 				return applied{}, err

@@ -178,7 +178,7 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 
 // release gives the call's slot and its app's leave back.
 func (d *dispatcher) release(t *claimed, o dispatch.Outcome) {
-	t.content.app.end(d.clock.Now(), o)
+	t.content.app.end(time.Now(), o)
 	d.slots.release(1)
 }
 

@@ -332,7 +332,7 @@ func TestRoomThatADeadDaemonLeft(t *testing.T) {
 	until(t, "the app to be full", full)
 	dying := r.enlist(t)
 	r.runPending(t, r.store, dying, app)
-	r.run(t, `UPDATE scheduler.daemons SET leased_until = now() WHERE id = $1`, dying)
+	r.run(t, `UPDATE scheduler.daemons SET seen_at = now(), leased_until = now() WHERE id = $1`, dying)
 	until(t, "the room to be filled", full)
 }
 

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -175,7 +176,7 @@ func TestOutcomesBecomeDecisions(t *testing.T) {
 			}, columns: []any{"resend_unknown", true, "catch_up_window", window},
 			want: "unknown: ",
 		},
-		{name: "a bug in the adapter", answer: func(context.Context, call) dispatch.Outcome { panic("oops") }, want: "unknown: bad answer: panic: oops", calls: 1},
+		{name: "a bug in the adapter", answer: func(context.Context, call) dispatch.Outcome { panic("oops") }, want: "unknown: bad answer: a fault of this program during the call", calls: 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -469,13 +470,70 @@ func TestMessageKeys(t *testing.T) {
 	r.decided(t, id, 1)
 	due := get[time.Time](t, r, `SELECT due_at FROM scheduler.tasks`)
 	calls := r.pusher.seen()
-	want := []string{engine.MsgKey(id, due, "a", ""), engine.MsgKey(id, due, "b", "mine")}
+	keys := r.keys(t)
+	want := []string{keys.Message(id, due, "a", ""), keys.Message(id, due, "b", "mine")}
 	if diff := cmp.Diff(want, calls[0].keys); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if engine.MsgKey(id, due, "a", "") == engine.MsgKey(id, due.Add(time.Second), "a", "") ||
-		engine.MsgKey(id, due, "b", "mine") == engine.MsgKey(id, due.Add(time.Second), "b", "mine") {
+	if keys.Message(id, due, "a", "") == keys.Message(id, due.Add(time.Second), "a", "") ||
+		keys.Message(id, due, "b", "mine") == keys.Message(id, due.Add(time.Second), "b", "mine") {
 		t.Error("two occurrences share a key")
+	}
+}
+
+func (r *rig) keys(t testing.TB) engine.Keys {
+	t.Helper()
+	k, err := r.store.Keys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return engine.Keys{Installation: k.Installation, Campaigns: k.Campaigns, Tasks: k.Tasks}
+}
+
+// Two installations on one provider's app never send the same key for different
+// messages, though campaigns and tasks have the same numbers and due times.
+func TestKeysOfTwoInstallationsDiffer(t *testing.T) {
+	t.Parallel()
+	var sent [2]call
+	at := time.Now().Add(2 * time.Second)
+	for i := range sent {
+		r := newRig(t)
+		r.app(t, "app", "mpaas", nil)
+		start(t, r.config(t))
+		id := r.insert(t, "app", "mpaas.push_multiple", 1, fixed(at))
+		r.run(t, `INSERT INTO scheduler.campaign_targets (campaign_id, target, msg_key) VALUES ($1, 'a', NULL), ($1, 'b', 'mine')`, id)
+		r.decided(t, id, 1)
+		sent[i] = r.pusher.seen()[0]
+		if n := len(sent[i].deliveryID); n > 32 {
+			t.Errorf("a delivery id of %d characters", n)
+		}
+	}
+	for i, key := range sent[0].keys {
+		if sent[1].keys[i] == key {
+			t.Errorf("both sent the key %s", key)
+		}
+	}
+	if sent[0].msgKey == sent[1].msgKey || sent[0].deliveryID == sent[1].deliveryID {
+		t.Errorf("both sent %s, %s", sent[0].msgKey, sent[0].deliveryID)
+	}
+}
+
+// What was sent before the installation had a key of its own keeps its keys, so
+// that what is sent again is known for the same.
+func TestKeysStayAcrossTheUpgrade(t *testing.T) {
+	t.Parallel()
+	k := engine.Keys{Installation: "0123456789", Campaigns: 7, Tasks: 70}
+	at := time.UnixMicro(36)
+	for got, want := range map[string]string{
+		k.Message(7, at, "", ""): "c7-10", k.Message(8, at, "", ""): "c8i0123456789-10", k.Message(7, at, "b", "mine"): "mine-7-10",
+		k.Message(8, at, "b", "mine"): "mine-8i0123456789-10", k.Delivery(70, 1): "t1y-1", k.Delivery(71, 1): "t1z-1-0123456789",
+	} {
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if n := len(k.Delivery(math.MaxInt64, 1_000_000)); n > 32 {
+		t.Errorf("a delivery id of %d characters", n)
 	}
 }
 

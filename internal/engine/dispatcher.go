@@ -24,6 +24,7 @@ type dispatcher struct {
 	agenda   *agenda
 	planner  *Planner
 	unheard  *unheard
+	faults   *faults
 	sliced   func() // wakes the slicer
 
 	reader   *loop
@@ -93,11 +94,11 @@ func (d *dispatcher) untilNext(again time.Duration) time.Duration {
 	if again > 0 {
 		return again
 	}
-	at, ok := d.agenda.next()
+	wait, ok := d.agenda.next(d.clock.Now())
 	if !ok || d.slots.available() <= 0 {
 		return time.Hour
 	}
-	return max(at.Sub(d.clock.Now()), 0)
+	return wait
 }
 
 // begin begins what is ready and returns how long to wait before trying again;
@@ -111,7 +112,7 @@ func (d *dispatcher) begin(ctx context.Context) time.Duration {
 			return 10 * time.Millisecond
 		}
 		now := d.clock.Now()
-		if at, ok := d.agenda.next(); !ok || at.After(now) {
+		if wait, ok := d.agenda.next(now); !ok || wait > 0 {
 			d.readOn()
 			return 0
 		}
@@ -151,11 +152,16 @@ func (d *dispatcher) readOn() {
 // beginAside begins a batch beside the running loop. What it could not begin
 // has a pause before the next try, which it sits out.
 func (d *dispatcher) beginAside(ctx context.Context, batch []*entry, now time.Time) {
+	defer func() {
+		if r := recover(); r != nil { // what the batch holds is found again when the daemon's lease is over
+			d.faults.caught(ctx, faultBegin, r)
+		}
+		<-d.beginning
+		d.nudge()
+	}()
 	if pause := d.beginBatch(ctx, batch, now); pause > 0 {
 		sleep(ctx, pause)
 	}
-	<-d.beginning
-	d.nudge()
 }
 
 // nudge wakes the running loop.

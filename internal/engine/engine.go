@@ -98,6 +98,7 @@ type Engine struct {
 	pruner     *pruner
 	pulse      *pulse
 	calls      *crew
+	faults     *faults
 
 	wg, late      sync.WaitGroup // services; those that outlive them to record
 	stop          context.CancelFunc
@@ -110,14 +111,17 @@ func New(cfg Config) *Engine {
 	cfg = cfg.withDefaults()
 	e := &Engine{Config: cfg, clock: &Clock{}, slots: newSlots(cfg.MaxInFlight), calls: newCrew()}
 	e.heart = newHeart(cfg, e.clock)
-	e.contents = newContents(cfg.ReadAhead, cfg.Compile, cfg.App, cfg.Store.Campaigns)
+	e.faults = newFaults(cfg.Log, cfg.Metrics)
+	e.contents = newContents(cfg.ReadAhead, e.faults.guard(cfg.Compile), cfg.App, cfg.Store.LoadCampaigns)
+	e.contents.bad = e.revisit
 	e.finisher = newFinisher(cfg.Store, cfg.Log, cfg.Sweep)
+	e.finisher.onFinished = e.contents.forget
 	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, e.heart.id, e.finisher.hint)
 	e.planner = NewPlanner(PlannerConfig{
 		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,
 		OnReady: e.ready, Others: e.hasOthers,
 	})
-	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics}
+	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, faults: e.faults}
 	e.dispatcher = newDispatcher(cfg)
 	d := e.dispatcher
 	d.clock, d.heart, d.contents, d.caller, d.recorder, d.slots, d.planner = e.clock, e.heart, e.contents, call, e.recorder, e.slots, e.planner
@@ -131,11 +135,13 @@ func New(cfg Config) *Engine {
 	u := e.unheard
 	u.clock, u.heart, u.recorder, u.slicer = e.clock, e.heart, e.recorder, s
 	d.unheard, s.unheard = u, u
+	d.faults, e.calls.faults = e.faults, e.faults
 	d.causes = newCauses()
 	s.causes = d.causes
 	e.heart.onStored = s.Wake
 	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
 	e.heart.onGone = e.planner.Recount
+	e.heart.onKeys = e.contents.setKeys
 	e.heart.onLoss = d.agenda.clear
 	tr := newTraces(cfg.Tracer, e.clock)
 	d.traces, s.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr
@@ -187,6 +193,7 @@ func (e *Engine) prepare() {
 	e.dispatcher.Wake()
 	e.planner.Wake()
 	e.finisher.Wake()
+	e.contents.age(contentAge)
 }
 
 // wakeAll wakes every loop, for when much may have changed.
@@ -222,6 +229,22 @@ func (e *Engine) listen(ctx context.Context) {
 		sleep(ctx, time.Second)
 	}
 }
+
+// revisit has the planner judge campaigns again that cannot be pushed as they
+// stand, though nobody has changed them: they are rejected, and told of.
+func (e *Engine) revisit(campaigns []int64) {
+	ctx, cancel := context.WithTimeout(context.Background(), e.StatementTimeout)
+	defer cancel()
+	if err := e.Store.Revisit(ctx, campaigns); err != nil {
+		e.heart.trouble(ctx, "revisit campaigns", err)
+		return
+	}
+	e.planner.Wake()
+}
+
+// Unplanned lists the apps with changed campaigns that could not be planned for
+// some seconds.
+func (e *Engine) Unplanned() []UnplannedApp { return e.planner.Unplanned() }
 
 // hasOthers says whether there are other daemons.
 func (e *Engine) hasOthers() bool {

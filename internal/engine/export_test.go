@@ -97,7 +97,10 @@ func (a Agenda) Clear() { a.a.clear() }
 func (a Agenda) Len() int { return a.a.len() }
 
 // Next is when it wants to be looked at.
-func (a Agenda) Next() (time.Time, bool) { return a.a.next() }
+func (a Agenda) Next(now time.Time) (time.Duration, bool) { return a.a.next(now) }
+
+// At sets this machine's clock.
+func (a Agenda) At(now time.Time) { a.a.now = func() time.Time { return now } }
 
 // Abandon ends an engine as kill -9 does: nothing is recorded, and the lease
 // is not given up. It waits until nothing of the engine is left running.
@@ -135,7 +138,7 @@ type Contents struct{ c *contents }
 
 // NewContents makes an empty one.
 func NewContents(compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem), app func(int32) *App,
-	load func(context.Context, []int64) ([]store.Campaign, error),
+	load func(context.Context, []int64, func([]store.Campaign) bool) error,
 ) Contents {
 	return Contents{newContents(100, compile, app, load)}
 }
@@ -192,7 +195,20 @@ func (e *Engine) HaltCron() { e.pulse.cron.Stop() }
 func (e *Engine) Enlist(ctx context.Context) error { return e.heart.enlist(ctx) }
 
 // RunOnce runs one pass.
-func (p *Planner) RunOnce(ctx context.Context) { p.runOnce(ctx) }
+func (p *Planner) RunOnce(ctx context.Context) {
+	p.runOnce(ctx)
+	for e, _ := p.queue.take(); e != nil; e, _ = p.queue.take() {
+		p.attend(ctx, e)
+	}
+}
 
 // GiveBack gives back what the daemon does not know to be its own.
 func (e *Engine) GiveBack(ctx context.Context) error { return e.unheard.giveBack(ctx) }
+
+// Sightings are what a daemon has seen of the others.
+type Sightings struct{ s sightings }
+
+// Look takes in what a heartbeat was told.
+func (s *Sightings) Look(now time.Time, peers []store.Peer, self int64, lease time.Duration) (alive []int64, dead []store.Peer) {
+	return s.s.look(now, peers, self, lease)
+}

@@ -69,7 +69,7 @@ func TestRevisionThatCannotBePushedFails(t *testing.T) {
 	}
 	until(t, "the planner's lock", func() bool {
 		var locked bool
-		if err := planner.QueryRow(t.Context(), `SELECT pg_try_advisory_xact_lock(1397572688, $1)`, app).Scan(&locked); err != nil {
+		if err := planner.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM scheduler.engine_locks WHERE name = 'plan' AND app_no = $1 FOR UPDATE SKIP LOCKED)`, app).Scan(&locked); err != nil {
 			t.Fatal(err)
 		}
 		return locked

@@ -13,8 +13,9 @@ import (
 // hint at them; a slow sweep finds those whose hint was lost.
 type finisher struct {
 	*loop
-	store *store.Store
-	sweep time.Duration
+	store      *store.Store
+	sweep      time.Duration
+	onFinished func(campaigns []int64) // nothing is needed of them any more
 
 	mu     sync.Mutex
 	hinted map[int64]bool
@@ -23,7 +24,7 @@ type finisher struct {
 }
 
 func newFinisher(s *store.Store, log *slog.Logger, sweep time.Duration) *finisher {
-	f := &finisher{store: s, sweep: sweep, hinted: make(map[int64]bool)}
+	f := &finisher{store: s, sweep: sweep, onFinished: func([]int64) {}, hinted: make(map[int64]bool)}
 	f.loop = newLoop("finisher", log, 30*time.Second, f.finish)
 	return f
 }
@@ -55,10 +56,12 @@ func (f *finisher) finish(ctx context.Context) error {
 		if len(batch) == 0 {
 			return nil
 		}
-		if _, err := f.store.FinishCampaigns(ctx, batch); err != nil {
+		finished, err := f.store.FinishCampaigns(ctx, batch)
+		if err != nil {
 			f.hint(batch)
 			return err
 		}
+		f.onFinished(finished)
 		giveWay(ctx, began)
 	}
 	return nil // the next pass goes on

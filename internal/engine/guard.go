@@ -152,6 +152,11 @@ func (h *heart) enlist(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	keys, err := h.store.Keys(ctx)
+	if err != nil {
+		return err
+	}
+	h.onKeys(keysOf(keys)) // before there is a lease under which anything could be named
 	h.mu.Lock()
 	h.daemon, h.beats, h.installation = in.ID, 0, in.Installation
 	h.mu.Unlock()

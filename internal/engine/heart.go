@@ -30,15 +30,18 @@ type heart struct {
 	onStored func() // stored deliveries may be ready, or their tasks complete
 	onShare  func() // daemons came or went: what is this one's to begin has changed
 	onGone   func() // daemons went: what only they knew has to be found
+	onKeys   func(Keys)
 	onLoss   func() // the lease was lost: forget what was planned
 
 	mu       sync.RWMutex
 	daemon   int64
 	daemons  []int64
-	renewed  time.Time // begin of the last successful renewal, by our monotonic clock
-	steady   time.Time // since when renewals have not failed
-	outage   time.Time // since when heartbeats fail; zero: they do not
-	troubled bool      // the log says that the database fails
+	peers    sightings
+	dead     []store.Peer // found dead and not ended yet; only the running loop touches it
+	renewed  time.Time    // begin of the last successful renewal, by our monotonic clock
+	steady   time.Time    // since when renewals have not failed
+	outage   time.Time    // since when heartbeats fail; zero: they do not
+	troubled bool         // the log says that the database fails
 	warned   bool
 
 	installation string // the database's id
@@ -136,13 +139,13 @@ func (h *heart) beat(ctx context.Context) error {
 	h.recovers()
 	h.watchJump(ctx, h.clock.Set(hb.Now, asked, answered))
 	h.watchHold(ctx, hb.Held)
-	h.keep(asked, hb.Daemons)
+	h.keep(asked, hb.Peers)
 	h.remember(hb)
 	h.watchClock(ctx)
 	if hb.Stored {
 		h.onStored()
 	}
-	if hb.Left {
+	if hb.Left || len(h.dead) > 0 {
 		return h.reap(ctx)
 	}
 	return nil
@@ -159,7 +162,7 @@ func (h *heart) renew(ctx context.Context) (store.Heartbeat, error) {
 func (h *heart) lost(ctx context.Context) {
 	h.log.WarnContext(ctx, "lease lost: another daemon took over what was under way, or the database was set back", "daemon", h.id())
 	h.mu.Lock()
-	h.daemon, h.daemons, h.steady = 0, nil, time.Time{}
+	h.daemon, h.daemons, h.steady, h.dead = 0, nil, time.Time{}, nil
 	h.mu.Unlock()
 	h.onLoss()
 	h.Wake()
@@ -194,13 +197,16 @@ func (h *heart) fails(ctx context.Context, asked time.Time, what string, err err
 	h.trouble(ctx, what, err)
 }
 
-func (h *heart) keep(asked time.Time, daemons []int64) {
+func (h *heart) keep(asked time.Time, peers []store.Peer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.renewed = asked
 	if h.steady.IsZero() {
 		h.steady = asked
+		h.peers = nil // who was silent while nobody could write is not dead
 	}
+	daemons, dead := h.peers.look(time.Now(), peers, h.daemon, h.lease)
+	h.dead = dead
 	if !slices.Equal(h.daemons, daemons) {
 		if slices.ContainsFunc(h.daemons, func(id int64) bool { return !slices.Contains(daemons, id) }) {
 			h.onGone()
@@ -228,23 +234,19 @@ func (h *heart) watchClock(ctx context.Context) {
 // it are slow answers and clocks that drift.
 const clockJump = 500 * time.Millisecond
 
-// watchJump tells of a jump of the database's clock. Leases are bound to that
-// clock: after a jump forward all seem to have run out, so that nobody is found
-// dead before everyone has had the time to renew.
+// watchJump tells of a jump of the database's clock. Nothing but due times goes by
+// that clock.
 func (h *heart) watchJump(ctx context.Context, jump time.Duration) {
 	if jump.Abs() < clockJump {
 		return
 	}
 	h.metrics.ClockJumps.Inc()
 	h.log.WarnContext(ctx, "the database's clock jumped", "by", jump)
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.steady = time.Time{}
 }
 
-// reap rules on what dead daemons left. After an outage of the database every
-// lease has run out though nobody died: so a daemon trusts what it sees only
-// when its own renewals have not failed for a whole lease.
+// reap rules on what dead daemons left. After an outage of the database all have
+// been silent though nobody died: so a daemon trusts what it sees only when its
+// own renewals have not failed for a whole lease.
 func (h *heart) reap(ctx context.Context) error {
 	h.mu.RLock()
 	steady := !h.steady.IsZero() && (h.alone || time.Since(h.steady) >= h.lease)
@@ -255,7 +257,7 @@ func (h *heart) reap(ctx context.Context) error {
 	failpoint.Hit("reap.before")
 	ctx, cancel := context.WithTimeout(ctx, h.lease/2) // the next renewal must not wait for it
 	defer cancel()
-	r, err := h.store.Reap(ctx)
+	r, err := h.store.Reap(ctx, h.dead...)
 	failpoint.Hit("reap.after")
 	if err != nil {
 		return err

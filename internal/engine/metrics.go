@@ -30,6 +30,9 @@ type Metrics struct {
 	Throttled     *prometheus.CounterVec // by channel
 	Pruned        prometheus.Counter
 	LeasesExpired prometheus.Counter
+	Unplanned     prometheus.Gauge
+	SetAside      prometheus.Counter
+	Faults        *prometheus.CounterVec // by where
 
 	usual sync.Map // channel -> *usual
 }
@@ -83,11 +86,21 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Throttled: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "scheduler_throttled_total", Help: "Calls a provider answered with a throttling code.",
 		}, []string{"channel"}),
+		Unplanned: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "scheduler_unplanned_apps", Help: "Apps with changed campaigns that could not be planned for some seconds.",
+		}),
+		SetAside: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "scheduler_set_aside_total", Help: "Campaigns rejected because this program could not read or plan them.",
+		}),
+		Faults: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "scheduler_faults_total", Help: "Panics that were caught, by where: each is a fault of this program.",
+		}, []string{"where"}),
 		Pruned: prometheus.NewCounter(prometheus.CounterOpts{Name: "scheduler_pruned_tasks_total", Help: "Decided tasks removed after their retention."}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.Lateness, m.Decisions, m.Attempts, m.PushSeconds, m.ClaimSeconds, m.PlanSeconds, m.InFlight,
-			m.ClockOffset, m.ClockJumps, m.Daemons, m.Held, m.DatabaseUp, m.Fenced, m.Reaped, m.Throttled, m.Pruned, m.LeasesExpired)
+			m.ClockOffset, m.ClockJumps, m.Daemons, m.Held, m.DatabaseUp, m.Fenced, m.Reaped, m.Throttled, m.Pruned, m.LeasesExpired,
+			m.Unplanned, m.SetAside, m.Faults)
 	}
 	return m
 }

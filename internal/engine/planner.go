@@ -5,12 +5,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"maps"
-	"slices"
+	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/failpoint"
@@ -22,7 +19,7 @@ type PlannerConfig struct {
 	Store *store.Store
 	Log   *slog.Logger
 	// Compile judges a campaign's request; the campaign is rejected when it
-	// returns problems.
+	// returns problems, or panics.
 	Compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
 	// Others says whether other daemons plan too; nil: none do.
 	Others func() bool
@@ -34,10 +31,10 @@ type PlannerConfig struct {
 	// over; default 1 min. Every tenth time the pending tasks of all apps are
 	// counted, for room that no hint told of.
 	Sweep time.Duration
-	// Patience is how long room is left empty that nothing needs soon, so that an
-	// app's begun tasks are made up for many at a time; default 5 s.
+	// Patience is how long room is left empty at most that nothing needs soon, so
+	// that an app's begun tasks are made up for many at a time; default 5 s.
 	Patience time.Duration
-	// Workers plan that many apps at once; default 3.
+	// Workers plan that many apps at once; default 4.
 	Workers int
 	// Changes bounds the changed campaigns taken in one transaction; default 2000.
 	Changes int
@@ -48,7 +45,7 @@ func (c PlannerConfig) withDefaults() PlannerConfig {
 	c.Horizon = cmp.Or(c.Horizon, 2*time.Second)
 	c.Sweep = cmp.Or(c.Sweep, time.Minute)
 	c.Patience = cmp.Or(c.Patience, 5*time.Second)
-	c.Workers = cmp.Or(c.Workers, 3)
+	c.Workers = cmp.Or(c.Workers, 4)
 	c.Changes = cmp.Or(c.Changes, 2000)
 	if c.Others == nil {
 		c.Others = func() bool { return false }
@@ -67,50 +64,86 @@ func (c PlannerConfig) withDefaults() PlannerConfig {
 // what should be pending with what is and changes the difference, in one
 // transaction per app, so that any number of planners on any number of
 // machines, at any moment, come to the same result.
+//
+// Its loop finds the apps that need a plan and puts them into a queue, from which
+// workers take them. No app waits for another's plan: one that needs what
+// somebody else holds goes back into the queue for a while.
 type Planner struct {
 	PlannerConfig
 	*loop
+	queue  *planQueue
+	faults *faults
 	traces *traces
 
-	mu     sync.Mutex
-	hinted map[int32]time.Time // apps that may have room, and since when; zero: it does not matter
+	mu sync.Mutex
 	// waiting holds, of the apps this planner planned, the earliest occurrence
 	// that found no room; zero: none did.
 	waiting map[int32]time.Time
-	counted time.Time // all apps; zero: they have to be
+	batches map[int32]int                 // changes taken at once, of apps whose plan fails with many
+	passed  map[int32]map[int64]time.Time // campaigns that were found held, and when
+	blocked map[int32]bool                // apps with campaigns among those for which a plan waited in vain
+	alone   map[int64]int                 // plans that failed with one campaign alone
+	counted time.Time                     // all apps; zero: they have to be
 
 	swept time.Time // only the running loop touches it
 }
 
 // NewPlanner makes a Planner.
 func NewPlanner(cfg PlannerConfig) *Planner {
-	p := &Planner{PlannerConfig: cfg.withDefaults(), hinted: make(map[int32]time.Time), waiting: make(map[int32]time.Time)}
-	p.loop = newLoop("planner", p.Log, 0, p.plan)
+	p := &Planner{
+		PlannerConfig: cfg.withDefaults(), queue: newPlanQueue(), waiting: make(map[int32]time.Time),
+		batches: make(map[int32]int), passed: make(map[int32]map[int64]time.Time), alone: make(map[int64]int), blocked: make(map[int32]bool),
+	}
+	p.faults = newFaults(p.Log, p.Metrics)
+	p.Compile = p.faults.guard(p.Compile)
+	p.loop = newLoop("planner", p.Log, 0, p.scan)
 	return p
 }
 
-// Hint says that tasks of the apps have begun, so that they have room. An app
-// is looked at at once when an occurrence that is due by the given time waits for
-// room, with the next heartbeat when one is due later, and not at all when none
-// waits: what else may change is told by campaign_changes. Where other daemons
-// plan too, one of them may have left something waiting since.
-func (p *Planner) Hint(by time.Time, apps ...int32) {
-	others := p.Others()
-	p.mu.Lock()
-	var roomy []int32
-	urgent := false
-	for _, a := range apps {
-		next, known := p.waiting[a]
-		if known && next.IsZero() && !others {
+// Start runs the loop and the workers in goroutines of wg until ctx ends.
+func (p *Planner) Start(ctx context.Context, wg *sync.WaitGroup) {
+	p.loop.Start(ctx, wg)
+	for range p.Workers {
+		wg.Go(func() { p.work(ctx) })
+	}
+}
+
+// work plans apps of the queue until ctx ends.
+func (p *Planner) work(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		e, wait := p.queue.take()
+		if e != nil {
+			p.attend(ctx, e)
 			continue
 		}
-		roomy = append(roomy, a)
-		urgent = urgent || (known && !next.IsZero() && !next.After(by))
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-p.queue.added:
+		}
 	}
-	p.mu.Unlock()
-	p.hint(time.Now(), roomy...)
-	if urgent {
-		p.Wake()
+}
+
+// Hint says that tasks of the apps have begun, so that they have room. It is
+// filled at once where an occurrence that is due by the given time waits for it,
+// and else after half the time that is left, within bounds; an app is not looked
+// at when nothing waits: what else may change is told by campaign_changes. Where
+// other daemons plan too, one of them may have left something waiting since.
+func (p *Planner) Hint(by time.Time, apps ...int32) {
+	others := p.Others()
+	for _, a := range apps {
+		p.mu.Lock()
+		next, known := p.waiting[a]
+		p.mu.Unlock()
+		switch {
+		case known && !next.IsZero():
+			p.queue.add(a, min(max(next.Sub(by)/2, 0), p.Patience))
+		case !known || others:
+			p.queue.add(a, min(time.Second, p.Patience))
+		}
 	}
 }
 
@@ -122,47 +155,25 @@ func (p *Planner) Recount() {
 	p.counted = time.Time{}
 }
 
-// plan is one pass: every app that changed or whose room is needed, and now and
-// then all that have room.
-func (p *Planner) plan(ctx context.Context) error {
-	if err := p.sweep(ctx); err != nil {
+// scan is one pass of the loop: it puts every app into the queue that changed,
+// and now and then all that have room.
+func (p *Planner) scan(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	changed, err := p.Store.ChangedApps(ctx, 1000)
+	if err != nil {
 		return err
 	}
-	for {
-		apps, err := p.changed(ctx)
-		if err != nil {
-			return err
-		}
-		pressing, waited, err := p.roomy(ctx)
-		if err != nil {
-			return err
-		}
-		apps = append(apps, pressing...)
-		slices.Sort(apps)
-		progress, err := p.planApps(ctx, slices.Compact(apps))
-		if err != nil {
-			p.hintLater(waited...)
-			return err
-		}
-		if err := p.planLeisurely(ctx, waited); err != nil || !progress {
-			return err
-		}
-	}
+	p.queue.changes(changed)
+	p.Metrics.Unplanned.Set(float64(len(p.queue.unplanned(unplannedAfter))))
+	return p.sweep(ctx)
 }
 
 // scanTimeout bounds a look at all apps.
 const scanTimeout = 10 * time.Second
 
-func (p *Planner) changed(ctx context.Context) ([]int32, error) {
-	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
-	defer cancel()
-	return p.Store.ChangedApps(ctx, 1000)
-}
-
 // sweep looks, when it is time to, for what no hint told of.
 func (p *Planner) sweep(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
-	defer cancel()
 	if time.Since(p.swept) >= p.Sweep {
 		if _, err := p.Store.RevisitPaused(ctx, time.Time{}, 10000); err != nil {
 			return err
@@ -177,8 +188,8 @@ func (p *Planner) sweep(ctx context.Context) error {
 		p.Recount()
 		return err
 	}
-	for _, r := range rooms {
-		p.hintLater(r.AppNo)
+	for _, app := range rooms {
+		p.queue.add(app, 0)
 	}
 	return nil
 }
@@ -195,115 +206,148 @@ func (p *Planner) countDue() bool {
 	return due
 }
 
-// roomy returns the hinted apps that have room for what waits: those that press,
-// and those whose room has waited for long enough. One look at all of them is
-// cheaper than a plan of each.
-func (p *Planner) roomy(ctx context.Context) (pressing, waited []int32, err error) {
-	p.mu.Lock()
-	hinted := maps.Clone(p.hinted)
-	clear(p.hinted)
-	p.mu.Unlock()
-	if len(hinted) == 0 {
-		return nil, nil, nil
+// attend plans an app of the queue, and puts it back where that fails. What is
+// early leaves room for what is due.
+func (p *Planner) attend(ctx context.Context, e *queuedApp) {
+	began, rest := time.Now(), e.rest
+	again, err := p.planApp(ctx, e.app, time.Time{})
+	switch {
+	case err == nil && p.passedBlocked(e.app):
+		p.queue.donePartly(e, again)
+	case err == nil:
+		if e.told {
+			p.Log.InfoContext(ctx, "app is planned again", "app_no", e.app)
+		}
+		p.queue.done(e, again)
+	case errors.Is(err, errBusy):
+		p.queue.failed(e) // the other planner may have begun before the change
+	default:
+		p.trouble(ctx, e, err, p.queue.failed(e))
 	}
-	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
-	defer cancel()
-	rooms, err := p.Store.RoomsAmong(ctx, slices.Collect(maps.Keys(hinted)))
-	if err != nil {
-		for app, since := range hinted {
-			p.hint(since, app)
-		}
-		return nil, nil, err
-	}
-	for _, r := range rooms {
-		switch since := hinted[r.AppNo]; {
-		case r.Pressing:
-			pressing = append(pressing, r.AppNo)
-		case time.Since(since) >= p.Patience:
-			waited = append(waited, r.AppNo)
-		default:
-			p.hint(since, r.AppNo)
-		}
-	}
-	return pressing, waited, nil
-}
-
-// planLeisurely plans apps whose room nothing needs soon one by one, with rests in
-// between for the tasks that are due. When the planner is wanted for something
-// else the rest of them has time.
-func (p *Planner) planLeisurely(ctx context.Context, apps []int32) error {
-	for i, app := range apps {
-		if p.wanted() {
-			p.hintLater(apps[i:]...)
-			return nil
-		}
-		began := time.Now()
-		if _, err := p.PlanApp(ctx, app, time.Time{}); err != nil {
-			p.hintLater(apps[i:]...)
-			return err
-		}
+	if rest {
 		giveWay(ctx, began)
 	}
-	return nil
 }
 
-// planApps plans the apps side by side and says whether anything was done:
-// changes that an author's open transaction holds are none.
-func (p *Planner) planApps(ctx context.Context, apps []int32) (progress bool, err error) {
-	var g errgroup.Group
-	g.SetLimit(p.Workers)
-	var mu sync.Mutex
-	var errs []error
-	for _, app := range apps {
-		g.Go(func() error {
-			did, err := p.PlanApp(ctx, app, time.Time{})
-			mu.Lock()
-			defer mu.Unlock()
-			progress = progress || did
-			if err != nil {
-				errs = append(errs, err)
-				p.hintLater(app)
-			}
-			return nil
-		})
-	}
-	_ = g.Wait()
-	return progress, errors.Join(errs...)
-}
+// errBusy says that another planner is at work on the app.
+var errBusy = errors.New("another planner is at work on the app")
 
-// hint keeps apps for the next pass, without asking for one. They may have had room
-// since then.
-func (p *Planner) hint(since time.Time, apps ...int32) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, a := range apps {
-		if before, hinted := p.hinted[a]; !hinted || since.Before(before) {
-			p.hinted[a] = since
+// unplannedAfter is how long changes wait before that is told of.
+const unplannedAfter = 3 * time.Second
+
+// trouble tells of an app that cannot be planned, once until it is again, and
+// looks for who is in the way.
+func (p *Planner) trouble(ctx context.Context, e *queuedApp, err error, times int) {
+	blocked := store.IsBlocked(err)
+	switch {
+	case ctx.Err() != nil:
+	case store.IsOutage(err) && times < 2:
+		p.Log.DebugContext(ctx, "planner waits for the database", "app_no", e.app, "error", err)
+	case blocked && times < 6: // a pause or two of three seconds: an author's short transaction is none of it
+		p.Log.DebugContext(ctx, "app waits to be planned", "app_no", e.app, "error", err)
+	default:
+		var who string
+		if blocked {
+			who = p.blockers(ctx, e.app)
+		}
+		if first := p.queue.tell(e, who); first && !store.IsOutage(err) {
+			p.Log.WarnContext(ctx, "app cannot be planned, will keep trying", "app_no", e.app, "blocked_by", who, "error", err)
 		}
 	}
 }
 
-// hintLater hints at apps that need no patience any more.
-func (p *Planner) hintLater(apps ...int32) { p.hint(time.Time{}, apps...) }
+// blockers says who holds what a plan of the app needs.
+func (p *Planner) blockers(ctx context.Context, app int32) string {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	list, err := p.Store.Blockers(ctx, app)
+	if err != nil {
+		p.Log.DebugContext(ctx, "who blocks an app could not be found", "app_no", app, "error", err)
+	}
+	out := make([]string, len(list))
+	for i, b := range list {
+		out[i] = b.String()
+	}
+	return strings.Join(out, "; ")
+}
 
-// PlanApp plans one app in one transaction and says whether another look may
-// find more to do: there were changes, or occurrences too old to be pushed.
-// now is the instant to plan for; zero means the database's clock.
+// Unplanned lists the apps with changes that have waited for some seconds.
+func (p *Planner) Unplanned() []UnplannedApp { return p.queue.unplanned(unplannedAfter) }
+
+// PlanApp plans one app and says whether another look may find more to do: there
+// were changes, or occurrences too old to be pushed. now is the instant to plan
+// for; zero means the database's clock. The changed campaigns are judged before
+// the one transaction in which everything is written, which takes only those that
+// are still as they were judged. While another planner is at work on the app
+// nothing is done.
 func (p *Planner) PlanApp(ctx context.Context, app int32, now time.Time) (progress bool, err error) {
+	progress, err = p.planApp(ctx, app, now)
+	if errors.Is(err, errBusy) {
+		return false, nil
+	}
+	return progress, err
+}
+
+// planApp is PlanApp, and tells with errBusy that another planner is at work.
+func (p *Planner) planApp(ctx context.Context, app int32, now time.Time) (progress bool, err error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	var ready, again bool
-	var next time.Time
-	var decided []store.Decided
 	failpoint.Hit("plan.before")
+	looked, err := p.look(ctx, app)
+	if err != nil {
+		return false, err
+	}
+	failpoint.Hit("plan.judged")
+	out, err := p.planOnce(ctx, app, now, looked)
+	if err != nil {
+		return p.narrow(ctx, app, looked, err)
+	}
+	failpoint.Hit("plan.after")
+	p.mu.Lock()
+	p.waiting[app] = out.next
+	if n := p.batches[app]; n > 0 {
+		if p.batches[app] = 4 * n; p.batches[app] >= p.Changes {
+			delete(p.batches, app)
+		}
+	}
+	p.mu.Unlock()
+	held := p.pass(app, looked, out.taken)
+	p.Metrics.PlanSeconds.Observe(time.Since(began).Seconds())
+	tellDecided(ctx, p.Log, p.Metrics, p.traces, out.decided)
+	if out.ready {
+		p.OnReady(app)
+	}
+	return len(out.taken) > 0 || out.again || held, nil
+}
+
+// An outcome of a plan.
+type plannedApp struct {
+	taken   map[int64]bool // changed campaigns that were brought up to date
+	ready   bool           // a task is due within the horizon
+	again   bool           // occurrences were missed, so that there may be room for more
+	next    time.Time      // the earliest occurrence that waits for room
+	decided []store.Decided
+}
+
+// planOnce plans an app in one transaction. A panic in it is an error.
+func (p *Planner) planOnce(ctx context.Context, app int32, now time.Time, looked *judged) (out plannedApp, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.faults.caught(ctx, faultPlan, r, "app_no", app)
+			err = errPanic
+		}
+	}()
 	busy, err := p.Store.PlanApp(ctx, app, now, func(tx *store.PlanTx) error {
-		changes, err := tx.Changes(ctx, p.Changes)
+		out = plannedApp{taken: make(map[int64]bool)}
+		changes, err := tx.Changes(ctx, looked.changes, looked.campaigns)
 		if err != nil {
 			return err
 		}
-		progress = len(changes) > 0
-		a, err := p.apply(ctx, tx, changes)
+		for _, c := range changes {
+			out.taken[c.CampaignID] = true
+		}
+		a, err := p.apply(ctx, tx, changes, looked.problems)
 		if err != nil {
 			return err
 		}
@@ -311,38 +355,20 @@ func (p *Planner) PlanApp(ctx context.Context, app int32, now time.Time) (progre
 		if err != nil {
 			return err
 		}
-		ready = full.ready || progress // immediate campaigns are ready at once
-		again = full.again
-		decided = tx.Decided
+		out.ready = full.ready || len(changes) > 0 // immediate campaigns are ready at once
+		out.again, out.decided = full.again, tx.Decided
 		failpoint.Hit("plan.middle")
-		next, err = tx.NextWaiting(ctx)
+		out.next, err = tx.NextWaiting(ctx)
 		return err
 	})
-	if err != nil {
-		return false, err
+	if err == nil && busy {
+		err = errBusy
 	}
-	if busy {
-		p.hintLater(app) // the other planner may have begun before the change
-		return false, nil
-	}
-	failpoint.Hit("plan.after")
-	p.remember(app, next)
-	if again {
-		p.hintLater(app)
-	}
-	p.Metrics.PlanSeconds.Observe(time.Since(began).Seconds())
-	tellDecided(ctx, p.Log, p.Metrics, p.traces, decided)
-	if ready {
-		p.OnReady(app)
-	}
-	return progress || again, nil
+	return out, err
 }
 
-func (p *Planner) remember(app int32, next time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.waiting[app] = next
-}
+// errPanic is what a panic in a plan comes to.
+var errPanic = errors.New("a fault of this program")
 
 // A filled app is what fill came to.
 type filled struct {

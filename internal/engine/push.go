@@ -15,6 +15,7 @@ type caller struct {
 	mayPush func(daemon int64) bool // whether the lease that a call was claimed under allows it to begin
 	timeout time.Duration
 	metrics *Metrics
+	faults  *faults
 }
 
 // call pushes and returns the outcome and when the call began; zero: none was
@@ -32,7 +33,8 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 	sent = c.clock.Now()
 	defer func() {
 		if r := recover(); r != nil { // an adapter's bug must not take the daemon with it
-			o = dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer, Message: panicError(r).Error()}
+			c.faults.caught(ctx, faultCall, r, "delivery", p.DeliveryID)
+			o = dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer, Message: "a fault of this program during the call"}
 		}
 		c.metrics.called(p.Message.Channel.Name, o, c.clock.Now().Sub(sent))
 	}()
@@ -46,8 +48,8 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 func (v *content) push(taskID int64, slice int32, due time.Time, targets []dispatch.Target) *dispatch.Push {
 	return &dispatch.Push{
 		Message:    v.message,
-		DeliveryID: deliveryID(taskID, slice),
-		MsgKey:     MsgKey(v.campaign.ID, due, "", ""),
+		DeliveryID: v.deliveryID(taskID, slice),
+		MsgKey:     v.msgKey(due, "", ""),
 		Targets:    targets,
 	}
 }
@@ -56,7 +58,7 @@ func (v *content) push(taskID int64, slice int32, due time.Time, targets []dispa
 func (v *content) inlineTargets(due time.Time) []dispatch.Target {
 	out := make([]dispatch.Target, len(v.message.Inline))
 	for i, t := range v.message.Inline {
-		t.MsgKey = MsgKey(v.campaign.ID, due, t.Target, t.MsgKey)
+		t.MsgKey = v.msgKey(due, t.Target, t.MsgKey)
 		out[i] = t
 	}
 	return out
@@ -67,7 +69,7 @@ func (v *content) storedTargets(due time.Time, rows []store.Target) []dispatch.T
 	out := make([]dispatch.Target, len(rows))
 	for i, r := range rows {
 		out[i] = dispatch.Target{
-			Target: r.Target, MsgKey: MsgKey(v.campaign.ID, due, r.Target, r.MsgKey),
+			Target: r.Target, MsgKey: v.msgKey(due, r.Target, r.MsgKey),
 			TemplateKeyValue: r.TemplateKeyValue, ExtendedParams: r.ExtendedParams,
 		}
 	}

@@ -7,11 +7,13 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
+// agendaBytes bounds what the contents of the tasks that wait in the agenda take.
+const agendaBytes = 64 << 20
+
 // readAhead fills the agenda with the tasks that are ready within the horizon.
 // It begins at the earliest each time, so that whatever a hint did not tell is
-// found.
+// found, and reads of each app no more than there is room for.
 func (d *dispatcher) readAhead(ctx context.Context) error {
-	const page = 2000
 	if d.reloaded.Swap(false) {
 		d.agenda.clear() // what is there was read with the old configuration
 	}
@@ -19,25 +21,31 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 	if !ok {
 		return nil // no lease: nothing could be claimed
 	}
-	var after store.ReadyTask
-	for d.agenda.len() < d.ReadAhead {
-		crowded := d.crowded()
-		d.agenda.reading()
-		tasks, err := d.Store.Upcoming(ctx, after, d.clock.Now().Add(d.Horizon), crowded, share, shares, page)
-		if err != nil {
-			return err
-		}
-		if err := d.enter(ctx, tasks); err != nil {
-			return err
-		}
-		if len(tasks) < page {
-			d.unread.Store(len(crowded) > 0)
-			return nil
-		}
-		after = tasks[len(tasks)-1]
+	if d.full() {
+		d.unread.Store(true)
+		return nil
 	}
-	d.unread.Store(true)
+	crowded := d.crowded()
+	d.agenda.reading()
+	tasks, err := d.Store.Upcoming(ctx, d.clock.Now().Add(d.Horizon), crowded, share, shares, d.ReadAhead/8, d.ReadAhead)
+	if err != nil {
+		return err
+	}
+	if err := d.enter(ctx, tasks); err != nil {
+		return err
+	}
+	perApp, most := make(map[int32]int), 0
+	for _, t := range tasks {
+		perApp[t.AppNo]++
+		most = max(most, perApp[t.AppNo])
+	}
+	d.unread.Store(len(crowded) > 0 || len(tasks) >= d.ReadAhead || most >= d.ReadAhead/8 || d.full())
 	return nil
+}
+
+// full says whether the agenda holds as much as it may.
+func (d *dispatcher) full() bool {
+	return d.agenda.len() >= d.ReadAhead || d.agenda.size() >= agendaBytes
 }
 
 // crowded lists apps that already hold more of the agenda than they can begin
@@ -57,8 +65,9 @@ func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
 			fresh = append(fresh, t)
 		}
 	}
-	for len(fresh) > 0 {
+	for len(fresh) > 0 && !d.full() {
 		began, n := time.Now(), len(fresh)
+		n = min(n, readAtOnce)
 		early := fresh[0].ReadyAt.Sub(d.clock.Now()) > d.Horizon/4 && !d.reader.wanted()
 		if early {
 			n = min(n, atOnce)
@@ -73,6 +82,10 @@ func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
 	return nil
 }
 
+// readAtOnce bounds the campaigns that are loaded between two looks at how full
+// the agenda is.
+const readAtOnce = 256
+
 func (d *dispatcher) enterSome(ctx context.Context, tasks []store.ReadyTask) error {
 	wants := make([]want, len(tasks))
 	for i, t := range tasks {
@@ -83,7 +96,7 @@ func (d *dispatcher) enterSome(ctx context.Context, tasks []store.ReadyTask) err
 	}
 	entries := make([]*entry, 0, len(tasks))
 	for _, t := range tasks {
-		if v := d.contents.get(t.CampaignID); v != nil {
+		if v := d.contents.get(t.CampaignID); v != nil && v.campaign.Unreadable == "" { // else the planner deals with it
 			entries = append(entries, &entry{task: t, content: v, seen: d.clock.Now()})
 		}
 	}

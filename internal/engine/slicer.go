@@ -166,7 +166,7 @@ func (s *slicer) begin(ctx context.Context, daemon int64, sl store.Slice) {
 		p := v.push(sl.TaskID, sl.SliceNo, sl.DueAt, targets)
 		o, sent := s.caller.call(s.pushing, daemon, v.app, p)
 		s.traces.called(tracedSlice(&sl, v), sl.SliceNo, sl.Attempts, p, o, sent)
-		v.app.end(s.clock.Now(), o)
+		v.app.end(time.Now(), o)
 		s.finish(sl, v, o, !sent.IsZero())
 	})
 }
@@ -194,7 +194,7 @@ func (s *slicer) targets(ctx context.Context, sl store.Slice, v *content) ([]dis
 	case len(v.message.Inline) > 0:
 		return pick(v.inlineTargets(sl.DueAt), sl.Targets), nil
 	case len(sl.Details) > 0:
-		return detailed(sl)
+		return v.detailed(sl)
 	case len(sl.Targets) == 0: // the daemon that knew them is gone
 		rows, err := s.Store.StoredTargets(ctx, []int64{sl.CampaignID}, v.message.Channel.MaxTargets)
 		return v.storedTargets(sl.DueAt, rows[sl.CampaignID]), err
@@ -222,7 +222,7 @@ func pick(targets []dispatch.Target, named []string) []dispatch.Target {
 }
 
 // detailed reads the targets of an audience view from the delivery itself.
-func detailed(sl store.Slice) ([]dispatch.Target, error) {
+func (v *content) detailed(sl store.Slice) ([]dispatch.Target, error) {
 	var details map[string]struct {
 		K, X json.RawMessage
 	}
@@ -233,7 +233,7 @@ func detailed(sl store.Slice) ([]dispatch.Target, error) {
 	for i, name := range sl.Targets {
 		d := details[name]
 		out[i] = dispatch.Target{
-			Target: name, MsgKey: MsgKey(sl.CampaignID, sl.DueAt, name, ""), TemplateKeyValue: object(d.K), ExtendedParams: object(d.X),
+			Target: name, MsgKey: v.msgKey(sl.DueAt, name, ""), TemplateKeyValue: object(d.K), ExtendedParams: object(d.X),
 		}
 	}
 	return out, nil

@@ -1,0 +1,72 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"sync"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// faults tells of panics: each is counted, and the log has the stack of each kind
+// once. What a panic says may hold what an author wrote, or a secret, so that it
+// goes nowhere else. It is safe for concurrent use.
+type faults struct {
+	log     *slog.Logger
+	metrics *Metrics
+
+	mu   sync.Mutex
+	seen map[[8]uintptr]bool
+}
+
+func newFaults(log *slog.Logger, m *Metrics) *faults {
+	return &faults{log: log, metrics: m, seen: make(map[[8]uintptr]bool)}
+}
+
+// Where a panic may be caught.
+const (
+	faultCompile = "compile"
+	faultPlan    = "plan"
+	faultBegin   = "begin"
+	faultCall    = "call"
+)
+
+// caught tells of a panic with the value r. It must be called by the deferred
+// function that has recovered it.
+func (f *faults) caught(ctx context.Context, where string, r any, about ...any) {
+	f.metrics.Faults.WithLabelValues(where).Inc()
+	var kind [8]uintptr
+	runtime.Callers(3, kind[:]) // the frames of the panic, below this function and its caller
+	f.mu.Lock()
+	known := f.seen[kind]
+	f.seen[kind] = true
+	f.mu.Unlock()
+	if known {
+		return
+	}
+	f.log.ErrorContext(ctx, "a fault of this program", append([]any{"where", where, "panic", r, "stack", string(debug.Stack())}, about...)...)
+}
+
+// unreadableRequest is why a campaign is rejected whose request made the program
+// panic.
+const unreadableRequest = "this program cannot read the request (a fault of the program)"
+
+// guard returns compile without its panics: the campaign is then one that cannot
+// be pushed. A row that was not loaded is never compiled.
+func (f *faults) guard(compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)) func(*store.Campaign) (*dispatch.Message, []dispatch.Problem) {
+	return func(c *store.Campaign) (m *dispatch.Message, problems []dispatch.Problem) {
+		if c.Unreadable != "" {
+			return nil, []dispatch.Problem{{Field: "campaign", Text: c.Unreadable}}
+		}
+		defer func() {
+			if r := recover(); r != nil {
+				f.caught(context.Background(), faultCompile, r, "campaign", c.ID, "revision", c.Revision)
+				m, problems = nil, []dispatch.Problem{{Field: "request", Text: unreadableRequest}}
+			}
+		}()
+		return compile(c)
+	}
+}

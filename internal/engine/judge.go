@@ -1,0 +1,248 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// Judged are changed campaigns of an app, as they were read and judged outside
+// of any transaction.
+type judged struct {
+	changes   []store.Unplanned
+	campaigns map[int64]*store.Campaign // without those that are gone
+	problems  map[int64]string          // why one cannot be pushed
+}
+
+// look reads the changed campaigns of an app and judges those that are active.
+func (p *Planner) look(ctx context.Context, app int32) (*judged, error) {
+	without, n := p.held(app)
+	changes, err := p.Store.Unplanned(ctx, app, without, n)
+	if err != nil {
+		return nil, err
+	}
+	j := &judged{changes: changes, campaigns: make(map[int64]*store.Campaign), problems: make(map[int64]string)}
+	ids := make(map[int64]bool, len(changes))
+	for _, c := range changes {
+		ids[c.CampaignID] = true
+	}
+	delete(ids, 0)
+	err = p.Store.LoadCampaigns(ctx, slices.Collect(maps.Keys(ids)), func(some []store.Campaign) bool {
+		for i := range some {
+			j.take(p, &some[i])
+			runtime.Gosched() // tasks that are due go first
+		}
+		return ctx.Err() == nil
+	})
+	if err == nil {
+		err = ctx.Err()
+	}
+	return j, err
+}
+
+// take judges a campaign. What is judged is not needed any more, and let go.
+func (j *judged) take(p *Planner, c *store.Campaign) {
+	if c.Status == "active" || c.Unreadable != "" {
+		if _, problems := p.Compile(c); len(problems) > 0 {
+			j.problems[c.ID] = problemText(problems)
+		}
+	}
+	c.Request = nil
+	j.campaigns[c.ID] = c
+}
+
+// heldFor is how long a campaign is passed over that somebody was found to hold,
+// where its app's others would wait for it.
+const heldFor = time.Second
+
+// held returns the campaigns of an app that are passed over, and how many changes
+// are taken at once.
+func (p *Planner) held(app int32) (without []int64, n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	maps.DeleteFunc(p.passed[app], func(_ int64, at time.Time) bool { return time.Since(at) >= heldFor })
+	if len(p.passed[app]) == 0 {
+		delete(p.passed, app)
+	}
+	return slices.Collect(maps.Keys(p.passed[app])), p.batch(app)
+}
+
+// batch is how many changes of an app are taken at once. The lock must be held.
+func (p *Planner) batch(app int32) int { return cmp.Or(p.batches[app], p.Changes) }
+
+// passOver has campaigns passed over for a while.
+func (p *Planner) passOver(app int32, campaigns []int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.passed[app] == nil {
+		p.passed[app] = make(map[int64]time.Time)
+	}
+	for _, id := range campaigns {
+		p.passed[app][id] = time.Now()
+	}
+}
+
+// passedBlocked says whether campaigns of the app are passed over for which a plan
+// waited in vain.
+func (p *Planner) passedBlocked(app int32) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.passed[app]) == 0 {
+		delete(p.blocked, app)
+	}
+	return p.blocked[app]
+}
+
+// pass keeps the changes for later that a plan could not take, where they were all
+// that could be looked at: then it says that there may be others.
+func (p *Planner) pass(app int32, j *judged, taken map[int64]bool) bool {
+	p.mu.Lock()
+	full := len(j.changes) >= p.batch(app)
+	p.mu.Unlock()
+	left := slices.DeleteFunc(j.ids(), func(id int64) bool { return taken[id] })
+	if !full || len(left) == 0 {
+		return false
+	}
+	p.passOver(app, left)
+	return true
+}
+
+// ids are the campaigns that changed, each once, those that are gone too.
+func (j *judged) ids() []int64 {
+	var out []int64
+	for _, c := range j.changes {
+		if c.CampaignID != 0 {
+			out = append(out, c.CampaignID)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// aloneTimes is how often a plan must fail with one campaign alone before that is
+// set aside: what fails once may have met something that passes.
+const aloneTimes = 3
+
+// narrow deals with a plan that failed: it looks for the campaign that it is about
+// in ever fewer of them. One that somebody holds is passed over for a while, so
+// that it keeps no other back; one with which the plan fails again and again is
+// set aside. An outage is about none.
+func (p *Planner) narrow(ctx context.Context, app int32, j *judged, err error) (progress bool, _ error) {
+	ids := j.ids()
+	if errors.Is(err, errBusy) || store.IsOutage(err) || ctx.Err() != nil {
+		return false, err
+	}
+	switch {
+	case len(ids) > 1:
+		p.mu.Lock()
+		p.batches[app] = max(min(len(j.changes), p.batch(app))/8, 1)
+		p.mu.Unlock()
+		return false, err
+	case store.IsBlocked(err):
+		p.passOver(app, ids)
+		p.mu.Lock()
+		p.blocked[app] = true
+		p.mu.Unlock()
+		return false, err
+	}
+	found, failed := p.suspect(ctx, app)
+	switch {
+	case failed != nil:
+		return false, failed
+	case found:
+		return true, nil
+	case len(ids) == 0 || p.failedAlone(ids[0]) < aloneTimes:
+		return false, err
+	}
+	return true, p.setAside(ctx, app, ids[0], cause(err))
+}
+
+// failedAlone counts the plans that failed with a campaign alone.
+func (p *Planner) failedAlone(id int64) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.alone) > 10000 {
+		clear(p.alone)
+	}
+	p.alone[id]++
+	return p.alone[id]
+}
+
+// suspect sets those of the campaigns aside that give the app's next tasks and
+// cannot be read any more, and says whether there were any.
+func (p *Planner) suspect(ctx context.Context, app int32) (found bool, err error) {
+	ids, err := p.Store.Waiting(ctx, app, p.Changes)
+	if err != nil {
+		return false, err
+	}
+	var bad []int64
+	var why []string
+	err = p.Store.LoadCampaigns(ctx, ids, func(some []store.Campaign) bool {
+		for i := range some {
+			if reason := p.unplannable(ctx, &some[i]); reason != "" {
+				bad, why = append(bad, some[i].ID), append(why, reason)
+			}
+		}
+		return ctx.Err() == nil
+	})
+	for i, id := range bad {
+		if err == nil {
+			err = p.setAside(ctx, app, id, why[i])
+		}
+	}
+	return len(bad) > 0, err
+}
+
+// unplannable says why a campaign's occurrences cannot be worked out; empty: they
+// can.
+func (p *Planner) unplannable(ctx context.Context, c *store.Campaign) (reason string) {
+	defer func() {
+		if r := recover(); r != nil {
+			p.faults.caught(ctx, faultPlan, r, "campaign", c.ID)
+			reason = cause(errPanic)
+		}
+	}()
+	if c.Unreadable != "" {
+		return c.Unreadable
+	}
+	if _, err := schedule(c); err != nil {
+		return "strategy_content: " + err.Error()
+	}
+	return ""
+}
+
+// cause is why a campaign is set aside with which a plan fails.
+func cause(err error) string { return clip("this program cannot plan the campaign: " + err.Error()) }
+
+func (p *Planner) setAside(ctx context.Context, app int32, id int64, reason string) error {
+	news, err := p.Store.SetAside(ctx, app, id, clip(reason))
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	delete(p.alone, id)
+	p.mu.Unlock()
+	if news {
+		p.Metrics.SetAside.Inc()
+		p.Log.WarnContext(ctx, "campaign rejected", "campaign", id, "reason", clip(reason))
+	}
+	return nil
+}
+
+// maxReason bounds, in bytes, what a campaign's status_reason says.
+const maxReason = 4000
+
+// clip shortens a reason, at the end of a character.
+func clip(s string) string {
+	if len(s) <= maxReason {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxReason], "") + " …"
+}
