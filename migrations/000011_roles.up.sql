@@ -119,13 +119,24 @@ ALTER TABLE scheduler.rulings ALTER ruled_by DROP DEFAULT;
 ALTER TABLE scheduler.triggered_tasks ALTER triggered_by DROP DEFAULT;
 ALTER TABLE scheduler.app_grants ALTER granted_by DROP DEFAULT;
 
+CREATE FUNCTION scheduler.is_engine() RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT coalesce(pg_has_role(scheduler.acting_role(), to_regrole('scheduler_daemon'), 'USAGE'), false)
+     AND NOT coalesce(pg_has_role(scheduler.acting_role(), to_regrole('scheduler_admin'), 'USAGE'), false)
+     AND NOT (SELECT pg_has_role(scheduler.acting_role(), c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'scheduler.campaigns'::regclass)
+$$;
+COMMENT ON FUNCTION scheduler.is_engine() IS 'Whether the session is a daemon''s and of nobody who might do people''s deeds; in a function with its owner''s rights too.';
+
 -- Runs with its caller's rights, since it asks what the caller is. Whatever it
 -- names comes from the session all the same.
 CREATE FUNCTION scheduler.hold_signed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  engine boolean := NOT scheduler.is_owner(); -- operators come through functions with the owner's rights
+  -- Operators come through functions with the owner's rights; so may the engine,
+  -- whose login is a daemon's and nothing more.
+  engine boolean := NOT scheduler.is_owner() OR scheduler.is_engine();
 BEGIN
   NEW.held_by := OLD.held_by;
   NEW.held_via := OLD.held_via;
@@ -193,5 +204,316 @@ BEGIN
   RETURN OLD;
 END $$;
 COMMENT ON FUNCTION scheduler.campaigns_note_actor() IS 'Refuses to delete a campaign in a transaction that does not see its tasks.';
+
+---------------------------------------------------------------------- whose it is
+
+CREATE FUNCTION scheduler.apps_of(who name) RETURNS integer[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT CASE
+    WHEN (SELECT pg_has_role(who, c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'scheduler.campaigns'::regclass)
+      OR coalesce(pg_has_role(who, to_regrole('scheduler_admin'), 'USAGE'), false) THEN NULL
+    ELSE (SELECT coalesce(array_agg(g.app_no), '{}') FROM scheduler.app_grants g
+           WHERE coalesce(pg_has_role(who, to_regrole(quote_ident(g.role)), 'USAGE'), false)) END
+$$;
+COMMENT ON FUNCTION scheduler.apps_of(name) IS 'The apps whose campaigns a role may change; NULL: all. To read them is another matter: scheduler.visible_apps().';
+
+CREATE FUNCTION scheduler.writable_apps() RETURNS integer[]
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT scheduler.apps_of(current_user) $$;
+COMMENT ON FUNCTION scheduler.writable_apps() IS 'The apps whose campaigns the current role may change; NULL: all.';
+
+-- In a function with its owner's rights the current role is the owner.
+CREATE FUNCTION scheduler.may_write(app integer) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT a.apps IS NULL OR app = ANY (a.apps) FROM (SELECT scheduler.apps_of(scheduler.acting_role())) a (apps) $$;
+COMMENT ON FUNCTION scheduler.may_write(integer) IS 'Whether the session may change campaigns of an app; for functions with their owner''s rights.';
+
+------------------------------------------------------------------------- deleting
+
+-- The right to delete from a table, or to update the whole of it, is the right to
+-- LOCK it, and so to stop everybody. Nobody but the owner and the daemon has it:
+-- columns are updated, and rows are deleted by these functions.
+
+CREATE FUNCTION scheduler.delete_campaign(campaign_id bigint) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  DELETE FROM scheduler.campaigns c WHERE c.id = delete_campaign.campaign_id AND scheduler.may_write(c.app_no);
+  RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION scheduler.delete_campaign(bigint) IS
+  'Deletes a campaign with its targets; what it had not begun is cancelled, its record stays. Returns whether there was one that is yours: SELECT scheduler.delete_campaign(id) FROM scheduler.campaigns WHERE ...';
+
+CREATE FUNCTION scheduler.delete_targets(campaign_id bigint, targets text[] DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  n bigint;
+BEGIN
+  PERFORM FROM scheduler.campaigns c WHERE c.id = delete_targets.campaign_id AND scheduler.may_write(c.app_no);
+  IF NOT FOUND THEN
+    RETURN 0;
+  ELSIF targets IS NULL THEN
+    DELETE FROM scheduler.campaign_targets t WHERE t.campaign_id = delete_targets.campaign_id;
+  ELSE
+    DELETE FROM scheduler.campaign_targets t WHERE t.campaign_id = delete_targets.campaign_id AND t.target = ANY (targets);
+  END IF;
+  GET DIAGNOSTICS n = ROW_COUNT;
+  RETURN n;
+END $$;
+COMMENT ON FUNCTION scheduler.delete_targets(bigint, text[]) IS
+  'Deletes those targets of a campaign, without a list all of them; returns how many there were, 0 when the campaign is not yours.';
+
+CREATE FUNCTION scheduler.delete_app(app_id text, workspace_id text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  DELETE FROM scheduler.apps a WHERE a.app_id = delete_app.app_id AND a.workspace_id = delete_app.workspace_id;
+  RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION scheduler.delete_app(text, text) IS 'Deletes an app that has no campaigns, with its grants and quotas; returns whether there was one.';
+
+CREATE FUNCTION scheduler.delete_quota(app_id text, workspace_id text, channel text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  DELETE FROM scheduler.app_quotas q USING scheduler.apps a
+   WHERE a.app_no = q.app_no AND a.app_id = delete_quota.app_id AND a.workspace_id = delete_quota.workspace_id AND q.channel = delete_quota.channel;
+  RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION scheduler.delete_quota(text, text, text) IS 'Gives an app the channel''s own quota again; returns whether it had one that differs.';
+
+-- With their owner's rights, so that an admin needs none on the table of grants.
+ALTER FUNCTION scheduler.grant_app(text, text, name) SECURITY DEFINER;
+ALTER FUNCTION scheduler.revoke_app(text, text, name) SECURITY DEFINER;
+
+----------------------------------------------------------------------- the record
+
+-- The daemon appends to the record and prunes what is old. It does not rewrite
+-- it, and what waits for a ruling stays.
+CREATE FUNCTION scheduler.record_kept() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF scheduler.is_owner() THEN
+    RETURN NULL;
+  ELSIF TG_OP = 'UPDATE' THEN
+    RAISE EXCEPTION 'a decision is not changed' USING ERRCODE = 'insufficient_privilege', SCHEMA = 'scheduler', TABLE = 'decided_tasks',
+      HINT = 'an operator rules on a task of unknown outcome: scheduler tasks resolve';
+  ELSIF EXISTS (SELECT FROM gone g WHERE g.status = 'unknown' OR g.decided_at > clock_timestamp() - interval '1 hour') THEN
+    RAISE EXCEPTION 'a decision is kept for an hour, and until it is ruled on when its outcome is unknown'
+      USING ERRCODE = 'insufficient_privilege', SCHEMA = 'scheduler', TABLE = 'decided_tasks', HINT = 'retention.tasks says for how long after that';
+  END IF;
+  RETURN NULL;
+END $$;
+COMMENT ON FUNCTION scheduler.record_kept() IS 'Lets nobody but the owner''s functions change the record, and the daemon prune it.';
+
+CREATE TRIGGER decided_tasks_unchanged BEFORE UPDATE ON scheduler.decided_tasks
+  FOR EACH STATEMENT EXECUTE FUNCTION scheduler.record_kept();
+CREATE TRIGGER decided_tasks_kept AFTER DELETE ON scheduler.decided_tasks
+  REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION scheduler.record_kept();
+
+------------------------------------------------------------------- who is in the way
+
+-- Who else's open transaction, or lock, the engine waits for. Logins and process
+-- ids are everybody's to see in pg_stat_activity; when a transaction began only
+-- for pg_read_all_stats.
+CREATE FUNCTION scheduler.blockers(longer_than interval DEFAULT '1 second')
+  RETURNS TABLE (pid integer, login name, application text, since timestamptz, waiting interval, blocked bigint, relation text)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  WITH engine AS (
+    SELECT a.pid FROM pg_stat_activity a
+     WHERE a.datname = current_database() AND a.application_name ~ '^scheduler( |$)' AND a.application_name <> 'scheduler migrate'
+       AND (coalesce(pg_has_role(a.usesysid, to_regrole('scheduler_daemon'), 'MEMBER'), false)
+         OR pg_has_role(a.usesysid, (SELECT c.relowner FROM pg_class c WHERE c.oid = 'scheduler.campaigns'::regclass), 'MEMBER'))
+  ), wait AS (
+    SELECT l.pid, max(clock_timestamp() - l.waitstart) AS waiting, max(l.relation::regclass::text) AS relation
+      FROM pg_locks l WHERE NOT l.granted AND l.pid IN (SELECT e.pid FROM engine e) AND l.waitstart < clock_timestamp() - longer_than GROUP BY l.pid
+  )
+  SELECT b.pid, coalesce(a.usename, 'a prepared transaction'), coalesce(a.application_name, ''), a.xact_start, max(w.waiting), count(DISTINCT w.pid), max(w.relation)
+    FROM wait w CROSS JOIN LATERAL unnest(pg_blocking_pids(w.pid)) b (pid) LEFT JOIN pg_stat_activity a ON a.pid = b.pid
+   WHERE b.pid NOT IN (SELECT e.pid FROM engine e)
+   GROUP BY b.pid, a.usename, a.application_name, a.xact_start ORDER BY max(w.waiting) DESC, b.pid
+$$;
+COMMENT ON FUNCTION scheduler.blockers(interval) IS
+  'The sessions for whose locks the engine''s have waited longer than this: process id (0: a prepared transaction), login, application, begin of the transaction where it may be seen, the longest wait, how many wait, and for which table. SELECT pg_terminate_backend(pid) ends one.';
+
+-- Time-outs are a login's own to set anew in a session. They are against what is
+-- forgotten, and what is malicious is ended by an admin whom blockers() told.
+-- transaction_timeout is PostgreSQL 17's.
+CREATE FUNCTION scheduler.limit_login(login name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  timeout record;
+BEGIN
+  FOR timeout IN SELECT v.name, v.value FROM (VALUES ('lock_timeout', '5s'), ('statement_timeout', '5min'),
+      ('idle_in_transaction_session_timeout', '1min'), ('transaction_timeout', '10min')) v (name, value) JOIN pg_settings s USING (name) LOOP
+    EXECUTE format('ALTER ROLE %I IN DATABASE %I SET %I = %L', login, current_database(), timeout.name, timeout.value);
+  END LOOP;
+END $$;
+COMMENT ON FUNCTION scheduler.limit_login(name) IS
+  'Gives a login the time-outs that an author''s should have in this database: lock_timeout 5s, statement_timeout 5min, idle_in_transaction_session_timeout 1min, transaction_timeout 10min where there is one. For a role that may alter the login.';
+
+---------------------------------------------------------------------- privileges
+
+CREATE FUNCTION scheduler.columns_of(relation regclass, names name[]) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attname = ANY (names) $$;
+COMMENT ON FUNCTION scheduler.columns_of(regclass, name[]) IS 'Those of the named columns that a table has, as a list in SQL. For grant_privileges.';
+
+CREATE FUNCTION scheduler.columns_but(relation regclass, names name[]) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$ SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) FROM pg_attribute a WHERE a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (names) $$;
+COMMENT ON FUNCTION scheduler.columns_but(regclass, name[]) IS 'The columns of a table without the named ones, as a list in SQL. For grant_privileges.';
+
+-- Views in schema audience read other people's tables with their owner's rights
+-- and stay their owner's.
+CREATE FUNCTION scheduler.adopt(new_owner name) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  object record;
+BEGIN
+  FOR object IN
+    SELECT format('ALTER SCHEMA %I OWNER TO %I', n.nspname, new_owner) AS change, 0 AS turn FROM pg_namespace n
+     WHERE n.nspname IN ('scheduler', 'audience') AND pg_get_userbyid(n.nspowner) <> new_owner AND pg_has_role(n.nspowner, 'USAGE')
+    UNION ALL
+    SELECT format('ALTER TABLE %s OWNER TO %I', c.oid::regclass, new_owner), 1 FROM pg_class c -- views and sequences as well
+     WHERE c.relnamespace = 'scheduler'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm', 'S') AND pg_get_userbyid(c.relowner) <> new_owner AND pg_has_role(c.relowner, 'USAGE')
+       AND NOT (c.relkind = 'S' AND EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.classid = 'pg_class'::regclass AND d.deptype IN ('a', 'i')))
+    UNION ALL
+    SELECT format('ALTER TYPE %s OWNER TO %I', t.oid::regtype, new_owner), 2 FROM pg_type t LEFT JOIN pg_class c ON c.oid = t.typrelid
+     WHERE t.typnamespace = 'scheduler'::regnamespace AND t.typelem = 0 AND (t.typrelid = 0 OR c.relkind = 'c') AND pg_get_userbyid(t.typowner) <> new_owner AND pg_has_role(t.typowner, 'USAGE')
+    UNION ALL
+    SELECT format('ALTER ROUTINE %s OWNER TO %I', p.oid::regprocedure, new_owner), 3 FROM pg_proc p
+     WHERE p.pronamespace = 'scheduler'::regnamespace AND pg_get_userbyid(p.proowner) <> new_owner AND pg_has_role(p.proowner, 'USAGE')
+    ORDER BY 2
+  LOOP
+    EXECUTE object.change;
+  END LOOP;
+END $$;
+COMMENT ON FUNCTION scheduler.adopt(name) IS 'Makes a role the owner of both schemas and of all that is in schema scheduler, as far as the current role may. For set_owner and grant_privileges.';
+
+CREATE FUNCTION scheduler.set_owner(new_owner name DEFAULT 'scheduler_owner') RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+  IF to_regrole(quote_ident(new_owner)) IS NULL THEN
+    EXECUTE format('CREATE ROLE %I NOLOGIN', new_owner);
+  END IF;
+  IF NOT has_database_privilege(new_owner, current_database(), 'CREATE') THEN
+    EXECUTE format('GRANT CREATE ON DATABASE %I TO %I', current_database(), new_owner);
+  END IF;
+  PERFORM scheduler.adopt(new_owner);
+  PERFORM scheduler.grant_privileges();
+END $$;
+COMMENT ON FUNCTION scheduler.set_owner(name) IS
+  'Hands the schema over to a role, which is made when it is missing: scheduler migrate own. For a superuser, or a login that is a member of the owner and of the new one.';
+
+-- Every migration ends with set_schema_version, which calls this: what it made
+-- has its owner and its privileges then, and so has a role that was created since.
+CREATE OR REPLACE FUNCTION scheduler.grant_privileges() RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+  role name; object record; owner name;
+  -- What a campaign's author writes, as far as the columns are there.
+  authors_columns CONSTANT name[] := '{name,app_id,workspace_id,channel,strategy_type,strategy_content,request,audience_view,time_zone,misfire_policy,
+    catch_up_window,short_month_policy,dst_gap_policy,resend_unknown,status,calendar,calendar_policy,times,quiet_policy,spread}';
+  -- What somebody did, and what nobody does by hand: functions write it.
+  functions_tables CONSTANT name[] := '{channels,apps,app_quotas,app_grants,campaigns,campaign_targets,campaign_history,rulings,triggered_tasks,hold,
+    time_zones,schema_version,schema_migrations}';
+BEGIN
+  SELECT pg_get_userbyid(n.nspowner) INTO owner FROM pg_namespace n WHERE n.nspname = 'scheduler';
+  PERFORM scheduler.adopt(owner);
+  REVOKE ALL ON ALL FUNCTIONS IN SCHEMA scheduler FROM PUBLIC;
+
+  FOREACH role IN ARRAY ARRAY['scheduler_admin', 'scheduler_daemon', 'scheduler_author', 'scheduler_reader'] LOOP
+    CONTINUE WHEN to_regrole(role::text) IS NULL OR role = owner;
+    EXECUTE format('GRANT USAGE ON SCHEMA scheduler TO %I', role);
+    -- A trigger function in a stranger's own trigger, on rows of his making, would
+    -- do the owner's work for him: nobody but the owner may use one. A function
+    -- with its caller's rights can do nothing that the caller cannot. Of those
+    -- with the owner's rights, deeds are people's and never the daemon's.
+    FOR object IN SELECT p.oid::regprocedure AS name, p.proname, p.prosecdef AS owners_rights FROM pg_proc p
+       WHERE p.pronamespace = 'scheduler'::regnamespace AND p.prorettype <> 'trigger'::regtype AND pg_has_role(p.proowner, 'USAGE') LOOP
+      IF (CASE WHEN NOT object.owners_rights THEN true
+           WHEN object.proname = ANY ('{delete_campaign,delete_targets,skip_occurrence,unskip_occurrence,revoke_task}') THEN role IN ('scheduler_admin', 'scheduler_author')
+           WHEN object.proname ~ '^(trigger|resolve|hold|release|skip|unskip|revoke|grant|delete|set)_' THEN role = 'scheduler_admin'
+           ELSE role IN ('scheduler_admin', 'scheduler_daemon') END) THEN
+        EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', object.name, role);
+      ELSE
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM %I', object.name, role);
+      END IF;
+    END LOOP;
+    -- What only allows a LOCK, or a foreign key or a trigger of one's own, goes;
+    -- columns follow below. With UPDATE on a table go those on its columns.
+    IF role <> 'scheduler_daemon' THEN
+      FOR object IN SELECT c.oid::regclass AS name FROM pg_class c
+         WHERE c.relnamespace = 'scheduler'::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm') AND pg_has_role(c.relowner, 'USAGE') LOOP
+        EXECUTE format('REVOKE UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER ON %s FROM %I', object.name, role);
+      END LOOP;
+    END IF;
+    IF role <> 'scheduler_author' THEN
+      EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA scheduler TO %I', role);
+    END IF;
+  END LOOP;
+
+  IF to_regrole('scheduler_admin') IS NOT NULL AND owner <> 'scheduler_admin' THEN
+    REVOKE INSERT ON scheduler.app_grants FROM scheduler_admin;
+    GRANT INSERT ON scheduler.apps, scheduler.app_quotas, scheduler.campaigns, scheduler.campaign_targets TO scheduler_admin;
+    EXECUTE format('GRANT UPDATE (%s) ON scheduler.apps TO scheduler_admin', scheduler.columns_but('scheduler.apps', '{app_no,created_at,updated_at}'));
+    GRANT UPDATE (weekly_quota) ON scheduler.app_quotas TO scheduler_admin;
+    GRANT USAGE, CREATE ON SCHEMA audience TO scheduler_admin;
+  END IF;
+
+  FOREACH role IN ARRAY ARRAY['scheduler_admin', 'scheduler_author'] LOOP
+    CONTINUE WHEN to_regrole(role::text) IS NULL OR role = owner;
+    EXECUTE format('GRANT UPDATE (%s) ON scheduler.campaigns TO %I', scheduler.columns_of('scheduler.campaigns', authors_columns), role);
+    EXECUTE format('GRANT INSERT, UPDATE (%s) ON scheduler.campaign_targets TO %I', scheduler.columns_but('scheduler.campaign_targets', '{}'), role);
+  END LOOP;
+
+  IF to_regrole('scheduler_daemon') IS NOT NULL AND owner <> 'scheduler_daemon' THEN
+    GRANT INSERT, UPDATE ON scheduler.channels, scheduler.apps, scheduler.app_quotas TO scheduler_daemon;
+    GRANT UPDATE (status, status_reason) ON scheduler.campaigns TO scheduler_daemon;
+    -- The guard holds; operators release. hold_signed writes who it was.
+    REVOKE INSERT, UPDATE, DELETE ON scheduler.hold FROM scheduler_daemon;
+    EXECUTE format('GRANT UPDATE (%s) ON scheduler.hold TO scheduler_daemon',
+      scheduler.columns_but('scheduler.hold', '{only_row,skip_before,released_at,held_by,held_via,released_by,released_via}'));
+    GRANT USAGE ON ALL SEQUENCES IN SCHEMA scheduler TO scheduler_daemon;
+    GRANT USAGE ON SCHEMA audience TO scheduler_daemon;
+    -- The engine's own tables, those of later migrations too. A table that says
+    -- who did something is an audit: functions write it.
+    FOR object IN SELECT c.oid::regclass AS name,
+           c.relname = ANY (functions_tables) OR EXISTS (SELECT FROM pg_attribute t WHERE t.attrelid = c.oid AND t.attname ~ '_by$' AND NOT t.attisdropped) AS audit
+         FROM pg_class c
+       WHERE c.relnamespace = 'scheduler'::regnamespace AND c.relkind IN ('r', 'p') AND pg_has_role(c.relowner, 'USAGE') LOOP
+      IF NOT object.audit THEN
+        EXECUTE format('GRANT INSERT, UPDATE, DELETE ON %s TO scheduler_daemon', object.name);
+      END IF;
+    END LOOP;
+    FOR object IN SELECT c.oid::regclass AS name FROM pg_class c
+       WHERE c.relnamespace = 'audience'::regnamespace AND c.relkind IN ('v', 'm') AND pg_has_role(c.relowner, 'USAGE') LOOP
+      EXECUTE format('GRANT SELECT ON %s TO scheduler_daemon', object.name);
+    END LOOP;
+    FOR object IN SELECT c.oid, c.oid::regclass AS name FROM pg_class c
+       WHERE c.relnamespace = 'scheduler'::regnamespace AND c.relrowsecurity
+         AND NOT EXISTS (SELECT FROM pg_policy y WHERE y.polrelid = c.oid AND y.polname = 'daemon') LOOP
+      EXECUTE format('CREATE POLICY daemon ON %s TO scheduler_daemon USING (true)', object.name);
+    END LOOP;
+  END IF;
+
+  IF to_regrole('scheduler_author') IS NOT NULL AND owner <> 'scheduler_author' THEN
+    GRANT SELECT ON scheduler.apps, scheduler.channels, scheduler.time_zones, scheduler.app_grants, scheduler.campaigns, scheduler.campaign_targets,
+      scheduler.campaign_history, scheduler.tasks, scheduler.deliveries, scheduler.upcoming, scheduler.missed, scheduler.unresolved,
+      scheduler.app_usage, scheduler.quota_usage TO scheduler_author;
+    -- Not id: a number taken by hand would refuse the one that the sequence gives out later.
+    EXECUTE format('GRANT INSERT (%s) ON scheduler.campaigns TO scheduler_author', scheduler.columns_of('scheduler.campaigns', authors_columns || '{client_token}'::name[]));
+  END IF;
+END $$;
+COMMENT ON FUNCTION scheduler.grant_privileges() IS 'Gives the roles their privileges, as far as the roles exist, and takes what they must not have. May be run any number of times, by the schema''s owner.';
 
 SELECT scheduler.set_schema_version(11);
