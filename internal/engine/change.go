@@ -81,8 +81,9 @@ func (p *Planner) follow(c *store.Campaign, problem string, next time.Time, know
 		return
 	}
 	out.schedule = s
-	if !known {
-		next = first(s)
+	atOnce := c.StrategyType == 0
+	if !known || atOnce && !next.IsZero() {
+		next = first(s) // the database moves it to when the campaign could first be pushed
 	}
 	if c.Status == "active" {
 		out.rejected = problem
@@ -95,10 +96,14 @@ func (p *Planner) follow(c *store.Campaign, problem string, next time.Time, know
 			reason = "campaign rejected"
 		}
 	}
+	if atOnce && !out.cursor.Active {
+		out.cursor.NextDueAt = next // its window begins when it becomes active
+		return
+	}
 	for ; !next.IsZero() && next.Add(c.CatchUpWindow).Before(now); next = s.Next(next) {
 		out.undone = append(out.undone, undone(c, next, "missed", reason))
 	}
-	if c.StrategyType == 0 && out.cursor.Active && !next.IsZero() {
+	if atOnce && out.cursor.Active && !next.IsZero() {
 		out.immediate = &store.NewTask{CampaignID: c.ID, Revision: c.Revision, Origin: "immediate", DueAt: next}
 		next = time.Time{}
 	}
