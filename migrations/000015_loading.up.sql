@@ -507,6 +507,11 @@ BEGIN
     problems := problems || scheduler.as_problem('catch_up_window', 'must be longer than zero and at most 36525 days', NEW.catch_up_window::text,
       'write an interval such as ''1 hour''');
   END IF;
+  IF TG_OP = 'INSERT' AND app.app_no IS NULL AND scheduler.writable_apps() IS NOT NULL
+     AND NOT EXISTS (SELECT FROM unnest(problems) p WHERE p.field NOT IN ('app_id', 'channel')) THEN
+    NEW.app_no := 0; -- the policy refuses it, by the same way as a good row for somebody else's app: an error's context tells the way
+    RETURN NEW;
+  END IF;
   IF cardinality(problems) > 0 THEN
     PERFORM scheduler.refuse(problems);
   END IF;
