@@ -38,6 +38,7 @@ var parts = []part{
 	{"growth", growth},
 	{"planning", planning},
 	{"standing", standing},
+	{"loading", loading},
 }
 
 type options struct {

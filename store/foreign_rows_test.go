@@ -252,8 +252,8 @@ func TestReadingIsNotWriting(t *testing.T) {
 	p.exec(t, fmt.Sprintf(`GRANT scheduler_reader TO %s`, p.names["author"]))
 	conn := p.connect(t, "author")
 	for sql, want := range map[string]string{
-		fmt.Sprintf(insertCampaign, "theirs"):                                                    "23514",
-		`INSERT INTO scheduler.campaign_targets (campaign_id, target) VALUES (1000002, 'new')`:     denied,
+		fmt.Sprintf(insertCampaign, "theirs"):                                                     "23514",
+		`INSERT INTO scheduler.campaign_targets (campaign_id, target) VALUES (1000002, 'new')`:    denied,
 		`UPDATE scheduler.campaign_targets SET campaign_id = 1000002 WHERE campaign_id = 1000001`: denied,
 	} {
 		if _, state := try(t, conn, sql); state != want {
@@ -281,4 +281,3 @@ func TestCampaignAndTargetsInOneStatement(t *testing.T) {
 		t.Errorf("%d rows, SQLSTATE %q; want 1000", rows, state)
 	}
 }
-
