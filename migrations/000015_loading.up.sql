@@ -286,8 +286,22 @@ BEGIN
   NEW.written_at := at;
   NEW.created_at := at;
   NEW.updated_at := at;
-  SELECT a.app_no, a.time_zone, a.provider, a.zone_known INTO app, zone, app_provider, known
-    FROM scheduler.apps a WHERE a.app_id = NEW.app_id AND a.workspace_id = NEW.workspace_id;
+  -- Rows of one app mostly come together: what the last look-up found is kept in
+  -- settings of the transaction. Anybody may write settings, so the policy and
+  -- campaigns_inserted hold the rows against the apps.
+  IF current_setting('scheduler.loading', true) = NEW.app_id || E'\n' || NEW.workspace_id THEN
+    app := current_setting('scheduler.loading_app', true)::integer;
+    zone := current_setting('scheduler.loading_zone', true);
+    app_provider := current_setting('scheduler.loading_provider', true);
+    known := true;
+  ELSE
+    SELECT a.app_no, a.time_zone, a.provider, a.zone_known INTO app, zone, app_provider, known
+      FROM scheduler.apps a WHERE a.app_id = NEW.app_id AND a.workspace_id = NEW.workspace_id;
+    IF known THEN
+      PERFORM set_config('scheduler.loading', NEW.app_id || E'\n' || NEW.workspace_id, true), set_config('scheduler.loading_app', app::text, true),
+              set_config('scheduler.loading_zone', zone, true), set_config('scheduler.loading_provider', app_provider, true);
+    END IF;
+  END IF;
   IF NEW.app_no IS NOT NULL THEN
     NEW.app_no := NULL;
   END IF;
@@ -596,6 +610,13 @@ BEGIN
   IF found < cardinality(apps) THEN
     PERFORM scheduler.refuse_unreferenced('an app of these campaigns was deleted meanwhile', format('app_no %s', apps), 'campaigns');
   END IF;
+  IF EXISTS (SELECT FROM (SELECT n.app_id, n.workspace_id, n.app_no, n.channel, n.time_zone FROM inserted n GROUP BY 1, 2, 3, 4, 5) n
+        LEFT JOIN scheduler.apps a ON a.app_no = n.app_no LEFT JOIN scheduler.channels k ON k.channel = n.channel
+       WHERE (a.app_id, a.workspace_id) IS DISTINCT FROM (n.app_id, n.workspace_id) OR k.provider <> a.provider
+          OR NOT EXISTS (SELECT FROM scheduler.time_zones z WHERE z.name = n.time_zone) AND scheduler.day_in_zone(clock_timestamp(), n.time_zone) IS NULL) THEN
+    RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', SCHEMA = 'scheduler', TABLE = 'campaigns',
+      MESSAGE = 'an app was changed meanwhile, or a setting scheduler.loading… was written by hand', HINT = 'repeat the transaction';
+  END IF;
   names := ARRAY(SELECT n.channel FROM inserted n GROUP BY n.channel);
   PERFORM FROM scheduler.channels k WHERE k.channel = ANY (names) ORDER BY k.channel FOR KEY SHARE;
   GET DIAGNOSTICS found = ROW_COUNT;
@@ -658,7 +679,8 @@ DROP POLICY granted_apps ON scheduler.campaigns;
 CREATE POLICY granted_apps ON scheduler.campaigns FOR SELECT
   USING ((SELECT scheduler.visible_apps()) IS NULL OR app_no = ANY ((SELECT scheduler.visible_apps())::integer[]));
 CREATE POLICY granted_apps_insert ON scheduler.campaigns FOR INSERT
-  WITH CHECK ((SELECT scheduler.writable_apps()) IS NULL OR app_no = ANY ((SELECT scheduler.writable_apps())::integer[])
+  WITH CHECK ((SELECT scheduler.writable_apps()) IS NULL
+    OR (app_id, workspace_id, app_no) IN (SELECT a.app_id, a.workspace_id, a.app_no FROM scheduler.apps a WHERE a.app_no = ANY ((SELECT scheduler.writable_apps())::integer[]))
     OR scheduler.refuse_app(app_id, workspace_id, channel));
 CREATE POLICY granted_apps_update ON scheduler.campaigns FOR UPDATE
   USING ((SELECT scheduler.writable_apps()) IS NULL OR app_no = ANY ((SELECT scheduler.writable_apps())::integer[]))

@@ -281,3 +281,30 @@ func TestCampaignAndTargetsInOneStatement(t *testing.T) {
 		t.Errorf("%d rows, SQLSTATE %q; want 1000", rows, state)
 	}
 }
+
+// TestForgedSettingOpensNoApp writes what the look-up of an app keeps: a row for
+// somebody else's app must not come in, nor tell whether its token is taken.
+func TestForgedSettingOpensNoApp(t *testing.T) {
+	t.Parallel()
+	p := newPeople(t)
+	p.exec(t, `INSERT INTO scheduler.campaigns (name, app_id, channel, client_token) VALUES ('n', 'theirs', 'webhook', 'token');
+		INSERT INTO scheduler.apps (app_id, provider) VALUES ('m', 'mpaas')`)
+	mine := one[string](t, p.db, `SELECT app_no::text FROM scheduler.apps WHERE app_id = 'mine'`)
+	theirs := one[string](t, p.db, `SELECT app_no::text FROM scheduler.apps WHERE app_id = 'theirs'`)
+	for _, c := range []struct{ role, key, app, zone, provider, channel, name, token string }{
+		{"author", `theirs\n`, mine, "UTC", "webhook", "webhook", "theirs", "token"},
+		{"author", `theirs\n`, mine, "UTC", "webhook", "webhook", "theirs", "free"},
+		{"author", `theirs\n`, theirs, "UTC", "webhook", "webhook", "theirs", "free"},
+		{"author", `mine\n`, theirs, "UTC", "webhook", "webhook", "mine", "free"},
+		{"author", `mine\n`, mine, "UTC", "mpaas", "mpaas.push_simple", "mine", "free"},
+		{"admin", `mine\n`, theirs, "UTC", "webhook", "webhook", "mine", "free"},
+	} {
+		sql := fmt.Sprintf(`INSERT INTO scheduler.campaigns (name, app_id, channel, client_token)
+			SELECT 'n', CASE WHEN set_config('scheduler.loading', E'%s', true) || set_config('scheduler.loading_app', '%s', true)
+			  || set_config('scheduler.loading_zone', '%s', true) || set_config('scheduler.loading_provider', '%s', true) <> '' THEN '%s' END, '%s', '%s' ON CONFLICT DO NOTHING`,
+			c.key, c.app, c.zone, c.provider, c.name, c.channel, c.token)
+		if _, state := try(t, p.connect(t, c.role), sql); state != denied && state != "23514" {
+			t.Errorf("%+v: SQLSTATE %q, want a refusal", c, state)
+		}
+	}
+}
