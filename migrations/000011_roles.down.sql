@@ -125,4 +125,16 @@ DROP FUNCTION scheduler.actor();
 DROP FUNCTION scheduler.is_front();
 DROP FUNCTION scheduler.acting_role();
 
+-- set_schema_version grants what was granted before; what was not goes first.
+DO $$
+DECLARE
+  role name;
+BEGIN
+  FOREACH role IN ARRAY ARRAY['scheduler_admin', 'scheduler_daemon', 'scheduler_author', 'scheduler_reader'] LOOP
+    CONTINUE WHEN to_regrole(role::text) IS NULL OR pg_has_role(role, (SELECT c.relowner FROM pg_class c WHERE c.oid = 'scheduler.campaigns'::regclass), 'USAGE');
+    EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA scheduler FROM %I', role);
+    EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA scheduler FROM %I', role);
+  END LOOP;
+END $$;
+
 SELECT scheduler.set_schema_version(10);

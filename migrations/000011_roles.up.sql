@@ -441,7 +441,7 @@ BEGIN
     FOR object IN SELECT p.oid::regprocedure AS name, p.proname, p.prosecdef AS owners_rights FROM pg_proc p
        WHERE p.pronamespace = 'scheduler'::regnamespace AND p.prorettype <> 'trigger'::regtype AND pg_has_role(p.proowner, 'USAGE') LOOP
       IF (CASE WHEN NOT object.owners_rights THEN true
-           WHEN object.proname = ANY ('{delete_campaign,delete_targets,skip_occurrence,unskip_occurrence,revoke_task}') THEN role IN ('scheduler_admin', 'scheduler_author')
+           WHEN object.proname = ANY ('{delete_campaign,delete_targets,skip_occurrence,unskip_occurrence,revoke_task,note_campaign}') THEN role IN ('scheduler_admin', 'scheduler_author')
            WHEN object.proname ~ '^(trigger|resolve|hold|release|skip|unskip|revoke|grant|delete|set)_' THEN role = 'scheduler_admin'
            ELSE role IN ('scheduler_admin', 'scheduler_daemon') END) THEN
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', object.name, role);
@@ -510,6 +510,10 @@ BEGIN
     GRANT SELECT ON scheduler.apps, scheduler.channels, scheduler.time_zones, scheduler.app_grants, scheduler.campaigns, scheduler.campaign_targets,
       scheduler.campaign_history, scheduler.tasks, scheduler.deliveries, scheduler.upcoming, scheduler.missed, scheduler.unresolved,
       scheduler.app_usage, scheduler.quota_usage TO scheduler_author;
+    FOR object IN SELECT c.oid::regclass AS name FROM pg_class c -- of later migrations
+       WHERE c.relnamespace = 'scheduler'::regnamespace AND c.relname = ANY ('{audit,state,quota_calls}') LOOP
+      EXECUTE format('GRANT SELECT ON %s TO scheduler_author', object.name);
+    END LOOP;
     -- Not id: a number taken by hand would refuse the one that the sequence gives out later.
     EXECUTE format('GRANT INSERT (%s) ON scheduler.campaigns TO scheduler_author', scheduler.columns_of('scheduler.campaigns', authors_columns || '{client_token}'::name[]));
   END IF;

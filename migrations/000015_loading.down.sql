@@ -7,10 +7,16 @@ END $$;
 
 CREATE OR REPLACE VIEW scheduler.deliveries WITH (security_barrier) AS
 SELECT s.id, s.task_id, s.campaign_id, s.slice_no,
-       CASE s.status WHEN 'accepted' THEN 'succeeded' WHEN 'waiting' THEN 'pending' ELSE s.status::text END AS status,
-       s.attempts, cardinality(s.targets) AS target_count, s.targets, s.reason, s.code, s.message, s.request_id, s.message_id,
+       CASE WHEN s.status = 'accepted' THEN 'succeeded'
+            WHEN s.status NOT IN ('waiting', 'held') THEN s.status::text
+            WHEN c.id IS NULL OR c.status = 'cancelled' THEN scheduler.ended('cancelled', s.maybe_sent)::text
+            WHEN c.status = 'paused' THEN 'held'
+            ELSE 'pending' END AS status,
+       s.attempts, coalesce(cardinality(x.targets), 0) AS target_count, coalesce(x.targets, '{}') AS targets, s.reason, s.code, s.message, s.request_id, s.message_id,
        s.sent_at, s.finished_at
   FROM scheduler.slices s
+  LEFT JOIN scheduler.slice_targets x ON x.slice_id = s.id
+  LEFT JOIN scheduler.campaigns c ON c.id = s.campaign_id
  WHERE (SELECT scheduler.visible_apps()) IS NULL OR s.app_no = ANY ((SELECT scheduler.visible_apps())::integer[])
 UNION ALL
 SELECT NULL, c.id, c.campaign_id, 1, 'running', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL

@@ -770,10 +770,16 @@ SELECT d.id, d.task_id, d.campaign_id, d.slice_no, d.status, d.attempts, d.targe
        d.request_id, d.message_id, d.sent_at, d.finished_at
   FROM (
     SELECT s.id, s.task_id, s.campaign_id, s.slice_no,
-           CASE s.status WHEN 'accepted' THEN 'succeeded' WHEN 'waiting' THEN 'pending' ELSE s.status::text END AS status,
-           s.attempts, cardinality(s.targets) AS target_count, s.targets, s.reason, s.code, s.message, s.request_id, s.message_id,
-           s.sent_at, s.finished_at, s.app_no
+           CASE WHEN s.status = 'accepted' THEN 'succeeded'
+                WHEN s.status NOT IN ('waiting', 'held') THEN s.status::text
+                WHEN c.id IS NULL OR c.status = 'cancelled' THEN scheduler.ended('cancelled', s.maybe_sent)::text
+                WHEN c.status = 'paused' THEN 'held'
+                ELSE 'pending' END AS status,
+           s.attempts, coalesce(cardinality(x.targets), 0) AS target_count, coalesce(x.targets, '{}') AS targets, s.reason, s.code, s.message,
+           s.request_id, s.message_id, s.sent_at, s.finished_at, s.app_no
       FROM scheduler.slices s
+      LEFT JOIN scheduler.slice_targets x ON x.slice_id = s.id
+      LEFT JOIN scheduler.campaigns c ON c.id = s.campaign_id
     UNION ALL
     SELECT NULL, c.id, c.campaign_id, 1, 'running', 1, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, c.app_no
       FROM scheduler.claimed_tasks c

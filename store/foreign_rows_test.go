@@ -115,7 +115,8 @@ func TestNoExpressionSeesAForeignRow(t *testing.T) {
 func TestFailingCastTellsNoForeignTarget(t *testing.T) {
 	t.Parallel()
 	p := newPeople(t)
-	p.exec(t, `UPDATE scheduler.slices SET targets = ARRAY[CASE campaign_id WHEN 1000002 THEN 'btarget-54' ELSE '7' END]`)
+	p.exec(t, `INSERT INTO scheduler.slice_targets (slice_id, targets)
+		SELECT id, ARRAY[CASE campaign_id WHEN 1000002 THEN 'btarget-54' ELSE '7' END] FROM scheduler.slices`)
 	if _, state := try(t, p.connect(t, "author"), `SELECT 1 FROM scheduler.deliveries WHERE targets[1]::int = 1`); state != "" {
 		t.Errorf("SQLSTATE %s: the target of another app was cast", state)
 	}
