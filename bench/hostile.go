@@ -38,7 +38,7 @@ func hostile(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer p.stop()
-	honest, err := db.as(ctx, "bench_honest")
+	honest, err := db.login(ctx, "bench_honest")
 	if err != nil {
 		return err
 	}
@@ -68,8 +68,8 @@ func hostile(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// as is a connection with somebody's own login.
-func (d *database) as(ctx context.Context, login string) (*pgx.Conn, error) {
+// login is a connection with somebody's own login.
+func (d *database) login(ctx context.Context, login string) (*pgx.Conn, error) {
 	config, err := pgx.ParseConfig(d.url)
 	if err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func (b *bench) molest(ctx context.Context, db *database) (stop func()) {
 
 // repeat does a deed again and again on one connection, until that breaks.
 func repeat(ctx context.Context, db *database, deed []string) error {
-	conn, err := db.as(ctx, "bench_hostile")
+	conn, err := db.login(ctx, "bench_hostile")
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ var parts = []part{
 	{"hostile", hostile},
 	{"audience", audience},
 	{"api", frontAPI},
+	{"loading", loading},
 }
 
 type options struct {

@@ -511,11 +511,20 @@ BEGIN
       scheduler.campaign_history, scheduler.tasks, scheduler.deliveries, scheduler.upcoming, scheduler.missed, scheduler.unresolved,
       scheduler.app_usage, scheduler.quota_usage TO scheduler_author;
     FOR object IN SELECT c.oid::regclass AS name FROM pg_class c -- of later migrations
-       WHERE c.relnamespace = 'scheduler'::regnamespace AND c.relname = ANY ('{audit,state,quota_calls}') LOOP
+       WHERE c.relnamespace = 'scheduler'::regnamespace AND c.relname = ANY ('{audit,state,quota_calls,skipped_occurrences,revocations,revocation_calls}') LOOP
       EXECUTE format('GRANT SELECT ON %s TO scheduler_author', object.name);
     END LOOP;
     -- Not id: a number taken by hand would refuse the one that the sequence gives out later.
-    EXECUTE format('GRANT INSERT (%s) ON scheduler.campaigns TO scheduler_author', scheduler.columns_of('scheduler.campaigns', authors_columns || '{client_token}'::name[]));
+    EXECUTE format('GRANT INSERT (%s) ON scheduler.campaigns TO scheduler_author', scheduler.columns_of('scheduler.campaigns', authors_columns || '{client_token,client_digest}'::name[]));
+  END IF;
+
+  -- Fronts use nonces before they take on a role, which has nothing to do with them.
+  IF to_regrole('scheduler_front') IS NOT NULL THEN
+    GRANT USAGE ON SCHEMA scheduler TO scheduler_front;
+    FOR object IN SELECT p.oid::regprocedure AS name FROM pg_proc p
+       WHERE p.pronamespace = 'scheduler'::regnamespace AND p.proname = ANY ('{use_nonce,prune_nonces}') LOOP
+      EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO scheduler_front', object.name);
+    END LOOP;
   END IF;
 END $$;
 COMMENT ON FUNCTION scheduler.grant_privileges() IS 'Gives the roles their privileges, as far as the roles exist, and takes what they must not have. May be run any number of times, by the schema''s owner.';

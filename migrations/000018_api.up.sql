@@ -4,15 +4,6 @@
 
 ------------------------------------------------------------------ repeated calls
 
--- 000015 makes them; this is for a tree that does not have it yet.
-DO $$
-BEGIN
-  ALTER TABLE scheduler.campaigns ADD COLUMN client_token text;
-  CREATE UNIQUE INDEX campaigns_client_token ON scheduler.campaigns (app_id, workspace_id, client_token);
-  COMMENT ON COLUMN scheduler.campaigns.client_token IS 'A token of the author''s own, unique per app; NULL: none.';
-EXCEPTION WHEN duplicate_column THEN NULL;
-END $$;
-
 -- The token alone does not tell a repeated call from another one.
 ALTER TABLE scheduler.campaigns ADD COLUMN client_digest bytea CHECK (length(client_digest) = 32);
 COMMENT ON COLUMN scheduler.campaigns.client_digest IS
@@ -337,29 +328,5 @@ BEGIN
 END $$;
 COMMENT ON FUNCTION scheduler.revoke_task(bigint, text, text) IS
   'Has the provider take back what it accepted of a task, delivery by delivery; of one target only where target is given. note is for the audit. Returns how many deliveries that are beyond those asked for already.';
-
----------------------------------------------------------------------- privileges
-
--- What this file made is given on top of what the privileges were.
-ALTER FUNCTION scheduler.grant_privileges() RENAME TO grant_privileges_before_api;
-CREATE FUNCTION scheduler.grant_privileges() RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-  role name;
-BEGIN
-  PERFORM scheduler.grant_privileges_before_api();
-  FOREACH role IN ARRAY ARRAY['scheduler_author', 'scheduler_admin'] LOOP
-    CONTINUE WHEN to_regrole(role::text) IS NULL;
-    EXECUTE format('GRANT SELECT ON scheduler.skipped_occurrences, scheduler.revocations, scheduler.revocation_calls TO %I', role);
-    EXECUTE format('GRANT INSERT (client_token, client_digest) ON scheduler.campaigns TO %I', role);
-  END LOOP;
-  IF to_regrole('scheduler_front') IS NOT NULL THEN
-    GRANT USAGE ON SCHEMA scheduler TO scheduler_front;
-    GRANT EXECUTE ON FUNCTION scheduler.use_nonce(bytea, timestamptz), scheduler.prune_nonces(integer) TO scheduler_front;
-  END IF;
-END $$;
-COMMENT ON FUNCTION scheduler.grant_privileges() IS 'Gives the roles their privileges, as far as the roles exist. May be run any number of times, by the schema''s owner.';
-COMMENT ON FUNCTION scheduler.grant_privileges_before_api() IS 'The part of grant_privileges that is older than the API.';
 
 SELECT scheduler.set_schema_version(18);

@@ -263,12 +263,13 @@ func (s *Store) ChangedApps(ctx context.Context, limit int) ([]int32, error) {
 
 // RevisitPaused asks the planner to look at paused and rejected campaigns with
 // an occurrence that has left its catch-up window, and says how many there are.
+// The window of one that pushes at once begins when it becomes active.
 func (s *Store) RevisitPaused(ctx context.Context, now time.Time, limit int) (int64, error) {
 	tag, err := s.pool.Exec(ctx, `
 		INSERT INTO scheduler.campaign_changes (app_no, campaign_id)
 		SELECT k.app_no, k.campaign_id
 		  FROM scheduler.campaign_cursors k JOIN scheduler.campaigns c ON c.id = k.campaign_id
-		 WHERE NOT k.active AND k.next_due_at IS NOT NULL AND k.next_due_at < coalesce($1, clock_timestamp())
+		 WHERE NOT k.active AND k.next_due_at IS NOT NULL AND k.next_due_at < coalesce($1, clock_timestamp()) AND c.strategy_type <> 0
 		   AND scheduler.window_end(k.next_due_at, c.catch_up_window) < coalesce($1, clock_timestamp())
 		   AND NOT EXISTS (SELECT FROM scheduler.campaign_changes x WHERE x.app_no = k.app_no AND x.campaign_id = k.campaign_id)
 		 LIMIT $2`, at(now), limit)

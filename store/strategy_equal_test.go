@@ -137,6 +137,15 @@ func judgeInSQL(t tester, pool *pgxpool.Pool, spec strategy.Spec) string {
 		FROM scheduler.strategy_problems($1, $2::text::jsonb, $3, $4, $5, $6, $7)`, arguments)
 	warnings := collect[strategy.Warning](t, pool, `SELECT field, message
 		FROM scheduler.strategy_warnings($1, $2::text::jsonb, $3, $4, $5, $6, $7)`, arguments)
+	var plain bool
+	if err := pool.QueryRow(t.Context(), `SELECT coalesce(scheduler.strategy_is_plain($1, $2::text::jsonb, $3, $5) AND $4 = 'shift', false)
+		FROM scheduler.time_zones WHERE name = $3 UNION ALL SELECT false LIMIT 1`,
+		int16(spec.Type), content, spec.Zone, string(spec.DSTGap), spec.WrittenAt).Scan(&plain); err != nil {
+		t.Fatal(err)
+	}
+	if plain && spec.CatchUpWindow >= time.Second && spec.CatchUpWindow <= 30*24*time.Hour && (spec.ShortMonth == "skip" || spec.ShortMonth == "last_day") && len(problems)+len(warnings) > 0 {
+		t.Errorf("strategy_is_plain takes what strategy_verdict does not: %s\n%s", spec.Content, strategytest.Judgement(warnings, problems))
+	}
 	return strategytest.Judgement(warnings, problems)
 }
 

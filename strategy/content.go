@@ -96,9 +96,10 @@ func (j *judge) members(text, hint string) *members {
 // keep. It returns false when the text is no object.
 func (j *judge) takeApart(m *members) bool {
 	var repeated []string
+	before := len(j.problems)
 	return eachMember(m.text, func(key, value string) {
 		if _, seen := m.values[key]; !seen {
-			j.unknownKey(key, value)
+			j.unknownKey(key, value, len(j.problems)-before < spelledOut)
 		} else if !slices.Contains(repeated, key) {
 			repeated = append(repeated, key)
 			j.problem(fieldOf(key), "appears more than once", value, "keep one")
@@ -107,13 +108,21 @@ func (j *judge) takeApart(m *members) bool {
 	})
 }
 
-func (j *judge) unknownKey(key, value string) {
+// spelledOut is how many problems of one campaign the database tells one by one;
+// nobody reads a suggestion for a further key.
+const spelledOut = 20
+
+func (j *judge) unknownKey(key, value string, suggest bool) {
 	for _, known := range keys {
 		if key == known {
 			return
 		}
 	}
 	hint := "remove it: the keys are " + strings.Join(keys[:], ", ")
+	if !suggest {
+		j.problem(fieldOf(key), "is not a key of StrategyContent", value, hint)
+		return
+	}
 	if known := nearest(key); known != "" {
 		hint = "did you mean " + known + "?"
 	}

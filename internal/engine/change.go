@@ -81,9 +81,10 @@ func (p *Planner) follow(c *store.Campaign, problem string, next time.Time, know
 		return
 	}
 	out.schedule = s
+	atOnce := c.StrategyType == 0
 	switch {
-	case !known:
-		next = first(s)
+	case !known, atOnce && !next.IsZero():
+		next = first(s) // the database moves that of a push at once to when it could first be pushed
 	case !next.IsZero() && c.StrategyType == 2: // the rules of its zone may have changed since it was worked out
 		next = onSchedule(s, next)
 	}
@@ -98,10 +99,14 @@ func (p *Planner) follow(c *store.Campaign, problem string, next time.Time, know
 			reason = "campaign rejected"
 		}
 	}
+	if atOnce && !out.cursor.Active {
+		out.cursor.NextDueAt = next // its window begins when it becomes active
+		return
+	}
 	for ; !next.IsZero() && next.Add(c.CatchUpWindow).Before(now); next = s.Next(next) {
 		out.undone = append(out.undone, undone(c, next, "missed", reason))
 	}
-	if c.StrategyType == 0 && out.cursor.Active && !next.IsZero() {
+	if atOnce && out.cursor.Active && !next.IsZero() {
 		out.immediate = &store.NewTask{CampaignID: c.ID, Revision: c.Revision, Origin: "immediate", DueAt: next}
 		next = time.Time{}
 	}
