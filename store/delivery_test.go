@@ -221,13 +221,13 @@ func TestFault8SlicedAnew(t *testing.T) {
 func TestFault10QuotaIsBookedByTheClaim(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		used  []time.Duration // ago, of the calls made
+		used  []int // hours ago, of the calls made
 		waits int
 		want  int
 	}{
-		"five this week":      {[]time.Duration{1, 2, 3, 4, 5}, 1, 0},
-		"one is eight days":   {[]time.Duration{1, 2, 3, 4, 192}, 1, 1},
-		"two wait for one":    {[]time.Duration{1, 2, 3, 4}, 2, 1},
+		"five this week":      {[]int{1, 2, 3, 4, 5}, 1, 0},
+		"one is eight days":   {[]int{1, 2, 3, 4, 192}, 1, 1},
+		"two wait for one":    {[]int{1, 2, 3, 4}, 2, 1},
 		"none used, six wait": {nil, 6, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -238,7 +238,7 @@ func TestFault10QuotaIsBookedByTheClaim(t *testing.T) {
 			run(t, db, `INSERT INTO scheduler.app_quotas SELECT app_no, channel, 5 FROM scheduler.campaigns`)
 			for _, hours := range c.used {
 				run(t, db, `INSERT INTO scheduler.quota_uses (app_no, channel, used_at, weekly_quota) SELECT app_no, channel, $1, 5 FROM scheduler.campaigns`,
-					time.Now().Add(-hours*time.Hour))
+					time.Now().Add(-time.Duration(hours)*time.Hour))
 			}
 			audience(t, db, id, time.Now().Add(-time.Minute), c.waits)
 			before := one[int](t, db, `SELECT count(*) FROM scheduler.quota_uses`)

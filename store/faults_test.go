@@ -479,11 +479,15 @@ func TestNamedTargetsAreLookedUp(t *testing.T) {
 	run(t, db, add, id, 1, 1)
 	run(t, db, `ANALYZE scheduler.campaign_targets`) // the server takes it for small
 	run(t, db, add, id, 2, 5000)
+	run(t, db, `DELETE FROM scheduler.campaign_targets WHERE target LIKE 'u1_%'`) // so that u1 and u2 follow each other
 	s := opened(t, db.URL)
 	run(t, db, `UPDATE scheduler.campaign_targets SET msg_key = 'k', extended_params = '{"a": 1}' WHERE target = 'u9'`)
+	run(t, db, `INSERT INTO scheduler.slice_targets (slice_id, targets) VALUES (1, '{gone,u4999,u7}'), (2, '{u1,u2}'), (3, '{u8,u9}')`)
 	got, err := s.NamedTargets(t.Context(), []store.Delivery{
-		{ID: 1, CampaignID: id, Targets: []string{"gone", "u4999", "u7"}}, {ID: 2, CampaignID: id, Targets: []string{"u1", "u2"}},
-		{ID: 3, CampaignID: id, Targets: []string{"u8", "u9"}}, {ID: 4, CampaignID: id, Targets: []string{"gone"}},
+		{ID: 1, CampaignID: id, Targets: []string{"gone", "u4999", "u7"}},
+		{ID: 2, CampaignID: id, Targets: []string{"u1", "u2"}},
+		{ID: 3, CampaignID: id, Targets: []string{"u8", "u9"}},
+		{ID: 4, CampaignID: id, Targets: []string{"gone"}},
 	})
 	want := map[int64][]store.Target{
 		1: {{CampaignID: id, Target: "u4999"}, {CampaignID: id, Target: "u7"}}, 2: {{CampaignID: id, Target: "u1"}, {CampaignID: id, Target: "u2"}},

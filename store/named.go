@@ -9,13 +9,66 @@ import (
 )
 
 // NamedTargets returns the targets of each of the deliveries that still stand in
-// scheduler.campaign_targets, in the order of their names. It is one statement
-// for all, read after the claim, so that a target deleted before the call began
-// is not pushed to.
+// scheduler.campaign_targets, in the order of their names. It is read after the
+// claim, so that a target deleted before the call began is not pushed to; for all
+// deliveries at once, and again for those only of which some are gone or that
+// have parameters of their own.
 func (s *Store) NamedTargets(ctx context.Context, deliveries []Delivery) (map[int64][]Target, error) {
+	whole, err := s.wholeLists(ctx, deliveries)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[int64][]Target, len(deliveries))
+	var rest []Delivery
+	for _, d := range deliveries {
+		if !whole[d.ID] {
+			rest = append(rest, d)
+			continue
+		}
+		list := make([]Target, len(d.Targets))
+		for i, name := range d.Targets {
+			list[i] = Target{CampaignID: d.CampaignID, Target: name}
+		}
+		out[d.ID] = list
+	}
+	if len(rest) == 0 {
+		return out, nil
+	}
+	return out, s.namedTargets(ctx, rest, out)
+}
+
+// wholeLists says of which deliveries every target stands, without parameters.
+func (s *Store) wholeLists(ctx context.Context, deliveries []Delivery) (map[int64]bool, error) {
+	ids, campaigns := make([]int64, len(deliveries)), make([]int64, len(deliveries))
+	for i, d := range deliveries {
+		ids[i], campaigns[i] = d.ID, d.CampaignID
+	}
+	rows, _ := s.pool.Query(ctx, wholeListsSQL, ids, campaigns)
+	whole := make(map[int64]bool, len(deliveries))
+	var id int64
+	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { whole[id] = true; return nil }); err != nil {
+		return nil, fmt.Errorf("load targets: %w", err)
+	}
+	return whole, nil
+}
+
+// The targets of a delivery follow each other in the key's index, as they were
+// cut: one short range a delivery, instead of a look-up for each name.
+const wholeListsSQL = `
+	SELECT x.slice_id
+	  FROM unnest($1::bigint[], $2::bigint[]) AS u (id, campaign_id)
+	 CROSS JOIN LATERAL (SELECT x.slice_id, x.targets, cardinality(x.targets) AS n FROM scheduler.slice_targets x WHERE x.slice_id = u.id OFFSET 0) x
+	 CROSS JOIN LATERAL (
+		SELECT array_agg(c.target ORDER BY c.target) AS names, count(c.msg_key) + count(c.template_key_value) + count(c.extended_params) AS more FROM (
+			SELECT * FROM scheduler.campaign_targets c
+			 WHERE c.campaign_id = u.campaign_id AND c.target >= x.targets[1] AND c.target <= x.targets[x.n]
+			 ORDER BY c.campaign_id, c.target LIMIT x.n + 1) c) t
+	 WHERE t.names = x.targets AND t.more = 0`
+
+// namedTargets adds the targets of deliveries to out, name by name.
+func (s *Store) namedTargets(ctx context.Context, deliveries []Delivery, out map[int64][]Target) error {
 	var ids, campaigns []int64
 	var names []string
-	out := make(map[int64][]Target, len(deliveries))
 	kept := make(map[int64]*Delivery, len(deliveries))
 	for i := range deliveries {
 		d := &deliveries[i]
@@ -48,9 +101,9 @@ func (s *Store) NamedTargets(ctx context.Context, deliveries []Delivery) (map[in
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("load targets: %w", err)
+		return fmt.Errorf("load targets: %w", err)
 	}
-	return out, nil
+	return nil
 }
 
 func orNil(text *string) json.RawMessage {

@@ -81,8 +81,10 @@ type attemptEnd struct {
 }
 
 func newDeliveries(cfg Config) *deliveries {
-	s := &deliveries{Config: cfg, queue: newDeliveryQueue(), poke: make(chan struct{}, 1), cutting: make(chan struct{}, maxStarts),
-		running: make(map[int64]int32), held: make(map[int64]*heldCampaign)}
+	s := &deliveries{
+		Config: cfg, queue: newDeliveryQueue(), poke: make(chan struct{}, 1), cutting: make(chan struct{}, maxStarts),
+		running: make(map[int64]int32), held: make(map[int64]*heldCampaign),
+	}
 	s.reader = newLoop("delivery reader", cfg.Log, 10*time.Second, s.readAhead)
 	s.writer = newLoop("delivery recorder", cfg.Log, 0, s.record)
 	return s

@@ -17,9 +17,9 @@ import (
 )
 
 // audience inserts an immediate campaign with n targets, and lets it begin.
-func (r *rig) audience(t testing.TB, app, channel string, n int, more ...any) int64 {
+func (r *rig) audience(t testing.TB, app, channel string, n int) int64 {
 	t.Helper()
-	id := r.insert(t, app, channel, 0, nil, append([]any{"status", "paused"}, more...)...)
+	id := r.insert(t, app, channel, 0, nil, "status", "paused")
 	r.targets(t, id, n)
 	r.run(t, `UPDATE scheduler.campaigns SET status = 'active' WHERE id = $1`, id)
 	return id

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -29,8 +30,29 @@ type settler struct {
 
 	swept    time.Time // when the last look at all tasks ended
 	rest     time.Duration
-	rows     int // deliveries placed at once
-	timeouts int // statements in a row that took too long
+	placing  batch
+	deciding batch
+}
+
+// A batch is how many rows a statement takes at once: half as many after each one
+// that took too long, and more again once they no longer do.
+type batch struct {
+	doing      string
+	rows, most int
+	timeouts   int // in a row
+}
+
+// over tells how a statement ended.
+func (b *batch) over(ctx context.Context, log *slog.Logger, err error) {
+	switch {
+	case err == nil:
+		b.timeouts, b.rows = 0, min(2*b.rows, b.most)
+	case errors.Is(err, context.DeadlineExceeded):
+		if b.timeouts++; b.timeouts == 2 {
+			log.WarnContext(ctx, "statement took too long twice in a row, will try with fewer rows", "doing", b.doing, "rows", b.rows)
+		}
+		b.rows = max(b.rows/2, 1)
+	}
 }
 
 const (
@@ -42,7 +64,9 @@ const (
 )
 
 func newSettler(cfg Config) *settler {
-	s := &settler{Config: cfg, hinted: make(map[int64]bool), rows: placeAtOnce}
+	s := &settler{Config: cfg, hinted: make(map[int64]bool)}
+	s.placing = batch{doing: "hold and end waiting deliveries", rows: placeAtOnce, most: placeAtOnce}
+	s.deciding = batch{doing: "decide tasks with stored deliveries", rows: settleAtOnce, most: settleAtOnce}
 	s.loop = newLoop("settler", cfg.Log, 0, s.settleAll)
 	return s
 }
@@ -94,48 +118,29 @@ func (s *settler) settleHinted(ctx context.Context) error {
 
 func (s *settler) sweep(ctx context.Context) error {
 	for ctx.Err() == nil {
-		n, err := s.place(ctx)
+		full, err := s.place(ctx)
 		if err != nil {
 			return err
 		}
-		if n < s.rows {
+		if !full {
 			break
 		}
 	}
 	return s.settle(ctx, nil)
 }
 
-// place brings one batch to its place. A batch that takes too long is made
-// smaller, and told of when it is the second in a row.
-func (s *settler) place(ctx context.Context) (int, error) {
+// place brings one batch to its place and says whether there may be more.
+func (s *settler) place(ctx context.Context) (full bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.StatementTimeout)
 	defer cancel()
+	rows := s.placing.rows
 	failpoint.Hit("place.before")
-	placed, err := s.Store.PlaceDeliveries(ctx, time.Time{}, s.rows)
+	placed, err := s.Store.PlaceDeliveries(ctx, time.Time{}, rows)
+	s.placing.over(ctx, s.Log, err)
 	if err != nil {
-		s.tooLong(ctx, err)
-		return 0, err
+		return false, err
 	}
-	s.timeouts = 0
-	n := placed.Rows
-	if n == s.rows {
-		s.rows = min(2*s.rows, placeAtOnce)
-		n = s.rows // there may be more
-	}
-	return n, s.settle(ctx, placed.Ended)
-}
-
-// tooLong makes batches smaller when a statement took too long.
-func (s *settler) tooLong(ctx context.Context, err error) {
-	if !errors.Is(err, context.DeadlineExceeded) {
-		return
-	}
-	s.timeouts++
-	if s.timeouts == 2 {
-		s.Log.WarnContext(ctx, "statement took too long twice in a row, will try with fewer rows",
-			"doing", "end or hold waiting deliveries", "rows", s.rows, "timeout", s.StatementTimeout)
-	}
-	s.rows = max(s.rows/2, 50)
+	return placed.Rows == rows, s.settle(ctx, placed.Ended)
 }
 
 // settle decides those of the tasks whose deliveries have all ended; nil: of all.
@@ -148,12 +153,14 @@ func (s *settler) settle(ctx context.Context, tasks []int64) error {
 	for {
 		began := s.traces.now()
 		failpoint.Hit("settle.before")
-		settled, err := s.Store.Settle(ctx, s.heart.id(), tasks, settleAtOnce)
+		rows := s.deciding.rows
+		settled, err := s.Store.Settle(ctx, s.heart.id(), tasks, rows)
+		s.deciding.over(ctx, s.Log, err)
 		if err != nil {
 			return err
 		}
 		s.tell(ctx, settled, began)
-		if len(settled) < settleAtOnce {
+		if len(settled) < rows {
 			return nil
 		}
 	}
