@@ -87,7 +87,9 @@ func newRootCommand(p *program) *cobra.Command {
 func commands(p *program) []*cobra.Command {
 	return []*cobra.Command{
 		newCampaignsCommand(p),
+		newConsoleCommand(p),
 		newDoctorCommand(p),
+		newForecastCommand(p),
 		newHoldCommand(p),
 		newMigrateCommand(p),
 		newServeCommand(p),

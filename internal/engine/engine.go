@@ -97,6 +97,7 @@ type Engine struct {
 	unheard    *unheard
 	finisher   *finisher
 	pruner     *pruner
+	lockWaits  *lockWaits
 	pulse      *pulse
 	calls      *crew
 
@@ -143,6 +144,7 @@ func New(cfg Config) *Engine {
 	tr := newTraces(cfg.Tracer, e.clock)
 	d.traces, s.traces, e.settler.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
+	e.lockWaits = newLockWaits(cfg)
 	return e
 }
 
@@ -164,6 +166,7 @@ func (e *Engine) Start() {
 	e.unheard.Start(ctx, &e.wg)
 	e.finisher.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
+	e.lockWaits.Start(ctx, &e.wg)
 	e.wg.Go(func() { e.listen(ctx) })
 	e.startPulse(ctx)
 	e.wakeAll()
@@ -177,6 +180,7 @@ func (e *Engine) startPulse(ctx context.Context) {
 	e.pulse.every(everySecond{after: 200*time.Millisecond + apart}, e.beat)
 	e.pulse.every(everySecond{after: 500*time.Millisecond + apart}, e.prepare)
 	e.pulse.every(cron.Every(time.Minute), e.pruner.Wake)
+	e.pulse.every(cron.Every(2*time.Second), e.lockWaits.Wake)
 	e.wg.Go(func() { e.pulse.run(ctx) })
 }
 
@@ -223,6 +227,7 @@ func (e *Engine) listen(ctx context.Context) {
 			}
 		})
 		if ctx.Err() == nil && err != nil {
+			e.Store.Discard() // connections that idle may be dead as well
 			e.heart.trouble(ctx, "listen", err)
 		}
 		sleep(ctx, time.Second)
@@ -252,15 +257,16 @@ func (e *Engine) othersLimited() []int32 {
 }
 
 // Ready says why the engine cannot do its work now, or nil: it holds a lease,
-// and the database takes writes.
-func (e *Engine) Ready(ctx context.Context) error {
+// nothing is held, and its last heartbeat was written. The heartbeat knows all of
+// it, so that whoever asks costs the database nothing.
+func (e *Engine) Ready(context.Context) error {
 	if !e.heart.hasLease() {
 		return errors.New("no lease: the database does not answer or has just come back")
 	}
 	if held := e.heart.holding(); held != "" {
 		return errors.New(held)
 	}
-	return e.Store.Probe(ctx, e.heart.id())
+	return e.heart.failing()
 }
 
 // Reload forgets what was compiled with the old configuration, and bounds the

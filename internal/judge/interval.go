@@ -1,4 +1,4 @@
-package main
+package judge
 
 import (
 	"fmt"
@@ -19,9 +19,9 @@ var units = map[string]time.Duration{
 	"week": 7 * 24 * time.Hour,
 }
 
-// parseInterval reads a duration as Go writes it (1h30m) or as SQL does: 1 hour
+// Interval reads a duration as Go writes it (1h30m) or as SQL does: 1 hour
 // 30 minutes, 2 days, 01:30:00.
-func parseInterval(text string) (time.Duration, error) {
+func Interval(text string) (time.Duration, error) {
 	if d, err := time.ParseDuration(text); err == nil {
 		return d, nil
 	}

@@ -1,4 +1,4 @@
-package main
+package judge
 
 import (
 	"bytes"
@@ -17,9 +17,9 @@ import (
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
-// A campaign is a row of scheduler.campaigns as a JSON object, with the
+// A Campaign is a row of scheduler.campaigns as a JSON object, with the
 // defaults of the table.
-type campaign struct {
+type Campaign struct {
 	Name            string          `json:"name"`
 	AppID           string          `json:"app_id"`
 	WorkspaceID     string          `json:"workspace_id"`
@@ -38,21 +38,21 @@ type campaign struct {
 	Status          string          `json:"status"`
 }
 
-// campaignKeys are the keys that a campaign may have.
-var campaignKeys = func() []string {
-	var keys []string
-	for field := range reflect.TypeFor[campaign]().Fields() {
+// keys are the keys that a campaign may have.
+var keys = func() []string {
+	var names []string
+	for field := range reflect.TypeFor[Campaign]().Fields() {
 		if key := field.Tag.Get("json"); key != "" {
-			keys = append(keys, key)
+			names = append(names, key)
 		}
 	}
-	return keys
+	return names
 }()
 
-// splitObjects yields the JSON values of a text with the line each begins on.
+// Split yields the JSON values of a text with the line each begins on.
 // What follows a syntax error is yielded as one more value, which cannot be
 // read either: the caller reports it.
-func splitObjects(text []byte) iter.Seq2[int, []byte] {
+func Split(text []byte) iter.Seq2[int, []byte] {
 	return func(yield func(int, []byte) bool) {
 		decoder := json.NewDecoder(bytes.NewReader(text))
 		for {
@@ -73,32 +73,32 @@ func splitObjects(text []byte) iter.Seq2[int, []byte] {
 	}
 }
 
-// readCampaign reads one object; the campaign is nil when the text is none. A
+// Read reads one object; the campaign is nil when the text is none. A
 // value of the wrong type and an unknown key are problems of that key; the rest
 // is still read.
-func readCampaign(raw []byte) (*campaign, []problem) {
-	c := &campaign{
+func Read(raw []byte) (*Campaign, []Problem) {
+	c := &Campaign{
 		Request:       json.RawMessage("{}"),
 		MisfirePolicy: "latest", CatchUpWindow: "1 hour", Status: "active",
 		ShortMonth: string(strategy.ShortMonthSkip), DSTGap: string(strategy.DSTGapShift),
 	}
-	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &keys); err != nil || keys == nil {
-		return nil, []problem{{"campaign", "must be a JSON object with the columns of scheduler.campaigns as keys"}}
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &given); err != nil || given == nil {
+		return nil, []Problem{{"campaign", "must be a JSON object with the columns of scheduler.campaigns as keys"}}
 	}
-	var problems []problem
+	var problems []Problem
 	for i, field := range fields(c) {
-		value, given := keys[campaignKeys[i]]
-		delete(keys, campaignKeys[i])
-		if !given || string(value) == "null" {
+		value, ok := given[keys[i]]
+		delete(given, keys[i])
+		if !ok || string(value) == "null" {
 			continue
 		}
 		if err := json.Unmarshal(value, field.Addr().Interface()); err != nil {
-			problems = append(problems, problem{campaignKeys[i], "must be " + kinds[field.Kind()]})
+			problems = append(problems, Problem{keys[i], "must be " + kinds[field.Kind()]})
 		}
 	}
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		problems = append(problems, problem{key, "is no column of scheduler.campaigns; the columns are " + strings.Join(campaignKeys, ", ")})
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		problems = append(problems, Problem{key, "is no column of scheduler.campaigns; the columns are " + strings.Join(keys, ", ")})
 	}
 	return c, append(problems, c.columns()...)
 }
@@ -106,10 +106,10 @@ func readCampaign(raw []byte) (*campaign, []problem) {
 // kinds names what a column takes.
 var kinds = map[reflect.Kind]string{reflect.String: "a string", reflect.Int: "a whole number", reflect.Bool: "true or false"}
 
-// fields yields the fields that campaignKeys names, in that order.
-func fields(c *campaign) iter.Seq2[int, reflect.Value] {
+// fields yields the fields that keys names, in that order.
+func fields(c *Campaign) iter.Seq2[int, reflect.Value] {
 	return func(yield func(int, reflect.Value) bool) {
-		for i := range campaignKeys {
+		for i := range keys {
 			if !yield(i, reflect.ValueOf(c).Elem().Field(i)) {
 				return
 			}
@@ -118,25 +118,25 @@ func fields(c *campaign) iter.Seq2[int, reflect.Value] {
 }
 
 // columns judges what the table's own constraints would.
-func (c *campaign) columns() []problem {
-	var problems []problem
+func (c *Campaign) columns() []Problem {
+	var problems []Problem
 	for _, required := range []struct{ field, value string }{{"name", c.Name}, {"app_id", c.AppID}, {"channel", c.Channel}} {
 		if required.value == "" {
-			problems = append(problems, problem{required.field, "is required"})
+			problems = append(problems, Problem{required.field, "is required"})
 		}
 	}
 	if words := []string{"latest", "all", "skip"}; !slices.Contains(words, c.MisfirePolicy) {
-		problems = append(problems, problem{"misfire_policy", fmt.Sprintf("must be latest, all or skip, not %q", c.MisfirePolicy)})
+		problems = append(problems, Problem{"misfire_policy", fmt.Sprintf("must be latest, all or skip, not %q", c.MisfirePolicy)})
 	}
 	if words := []string{"active", "paused", "cancelled", "finished", "rejected"}; !slices.Contains(words, c.Status) {
-		problems = append(problems, problem{"status", fmt.Sprintf("must be one of %s, not %q", strings.Join(words, ", "), c.Status)})
+		problems = append(problems, Problem{"status", fmt.Sprintf("must be one of %s, not %q", strings.Join(words, ", "), c.Status)})
 	}
 	return problems
 }
 
-// appAmong finds the campaign's app. Where no apps are known it is assumed to
+// AppAmong finds the campaign's app. Where no apps are known it is assumed to
 // exist and to have the defaults.
-func (c *campaign) appAmong(apps []config.App) (config.App, []problem) {
+func (c *Campaign) AppAmong(apps []config.App) (config.App, []Problem) {
 	for _, app := range apps {
 		if app.AppID == c.AppID && app.WorkspaceID == c.WorkspaceID {
 			return app, nil
@@ -146,11 +146,11 @@ func (c *campaign) appAmong(apps []config.App) (config.App, []problem) {
 	if len(apps) == 0 {
 		return app, nil
 	}
-	return app, []problem{{"app_id", fmt.Sprintf("%q with the workspace_id %q is no app of the configuration", c.AppID, c.WorkspaceID)}}
+	return app, []Problem{{"app_id", fmt.Sprintf("%q with the workspace_id %q is no app of the configuration", c.AppID, c.WorkspaceID)}}
 }
 
 // spec is the campaign's strategy, written now.
-func (c *campaign) spec(app config.App, now time.Time) (strategy.Spec, []problem) {
+func (c *Campaign) spec(app config.App, now time.Time) (strategy.Spec, []Problem) {
 	spec := strategy.Spec{
 		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, CatchUpWindow: time.Hour,
 		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonth), DSTGap: strategy.DSTGapPolicy(c.DSTGap), WrittenAt: now,
@@ -158,9 +158,9 @@ func (c *campaign) spec(app config.App, now time.Time) (strategy.Spec, []problem
 	if spec.Zone == "" {
 		spec.Zone = app.TimeZone
 	}
-	window, err := parseInterval(c.CatchUpWindow)
+	window, err := Interval(c.CatchUpWindow)
 	if err != nil {
-		return spec, []problem{{"catch_up_window", err.Error()}}
+		return spec, []Problem{{"catch_up_window", err.Error()}}
 	}
 	spec.CatchUpWindow = window
 	return spec, nil
