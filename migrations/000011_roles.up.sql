@@ -515,7 +515,7 @@ BEGIN
       EXECUTE format('GRANT SELECT ON %s TO scheduler_author', object.name);
     END LOOP;
     -- Not id: a number taken by hand would refuse the one that the sequence gives out later.
-    EXECUTE format('GRANT INSERT (%s) ON scheduler.campaigns TO scheduler_author', scheduler.columns_of('scheduler.campaigns', authors_columns || '{client_token,client_digest}'::name[]));
+    EXECUTE format('GRANT INSERT (%s) ON scheduler.campaigns TO scheduler_author', scheduler.columns_of('scheduler.campaigns', authors_columns || '{id,client_token,client_digest}'::name[]));
   END IF;
 
   -- Fronts use nonces before they take on a role, which has nothing to do with them.
