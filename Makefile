@@ -31,11 +31,15 @@ run: postgres build ## build, then start PostgreSQL, the sandbox push APIs and t
 	@exec bin/scheduler serve
 
 .PHONY: test
-test: check-go ## run the whole test suite, or that of PACKAGES="./store/... …"
+test: check-go browser ## run the whole test suite, or that of PACKAGES="./store/... …"
 	@scripts/ensure-postgres tests
 	@test -n "$(RACE)" || echo "No C compiler: the tests run without the race detector."
 	go test $(RACE) -timeout 20m $(PACKAGES)
 	@echo "All tests passed."
+
+.PHONY: clients
+clients: postgres ## have Alibaba Cloud's own clients schedule, list and cancel
+	cd internal/api/clients && go test -count=1 -timeout 10m ./...
 
 .PHONY: chaos
 chaos: postgres ## break everything under load for DURATION=2m, with SEEDS=1,2
@@ -57,11 +61,13 @@ vet: check-go ## look for mistakes that the compiler lets pass
 lint: check-go $(GOLANGCI_LINT) ## check style and mistakes
 	$(GOLANGCI_LINT) run ./...
 	cd bench && ../$(GOLANGCI_LINT) run ./...
+	cd internal/api/clients && ../../../$(GOLANGCI_LINT) run ./...
 
 .PHONY: fmt
 fmt: check-go $(GOLANGCI_LINT) ## format the code
 	$(GOLANGCI_LINT) fmt ./...
 	cd bench && ../$(GOLANGCI_LINT) fmt ./...
+	cd internal/api/clients && ../../../$(GOLANGCI_LINT) fmt ./...
 
 .PHONY: tools
 tools: check-go $(GOLANGCI_LINT) ## build the pinned linter into bin/tools
@@ -97,3 +103,7 @@ check-go:
 .PHONY: postgres
 postgres: check-go
 	@scripts/ensure-postgres
+
+.PHONY: browser
+browser:
+	@scripts/ensure-browser

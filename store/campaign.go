@@ -108,6 +108,8 @@ func (s *Store) FinishCampaigns(ctx context.Context, ids []int64) (int64, error)
 				   AND NOT EXISTS (SELECT FROM scheduler.running_tasks r WHERE r.campaign_id = c.id)
 				   AND c.id NOT IN (SELECT campaign_id FROM claimed)
 				   AND NOT EXISTS (SELECT FROM scheduler.campaign_changes x WHERE x.app_no = c.app_no AND x.campaign_id = c.id)
+				   AND NOT EXISTS (SELECT FROM scheduler.skipped_occurrences o -- a skip of what is to come can be taken back
+					WHERE o.campaign_id = c.id AND o.restored_at IS NULL AND o.due_at > clock_timestamp())
 				   FOR NO KEY UPDATE OF c SKIP LOCKED
 			), closed AS (
 				UPDATE scheduler.campaign_cursors k SET active = false FROM over WHERE k.campaign_id = over.id

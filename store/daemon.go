@@ -59,15 +59,6 @@ func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, 
 	return h, nil
 }
 
-// Probe writes to the daemon's own row, and so says whether the database takes
-// writes.
-func (s *Store) Probe(ctx context.Context, daemonID int64) error {
-	if _, err := s.pool.Exec(ctx, `UPDATE scheduler.daemons SET seen_at = clock_timestamp() WHERE id = $1`, daemonID); err != nil {
-		return fmt.Errorf("write probe: %w", err)
-	}
-	return nil
-}
-
 // Retire ends the daemon's own lease, so that others take over at once.
 func (s *Store) Retire(ctx context.Context, daemonID int64) error {
 	_, err := s.pool.Exec(ctx, `

@@ -10,6 +10,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -37,6 +38,57 @@ type Config struct {
 	// StatementTimeout is the server's bound on each statement, the last line of
 	// defence behind the contexts' deadlines; zero means 30 s.
 	StatementTimeout time.Duration
+	// Login replaces the user and password of the URL; nil: as the URL says.
+	Login *Login
+}
+
+// A Login is a person's own. The server has to ask for the password: a way in
+// that asks for none, as for a local user, would let anyone in under any name.
+type Login struct{ User, Password string }
+
+// ErrLoginRefused says that the server does not let a Login in, or asks it for
+// no password.
+var ErrLoginRefused = errors.New("the database refused the login")
+
+// use puts the login in place of the URL's.
+func (l *Login) use(c *pgx.ConnConfig) {
+	if l == nil {
+		return
+	}
+	c.User, c.Password, c.RequireAuth = l.User, l.Password, "scram-sha-256,md5,password"
+	for _, f := range c.Fallbacks {
+		f.TLSConfig = withoutCertificate(f.TLSConfig)
+	}
+	c.TLSConfig = withoutCertificate(c.TLSConfig)
+}
+
+// withoutCertificate leaves the daemon's own certificate out: it is not the
+// person's.
+func withoutCertificate(c *tls.Config) *tls.Config {
+	if c == nil {
+		return nil
+	}
+	c = c.Clone()
+	c.Certificates, c.GetClientCertificate = nil, nil
+	return c
+}
+
+// SignIn opens a Store with a person's own login, which is tried at once. The
+// error is ErrLoginRefused when the server does not let it in.
+func SignIn(ctx context.Context, cfg Config, login Login) (*Store, error) {
+	cfg.Login = &login
+	s, err := Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.pool.Ping(ctx); err != nil {
+		s.Close()
+		if IsOutage(err) && sqlState(err) != "" || ctx.Err() != nil {
+			return nil, fmt.Errorf("sign in: %w", err)
+		}
+		return nil, ErrLoginRefused // the cause names the user and how the server asks
+	}
+	return s, nil
 }
 
 // Store is a pool of connections with the scheduler's statements.
@@ -58,6 +110,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, unreadable(err)
 	}
+	cfg.Login.use(pc.ConnConfig)
 	pc.MaxConns = int32(cmp.Or(cfg.MaxConns, 16))
 	pc.ConnConfig.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, 5*time.Second)
 	s := &Store{wires: &wires{all: make(map[*wire]struct{})}, session: daemonSession(cmp.Or(cfg.StatementTimeout, 30*time.Second))}

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/store"
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
@@ -23,7 +24,7 @@ const campaignsExample = `  scheduler campaigns list --status active,paused --ap
 func newCampaignsCommand(p *program) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "campaigns",
-		Short:   "Look at campaigns, pause, resume, cancel and trigger them",
+		Short:   "Look at campaigns, pause, resume, cancel, trigger and skip them",
 		Long:    "A campaign is a row of scheduler.campaigns; SQL does what these commands do.\n\n" + databaseHelp,
 		Example: campaignsExample,
 		Args:    cobra.NoArgs,
@@ -40,6 +41,7 @@ func newCampaignsCommand(p *program) *cobra.Command {
 		newStatusCommand(p, database, "cancel", "cancelled", "Begin nothing more of a campaign, for good",
 			"What has begun ends; all that waits is cancelled. It cannot be taken back."),
 		newTriggerCommand(p, database),
+		newSkipCommand(p, database),
 	)
 	return c
 }
@@ -165,7 +167,7 @@ func (p *program) printDetail(d campaignDetail) error {
 		if i == 0 {
 			name = "changes"
 		}
-		f.rows = append(f.rows, [2]string{name, fmt.Sprintf("%s  %s by %s", dueIn(h.ChangedAt, c.TimeZone), h.Action, h.ChangedBy)})
+		f.rows = append(f.rows, [2]string{name, fmt.Sprintf("%s  %s by %s", dueIn(h.ChangedAt, c.TimeZone), h.Action, plain.Line(h.ChangedBy))})
 	}
 	if err := f.write(p); err != nil {
 		return err

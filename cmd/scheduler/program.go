@@ -86,8 +86,11 @@ func newRootCommand(p *program) *cobra.Command {
 // commands lists the program's commands. Each lives in the file of its name.
 func commands(p *program) []*cobra.Command {
 	return []*cobra.Command{
+		newAPICommand(p),
 		newCampaignsCommand(p),
+		newConsoleCommand(p),
 		newDoctorCommand(p),
+		newForecastCommand(p),
 		newHoldCommand(p),
 		newMigrateCommand(p),
 		newServeCommand(p),

@@ -25,7 +25,8 @@ dispatch.grace_period, their outcomes are recorded. A second signal ends it now;
 what was under way is then ruled on by another daemon, or by the next start.
 
 SIGHUP reads the configuration again, the files of its secrets too: apps with
-their credentials and limits, dispatch.max_in_flight and log.level. Calls under
+their credentials and limits, the access keys of the API, dispatch.max_in_flight
+and log.level. Calls under
 way go on. A configuration with a mistake changes nothing, and the log says why;
 it also names what was changed and counts only from the next start.
 

@@ -5,14 +5,12 @@ package admin
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/campaign-scheduler/scheduler/internal/listen"
 )
 
 // Config configures a Server.
@@ -33,20 +31,19 @@ type Config struct {
 	// Metrics is what /metrics shows. Required.
 	Metrics prometheus.Gatherer
 	// Ready reports why the daemon cannot do its work now, or nil. It is given
-	// two seconds. Nil: always ready.
+	// two seconds, and asked once a second at most, however many ask the server.
+	// Nil: always ready.
 	Ready func(context.Context) error
+	// Notes are lines that /readyz shows beside its answer to those who may read
+	// /metrics: what somebody should know though the daemon does its work. It has
+	// to answer at once. Nil: there are none.
+	Notes func() []string
 	// Log hears of what goes wrong in serving. Nil: silence.
 	Log *slog.Logger
 }
 
 // A Server is the admin listener. New binds it, Start serves, Stop ends it.
-type Server struct {
-	listener net.Listener
-	server   *http.Server
-	log      *slog.Logger
-	done     chan struct{}
-	started  bool
-}
+type Server struct{ *listen.Server }
 
 // New binds the listener, so that a port that is taken is an error at start and
 // not a line in the log. It refuses an address that other machines can reach
@@ -56,67 +53,25 @@ func New(ctx context.Context, config Config) (*Server, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	secure, err := config.tls()
+	secure, err := listen.TLS(config.CertFile, config.KeyFile, config.ClientCAFile)
 	if err != nil {
 		return nil, fmt.Errorf("admin listener: %w", err)
 	}
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", config.Listen)
+	s, err := listen.New(ctx, listen.Config{
+		Listen: config.Listen, TLS: secure, Handler: handler(config, log), Log: log,
+		Open: config.Token == "" && config.ClientCAFile == "",
+	})
 	if err != nil {
 		return nil, fmt.Errorf("admin listener: %w", err)
 	}
-	if config.open() && !isLoopback(listener.Addr()) {
-		_ = listener.Close()
-		return nil, fmt.Errorf("admin listener: %s can be reached from other machines and asks for neither token nor client certificate", listener.Addr())
-	}
-	server := &http.Server{
-		Handler: handler(config, log), TLSConfig: secure, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn),
-		// Nothing here takes a body or long, but for a profile, which sets its
-		// own deadline; a client that dawdles is cut off.
-		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-	}
-	return &Server{listener: listener, server: server, log: log, done: make(chan struct{})}, nil
-}
-
-// open reports whether anyone who reaches the listener is served.
-func (c Config) open() bool { return c.Token == "" && c.ClientCAFile == "" }
-
-func isLoopback(addr net.Addr) bool {
-	tcp, ok := addr.(*net.TCPAddr)
-	return ok && tcp.IP.IsLoopback()
-}
-
-// Addr is where the server listens.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
-
-// Start begins to serve in the background.
-func (s *Server) Start() {
-	s.started = true
-	go func() {
-		defer close(s.done)
-		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("admin listener ended", "error", err)
-		}
-	}()
-}
-
-func (s *Server) serve() error {
-	if s.server.TLSConfig != nil {
-		return s.server.ServeTLS(s.listener, "", "")
-	}
-	return s.server.Serve(s.listener)
+	return &Server{s}, nil
 }
 
 // Stop lets the requests in flight end until ctx does, then cuts them. It may
 // be called on a Server that was never started, and once only.
 func (s *Server) Stop(ctx context.Context) error {
-	if !s.started {
-		return s.listener.Close()
+	if err := s.Server.Stop(ctx); err != nil {
+		return fmt.Errorf("stop admin listener: %w", err)
 	}
-	err := s.server.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("stop admin listener: %w", err), s.server.Close())
-	}
-	<-s.done
-	return err
+	return nil
 }

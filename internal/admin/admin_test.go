@@ -17,6 +17,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -160,6 +162,33 @@ func TestReadyIsGivenADeadline(t *testing.T) {
 	}})
 	if _, body, err := newCaller(t, nil, "").get(t, addr, "/readyz"); err != nil || !strings.Contains(body, "bounded") {
 		t.Errorf("readyz: %q %v, want a context with a deadline", body, err)
+	}
+}
+
+// TestReadinessIsAskedOnceForAll has many ask at once, again and again: what they
+// cause is one question a second.
+func TestReadinessIsAskedOnceForAll(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int64
+	began := time.Now()
+	addr := start(t, admin.Config{Ready: func(context.Context) error {
+		asked.Add(1)
+		return errors.New("x\x1b[31m\nforged")
+	}})
+	var all sync.WaitGroup
+	for range 20 {
+		all.Go(func() {
+			c := newCaller(t, nil, "")
+			for range 20 {
+				if status, body, err := c.get(t, addr, "/readyz"); err != nil || status != http.StatusServiceUnavailable || body != "not ready: x\ufffd[31m forged\n" {
+					t.Errorf("%d %q %v", status, body, err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if most := 1 + int64(time.Since(began)/time.Second); asked.Load() > most {
+		t.Errorf("400 probes asked %d times, want at most %d", asked.Load(), most)
 	}
 }
 

@@ -9,10 +9,12 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 )
 
 // readyTimeout bounds Config.Ready, below the patience of usual probes.
@@ -22,7 +24,7 @@ func handler(config Config, log *slog.Logger) http.Handler {
 	auth := authorizer(config.Token)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", healthz)
-	mux.Handle("GET /readyz", readyz(config.Ready, auth, log))
+	mux.Handle("GET /readyz", readyz(config, auth, log))
 	mux.Handle("GET /metrics", auth.guard(promhttp.HandlerFor(config.Metrics, promhttp.HandlerOpts{
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ErrorHandling: promhttp.ContinueOnError,
@@ -43,35 +45,63 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 	_, _ = fmt.Fprintln(w, "ok")
 }
 
-// readyz says whether the daemon can do its work. The reason is for those who
-// hold the token; a probe needs the status only. The log is told of changes, not
-// of every probe.
-func readyz(ready func(context.Context) error, auth authorizer, log *slog.Logger) http.HandlerFunc {
-	var unready atomic.Bool // the last answer
+// readyz says whether the daemon can do its work. The reason and the notes are for those who
+// hold the token; a probe needs the status only.
+func readyz(config Config, auth authorizer, log *slog.Logger) http.HandlerFunc {
+	probe := &probe{ready: config.Ready, log: log}
 	return func(w http.ResponseWriter, r *http.Request) {
-		if ready == nil {
-			healthz(w, r)
-			return
-		}
-		ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
-		defer cancel()
-		err := ready(ctx)
-		if err == nil {
-			if unready.Swap(false) {
-				log.InfoContext(ctx, "ready again")
+		status, text := http.StatusOK, "ok"
+		if err := probe.result(r.Context()); err != nil {
+			status, text = http.StatusServiceUnavailable, "not ready"
+			if auth.allows(r) {
+				text += ": " + plain.Line(err.Error())
 			}
-			healthz(w, r)
-			return
 		}
-		if !unready.Swap(true) {
-			log.WarnContext(ctx, "not ready", "error", err)
+		if config.Notes != nil && auth.allows(r) {
+			for _, note := range config.Notes() {
+				text += "\n" + plain.Line(note)
+			}
 		}
-		text := "not ready"
-		if auth.allows(r) {
-			text += ": " + err.Error()
-		}
-		http.Error(w, text, http.StatusServiceUnavailable)
+		http.Error(w, text, status) // which makes it plain text, and no browser's guess
 	}
+}
+
+// probeAge is how old an answer to /readyz may be.
+const probeAge = time.Second
+
+// A probe is asked by anybody, any number of times, and asks in turn once a
+// second. The log is told of changes.
+type probe struct {
+	ready func(context.Context) error
+	log   *slog.Logger
+
+	mu    sync.Mutex
+	asked time.Time // the end of the last question; zero: never asked
+	err   error
+}
+
+// result is the answer of the last second. Who comes while it is asked waits for
+// the same answer, which does not depend on whether the first one stays.
+func (p *probe) result(ctx context.Context) error {
+	if p.ready == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.asked.IsZero() && time.Since(p.asked) < probeAge {
+		return p.err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
+	defer cancel()
+	err := p.ready(ctx)
+	switch {
+	case err == nil && p.err != nil:
+		p.log.InfoContext(ctx, "ready again")
+	case err != nil && p.err == nil:
+		p.log.WarnContext(ctx, "not ready", "error", err)
+	}
+	p.asked, p.err = time.Now(), err
+	return err
 }
 
 // An authorizer is the token that requests must carry; the empty one lets

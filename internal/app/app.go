@@ -18,6 +18,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/admin"
+	"github.com/campaign-scheduler/scheduler/internal/api"
 	"github.com/campaign-scheduler/scheduler/internal/config"
 	"github.com/campaign-scheduler/scheduler/internal/engine"
 	"github.com/campaign-scheduler/scheduler/internal/sandbox"
@@ -41,8 +42,13 @@ type App struct {
 	sandbox     *sandbox.Sandbox // nil: there are apps
 	sandboxApps []config.App     // one for each provider
 	registry    *registry
+	metrics     prometheus.Registerer
 	engine      *engine.Engine
 	admin       *admin.Server
+	console     *Console    // nil: off
+	api         *api.Server // nil: there is none
+	trial       *api.Client // nil: the clients are configured
+	databaseURL string      // may hold a password
 
 	closers []closer // in the order of starting
 	ready   atomic.Bool
@@ -75,13 +81,22 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.startAdmin(ctx); err != nil {
 		return nil, err
 	}
-	return a, a.prepareEngine(ctx, apps)
+	if err := a.prepareEngine(ctx, apps); err != nil {
+		return nil, err
+	}
+	if err := a.prepareAPI(ctx, a.metrics); err != nil {
+		return nil, err
+	}
+	return a, a.startConsole(ctx, apps)
 }
 
 // Start lets the daemon work.
 func (a *App) Start() {
 	a.engine.Start()
 	a.closers = append(a.closers, closer{"engine", a.engine.Stop})
+	if a.api != nil {
+		a.api.Start()
+	}
 	a.ready.Store(true)
 }
 
@@ -110,12 +125,12 @@ func (a *App) startAdmin(ctx context.Context) error {
 	c := a.Config.Admin
 	s, err := admin.New(ctx, admin.Config{
 		Listen: c.Listen, Token: c.Token.Reveal(), CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, Pprof: c.Pprof,
-		Metrics: reg, Ready: a.Ready, Log: a.Log,
+		Metrics: reg, Ready: a.Ready, Notes: a.notes, Log: a.Log,
 	})
 	if err != nil {
 		return err
 	}
-	a.admin = s
+	a.admin, a.metrics = s, reg
 	a.registry = &registry{metrics: engine.NewMetrics(reg)}
 	reg.MustRegister(engine.NewUsage(a.store, a.Log))
 	s.Start()
@@ -128,7 +143,26 @@ func (a *App) Ready(ctx context.Context) error {
 	if !a.ready.Load() {
 		return errors.New("starting or stopping")
 	}
-	return a.engine.Ready(ctx)
+	if err := a.engine.Ready(ctx); err != nil || a.api == nil {
+		return err
+	}
+	if err := a.api.Ready(ctx); err != nil {
+		return fmt.Errorf("api: %w", err)
+	}
+	return nil
+}
+
+// notes are what somebody should know though the daemon does its work: who is in
+// its way.
+func (a *App) notes() []string {
+	if !a.ready.Load() {
+		return nil
+	}
+	var out []string
+	for _, w := range a.engine.Blocking() {
+		out = append(out, w.String())
+	}
+	return out
 }
 
 func (a *App) prepareEngine(ctx context.Context, apps []config.App) error {

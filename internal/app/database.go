@@ -22,6 +22,7 @@ func (a *App) openDatabase(ctx context.Context) error {
 			return err
 		}
 	}
+	a.databaseURL = url
 	c := a.Config.Database
 	s, err := store.Open(ctx, store.Config{
 		URL: url, MaxConns: c.MaxConnections, ConnectTimeout: c.ConnectTimeout, StatementTimeout: c.StatementTimeout,

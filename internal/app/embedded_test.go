@@ -29,7 +29,7 @@ func TestEmbeddedDatabaseIsStartedAgain(t *testing.T) {
 	}
 	file, secret := filepath.Join(t.TempDir(), "scheduler.yaml"), filepath.Join(t.TempDir(), "secret")
 	writeFile(t, secret, "secret-1")
-	writeFile(t, file, fmt.Sprintf("data_dir: %q\nadmin: {listen: \"127.0.0.1:0\"}\nsandbox: {listen: \"127.0.0.1:0\"}\n%s", dir,
+	writeFile(t, file, fmt.Sprintf("data_dir: %q\nadmin: {listen: \"127.0.0.1:0\"}\nsandbox: {listen: \"127.0.0.1:0\"}\napi: {listen: \"127.0.0.1:0\"}\n%s", dir,
 		appYAML("http://127.0.0.1:1", "key-1", secret)))
 	cfg, err := load(t, file)
 	if err != nil {

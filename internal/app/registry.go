@@ -114,3 +114,17 @@ func (r *registry) compile(c *store.Campaign) (*dispatch.Message, []dispatch.Pro
 	}
 	return adapter.Compile(request)
 }
+
+// compileFor judges a request that is no campaign yet.
+func (r *registry) compileFor(appID, workspaceID string, request dispatch.Request) (*dispatch.Message, []dispatch.Problem) {
+	r.mu.RLock()
+	adapter, app := r.channels[request.Channel], r.apps[appKey{appID, workspaceID}]
+	r.mu.RUnlock()
+	if adapter == nil {
+		return nil, []dispatch.Problem{{Field: "channel", Text: "this program has no adapter for " + request.Channel}}
+	}
+	if app != nil {
+		app.Qualify(&request)
+	}
+	return adapter.Compile(request)
+}

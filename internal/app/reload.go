@@ -14,7 +14,8 @@ import (
 const reloadTimeout = 10 * time.Second
 
 // Reload takes over the apps of another configuration: credentials, endpoints,
-// limits, quotas, apps that came or went, and dispatch.max_in_flight. Work under way goes on: a call that
+// limits, quotas, apps that came or went, dispatch.max_in_flight, and the access
+// keys of the API. Work under way goes on: a call that
 // has begun ends with the credentials it began with. On an error nothing has
 // changed. later lists the settings that differ and count from the next start.
 func (a *App) Reload(ctx context.Context, c *config.Config) (later []string, err error) {
@@ -32,8 +33,10 @@ func (a *App) Reload(ctx context.Context, c *config.Config) (later []string, err
 		return nil, err
 	}
 	a.engine.Reload(c.Dispatch.MaxInFlight)
+	a.reloadAPI(c.API)
 	later = restartSettings(a.Config, c)
 	a.Config.Apps, a.Config.Dispatch.MaxInFlight = c.Apps, c.Dispatch.MaxInFlight
+	a.Config.API.Clients, a.Config.API.CallsPerSecond = c.API.Clients, c.API.CallsPerSecond
 	return later, nil
 }
 
@@ -45,7 +48,7 @@ func restartSettings(before, after *config.Config) []string {
 }
 
 // reloaded are the settings a reload takes over, and what is no setting.
-var reloaded = map[string]bool{"apps": true, "dispatch.max_in_flight": true, "log.level": true, "-": true}
+var reloaded = map[string]bool{"apps": true, "dispatch.max_in_flight": true, "log.level": true, "api.clients": true, "api.calls_per_second": true, "-": true}
 
 func compareSettings(prefix string, before, after reflect.Value, names *[]string) {
 	for i := range before.NumField() {

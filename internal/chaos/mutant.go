@@ -18,6 +18,7 @@ type Mutant struct {
 	Fault  string   // the push API's fault that brings it out; empty: any
 	Lost   bool     // it takes lost primaries: RunFailover
 	Resend bool     // most campaigns allow a push of unknown outcome to be made again
+	SQL    string   // what breaks it in the database, after the migrations
 	Edits  []Edit
 }
 
@@ -74,7 +75,7 @@ var Mutants = []Mutant{
 		Shows: []string{twice},
 		Point: "call.after:kill",
 		Edits: []Edit{
-			{"store/daemon.go", "SELECT t.*, k.resend_unknown AND k.status", "SELECT t.*, k.status"},
+			{"store/daemon.go", "= ANY($1) AND k.resend_unknown AND k.status", "= ANY($1) AND k.status"},
 			{"store/delivery.go", "AND (c.resend_unknown OR NOT s.maybe_sent)", ""},
 			{"store/delivery.go", "AND (c.resend_unknown OR NOT w.maybe_sent)", ""},
 			{"store/settle.go", "OR NOT c.resend_unknown AND `", "OR false AND `"},
@@ -86,7 +87,7 @@ var Mutants = []Mutant{
 		Shows: []string{twice, afterChange, recorded},
 		Point: "claim.before:kill",
 		Edits: []Edit{
-			{"internal/engine/batch.go", "	claim, tasks, err := d.ask(ctx, daemon, ids, byTask)\n", "	d.callFirst(ctx, daemon, entries)\n	claim, tasks, err := d.ask(ctx, daemon, ids, byTask)\n"},
+			{"internal/engine/batch.go", "	claim, tasks, err := d.ask(ctx, daemon, ids,", "	d.callFirst(ctx, daemon, entries)\n	claim, tasks, err := d.ask(ctx, daemon, ids,"},
 			{
 				"internal/engine/claimed.go",
 				"		o, sent := d.caller.call(d.pushing, t.daemon, v.app, p)\n",
@@ -134,9 +135,29 @@ var Mutants = []Mutant{
 		Point:  "record.before:stop",
 		Fault:  "throttle=0.97", // so that the call is still being made again when the frozen daemon records the first
 		Edits: []Edit{
-			{"store/record.go", "held[d.ClaimID] {\n\t\t\t\td.write", "(held[d.ClaimID] || daemonID > 0) {\n\t\t\t\td.write"},
+			{"store/record.go", "held[d.ClaimID] {\n\t\t\t\tstand", "(held[d.ClaimID] || daemonID > 0) {\n\t\t\t\tstand"},
 			{"store/delivery.go", "s.daemon_id = o.daemon_id AND s.attempts = o.attempts AND s.status::text = 'running'", "o.daemon_id > 0"},
 		},
+	},
+	{
+		Name:  "revision-unchecked",
+		Break: "a task whose deliveries are stored begins with the audience that was read before it was due",
+		Shows: []string{afterChange},
+		Edits: []Edit{
+			{"store/start.go", " AND p.revision = $4 AND c.revision = $4", " AND $4::integer > 0"},
+			{"store/start.go", "	TaskID   int64\n	Revision int32", "	StaleView string\n	TaskID   int64\n	Revision int32"},
+			{"store/start.go", "	return t, found, err\n", "	t.audienceView = in.StaleView\n	return t, found, err\n"},
+			{"internal/engine/push.go", "in := &store.Start{TaskID: taskID,", "in := &store.Start{StaleView: v.campaign.AudienceView, TaskID: taskID,"},
+		},
+	},
+	{
+		Name:   "doubt-forgotten",
+		Break:  "what ends while it waits, as by release --skip-overdue, is never unknown, though an earlier attempt may have arrived",
+		Shows:  []string{recorded},
+		Fault:  "cut_after=0.5",
+		Resend: true,
+		SQL: `CREATE OR REPLACE FUNCTION scheduler.ended(wanted scheduler.slice_status, maybe_sent boolean) RETURNS scheduler.slice_status
+			LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN wanted`,
 	},
 	{
 		Name:  "occurrence-skipped",
@@ -180,7 +201,9 @@ func takeCall(task int64) madeCall {
 func (d *dispatcher) callFirst(ctx context.Context, daemon int64, entries []*entry) {
 	var tasks []*claimed
 	for _, e := range entries {
-		tasks = append(tasks, &claimed{entry: e, daemon: daemon, revision: e.content.campaign.Revision})
+		tasks = append(tasks, &claimed{
+			entry: e, daemon: daemon, ClaimedTask: store.ClaimedTask{ID: e.task.ID, Revision: e.content.campaign.Revision, Listed: e.content.mayTakeTargets()},
+		})
 	}
 	if d.refresh(ctx, tasks) != nil {
 		return

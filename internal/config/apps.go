@@ -10,18 +10,21 @@ import (
 	"github.com/campaign-scheduler/scheduler/dispatch"
 )
 
-// bindApps reads the list of apps. The environment may override the apps of the
-// file, by position, and add further ones after the last.
-func (l *loader) bindApps(n *node, path string) []App {
+// bindApps reads the list of apps.
+func (l *loader) bindApps(n *node, path string) []App { return bindList(l, n, path, "app", l.bindApp) }
+
+// bindList reads a list. The environment may override the items of the file, by
+// position, and add further ones after the last.
+func bindList[T any](l *loader, n *node, path, what string, bind func(item *node, at string) T) []T {
 	var items []*node
 	if n != nil {
 		items = n.items
 		if n.kind != list && n.kind != nothing {
-			l.problem(path, "must be a list: each app begins with a dash")
+			l.problem(path, "must be a list: each %s begins with a dash", what)
 			return nil
 		}
 	}
-	var apps []App
+	var bound []T
 	for i := 0; ; i++ {
 		at := fmt.Sprintf("%s[%d]", path, i)
 		var item *node
@@ -30,9 +33,9 @@ func (l *loader) bindApps(n *node, path string) []App {
 			item = items[i]
 			l.origins[at] = origin{line: item.line, column: item.column}
 		case !l.hasEnvBelow(at):
-			return apps
+			return bound
 		}
-		apps = append(apps, l.bindApp(item, at))
+		bound = append(bound, bind(item, at))
 	}
 }
 

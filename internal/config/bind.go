@@ -61,6 +61,8 @@ func (l *loader) bindField(n *node, path string, field reflect.StructField, v re
 		v.SetString(string(l.secret(n, path)))
 	case field.Type == appsType:
 		v.Set(reflect.ValueOf(l.bindApps(l.section(n, path), path)))
+	case field.Type == clientsType:
+		v.Set(reflect.ValueOf(l.bindClients(l.section(n, path), path)))
 	case field.Type.Kind() == reflect.Struct:
 		l.bindStruct(l.section(n, path), path, v, nil)
 	case field.Type.Kind() == reflect.Map:

@@ -39,6 +39,7 @@ func (e *examination) database(ctx context.Context) {
 	e.setup(ctx, s)
 	e.clock(h, asked)
 	e.work(h)
+	e.waits(ctx, s)
 	e.served(ctx, s)
 }
 
@@ -141,6 +142,18 @@ func (e *examination) work(h store.Health) {
 	}
 	if h.Rejected > 0 {
 		e.attention("campaigns", fmt.Sprintf("rejected: %d", h.Rejected), "scheduler campaigns list --status rejected; scheduler campaigns show says why")
+	}
+}
+
+// waits names the sessions that the engine waits for.
+func (e *examination) waits(ctx context.Context, s *store.Store) {
+	found, err := s.Waits(ctx)
+	if err != nil {
+		e.attention("locks", err.Error(), "")
+		return
+	}
+	for _, w := range found {
+		e.wrong("locks", w.String(), fmt.Sprintf("let its owner end the transaction, or as an admin of the cluster: SELECT pg_terminate_backend(%d)", w.PID))
 	}
 }
 

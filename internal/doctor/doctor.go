@@ -55,6 +55,7 @@ func Examine(ctx context.Context, o Options) []Check {
 	e.configuration()
 	e.database(ctx)
 	e.apps(ctx)
+	e.api(ctx)
 	return e.checks
 }
 

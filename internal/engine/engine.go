@@ -97,6 +97,8 @@ type Engine struct {
 	unheard    *unheard
 	finisher   *finisher
 	pruner     *pruner
+	lockWaits  *lockWaits
+	revoker    *revoker
 	pulse      *pulse
 	calls      *crew
 
@@ -145,6 +147,8 @@ func New(cfg Config) *Engine {
 	tr := newTraces(cfg.Tracer, e.clock)
 	d.traces, s.traces, e.settler.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
+	e.lockWaits = newLockWaits(cfg)
+	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, cfg.PushTimeout, cfg.Retry)
 	return e
 }
 
@@ -166,6 +170,8 @@ func (e *Engine) Start() {
 	e.unheard.Start(ctx, &e.wg)
 	e.finisher.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
+	e.lockWaits.Start(ctx, &e.wg)
+	e.revoker.Start(ctx, &e.wg)
 	e.wg.Go(func() { e.listen(ctx) })
 	e.startPulse(ctx)
 	e.wakeAll()
@@ -179,6 +185,7 @@ func (e *Engine) startPulse(ctx context.Context) {
 	e.pulse.every(everySecond{after: 200*time.Millisecond + apart}, e.beat)
 	e.pulse.every(everySecond{after: 500*time.Millisecond + apart}, e.prepare)
 	e.pulse.every(cron.Every(time.Minute), e.pruner.Wake)
+	e.pulse.every(cron.Every(2*time.Second), e.lockWaits.Wake)
 	e.wg.Go(func() { e.pulse.run(ctx) })
 }
 
@@ -193,6 +200,7 @@ func (e *Engine) prepare() {
 	e.dispatcher.Wake()
 	e.planner.Wake()
 	e.finisher.Wake()
+	e.revoker.Wake()
 }
 
 // wakeAll wakes every loop, for when much may have changed.
@@ -228,6 +236,9 @@ func (e *Engine) listen(ctx context.Context) {
 				e.dispatcher.Wake()
 			}
 		})
+		if ctx.Err() == nil && err != nil {
+			e.Store.Discard() // connections that idle may be dead as well
+		}
 		if ctx.Err() == nil && err != nil && !store.IsOutage(err) && !told {
 			told = true
 			e.Log.WarnContext(ctx, "no notifications from the database, changes are found by polling", "error", err)
@@ -259,15 +270,16 @@ func (e *Engine) othersLimited() []int32 {
 }
 
 // Ready says why the engine cannot do its work now, or nil: it holds a lease,
-// and the database takes writes.
-func (e *Engine) Ready(ctx context.Context) error {
+// nothing is held, and its last heartbeat was written. The heartbeat knows all of
+// it, so that whoever asks costs the database nothing.
+func (e *Engine) Ready(context.Context) error {
 	if !e.heart.hasLease() {
 		return errors.New("no lease: the database does not answer or has just come back")
 	}
 	if held := e.heart.holding(); held != "" {
 		return errors.New(held)
 	}
-	return e.Store.Probe(ctx, e.heart.id())
+	return e.heart.failing()
 }
 
 // Reload forgets what was compiled with the old configuration, and bounds the

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -101,6 +102,19 @@ func (h *heart) hasLease() bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.leased()
+}
+
+// failing says that the database fails, though the lease still holds.
+func (h *heart) failing() error {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	switch {
+	case !h.outage.IsZero():
+		return fmt.Errorf("no heartbeat could be written for %s", time.Since(h.outage).Truncate(time.Second))
+	case h.troubled:
+		return errors.New("a connection to the database broke, and no heartbeat was written since")
+	}
+	return nil
 }
 
 func (h *heart) written() int64 {

@@ -74,6 +74,8 @@ type throttle struct {
 	slowed   bool          // limiter is a penalty, not the configured bound
 	resume   time.Time     // nothing begins before
 	raised   time.Time     // when the penalty was last eased
+	slowedAt time.Time     // when the penalty was last imposed
+	growth   float64       // by which it is eased each time
 	pace     pace
 
 	waiting []func()  // told once when there may be leave again
@@ -203,6 +205,11 @@ func (t *throttle) slow(now time.Time, pause time.Duration, configured float64) 
 	if stopped {
 		return
 	}
+	t.growth = recoverFast
+	if !t.slowedAt.IsZero() && now.Sub(t.slowedAt) < recoverWary {
+		t.growth = recoverSlow
+	}
+	t.slowedAt = now
 	half := max(t.pace.perSecond(now)/2, 1)
 	if configured > 0 {
 		half = min(half, configured)
@@ -211,10 +218,15 @@ func (t *throttle) slow(now time.Time, pause time.Duration, configured float64) 
 }
 
 // recoverFull is a pace at which a penalty no longer matters, and recoverEvery
-// how often a penalty is eased by a tenth: the pace doubles in some 1.5 s.
+// how often a penalty is eased: after one throttled call the pace doubles in some
+// 0.8 s, since it may have been an accident, or have come before the app had got
+// going; after another one within recoverWary in some 1.5 s.
 const (
 	recoverFull  = 10000
 	recoverEvery = 200 * time.Millisecond
+	recoverFast  = 1.19
+	recoverSlow  = 1.1
+	recoverWary  = 15 * time.Second
 )
 
 func (t *throttle) recover(now time.Time, configured float64) {
@@ -222,7 +234,7 @@ func (t *throttle) recover(now time.Time, configured float64) {
 		return
 	}
 	t.raised = now
-	faster := t.limiter.Limit() * 1.1
+	faster := t.limiter.Limit() * rate.Limit(t.growth)
 	bound := rate.Limit(recoverFull)
 	if configured > 0 {
 		bound = rate.Limit(configured)

@@ -33,6 +33,7 @@ type Metrics struct {
 	Throttled     *prometheus.CounterVec // by channel
 	Pruned        prometheus.Counter
 	LeasesExpired prometheus.Counter
+	Blocking      prometheus.Gauge
 
 	usual sync.Map // channel -> *usual
 }
@@ -92,11 +93,14 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Throttled: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "scheduler_throttled_total", Help: "Calls a provider answered with a throttling code.",
 		}, []string{"channel"}),
+		Blocking: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "scheduler_blocking_sessions", Help: "Sessions of others for whose locks the engine's have waited for more than a second.",
+		}),
 		Pruned: prometheus.NewCounter(prometheus.CounterOpts{Name: "scheduler_pruned_tasks_total", Help: "Decided tasks removed after their retention."}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.Lateness, m.Decisions, m.Attempts, m.PushSeconds, m.ClaimSeconds, m.PlanSeconds, m.InFlight,
-			m.ClockOffset, m.ClockJumps, m.Daemons, m.Held, m.DatabaseUp, m.Fenced, m.Refused, m.Panics, m.Reaped, m.Throttled, m.Pruned, m.LeasesExpired)
+			m.ClockOffset, m.ClockJumps, m.Daemons, m.Held, m.DatabaseUp, m.Fenced, m.Refused, m.Panics, m.Reaped, m.Throttled, m.Pruned, m.LeasesExpired, m.Blocking)
 	}
 	return m
 }

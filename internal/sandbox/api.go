@@ -12,12 +12,15 @@ const (
 	apiPushBroadcast
 	apiQueryScheduler
 	apiCancelScheduler
+	apiRevokeTask
+	apiRevokeMessage
 	apiLabelSend
 	apiTotalSend
 	apiGroupSend
 	apiSingleSend
 	apiRecall
 	apiWebhook
+	apiWebhookRevoke
 	apiCount
 )
 
@@ -29,12 +32,15 @@ var apiNames = [apiCount]string{
 	apiPushBroadcast:   "mpaas.push_broadcast",
 	apiQueryScheduler:  "mpaas.query_push_scheduler_list",
 	apiCancelScheduler: "mpaas.cancel_push_scheduler",
+	apiRevokeTask:      "mpaas.revoke_push_task",
+	apiRevokeMessage:   "mpaas.revoke_push_message",
 	apiLabelSend:       "alipay.label_send",
 	apiTotalSend:       "alipay.total_send",
 	apiGroupSend:       "alipay.group_send",
 	apiSingleSend:      "alipay.single_send",
 	apiRecall:          "alipay.recall",
 	apiWebhook:         "webhook",
+	apiWebhookRevoke:   "webhook.revoke",
 }
 
 func (a api) String() string { return apiNames[a] }
@@ -55,11 +61,11 @@ func (p provider) String() string {
 
 func (a api) provider() provider {
 	switch {
-	case a >= apiPushSimple && a <= apiCancelScheduler:
+	case a >= apiPushSimple && a <= apiRevokeMessage:
 		return providerMPaaS
 	case a >= apiLabelSend && a <= apiRecall:
 		return providerAlipay
-	case a == apiWebhook:
+	case a == apiWebhook || a == apiWebhookRevoke:
 		return providerWebhook
 	}
 	return providerNone
@@ -97,6 +103,10 @@ func routeMPaaS(action []byte) api {
 		return apiQueryScheduler
 	case "CancelPushScheduler":
 		return apiCancelScheduler
+	case "RevokePushTask":
+		return apiRevokeTask
+	case "RevokePushMessage":
+		return apiRevokeMessage
 	}
 	return apiUnknown
 }

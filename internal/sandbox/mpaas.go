@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/aliyun"
 )
 
 // mpaas stands in for the Message Push Service of mPaaS. Business errors are
@@ -69,17 +71,22 @@ func (m *mpaas) authenticate(c *call) (*accessKey, string) {
 	if string(c.method) != http.MethodPost {
 		return nil, "the method is not POST"
 	}
-	auth, ok := parseACSAuth(c.header("authorization"))
-	if !ok {
-		return nil, "the Authorization header is not " + acsScheme
+	if c.header("authorization") == nil {
+		return nil, "the Authorization header is missing"
 	}
-	key := m.keys[string(auth.credential)]
-	if key == nil {
-		return nil, "unknown access key id"
+	signed, err := aliyun.Decode(c.aliyunRequest())
+	if err != nil {
+		return nil, reasonOf(err)
 	}
-	if reason := key.verify(&c.wire, auth, m.now()); reason != signatureOK {
-		return nil, reason
+	if key := m.keys[signed.KeyID]; key != nil {
+		if reason := key.checkSigned(&c.wire, signed.SignedHeaders()); reason != "" {
+			return nil, reason
+		}
 	}
+	if _, err := signed.Verify(m.find, m.now()); err != nil {
+		return nil, reasonOf(err)
+	}
+	key := m.keys[signed.KeyID]
 	if string(c.header("x-acs-version")) != mpaasVersion {
 		return nil, "x-acs-version is not " + mpaasVersion
 	}
@@ -87,10 +94,17 @@ func (m *mpaas) authenticate(c *call) (*accessKey, string) {
 		return nil, "the content type is not application/x-www-form-urlencoded"
 	}
 	nonce := c.header("x-acs-signature-nonce")
-	if len(nonce) == 0 || !m.nonces.use(auth.credential, nonce) {
+	if len(nonce) == 0 || !m.nonces.use([]byte(signed.KeyID), nonce) {
 		return nil, "x-acs-signature-nonce was used before"
 	}
 	return key, signatureOK
+}
+
+func (m *mpaas) find(id string) *aliyun.Key {
+	if key := m.keys[id]; key != nil {
+		return key.Key
+	}
+	return nil
 }
 
 func (k *accessKey) mayUse(appID, workspaceID []byte) bool {

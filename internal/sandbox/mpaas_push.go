@@ -25,7 +25,7 @@ func (m *mpaas) judgeAction(c *call) *refusal {
 	if r := actions[c.api].apply(c); r != nil {
 		return r
 	}
-	if c.api == apiQueryScheduler || c.api == apiCancelScheduler {
+	if c.api > apiPushBroadcast {
 		return nil
 	}
 	if targets != nil {

@@ -103,6 +103,11 @@ var actions = [apiCount]*action{
 		{name: "PageNumber", check: isPositive},
 		{name: "PageSize", check: isPositive},
 	}),
+	apiRevokeTask: newAction(identity, []rule{{name: "TaskId", missing: "3028 INVALID_PARAM: TaskId is missing"}}),
+	apiRevokeMessage: newAction(identity, []rule{
+		{name: "MessageId", missing: "3028 INVALID_PARAM: MessageId is missing"},
+		{name: "TargetId", missing: "3028 INVALID_PARAM: TargetId is missing"},
+	}),
 	apiCancelScheduler: newAction(identity, []rule{
 		{name: "UniqueIds", missing: "3028 INVALID_PARAM: UniqueIds is missing"},
 		{name: "Type", check: oneOf("0", "1", "2", "3")},

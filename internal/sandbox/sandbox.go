@@ -1,8 +1,8 @@
 // Package sandbox stands in for the push APIs on loopback: mPaaS, Alipay and
 // webhook, behind one address.
 //
-// It verifies every signature with code of its own, which shares nothing with
-// the adapters it is there to test; answers as the APIs' documents say;
+// It verifies every signature with code (package aliyun for mPaaS) that shares
+// nothing with the adapters it is there to test; answers as the APIs' documents say;
 // enforces their documented limits; writes down each call as one JSON line;
 // and can be told to throttle, fail, delay or cut.
 //

@@ -75,6 +75,7 @@ func (h *webhook) verify(c *call, app string) error {
 // judgeBody finds the targets and msgKeys of a push for the journal.
 func (h *webhook) judgeBody(c *call) *refusal {
 	var body struct {
+		Kind     string `json:"kind"`
 		TaskName string `json:"task_name"`
 		MsgKey   string `json:"msg_key"`
 		Targets  []struct {
@@ -84,6 +85,10 @@ func (h *webhook) judgeBody(c *call) *refusal {
 	}
 	if err := json.Unmarshal(c.body, &body); err != nil {
 		return &refusal{http.StatusBadRequest, "body", "the body is not the JSON of a push"}
+	}
+	if body.Kind == "revoke" { // a push that was taken is taken back
+		c.api = apiWebhookRevoke
+		return nil
 	}
 	c.taskName = []byte(body.TaskName)
 	for _, t := range body.Targets {

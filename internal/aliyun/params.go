@@ -1,0 +1,194 @@
+package aliyun
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A Param is one parameter, decoded.
+type Param struct{ Name, Value string }
+
+// Params are parameters sorted by name; each name is there once.
+type Params []Param
+
+// parseForm appends the pairs of a query or a form. A pair without "=", and one
+// that is empty, are refused: no client sends them, and to pass over them would
+// let a signed request be changed.
+func parseForm(into Params, text string) (Params, *Error) {
+	if text == "" {
+		return into, nil
+	}
+	if n := len(into) + strings.Count(text, "&") + 1; n > maxParams {
+		return nil, errTooMany
+	}
+	for pair := range strings.SplitSeq(text, "&") {
+		name, value, ok := strings.Cut(pair, "=")
+		n, ok1 := unescape(name)
+		v, ok2 := unescape(value)
+		if !ok || !ok1 || !ok2 || n == "" {
+			return nil, errMalformed
+		}
+		if len(n) > maxName || strings.Count(n, ".") >= maxDotted {
+			return nil, errName
+		}
+		into = append(into, Param{n, v})
+	}
+	return into, nil
+}
+
+// sort sorts by name and refuses one that is given twice: clients differ in
+// which of two values they sign.
+func (p Params) sort() *Error {
+	slices.SortStableFunc(p, func(a, b Param) int { return strings.Compare(a.Name, b.Name) })
+	for i := 1; i < len(p); i++ {
+		if p[i].Name == p[i-1].Name {
+			return repeated(p[i].Name)
+		}
+	}
+	return nil
+}
+
+// Get returns a parameter's value, or "".
+func (p Params) Get(name string) string {
+	i, found := slices.BinarySearchFunc(p, name, func(a Param, name string) int { return strings.Compare(a.Name, name) })
+	if !found {
+		return ""
+	}
+	return p[i].Value
+}
+
+// below returns the parameters whose names begin with name and a dot, without
+// that beginning.
+func (p Params) below(name string) []Param {
+	prefix := name + "."
+	i, _ := slices.BinarySearchFunc(p, prefix, func(a Param, name string) int { return strings.Compare(a.Name, name) })
+	var out []Param
+	for ; i < len(p) && strings.HasPrefix(p[i].Name, prefix); i++ {
+		out = append(out, Param{p[i].Name[len(prefix):], p[i].Value})
+	}
+	return out
+}
+
+// An Item is one entry of a list: its number, from 1, and its fields.
+type Item struct {
+	Number int
+	Fields map[string]string
+}
+
+// List returns the entries written as NAME.1.Field=value, in the order of their
+// numbers, whatever order they came in. A field may be dotted itself: it is then
+// the text of a JSON object. The error says which name cannot be read.
+func (p Params) List(name string) ([]Item, error) {
+	byNumber := make(map[int]Params)
+	for _, q := range p.below(name) {
+		number, field, dotted := strings.Cut(q.Name, ".")
+		n, err := strconv.Atoi(number)
+		if err != nil || n < 1 || n > maxIndex || strconv.Itoa(n) != number {
+			return nil, fmt.Errorf("%s.%s: a list counts from 1", name, clip(q.Name))
+		}
+		if !dotted {
+			field = ""
+		}
+		byNumber[n] = append(byNumber[n], Param{field, q.Value})
+	}
+	items := make([]Item, 0, len(byNumber))
+	for n, fields := range byNumber {
+		item := Item{n, make(map[string]string, len(fields))}
+		for _, f := range fields {
+			field, _, dotted := strings.Cut(f.Name, ".")
+			if _, read := item.Fields[field]; read && dotted {
+				continue // its first key read the whole object
+			}
+			value := f.Value
+			if dotted {
+				var err error
+				if value, err = fields.Map(field); err != nil {
+					return nil, fmt.Errorf("%s.%d.%w", name, n, err)
+				}
+			}
+			item.Fields[field] = value
+		}
+		items = append(items, item)
+	}
+	slices.SortFunc(items, func(a, b Item) int { return cmp.Compare(a.Number, b.Number) })
+	return items, nil
+}
+
+// Map returns the text of a parameter that is a map: JSON as it was sent, or
+// that of its dotted keys, NAME.key=value, in which keys that count 1, 2, 3 make
+// a list. "" means that it is not given.
+func (p Params) Map(name string) (string, error) {
+	whole, parts := p.Get(name), p.below(name)
+	switch {
+	case len(parts) == 0:
+		return whole, nil
+	case whole != "":
+		return "", fmt.Errorf("%s: is given both whole and key by key", name)
+	}
+	root := &tree{}
+	for _, q := range parts {
+		if !root.put(strings.Split(q.Name, "."), q.Value) {
+			return "", fmt.Errorf("%s.%s: is given both whole and key by key", name, clip(q.Name))
+		}
+	}
+	text, err := json.Marshal(root.value(true))
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	return string(text), nil
+}
+
+// A tree is a value, or values by key.
+type tree struct {
+	leaf     bool
+	text     string
+	children map[string]*tree
+}
+
+func (t *tree) put(path []string, text string) bool {
+	if len(path) == 0 {
+		if t.leaf || t.children != nil {
+			return false
+		}
+		t.leaf, t.text = true, text
+		return true
+	}
+	if t.leaf {
+		return false
+	}
+	if t.children == nil {
+		t.children = make(map[string]*tree)
+	}
+	child := t.children[path[0]]
+	if child == nil {
+		child = &tree{}
+		t.children[path[0]] = child
+	}
+	return child.put(path[1:], text)
+}
+
+// value is what encoding/json writes. The root is always an object.
+func (t *tree) value(root bool) any {
+	if t.leaf {
+		return t.text
+	}
+	list := make([]any, len(t.children))
+	object := make(map[string]any, len(t.children))
+	counts := !root
+	for key, child := range t.children {
+		v := child.value(false)
+		object[key] = v
+		n, err := strconv.Atoi(key)
+		if counts = counts && err == nil && n >= 1 && n <= len(list) && strconv.Itoa(n) == key; counts {
+			list[n-1] = v
+		}
+	}
+	if counts {
+		return list
+	}
+	return object
+}

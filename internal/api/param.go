@@ -1,0 +1,318 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/aliyun"
+)
+
+// A push is one of the four push actions.
+type push uint8
+
+const (
+	simple push = 1 << iota
+	template
+	multiple
+	broadcast
+
+	all = simple | template | multiple | broadcast
+)
+
+// pushes are the actions by name, with their channels.
+var pushes = map[string]struct {
+	push    push
+	channel string
+}{
+	"PushSimple":    {simple, "mpaas.push_simple"},
+	"PushTemplate":  {template, "mpaas.push_template"},
+	"PushMultiple":  {multiple, "mpaas.push_multiple"},
+	"PushBroadcast": {broadcast, "mpaas.push_broadcast"},
+}
+
+// types are the channels in the order of parameter Type.
+var types = []string{"mpaas.push_simple", "mpaas.push_template", "mpaas.push_multiple", "mpaas.push_broadcast"}
+
+// A kind is how a parameter travels.
+type kind uint8
+
+const (
+	text kind = iota
+	number
+	object // JSON, or a parameter for each key
+)
+
+// A param is one that goes into a campaign's request, by its name on the wire.
+// What values it may have is the adapter's to judge.
+type param struct {
+	name string
+	kind kind
+	of   push
+}
+
+var params = []param{
+	{"DeliveryType", number, all},
+	{"ExpiredSeconds", number, all},
+	{"NotifyType", text, all},
+	{"ExtendedParams", object, all},
+	{"Classification", text, all},
+	{"ThirdChannelCategory", object, all},
+	{"NotifyLevel", object, all},
+	{"MiChannelId", text, all},
+	{"ChannelId", text, all},
+	{"TransparentMessagePayload", object, all},
+	{"TransparentMessageUrgency", text, all},
+	{"PushAction", number, all},
+	{"Silent", number, all},
+	{"ActivityEvent", text, all},
+	{"ActivityContentState", object, all},
+	{"DismissalDate", number, all},
+	{"Title", text, simple},
+	{"Content", text, simple},
+	{"PushStyle", number, simple},
+	{"Uri", text, simple},
+	{"ImageUrls", text, simple},
+	{"IconUrls", text, simple},
+	{"TemplateName", text, template | multiple | broadcast},
+	{"TemplateKeyValue", object, template | broadcast},
+	{"TargetMsgkey", object, simple | template},
+	{"Msgkey", text, broadcast},
+	{"PushStatus", number, broadcast},
+	{"BindPeriod", number, broadcast},
+	{"UnBindPeriod", number, broadcast},
+	{"AndroidChannel", number, broadcast},
+	{"AudienceId", text, broadcast},
+	{"TagId", text, broadcast},
+}
+
+// A problem is what is wrong with one parameter.
+type problem struct{ param, text string }
+
+type problems []problem
+
+func (p *problems) add(param, format string, args ...any) {
+	*p = append(*p, problem{param, fmt.Sprintf(format, args...)})
+}
+
+// String lists every problem for ResultMsg.
+func (p problems) String() string {
+	lines := make([]string, len(p))
+	for i, q := range p {
+		lines[i] = q.param + ": " + q.text
+	}
+	return strings.Join(lines, "; ")
+}
+
+// code is the documented result code of the first problem.
+func (p problems) code(of push) string { return p[0].code(of) }
+
+func (p problem) code(of push) string {
+	missing := strings.Contains(p.text, "missing") || strings.Contains(p.text, "must not be empty")
+	many := strings.Contains(p.text, "at most")
+	base, _, listed := strings.Cut(p.param, ".")
+	switch {
+	case (base == "AppId" || base == "WorkspaceId") && missing:
+		return "3003"
+	case base == "AppId" || base == "WorkspaceId":
+		return "3007"
+	case base == "TaskName":
+		return "3019"
+	case base == "ExpiredSeconds":
+		return "3020"
+	case base == "DeliveryType" && of == broadcast && !missing:
+		return "3030"
+	case base == "DeliveryType":
+		return "3009"
+	case base == "Title" || base == "Content":
+		return "3024"
+	case base == "TargetMsg" && listed && strings.HasSuffix(p.param, "ExtendedParams") && many:
+		return "3049"
+	case (base == "TargetMsg" || base == "TargetMsgkey") && many && !listed:
+		return "3029"
+	case (base == "TargetMsg" || base == "TargetMsgkey") && (missing || strings.Contains(p.text, "no targets") || strings.Contains(p.text, "empty target")):
+		return "3021"
+	case base == "TemplateName" && strings.Contains(p.text, "comma"):
+		return "3038"
+	case base == "TemplateName":
+		return "3037"
+	case base == "ExtendedParams" && many:
+		return "3035"
+	case base == "ExtendedParams":
+		return "3044"
+	}
+	return "3028"
+}
+
+// readRequest collects the action's parameters under the documents' names, as
+// campaigns.request has them, and those of its targets. An unknown parameter is
+// passed over, as the service does.
+func readRequest(p aliyun.Params, of push, bad *problems) map[string]any {
+	request := make(map[string]any)
+	for _, q := range params {
+		if q.of&of == 0 {
+			continue
+		}
+		value, err := p.Map(q.name) // a single text too
+		if err != nil {
+			param, why, _ := strings.Cut(err.Error(), ": ")
+			bad.add(param, "%s", why)
+			continue
+		}
+		if value == "" {
+			continue
+		}
+		if q.kind == object && !json.Valid([]byte(value)) {
+			bad.add(q.name, "is not JSON%s", mapHint(value))
+			continue
+		}
+		if n, err := strconv.ParseInt(value, 10, 64); q.kind == number && err == nil {
+			request[documented(q.name)] = n
+		} else {
+			request[documented(q.name)] = value
+		}
+	}
+	if of == multiple {
+		if list := readTargets(p, bad); list != nil {
+			request["targetMsgs"] = list
+		}
+	}
+	return request
+}
+
+// mapHint names the two ways in which a map's own text is taken for its JSON.
+func mapHint(value string) string {
+	switch {
+	case strings.HasPrefix(value, "{'"):
+		return ": it is the text of a Python dict, use json.dumps"
+	case strings.HasPrefix(value, "{") && strings.Contains(value, "="):
+		return ": it is the text of a Java Map, use a JSON library"
+	}
+	return ""
+}
+
+var targetFields = []string{"Target", "MsgKey", "TemplateKeyValue", "ExtendedParams"}
+
+func readTargets(p aliyun.Params, bad *problems) []map[string]any {
+	items, err := p.List("TargetMsg")
+	if err != nil {
+		param, why, _ := strings.Cut(err.Error(), ": ")
+		bad.add(param, "%s", why)
+		return nil
+	}
+	var list []map[string]any
+	for i, item := range items {
+		if item.Number != i+1 {
+			bad.add("TargetMsg."+strconv.Itoa(i+1), "is missing: the list has a gap")
+			return nil
+		}
+		target := make(map[string]any)
+		for _, name := range targetFields {
+			value := item.Fields[name]
+			if value == "" {
+				continue
+			}
+			if hint := mapHint(value); (name == "TemplateKeyValue" || name == "ExtendedParams") && !json.Valid([]byte(value)) {
+				bad.add(fmt.Sprintf("TargetMsg.%d.%s", i+1, name), "is not JSON%s", hint)
+				continue
+			}
+			target[documented(name)] = value
+		}
+		list = append(list, target)
+	}
+	return list
+}
+
+// documented is the documents' name of a parameter, wire the name on the wire.
+func documented(name string) string {
+	if name == "TargetMsg" {
+		return "targetMsgs"
+	}
+	return strings.ToLower(name[:1]) + name[1:]
+}
+
+func wire(name string) string {
+	if name == "targetMsgs" {
+		return "TargetMsg"
+	}
+	return strings.ToUpper(name[:1]) + name[1:]
+}
+
+var fieldForm = regexp.MustCompile(`^(\w+)(?:\[(\d+)\])?(?:\.(\w+))?`)
+
+// ofAdapter translates the adapter's problems: targetMsgs[0].target is
+// TargetMsg.1.Target here.
+func (p *problems) ofAdapter(found []dispatch.Problem) {
+	for _, f := range found {
+		field := f.Field
+		switch parts := fieldForm.FindStringSubmatch(field); {
+		case field == "name":
+			field = "TaskName"
+		case field == "channel":
+			field = "AppId"
+		case parts == nil:
+			field = "request"
+		default:
+			field = wire(parts[1])
+			if parts[2] != "" {
+				n, _ := strconv.Atoi(parts[2])
+				field += "." + strconv.Itoa(n+1)
+			}
+			if parts[3] != "" {
+				field += "." + wire(parts[3])
+			}
+		}
+		if !p.about(field) {
+			text, _, _ := strings.Cut(f.Text, ": put them into campaign_targets") // a caller has no table
+			text, _, _ = strings.Cut(text, ": leave it out when they are in campaign_targets")
+			p.add(field, "%s", text)
+		}
+	}
+}
+
+// about says whether a parameter has a problem: one that could not be read is
+// not missing too.
+func (p problems) about(param string) bool {
+	return slices.ContainsFunc(p, func(q problem) bool { return q.param == param })
+}
+
+// columns are the parameters that have a column of their own, or a key in
+// strategy_content.
+var columns = map[string]string{
+	"app_id": "AppId", "workspace_id": "WorkspaceId", "channel": "AppId", "name": "TaskName", "strategy_type": "StrategyType",
+	"strategy_content": "StrategyContent", "time_zone": "TimeZone", "misfire_policy": "MisfirePolicy", "catch_up_window": "CatchUpWindow",
+	"short_month_policy": "ShortMonthPolicy", "dst_gap_policy": "DstGapPolicy", "resend_unknown": "ResendUnknown", "client_token": "ClientToken",
+	"fixedTime": "StrategyContent.fixedTime", "startTime": "StrategyContent.startTime", "endTime": "StrategyContent.endTime",
+	"circleType": "StrategyContent.circleType", "circleValue": "StrategyContent.circleValue", "time": "StrategyContent.time",
+	"targets": "TargetMsg", "request": "request",
+}
+
+// columnMark finds where a rule of the database begins: after "; ", or at the
+// start, a column and a colon.
+var columnMark = regexp.MustCompile(`(?:^|; )([A-Za-z_]+): `)
+
+// ofDatabase translates the database's: "name: must not be empty; app_id: ...".
+func (p *problems) ofDatabase(message string) {
+	var marks [][]int
+	for _, m := range columnMark.FindAllStringSubmatchIndex(message, -1) {
+		if _, known := columns[message[m[2]:m[3]]]; known {
+			marks = append(marks, m)
+		}
+	}
+	if len(marks) == 0 {
+		p.add("request", "%s", message)
+	}
+	for i, m := range marks {
+		end := len(message)
+		if i+1 < len(marks) {
+			end = marks[i+1][0]
+		}
+		if param := columns[message[m[2]:m[3]]]; !p.about(param) {
+			p.add(param, "%s", message[m[1]:end])
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/aliyun"
+	"github.com/campaign-scheduler/scheduler/internal/failpoint"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A pushCall is a push action as it was read and judged.
+type pushCall struct {
+	push     push
+	campaign store.NewCampaign
+	bad      problems
+}
+
+// push stores a push as one campaign with its targets, or nothing. What the
+// adapter and the database say against it is told all at once.
+func (s *Server) push(ctx context.Context, c *call) (*reply, error) {
+	p := s.readPush(c)
+	var stored int64
+	var err error
+	if stored, err = s.cfg.Store.InsertCampaign(ctx, c.caller, &p.campaign, len(p.bad) > 0); err == nil && len(p.bad) == 0 {
+		failpoint.Hit("api.stored")
+		return pushed(stored), nil
+	}
+	var refusal store.CampaignRefusal
+	switch taken := errors.Is(err, store.ErrTokenTaken); {
+	case errors.As(err, &refusal):
+		p.bad.ofDatabase(refusal.Text)
+	case err != nil && !taken:
+		return nil, err
+	}
+	if p.campaign.ClientToken == "" {
+		return s.refusePush(ctx, c, p)
+	}
+	// A repeated call is answered as the first was, whatever day it is by now.
+	stored, same, err := s.cfg.Store.CampaignOfToken(ctx, c.caller, p.campaign.AppID, p.campaign.WorkspaceID, p.campaign.ClientToken, p.campaign.Digest)
+	switch {
+	case err == nil && same:
+		return pushed(stored), nil
+	case err == nil:
+		p.bad = problems{{"ClientToken", "was used by a call with other content"}}
+	case !errors.Is(err, store.ErrNoCampaign):
+		return nil, err
+	case len(p.bad) == 0:
+		p.bad = problems{{"ClientToken", "was used by somebody else"}}
+	}
+	return refused(p.bad, p.push), nil // the look-up has used the nonce
+}
+
+func pushed(campaign int64) *reply {
+	return &reply{code: "OK", fields: aliyun.Fields{
+		{Name: "ResultCode", Value: "OK"},
+		{Name: "ResultMessage", Value: "success"},
+		{Name: "PushResult", Value: aliyun.Fields{
+			{Name: "Success", Value: true}, {Name: "ResultMsg", Value: "success"}, {Name: "Data", Value: id{campaign: campaign}.String()},
+		}},
+	}}
+}
+
+func (s *Server) refusePush(ctx context.Context, c *call, p *pushCall) (*reply, error) {
+	if err := s.cfg.Store.UseNonce(ctx, c.caller.Nonce); err != nil {
+		return nil, err
+	}
+	return refused(p.bad, p.push), nil
+}
+
+func refused(bad problems, of push) *reply {
+	code, why := bad.code(of), bad.String()
+	return &reply{code: code, fields: aliyun.Fields{
+		{Name: "ResultCode", Value: code},
+		{Name: "ResultMessage", Value: why},
+		{Name: "PushResult", Value: aliyun.Fields{{Name: "Success", Value: false}, {Name: "ResultMsg", Value: why}}},
+	}}
+}
+
+// readPush reads the call's parameters and has the adapter judge the request.
+func (s *Server) readPush(c *call) *pushCall {
+	action := pushes[c.action]
+	p := &pushCall{push: action.push}
+	n := &p.campaign
+	n.Channel = action.channel
+	n.Name, n.AppID, n.WorkspaceID = c.params.Get("TaskName"), c.params.Get("AppId"), c.params.Get("WorkspaceId")
+	for _, name := range []string{"AppId", "WorkspaceId"} {
+		if c.params.Get(name) == "" {
+			p.bad.add(name, "is missing")
+		}
+	}
+	p.readStrategy(c.params)
+	p.readPolicies(c.params)
+	if n.ClientToken != "" {
+		n.Digest = digest(c)
+	}
+	request := readRequest(c.params, p.push, &p.bad)
+	body, err := json.Marshal(request)
+	if err != nil {
+		p.bad.add("request", "cannot be written as JSON")
+		return p
+	}
+	message, found := s.cfg.Compile(n.AppID, n.WorkspaceID, dispatch.Request{
+		Channel: n.Channel, TaskName: n.Name, Body: body, StrategyType: int(n.StrategyType),
+	})
+	p.bad.ofAdapter(found)
+	p.takeTargets(request, message)
+	n.Request, _ = json.Marshal(request) // as it could be before
+	return p
+}
+
+// takeTargets moves the targets from the request to where they are stored.
+func (p *pushCall) takeTargets(request map[string]any, message *dispatch.Message) {
+	name := map[push]string{simple: "TargetMsgkey", template: "TargetMsgkey", multiple: "TargetMsg"}[p.push]
+	if name == "" {
+		return
+	}
+	if _, given := request[documented(name)]; !given && !slices.ContainsFunc(p.bad, func(q problem) bool { return strings.HasPrefix(q.param, name) }) {
+		p.bad.add(name, "is missing: there are no targets")
+	}
+	delete(request, documented(name))
+	if message == nil {
+		return
+	}
+	for _, t := range message.Inline {
+		p.campaign.Targets = append(p.campaign.Targets, store.Target{
+			Target: t.Target, MsgKey: t.MsgKey, TemplateKeyValue: t.TemplateKeyValue, ExtendedParams: t.ExtendedParams,
+		})
+	}
+}
+
+func (p *pushCall) readStrategy(params aliyun.Params) {
+	switch kind := params.Get("StrategyType"); kind {
+	case "", "0":
+	case "1", "2":
+		p.campaign.StrategyType = int16(kind[0] - '0')
+	default:
+		p.bad.add("StrategyType", "must be 0 now, 1 at a fixed time or 2 in a loop, not %.20q", kind)
+		return
+	}
+	content, err := params.Map("StrategyContent")
+	if err != nil {
+		p.bad.add("StrategyContent", "is given both whole and key by key")
+	}
+	if p.campaign.StrategyType == 0 || content == "" {
+		return
+	}
+	// The string form keeps what jsonb would lose: a key that is given twice, text
+	// after the object. The documents' sample is such a string itself.
+	if strings.HasPrefix(strings.TrimSpace(content), `"`) && json.Valid([]byte(content)) {
+		p.campaign.StrategyContent = []byte(content)
+		return
+	}
+	p.campaign.StrategyContent, _ = json.Marshal(content) // a string has a JSON form
+}
+
+// maxSeconds is the longest catch-up window, 36525 days.
+const maxSeconds = 36525 * 24 * 60 * 60
+
+// readPolicies reads the parameters that mPaaS does not have.
+func (p *pushCall) readPolicies(params aliyun.Params) {
+	n := &p.campaign
+	n.TimeZone = params.Get("TimeZone")
+	n.MisfirePolicy = oneOf(params, "MisfirePolicy", &p.bad, "latest", "all", "skip")
+	n.ShortMonthPolicy = oneOf(params, "ShortMonthPolicy", &p.bad, "skip", "last_day")
+	n.DSTGapPolicy = oneOf(params, "DstGapPolicy", &p.bad, "shift", "skip")
+	switch oneOf(params, "ResendUnknown", &p.bad, "true", "false") {
+	case "true":
+		n.ResendUnknown = new(true)
+	case "false":
+		n.ResendUnknown = new(false)
+	}
+	if value := params.Get("CatchUpWindow"); value != "" {
+		seconds, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || seconds < 1 || seconds > maxSeconds {
+			p.bad.add("CatchUpWindow", "must be a number of seconds from 1 to %d, not %.20q", int64(maxSeconds), value)
+		} else {
+			n.CatchUpWindow = new(time.Duration(seconds) * time.Second)
+		}
+	}
+	token := params.Get("ClientToken")
+	if len(token) > maxToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		p.bad.add("ClientToken", "must have 1 to %d visible ASCII characters", maxToken)
+		return
+	}
+	n.ClientToken = token
+}
+
+const maxToken = 64
+
+func oneOf(params aliyun.Params, name string, bad *problems, words ...string) string {
+	value := params.Get(name)
+	if value != "" && !slices.Contains(words, value) {
+		last := len(words) - 1
+		bad.add(name, "must be %s or %s, not %.40q", strings.Join(words[:last], ", "), words[last], value)
+		return ""
+	}
+	return value
+}
+
+// signing are the parameters that differ between a call and its repetition.
+var signing = []string{
+	"AccessKeyId", "Format", "RegionId", "SecurityToken", "Signature", "SignatureMethod", "SignatureNonce", "SignatureType", "SignatureVersion",
+	"Timestamp", "Version",
+}
+
+// digest tells a repeated call from another.
+func digest(c *call) []byte {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q", c.action)
+	for _, p := range c.params {
+		if p.Name != "Action" && !slices.Contains(signing, p.Name) {
+			fmt.Fprintf(h, "%q=%q", p.Name, p.Value)
+		}
+	}
+	return h.Sum(nil)
+}

@@ -1,0 +1,329 @@
+// Package api is the mPaaS API in front: programs that schedule on mPaaS through
+// Alibaba Cloud's clients schedule here, by another endpoint and another key.
+//
+// A push becomes one campaign with its targets, stored in one transaction as the
+// database role of the access key, after the adapter and the database judged it.
+// Each call is one transaction, so any number of daemons serve the API at once.
+package api
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime"
+	"time"
+	"unicode/utf8"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/aliyun"
+	"github.com/campaign-scheduler/scheduler/internal/listen"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A Config says what to serve and for whom. Fields without "zero" are required.
+type Config struct {
+	// Listen is host:port; port 0 takes a free one.
+	Listen string
+	// CertFile and KeyFile, PEM, make the listener speak TLS; they are read at
+	// every handshake. BehindProxy says that a proxy does, and that the listener
+	// may be reached from it without. With neither, Listen must be loopback.
+	CertFile, KeyFile string
+	BehindProxy       bool
+	// Store is a pool whose login may act as the roles of the clients.
+	Store *store.Store
+	// Compile judges a request of an app.
+	Compile func(appID, workspaceID string, r dispatch.Request) (*dispatch.Message, []dispatch.Problem)
+	// Now is the clock that signatures are judged by.
+	Now     func() time.Time
+	Clients []Client
+	// MaxInFlight bounds the calls that are worked on at once; zero means 32.
+	MaxInFlight int
+	// CallsPerSecond bounds each key's calls; zero: no bound.
+	CallsPerSecond float64
+	Log            *slog.Logger
+	// Metrics is where the figures are registered; zero: nowhere.
+	Metrics prometheus.Registerer
+}
+
+// A Server is the listener. New binds it, Start serves, Stop ends it.
+type Server struct {
+	cfg     Config
+	listen  *listen.Server
+	keys    keyring
+	metrics *metrics
+	slots   chan struct{}
+	// verifying bounds the work that is done for whoever calls.
+	verifying chan struct{}
+	// refusals bounds the log lines about strangers, who could fill it.
+	refusals *rate.Limiter
+	stop     context.CancelFunc
+	pruned   chan struct{}
+}
+
+// Bounds of what may be open. A body is read before a slot is taken, so
+// that a client that dawdles holds only its connection.
+const (
+	maxConns     = 256
+	maxHeader    = 96 << 10 // a GET has its parameters here
+	callTimeout  = 20 * time.Second
+	pruneEvery   = time.Minute
+	pruneAtOnce  = 5000
+	nonceLasts   = 2*aliyun.Window + time.Minute // by the time of its own a call may be that much ahead, and the clocks some more
+	refusalsASec = 10
+)
+
+// New binds the listener. It refuses an address that other machines can reach
+// unless calls come by TLS or through a proxy that is named.
+func New(ctx context.Context, cfg Config) (*Server, error) {
+	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 32)
+	s := &Server{
+		cfg: cfg, metrics: newMetrics(cfg.Metrics), slots: make(chan struct{}, cfg.MaxInFlight), verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		refusals: rate.NewLimiter(refusalsASec, refusalsASec),
+		pruned:   make(chan struct{}),
+	}
+	s.SetClients(cfg.Clients, cfg.CallsPerSecond)
+	tls, err := listen.TLS(cfg.CertFile, cfg.KeyFile, "")
+	if err != nil {
+		return nil, errors.Join(errors.New("api listener"), err)
+	}
+	s.listen, err = listen.New(ctx, listen.Config{
+		Listen: cfg.Listen, TLS: tls, Handler: s, MaxConns: maxConns, MaxBody: aliyun.MaxBody, MaxHeader: maxHeader, Log: cfg.Log,
+		Open: tls == nil && !cfg.BehindProxy, // bound to loopback; and no page in a browser signs calls
+	})
+	if err != nil {
+		return nil, errors.Join(errors.New("api listener"), err)
+	}
+	return s, nil
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() string { return s.listen.Addr().String() }
+
+// URL is the endpoint to give to a client on this machine.
+func (s *Server) URL() string {
+	scheme := "http://"
+	if s.cfg.CertFile != "" {
+		scheme = "https://"
+	}
+	return scheme + s.Addr()
+}
+
+// Start begins to serve, and to delete nonces that have expired.
+func (s *Server) Start() {
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	go s.prune(ctx)
+	s.listen.Start()
+}
+
+// Stop lets the calls under way end until ctx does, then cuts them.
+func (s *Server) Stop(ctx context.Context) error {
+	err := s.listen.Stop(ctx)
+	if s.stop != nil {
+		s.stop()
+		<-s.pruned
+	}
+	return err
+}
+
+// prune deletes expired nonces. That several daemons do it does no harm.
+func (s *Server) prune(ctx context.Context) {
+	defer close(s.pruned)
+	tick := time.NewTicker(pruneEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for {
+			attempt, cancel := context.WithTimeout(ctx, callTimeout)
+			n, err := s.cfg.Store.PruneNonces(attempt, pruneAtOnce)
+			cancel()
+			if err != nil && ctx.Err() == nil {
+				s.cfg.Log.WarnContext(ctx, "nonces of the api not pruned", "error", err)
+			}
+			if err != nil || n < pruneAtOnce {
+				break
+			}
+		}
+	}
+}
+
+// A call is a verified call on its way to its reply.
+type call struct {
+	action string
+	params aliyun.Params
+	caller store.Caller
+}
+
+// A reply is what the service says, as against the gateway.
+type reply struct {
+	code   string // ResultCode
+	fields aliyun.Fields
+}
+
+// actions are what the API answers. Whatever else a client asks for, the service
+// would not know it either.
+var actions = map[string]func(*Server, context.Context, *call) (*reply, error){
+	"PushSimple": (*Server).push, "PushTemplate": (*Server).push, "PushMultiple": (*Server).push, "PushBroadcast": (*Server).push,
+	"QueryPushSchedulerList": (*Server).list, "QueryMpsSchedulerList": (*Server).list,
+	"RevokePushTask": (*Server).revoke, "RevokePushMessage": (*Server).revoke,
+	"CancelPushScheduler": (*Server).cancel, "CancelMpsScheduler": (*Server).cancel,
+}
+
+// versions are the API's versions, each of which has some of the actions; that
+// they all may be called by each is [inferred].
+var versions = map[string]bool{"2019-08-21": true, "2020-07-10": true, "2020-10-28": true}
+
+// ServeHTTP answers one call.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began := time.Now()
+	id := aliyun.RequestID()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		s.refuse(w, r, nil, id, bodyError(err))
+		return
+	}
+	c, key, refusal := s.verify(aliyun.FromHTTP(r, body))
+	if refusal != nil {
+		s.refuse(w, r, c, id, refusal)
+		return
+	}
+	role, limit := s.keys.role(key)
+	answered, refusal := s.answer(r.Context(), c, role, limit)
+	code := ""
+	if refusal != nil {
+		code = refusal.Code
+		aliyun.Refuse(w, c.Format, id, r.Host, refusal)
+	} else {
+		code = answered.code
+		aliyun.Answer(w, c.Format, c.Action, id, answered.fields)
+	}
+	took := time.Since(began)
+	s.metrics.count(c.Action, code, took)
+	s.cfg.Log.InfoContext(r.Context(), "api call", "action", clip(c.Action), "code", code, "request_id", id, "access_key_id", key.ID, "role", role,
+		"remote", r.RemoteAddr, "took", took)
+}
+
+// verify takes a request apart and checks its signature. However many strangers
+// call at once, half of the processors are left to the pushes.
+func (s *Server) verify(r *aliyun.Request) (*aliyun.Call, *aliyun.Key, *aliyun.Error) {
+	s.verifying <- struct{}{}
+	defer func() { <-s.verifying }()
+	c, refusal := aliyun.Decode(r)
+	if refusal != nil {
+		return c, nil, refusal
+	}
+	key, refusal := c.Verify(s.keys.find, s.cfg.Now())
+	return c, key, refusal
+}
+
+func bodyError(err error) *aliyun.Error {
+	if _, large := errors.AsType[*http.MaxBytesError](err); large {
+		return aliyun.ErrTooLarge
+	}
+	return &aliyun.Error{Status: http.StatusBadRequest, Code: "InvalidParameter", Message: "The body ended early."}
+}
+
+// refuse answers a call whose signature did not pass. Nothing of it but its key
+// id is written down, and no more of them than a log can take.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, c *aliyun.Call, id string, e *aliyun.Error) {
+	format := aliyun.JSON
+	keyID := ""
+	if c != nil {
+		format, keyID = c.Format, c.KeyID
+	}
+	aliyun.Refuse(w, format, id, r.Host, e)
+	s.metrics.refused(e.Code)
+	if s.refusals.Allow() {
+		s.cfg.Log.WarnContext(r.Context(), "api call refused", "code", e.Code, "request_id", id, "access_key_id", clip(keyID), "remote", r.RemoteAddr)
+	}
+}
+
+// answer does what a verified call asks for.
+func (s *Server) answer(ctx context.Context, c *aliyun.Call, role string, limit *rate.Limiter) (*reply, *aliyun.Error) {
+	do := actions[c.Action]
+	if do == nil || !versions[c.Version] {
+		return nil, aliyun.ErrNoAPI
+	}
+	if !limit.Allow() {
+		return nil, aliyun.ErrThrottled
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	select {
+	case s.slots <- struct{}{}:
+		defer func() { <-s.slots }()
+	case <-ctx.Done():
+		return nil, aliyun.ErrUnavailable
+	}
+	params, refusal := c.Params()
+	if refusal != nil {
+		return nil, refusal
+	}
+	for _, p := range params {
+		if !storable(p.Name) || !storable(p.Value) {
+			return nil, &aliyun.Error{Status: http.StatusBadRequest, Code: "InvalidParameter", Message: "The parameter " + clip(p.Name) + " is not UTF-8 text, or holds a zero byte."}
+		}
+	}
+	one := &call{action: c.Action, params: params, caller: store.Caller{
+		Role: role, Nonce: store.Nonce{Hash: nonceHash(c.KeyID, c.Nonce), Expires: s.cfg.Now().Add(nonceLasts)},
+	}}
+	out, err := do(s, ctx, one)
+	if err != nil {
+		return nil, s.failure(ctx, c.Action, role, err)
+	}
+	return out, nil
+}
+
+// storable says whether PostgreSQL has a place for a text.
+func storable(s string) bool {
+	for i := range len(s) {
+		if s[i] == 0 {
+			return false
+		}
+	}
+	return utf8.ValidString(s)
+}
+
+// failure turns what the database said into what a client can act on.
+func (s *Server) failure(ctx context.Context, action, role string, err error) *aliyun.Error {
+	switch {
+	case errors.Is(err, store.ErrNonceUsed):
+		return aliyun.ErrNonceUsed
+	case errors.Is(err, store.ErrNoPrivilege):
+		s.cfg.Log.WarnContext(ctx, "api call without the right", "action", action, "role", role, "error", err)
+		return &aliyun.Error{Status: http.StatusForbidden, Code: "NoPermission", Message: "The role of this access key has not the right to do this."}
+	case store.IsOutage(err), store.IsBlocked(err):
+		s.cfg.Log.WarnContext(ctx, "api call not answered", "action", action, "error", err)
+		return aliyun.ErrUnavailable
+	}
+	s.cfg.Log.ErrorContext(ctx, "api call failed", "action", action, "error", err)
+	return aliyun.ErrInternal
+}
+
+// Ready says why calls cannot be answered now, or nil.
+func (s *Server) Ready(ctx context.Context) error {
+	for _, role := range s.keys.roles() {
+		if err := s.cfg.Store.CheckRole(ctx, role); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func clip(s string) string {
+	const longest = 64
+	if len(s) > longest {
+		return s[:longest]
+	}
+	return s
+}

@@ -1,0 +1,95 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/failpoint"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// The revoker's pace: revocations are few, and nobody's pushes wait for them.
+const (
+	revokeAtOnce  = 4
+	revokeTries   = 10
+	revokeForeign = 5 * time.Second // until another look at what this daemon has no credentials for
+)
+
+// A revoker has providers take back what they accepted, as revoke_task asked for.
+// Each call is taken under a lease and may be made again, so that two revokers, or
+// one that was killed, do no harm: a message that was taken back stays so. No
+// decision changes by it.
+type revoker struct {
+	*loop
+	store   *store.Store
+	log     *slog.Logger
+	app     func(appNo int32) *App
+	timeout time.Duration
+	retry   RetryPolicy
+}
+
+func newRevoker(s *store.Store, log *slog.Logger, app func(int32) *App, timeout time.Duration, retry RetryPolicy) *revoker {
+	r := &revoker{store: s, log: log, app: app, timeout: timeout, retry: retry}
+	r.loop = newLoop("revoker", log, 0, r.revoke)
+	return r
+}
+
+// revoke is one pass: all that waits and can be called for here.
+func (r *revoker) revoke(ctx context.Context) error {
+	for {
+		calls, err := r.store.TakeRevocations(ctx, 2*r.timeout, revokeAtOnce)
+		if err != nil || len(calls) == 0 {
+			return err
+		}
+		failpoint.Hit("revoke.taken")
+		var g errgroup.Group
+		for _, c := range calls {
+			g.Go(func() error {
+				o := r.call(ctx, c)
+				failpoint.Hit("revoke.called")
+				return r.store.RecordRevocation(ctx, c, o)
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *revoker) call(ctx context.Context, c store.RevocationCall) (out store.RevocationOutcome) {
+	defer func() {
+		if p := recover(); p != nil {
+			out = store.RevocationOutcome{Status: "unknown", Reason: panicError(p).Error()}
+		}
+	}()
+	app := r.app(c.AppNo)
+	if app == nil {
+		return store.RevocationOutcome{RetryAfter: revokeForeign, Reason: "no daemon with the app's credentials has come by", Untried: true}
+	}
+	provider, ok := app.pusher().(dispatch.Revoker)
+	if !ok {
+		return store.RevocationOutcome{Status: "unsupported", Reason: "the provider takes no push back"}
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	o := provider.Revoke(ctx, &dispatch.Revocation{
+		DeliveryID: deliveryID(c.TaskID, c.SliceNo), MessageID: c.MessageID, RequestID: c.RequestID, Target: c.Target,
+	})
+	out = store.RevocationOutcome{Reason: string(o.Reason), Code: o.Code, Message: o.Message, AnswerID: o.RequestID}
+	switch {
+	case o.Class == dispatch.Accepted:
+		out.Status = "revoked"
+	case o.Class == dispatch.Permanent:
+		out.Status = "refused"
+	case c.Attempts >= revokeTries:
+		out.Status = "unknown"
+	default: // to ask once more is safe, whether the first call arrived or not
+		out.RetryAfter = max(o.RetryAfter, min(r.retry.Initial<<min(c.Attempts, 16), r.retry.Max))
+	}
+	r.log.InfoContext(ctx, "push revoked", "task", c.TaskID, "delivery", c.SliceNo, "outcome", o.Class.String(), "reason", out.Reason, "code", out.Code)
+	return out
+}

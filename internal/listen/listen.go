@@ -1,0 +1,145 @@
+// Package listen makes HTTP listeners that strangers cannot use up: what they
+// may open, hold and send is bounded, by number and by time, whatever is served.
+package listen
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// Bounds that a Config's zero values stand for.
+const (
+	defaultMaxConns     = 128
+	defaultMaxBody      = 64 << 10
+	defaultMaxHeader    = 16 << 10
+	defaultReadTimeout  = 10 * time.Second
+	defaultWriteTimeout = 30 * time.Second
+	defaultIdleTimeout  = 30 * time.Second
+	headerTimeout       = 5 * time.Second
+)
+
+// A Config says what to serve, where, and within which bounds.
+type Config struct {
+	// Listen is host:port; port 0 takes a free one. Required.
+	Listen string
+	// TLS is how the listener speaks TLS; nil: it does not. See TLS.
+	TLS *tls.Config
+	// Handler serves the requests. Required.
+	Handler http.Handler
+	// Open says that whoever reaches the listener is served without a credential.
+	// Such a listener is bound to loopback only, and takes only requests that
+	// name a loopback host: a page in a browser, whose own name was made to lead
+	// here, reads nothing.
+	Open bool
+	// MaxConns bounds the connections. When one more comes, that which has
+	// waited longest between two requests, or for its first, is closed; where all
+	// are being served, the new one is. Zero means 128.
+	MaxConns int
+	// MaxBody bounds a request's body, MaxHeader its header, in bytes. Zero means
+	// 64 KiB and 16 KiB.
+	MaxBody   int64
+	MaxHeader int
+	// ReadTimeout bounds the reading of a request, WriteTimeout the serving of
+	// it, IdleTimeout the pause before the next. Zero means 10 s, 30 s and 30 s.
+	ReadTimeout, WriteTimeout, IdleTimeout time.Duration
+	// Log hears of what goes wrong in serving. Nil: silence.
+	Log *slog.Logger
+}
+
+// A Server is one listener. New binds it, Start serves, Stop ends it.
+type Server struct {
+	listener net.Listener
+	server   *http.Server
+	log      *slog.Logger
+	done     chan struct{}
+	started  bool
+}
+
+// New binds the listener, so that a port that is taken is an error at start and
+// not a line in the log.
+func New(ctx context.Context, c Config) (*Server, error) {
+	c.setDefaults()
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
+	if err != nil {
+		return nil, err
+	}
+	if c.Open && !isLoopback(listener.Addr()) {
+		_ = listener.Close()
+		return nil, fmt.Errorf("%s can be reached from other machines and asks for no credential", listener.Addr())
+	}
+	conns := newConns(c.MaxConns)
+	handler := conns.serving(boundBody(c.Handler, c.MaxBody))
+	if c.Open {
+		handler = conns.serving(loopbackHosts(boundBody(c.Handler, c.MaxBody)))
+	}
+	server := &http.Server{
+		Handler: handler, TLSConfig: c.TLS, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), // strangers could fill a log
+		ReadHeaderTimeout: min(headerTimeout, c.ReadTimeout), ReadTimeout: c.ReadTimeout, WriteTimeout: c.WriteTimeout, IdleTimeout: c.IdleTimeout,
+		MaxHeaderBytes: c.MaxHeader, ConnContext: conns.remember,
+	}
+	return &Server{listener: conns.bound(listener), server: server, log: c.Log, done: make(chan struct{})}, nil
+}
+
+func (c *Config) setDefaults() {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	setDefault(&c.MaxConns, defaultMaxConns)
+	setDefault(&c.MaxBody, defaultMaxBody)
+	setDefault(&c.MaxHeader, defaultMaxHeader)
+	setDefault(&c.ReadTimeout, defaultReadTimeout)
+	setDefault(&c.WriteTimeout, defaultWriteTimeout)
+	setDefault(&c.IdleTimeout, defaultIdleTimeout)
+}
+
+func setDefault[T comparable](v *T, value T) {
+	if *v == *new(T) {
+		*v = value
+	}
+}
+
+func isLoopback(addr net.Addr) bool {
+	tcp, ok := addr.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Start begins to serve in the background.
+func (s *Server) Start() {
+	s.started = true
+	go func() {
+		defer close(s.done)
+		if err := s.serve(); !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("listener ended", "address", s.listener.Addr().String(), "error", err)
+		}
+	}()
+}
+
+func (s *Server) serve() error {
+	if s.server.TLSConfig != nil {
+		return s.server.ServeTLS(s.listener, "", "")
+	}
+	return s.server.Serve(s.listener)
+}
+
+// Stop lets the requests in flight end until ctx does, then cuts them. It may
+// be called on a Server that was never started, and once only.
+func (s *Server) Stop(ctx context.Context) error {
+	if !s.started {
+		return s.listener.Close()
+	}
+	err := s.server.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.server.Close())
+	}
+	<-s.done
+	return err
+}

@@ -1,0 +1,456 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Calls of the API act as the role of the access key that signed them: each is
+// one transaction, which uses the call's nonce, takes the role on, and does what
+// the role may. The pool's login is a front's, see scheduler.actor(), or the
+// schema's owner where there is one login for all.
+
+// Errors of calls to the API.
+var (
+	ErrNonceUsed   = errors.New("the nonce was used already")
+	ErrNoPrivilege = errors.New("the role has not the right")
+)
+
+// A Nonce is what a call may use once.
+type Nonce struct {
+	Hash    [16]byte // of access key id and nonce
+	Expires time.Time
+}
+
+// A Caller is who calls: a database role, and the nonce of the call.
+type Caller struct {
+	Role  string
+	Nonce Nonce
+}
+
+// as begins a batch with what every call begins with. The batch is one
+// transaction, and one round trip: what follows does not run when the nonce was
+// used.
+func (c Caller) as() *pgx.Batch {
+	b := &pgx.Batch{}
+	b.Queue(`SELECT scheduler.use_nonce($1, $2)`, c.Nonce.Hash[:], c.Nonce.Expires)
+	b.Queue(`SELECT set_config('role', $1, true)`, c.Role)
+	return b
+}
+
+// run sends a batch that as began and reads its last answer.
+func (s *Store) run(ctx context.Context, b *pgx.Batch, read func(pgx.BatchResults) error) error {
+	results := s.pool.SendBatch(ctx, b)
+	_, err := results.Exec()
+	if err == nil {
+		_, err = results.Exec()
+	}
+	if err == nil {
+		err = read(results)
+	}
+	if closed := results.Close(); err == nil {
+		err = closed
+	}
+	return callError(err)
+}
+
+// callError tells what every call may meet from what it is about.
+func callError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case IsNonceUsed(err):
+		return ErrNonceUsed
+	case IsDenied(err):
+		return fmt.Errorf("%w: %w", ErrNoPrivilege, err)
+	}
+	return err
+}
+
+// IsNonceUsed says whether err is use_nonce's refusal.
+func IsNonceUsed(err error) bool {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pg.Code == uniqueViolation && pg.TableName == "api_nonces"
+}
+
+// UseNonce uses the nonce of a call that stores nothing. The error may be
+// ErrNonceUsed.
+func (s *Store) UseNonce(ctx context.Context, n Nonce) error {
+	_, err := s.pool.Exec(ctx, `SELECT scheduler.use_nonce($1, $2)`, n.Hash[:], n.Expires)
+	if err = callError(err); err != nil {
+		return fmt.Errorf("use nonce: %w", err)
+	}
+	return nil
+}
+
+// PruneNonces deletes up to most nonces that have expired and says how many.
+func (s *Store) PruneNonces(ctx context.Context, most int) (n int64, err error) {
+	if err := s.pool.QueryRow(ctx, `SELECT scheduler.prune_nonces($1)`, most).Scan(&n); err != nil {
+		return 0, fmt.Errorf("prune nonces: %w", err)
+	}
+	return n, nil
+}
+
+// CheckRole says why the pool's login cannot act as a role, or nil.
+func (s *Store) CheckRole(ctx context.Context, role string) error {
+	var may *bool
+	err := s.pool.QueryRow(ctx, `SELECT pg_has_role(to_regrole(quote_ident($1)), 'MEMBER')`, role).Scan(&may)
+	switch {
+	case err != nil:
+		return fmt.Errorf("look for the role %s: %w", role, err)
+	case may == nil:
+		return fmt.Errorf("there is no database role %s", role)
+	case !*may:
+		return fmt.Errorf("the login of the API is no member of the role %s", role)
+	}
+	return nil
+}
+
+// A NewCampaign is a campaign as a call to the API states it, with its targets.
+// Empty texts and nil pointers mean the columns' defaults.
+type NewCampaign struct {
+	Name, AppID, WorkspaceID, Channel string
+	StrategyType                      int16
+	StrategyContent                   []byte // JSON; nil: none
+	Request                           []byte // JSON
+	TimeZone, MisfirePolicy           string
+	ShortMonthPolicy, DSTGapPolicy    string
+	CatchUpWindow                     *time.Duration
+	ResendUnknown                     *bool
+	ClientToken                       string
+	Digest                            []byte // of the call; with a ClientToken
+	Targets                           []Target
+}
+
+// A CampaignRefusal is what the rules of scheduler.campaigns say against a row:
+// every problem, as "column: rule; column: rule".
+type CampaignRefusal struct{ Text string }
+
+// Error is the text.
+func (r CampaignRefusal) Error() string { return r.Text }
+
+// InsertCampaign stores a campaign with its targets for a caller. The error may
+// be ErrNonceUsed, ErrNoPrivilege, ErrTokenTaken or a CampaignRefusal; then nothing
+// is stored, the nonce neither. With judge only nothing is stored at all: nil
+// means that it could be.
+func (s *Store) InsertCampaign(ctx context.Context, c Caller, n *NewCampaign, judgeOnly bool) (id int64, err error) {
+	if judgeOnly {
+		err = s.judgeCampaign(ctx, c, n)
+	} else {
+		b := c.as()
+		b.Queue(insertCampaignSQL, n.args()...)
+		err = s.run(ctx, b, func(r pgx.BatchResults) error { return r.QueryRow().Scan(&id) })
+	}
+	if err != nil {
+		return 0, fmt.Errorf("insert campaign: %w", campaignError(err))
+	}
+	return id, nil
+}
+
+func (s *Store) judgeCampaign(ctx context.Context, c Caller, n *NewCampaign) error {
+	tx, err := s.pool.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if _, err = tx.Exec(ctx, `SELECT set_config('role', $1, true)`, c.Role); err == nil {
+		var id int64
+		err = tx.QueryRow(ctx, insertCampaignSQL, n.args()...).Scan(&id)
+	}
+	return callError(err)
+}
+
+// ErrTokenTaken says that the app has a campaign with the client token.
+var ErrTokenTaken = errors.New("the client token was used already")
+
+func campaignError(err error) error {
+	pg, ok := errors.AsType[*pgconn.PgError](err)
+	switch {
+	case !ok:
+		return err
+	case pg.Code == "23514": // check_violation
+		return CampaignRefusal{pg.Message}
+	case pg.Code == uniqueViolation && pg.TableName == "campaigns":
+		return ErrTokenTaken
+	case pg.Code == uniqueViolation && pg.TableName == "campaign_targets":
+		return CampaignRefusal{"targets: must not name a target twice"}
+	case pg.Code[:2] == "22": // a value that its type does not hold
+		return CampaignRefusal{"request: " + pg.Message}
+	}
+	return err
+}
+
+// One statement for the campaign and its targets: their triggers see both.
+const insertCampaignSQL = `
+	WITH campaign AS (
+		INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone, misfire_policy,
+		       short_month_policy, dst_gap_policy, catch_up_window, resend_unknown, client_token, client_digest)
+		VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, nullif($8, ''), nullif($9, ''), nullif($10, ''), nullif($11, ''),
+		       $12::bigint * interval '1 second', $13, nullif($14, ''), $15)
+		RETURNING id
+	), target AS (
+		INSERT INTO scheduler.campaign_targets (campaign_id, target, msg_key, template_key_value, extended_params)
+		SELECT c.id, u.target, nullif(u.msg_key, ''), u.key_value::jsonb, u.extended::jsonb
+		  FROM campaign c CROSS JOIN LATERAL unnest($16::text[], $17::text[], $18::text[], $19::text[]) AS u (target, msg_key, key_value, extended)
+	)
+	SELECT id FROM campaign`
+
+func (n *NewCampaign) args() []any {
+	var window *int64
+	if n.CatchUpWindow != nil {
+		seconds := int64(*n.CatchUpWindow / time.Second)
+		window = &seconds
+	}
+	targets, keys := make([]string, len(n.Targets)), make([]string, len(n.Targets))
+	values, extended := make([]*string, len(n.Targets)), make([]*string, len(n.Targets))
+	for i, t := range n.Targets {
+		targets[i], keys[i] = t.Target, t.MsgKey
+		values[i], extended[i] = jsonText(t.TemplateKeyValue), jsonText(t.ExtendedParams)
+	}
+	return []any{
+		n.Name, n.AppID, n.WorkspaceID, n.Channel, n.StrategyType, jsonText(n.StrategyContent), jsonText(n.Request), n.TimeZone, n.MisfirePolicy,
+		n.ShortMonthPolicy, n.DSTGapPolicy, window, n.ResendUnknown, n.ClientToken, n.Digest, targets, keys, values, extended,
+	}
+}
+
+func jsonText(raw []byte) *string {
+	if len(raw) == 0 {
+		return nil
+	}
+	text := string(raw)
+	return &text
+}
+
+// callerOwns says of a campaign c whether it is the caller's: by its role, whether the
+// campaign came through the API or by SQL. Row-level security alone would show
+// one role the campaigns of another that was granted the same app.
+const callerOwns = `(CASE WHEN c.created_via LIKE 'role %' THEN substr(c.created_via, 6) ELSE c.created_by END) = scheduler.acting_role()::text`
+
+// CampaignOfToken returns the caller's campaign with a client token, and whether
+// the call that stored it had the digest. The error may be ErrNoCampaign: another
+// role's has it, or none any more.
+func (s *Store) CampaignOfToken(ctx context.Context, c Caller, appID, workspaceID, token string, digest []byte) (id int64, same bool, err error) {
+	b := c.as()
+	b.Queue(`SELECT c.id, c.client_digest IS NOT DISTINCT FROM $4 FROM scheduler.campaigns c
+		WHERE c.app_id = $1 AND c.workspace_id = $2 AND c.client_token = $3 AND `+callerOwns, appID, workspaceID, token, digest)
+	err = s.run(ctx, b, func(r pgx.BatchResults) error { return r.QueryRow().Scan(&id, &same) })
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = ErrNoCampaign
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("look for a client token: %w", err)
+	}
+	return id, same, nil
+}
+
+// An OccurrenceFilter chooses occurrences of the caller's scheduled campaigns.
+type OccurrenceFilter struct {
+	AppID, WorkspaceID string
+	Since, Until       time.Time // of the occurrence, both included
+	Channel            string    // empty: any
+	CampaignID         int64     // 0: any
+	DueAt              time.Time // of one occurrence; zero: any
+	Limit, Offset      int
+}
+
+// An Occurrence is one push of a scheduled campaign, done or to come.
+type Occurrence struct {
+	CampaignID   int64
+	StrategyType int16
+	DueAt        time.Time
+	Channel      string
+	Name         string
+	Title        string // of a simple push
+	Content      string
+	DeliveryType string
+	Executed     bool // its push has begun, or was decided on
+	CreatedAt    time.Time
+}
+
+// Occurrences lists the caller's occurrences, earliest first, and counts all
+// that the filter chooses. Those beyond the pending limit are among them, those
+// that were cancelled are not. The error may be ErrNonceUsed.
+func (s *Store) Occurrences(ctx context.Context, c Caller, f OccurrenceFilter) (list []Occurrence, total int64, err error) {
+	b := c.as()
+	b.Queue(occurrenceListSQL, f.AppID, f.WorkspaceID, f.Since, f.Until, f.Channel, f.CampaignID, at(f.DueAt), f.Limit, f.Offset)
+	err = s.run(ctx, b, func(r pgx.BatchResults) error {
+		rows, err := r.Query()
+		if err != nil {
+			return err
+		}
+		var o Occurrence
+		columns := []any{
+			&o.CampaignID, &o.StrategyType, &o.DueAt, &o.Channel, &o.Name, &o.Title, &o.Content, &o.DeliveryType, &o.Executed, &o.CreatedAt, &total,
+		}
+		_, err = pgx.ForEachRow(rows, columns, func() error {
+			list = append(list, o)
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return nil, 0, fmt.Errorf("list occurrences: %w", err)
+	}
+	return list, total, nil
+}
+
+// What stands as a task is listed as such, also where the strategy has changed
+// since; the rest comes from the calendar, as far as it may still be pushed.
+const occurrenceListSQL = `
+	WITH chosen AS MATERIALIZED (
+		SELECT c.* FROM scheduler.campaigns c
+		 WHERE c.app_id = $1 AND c.workspace_id = $2 AND c.strategy_type <> 0 AND ($5 = '' OR c.channel = $5) AND ($6 = 0 OR c.id = $6)
+		   AND ` + callerOwns + `
+	), task AS (
+		SELECT t.campaign_id, t.due_at, t.status FROM chosen c
+		 CROSS JOIN LATERAL (SELECT x.campaign_id, x.due_at, x.status FROM scheduler.tasks x
+		                      WHERE x.campaign_id = c.id AND x.due_at BETWEEN $3 AND $4 AND x.origin = 'scheduled' OFFSET 0) t
+	), listed AS (
+		SELECT t.campaign_id, t.due_at, t.status <> 'pending' AS executed FROM task t WHERE t.status <> 'cancelled'
+		UNION ALL
+		SELECT c.id, o.due_at, false FROM chosen c CROSS JOIN LATERAL scheduler.occurrences(c.id, $3, $4) AS o (due_at)
+		 WHERE c.status IN ('active', 'paused') AND NOT EXISTS (SELECT FROM task t WHERE t.campaign_id = c.id AND t.due_at = o.due_at)
+	)
+	SELECT c.id, c.strategy_type, l.due_at, c.channel, c.name, coalesce(c.request ->> 'title', ''), coalesce(c.request ->> 'content', ''),
+	       coalesce(c.request ->> 'deliveryType', ''), l.executed, c.created_at, count(*) OVER ()
+	  FROM listed l JOIN chosen c ON c.id = l.campaign_id
+	 WHERE $7::timestamptz IS NULL OR l.due_at = $7
+	 ORDER BY l.due_at, c.id LIMIT $8 OFFSET $9`
+
+// A Cancelled is what a call cancels: a campaign, or one of its occurrences.
+type Cancelled struct {
+	CampaignID int64
+	DueAt      time.Time // zero: the campaign, with all that is to come
+}
+
+// Cancel cancels all that is asked for, or nothing: problems then holds what
+// stands against each, by its place, "" where nothing does. What is cancelled
+// already counts as done. The error may be ErrNonceUsed.
+func (s *Store) Cancel(ctx context.Context, c Caller, appID, workspaceID, channel string, what []Cancelled, note string) (problems []string, err error) {
+	problems = make([]string, len(what))
+	bad := false
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := tx.SendBatch(ctx, c.as()).Close(); err != nil {
+			return err
+		}
+		for i, w := range what {
+			problem, err := cancel(ctx, tx, appID, workspaceID, channel, w, note)
+			if err != nil {
+				return err
+			}
+			problems[i], bad = problem, bad || problem != ""
+		}
+		if bad {
+			return errNothingCancelled
+		}
+		return nil
+	})
+	if errors.Is(err, errNothingCancelled) {
+		return problems, nil
+	}
+	if err = callError(err); err != nil {
+		return nil, fmt.Errorf("cancel: %w", err)
+	}
+	return nil, nil
+}
+
+var errNothingCancelled = errors.New("nothing is cancelled")
+
+func cancel(ctx context.Context, tx pgx.Tx, appID, workspaceID, channel string, w Cancelled, note string) (problem string, err error) {
+	var status string
+	var strategyType int16
+	err = tx.QueryRow(ctx, `
+		SELECT c.status, c.strategy_type FROM scheduler.campaigns c
+		 WHERE c.id = $1 AND c.app_id = $2 AND c.workspace_id = $3 AND ($4 = '' OR c.channel = $4) AND `+callerOwns,
+		w.CampaignID, appID, workspaceID, channel).Scan(&status, &strategyType)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return "is no scheduled task of this app", nil
+	case err != nil:
+		return "", err
+	case status == "cancelled":
+		return "", nil
+	case status == "finished" || status == "rejected":
+		return "is " + status + ": nothing of it is to come", nil
+	case w.DueAt.IsZero():
+		_, err = tx.Exec(ctx, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE id = $1`, w.CampaignID)
+		return "", err
+	}
+	var changed bool
+	err = pgx.BeginFunc(ctx, tx, func(inner pgx.Tx) error { // a savepoint: the other ids are still to be judged
+		return inner.QueryRow(ctx, `SELECT scheduler.skip_occurrence($1, $2, $3)`, w.CampaignID, w.DueAt, note).Scan(&changed)
+	})
+	if r, ok := errors.AsType[Refusal](refusal(err, ErrNoCampaign)); ok {
+		return r.Message, nil
+	}
+	return "", err
+}
+
+// PrepareTrial makes a role that may use every app, for a database of one's own
+// whose login may make roles.
+func (s *Store) PrepareTrial(ctx context.Context, role string) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		name := pgx.Identifier{role}.Sanitize()
+		var there bool
+		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
+			return err
+		}
+		if !there {
+			if _, err := tx.Exec(ctx, `CREATE ROLE `+name+` NOLOGIN IN ROLE scheduler_author`); err != nil {
+				return err
+			}
+		}
+		_, err := tx.Exec(ctx, `SELECT scheduler.grant_app(app_id, workspace_id, $1) FROM scheduler.apps`, role)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("prepare a trial of the api: %w", err)
+	}
+	return nil
+}
+
+// Revoke has taken back what was sent of the caller's campaign, of one occurrence
+// where due is not zero, of one target where target is not empty. It returns how
+// many tasks that is about; what comes of it is in scheduler.revocation_calls. The
+// error may be ErrNonceUsed, or ErrNoCampaign.
+func (s *Store) Revoke(ctx context.Context, c Caller, appID, workspaceID string, w Cancelled, target, note string) (tasks int64, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if err := tx.SendBatch(ctx, c.as()).Close(); err != nil {
+			return err
+		}
+		rows, _ := tx.Query(ctx, `
+			SELECT t.id FROM scheduler.campaigns c JOIN scheduler.tasks t ON t.campaign_id = c.id
+			 WHERE c.id = $1 AND c.app_id = $2 AND c.workspace_id = $3 AND ($4::timestamptz IS NULL OR t.due_at = $4) AND `+callerOwns+`
+			   AND t.status IN ('running', 'succeeded', 'failed', 'unknown', 'cancelled', 'missed') AND t.attempts > 0
+			 ORDER BY t.id DESC LIMIT 1000`, w.CampaignID, appID, workspaceID, at(w.DueAt))
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		if err != nil {
+			return err
+		}
+		if len(ids) == 0 {
+			return ErrNoCampaign
+		}
+		for _, id := range ids {
+			err := pgx.BeginFunc(ctx, tx, func(inner pgx.Tx) error {
+				_, err := inner.Exec(ctx, `SELECT scheduler.revoke_task($1, $2, $3)`, id, note, target)
+				return err
+			})
+			if _, refused := errors.AsType[Refusal](refusal(err, ErrNoTask)); refused {
+				continue // nothing of this one was accepted
+			} else if err != nil {
+				return err
+			}
+			tasks++
+		}
+		return nil
+	})
+	if err = callError(err); err != nil {
+		return 0, fmt.Errorf("revoke: %w", err)
+	}
+	return tasks, nil
+}

@@ -1,0 +1,79 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// RevokeTask has the provider take back what it accepted of a task, of one target
+// only where target is not empty, and says how many deliveries that are beyond
+// those asked for already. The error may be ErrNoTask, or a Refusal of a task of
+// which nothing was accepted.
+func (s *Store) RevokeTask(ctx context.Context, taskID int64, note, target string) (deliveries int64, err error) {
+	if err := s.pool.QueryRow(ctx, `SELECT scheduler.revoke_task($1, $2, $3)`, taskID, note, target).Scan(&deliveries); err != nil {
+		return 0, fmt.Errorf("revoke task %d: %w", taskID, refusal(err, ErrNoTask))
+	}
+	return deliveries, nil
+}
+
+// A RevocationCall is a delivery that a provider is to take back. ID and Attempts
+// are its token.
+type RevocationCall struct {
+	ID        int64
+	Attempts  int32
+	AppNo     int32
+	TaskID    int64
+	SliceNo   int32
+	MessageID string
+	RequestID string
+	Target    string
+}
+
+// TakeRevocations begins an attempt of up to limit deliveries that wait for one,
+// and returns them. Nobody else begins one within lease; after it the attempt
+// counts as lost, and another daemon makes the call again, which does no harm.
+func (s *Store) TakeRevocations(ctx context.Context, lease time.Duration, limit int) ([]RevocationCall, error) {
+	rows, _ := s.pool.Query(ctx, `
+		WITH mine AS MATERIALIZED (
+			SELECT id FROM scheduler.revocation_calls WHERE finished_at IS NULL AND ready_at <= clock_timestamp()
+			   AND NOT EXISTS (SELECT FROM scheduler.hold WHERE held_since IS NOT NULL) -- this may be a copy of the database
+			 ORDER BY ready_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
+		)
+		UPDATE scheduler.revocation_calls c SET attempts = c.attempts + 1, ready_at = clock_timestamp() + $1 * interval '1 microsecond'
+		  FROM mine WHERE c.id = mine.id
+		RETURNING c.id, c.attempts, c.app_no, c.task_id, c.slice_no, coalesce(c.message_id, ''), coalesce(c.request_id, ''), c.target`,
+		lease.Microseconds(), limit)
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RevocationCall])
+	if err != nil {
+		return nil, fmt.Errorf("take revocations: %w", err)
+	}
+	return out, nil
+}
+
+// A RevocationOutcome is what an attempt came to.
+type RevocationOutcome struct {
+	Status                string        // revoked, refused, unsupported or unknown; empty: it is to be tried again
+	RetryAfter            time.Duration // then
+	Reason, Code, Message string
+	AnswerID              string
+	Untried               bool // no call was made, and no attempt used
+}
+
+// RecordRevocation records the outcome of an attempt, unless another has begun
+// since.
+func (s *Store) RecordRevocation(ctx context.Context, c RevocationCall, o RevocationOutcome) error {
+	_, err := s.pool.Exec(ctx, `
+		UPDATE scheduler.revocation_calls
+		   SET status = coalesce(nullif($3, ''), 'waiting'), finished_at = CASE WHEN $3 <> '' THEN clock_timestamp() END,
+		       ready_at = clock_timestamp() + $4 * interval '1 microsecond', attempts = attempts - $9::boolean::integer,
+		       reason = nullif($5, ''), code = nullif($6, ''), message = nullif($7, ''), answer_id = nullif($8, '')
+		 WHERE id = $1 AND attempts = $2 AND finished_at IS NULL`,
+		c.ID, c.Attempts, o.Status, o.RetryAfter.Microseconds(), o.Reason, o.Code, o.Message, o.AnswerID, o.Untried)
+	if err != nil {
+		return fmt.Errorf("record revocation: %w", err)
+	}
+	return nil
+}
