@@ -29,9 +29,9 @@ func TestDocumentedDumpAndRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	admin := fmt.Sprintf("olga_%d", one[int](t, source, `SELECT pg_backend_pid()`))
+	admin := fmt.Sprintf("migrator_%d", one[int](t, source, `SELECT pg_backend_pid()`))
 	run(t, source, string(roles))
-	run(t, source, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'x' IN ROLE scheduler_admin`, admin))
+	run(t, source, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'x' NOINHERIT IN ROLE scheduler_owner`, admin))
 	t.Cleanup(func() { _, _ = source.Exec(context.WithoutCancel(t.Context()), `DROP ROLE `+admin) })
 	as := func(db *pgtest.DB) *url.URL {
 		u, err := url.Parse(db.URL)
@@ -43,7 +43,7 @@ func TestDocumentedDumpAndRestore(t *testing.T) {
 	}
 	migrating := as(source)
 	query := migrating.Query()
-	query.Set("role", "scheduler_admin")
+	query.Set("role", "scheduler_owner")
 	migrating.RawQuery = query.Encode()
 	m, err := store.NewMigrator(migrating.String(), nil)
 	if err != nil {
@@ -56,7 +56,7 @@ func TestDocumentedDumpAndRestore(t *testing.T) {
 	run(t, source, `INSERT INTO scheduler.campaigns (name, app_id, channel) VALUES ('c', 'app', 'webhook')`)
 	run(t, source, `INSERT INTO scheduler.pending_tasks (app_no, campaign_id, revision, origin, due_at, ready_at) SELECT app_no, id, 1, 'immediate', now(), now() FROM scheduler.campaigns`)
 	dump := filepath.Join(t.TempDir(), "push.dump")
-	client(t, filepath.Join(bin, "pg_dump"), nil, "-Fc", "--role=scheduler_admin", "-f", dump, as(source).String())
+	client(t, filepath.Join(bin, "pg_dump"), nil, "-Fc", "--role=scheduler_owner", "-f", dump, as(source).String())
 	for name, sections := range map[string][][]string{
 		"in one piece":    {{}},
 		"schema and data": {{"--section=pre-data"}, {"--section=data"}, {"--section=post-data"}},
@@ -65,7 +65,7 @@ func TestDocumentedDumpAndRestore(t *testing.T) {
 			to := pgtest.NewEmpty(t)
 			run(t, to, string(roles))
 			for _, section := range sections {
-				client(t, filepath.Join(bin, "pg_restore"), nil, append(section, "--role=scheduler_admin", "--exit-on-error", "-d", as(to).String(), dump)...)
+				client(t, filepath.Join(bin, "pg_restore"), nil, append(section, "--role=scheduler_owner", "--exit-on-error", "-d", as(to).String(), dump)...)
 			}
 			if n := one[int](t, to, `SELECT count(*) FROM scheduler.pending_tasks`); n != 1 {
 				t.Errorf("%d tasks", n)
@@ -83,13 +83,13 @@ func TestDocumentedDumpAndRestore(t *testing.T) {
 			}
 		})
 	}
-	conn, err := pgx.Connect(t.Context(), as(source).String()+sep(as(source))+"options=-c%20role%3Dscheduler_admin") // as psql takes it
+	conn, err := pgx.Connect(t.Context(), as(source).String()+sep(as(source))+"options=-c%20role%3Dscheduler_owner") // as psql takes it
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(t.Context())
 	var who string
-	if err := conn.QueryRow(t.Context(), `SELECT current_user`).Scan(&who); err != nil || who != "scheduler_admin" {
+	if err := conn.QueryRow(t.Context(), `SELECT current_user`).Scan(&who); err != nil || who != "scheduler_owner" {
 		t.Errorf("%q, %v", who, err)
 	}
 }

@@ -64,7 +64,7 @@ func (a *App) warnOfSetup(ctx context.Context) error {
 		return err
 	}
 	for _, w := range u.Warnings() {
-		a.Log.WarnContext(ctx, "PostgreSQL: "+w.Found, "do", w.ToDo)
+		a.Log.WarnContext(ctx, "PostgreSQL is not run as it should be", "found", w.Found, "do", w.ToDo)
 	}
 	return nil
 }

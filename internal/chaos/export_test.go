@@ -2,7 +2,12 @@
 
 package chaos
 
-import "time"
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+)
 
 // ParseKey reads a message key's campaign and due time, in microseconds.
 func ParseKey(key string) (campaign, due int64, ok bool) {
@@ -22,3 +27,42 @@ func Ahead(moments []time.Time, settings []time.Duration, at time.Time) (least, 
 
 // WallEdits are the changes that give a daemon a wall clock of its own.
 var WallEdits = wallEdits
+
+// A Pair is a primary and its standby.
+type Pair struct{ primary, standby *node }
+
+// NewPair starts one below dir.
+func NewPair(ctx context.Context, dir string) (*Pair, error) {
+	p := &Pair{}
+	var err error
+	if p.primary, err = newNode(filepath.Join(dir, "primary")); err != nil {
+		return p, err
+	}
+	if err := errors.Join(p.primary.initialise(ctx), p.primary.start(ctx)); err != nil {
+		return p, err
+	}
+	if p.standby, err = newNode(filepath.Join(dir, "standby")); err != nil {
+		return p, err
+	}
+	return p, errors.Join(p.standby.follow(ctx, p.primary), p.standby.start(ctx))
+}
+
+// URL names both hosts, the standby first.
+func (p *Pair) URL() string {
+	return "postgres://postgres@" + p.standby.addr() + "," + p.primary.addr() + "/postgres?sslmode=disable"
+}
+
+// Switch loses the primary and promotes the standby.
+func (p *Pair) Switch(ctx context.Context) error {
+	p.primary.crash()
+	return p.standby.run(ctx, `SELECT pg_promote(true, 30)`)
+}
+
+// Remove ends both.
+func (p *Pair) Remove() {
+	for _, n := range []*node{p.standby, p.primary} {
+		if n != nil {
+			n.remove()
+		}
+	}
+}

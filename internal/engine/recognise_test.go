@@ -63,11 +63,11 @@ func (r *rig) failOver(t *testing.T, lost ...string) {
 	}
 }
 
-// recognisedAfter waits until everything may begin again.
-func (r *rig) recognisedAfter(t *testing.T, times int) {
+// recognised waits until everything may begin again.
+func (r *rig) recognised(t *testing.T) {
 	t.Helper()
 	until(t, "the database to be recognised", func() bool {
-		return get[bool](t, r, `SELECT count(complete_at) >= $1 FROM scheduler.recognitions`, times)
+		return get[bool](t, r, `SELECT EXISTS (SELECT FROM scheduler.recognitions WHERE seal = scheduler.seal() AND complete_at IS NOT NULL)`)
 	})
 }
 
@@ -111,7 +111,7 @@ func TestLostTailIsWrittenAgain(t *testing.T) {
 		r.decided(t, c, 1)
 	}
 	r.failOver(t)
-	r.recognisedAfter(t, 1)
+	r.recognised(t)
 	for _, c := range campaigns {
 		if got := r.decided(t, c, 1); got[0] != "succeeded" {
 			t.Errorf("campaign %d: %s", c, got)
@@ -142,7 +142,7 @@ func TestLostRecordIsWrittenAgain(t *testing.T) {
 	close(release)
 	r.decided(t, c, 1)
 	r.failOver(t)
-	r.recognisedAfter(t, 1)
+	r.recognised(t)
 	if got := r.decided(t, c, 1); got[0] != "succeeded" {
 		t.Errorf("%s", got)
 	}
@@ -190,7 +190,7 @@ func TestLostDeliveriesAreWrittenAgain(t *testing.T) {
 			close(release)
 			r.decided(t, campaign, 1)
 			r.failOver(t)
-			r.recognisedAfter(t, 1)
+			r.recognised(t)
 			if got := r.decided(t, campaign, 1); got[0] != c.want {
 				t.Errorf("%s", got)
 			}
@@ -221,7 +221,7 @@ func TestAllDaemonsLookFirst(t *testing.T) {
 			r.decided(t, c, 1)
 		}
 		r.failOver(t)
-		r.recognisedAfter(t, 1)
+		r.recognised(t)
 		for _, c := range campaigns {
 			r.decided(t, c, 1)
 		}
@@ -250,7 +250,7 @@ func TestAllDaemonsLookFirst(t *testing.T) {
 			} else {
 				r.failOver(t, "recognitions")
 			}
-			r.recognisedAfter(t, 1)
+			r.recognised(t)
 			until(t, "the judgement", func() bool { return held(t, r) == lost })
 			if lost {
 				reason := get[string](t, r, `SELECT reason FROM scheduler.hold`)
@@ -272,7 +272,7 @@ func TestTimelineSeenToLoseNothingIsKnown(t *testing.T) {
 	r.run(t, `CREATE OR REPLACE FUNCTION scheduler.database_place(OUT place text, OUT timeline integer) LANGUAGE sql AS $$ SELECT i.place, 7 FROM scheduler.installation i $$`)
 	r.photograph(t)
 	r.failOver(t, "recognitions")
-	r.recognisedAfter(t, 1)
+	r.recognised(t)
 	stop(t, e)
 	late := r.insert(t, "shop", "webhook", 1, fixed(time.Now().Add(-time.Second)))
 	r.run(t, `UPDATE scheduler.daemons SET seen_at = clock_timestamp() - interval '310 seconds', started_at = clock_timestamp() - interval '400 seconds'`)

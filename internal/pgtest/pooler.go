@@ -32,7 +32,7 @@ func (db *DB) Pooler(tb testing.TB, mode string) (through string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	dir, err := os.MkdirTemp("", "pgtest-pooler-") // not the test's own, which another account may not enter
+	dir, err := os.MkdirTemp("", "pgtest-pooler-") //nolint:usetesting // another account may not enter the test's own
 	if err != nil {
 		tb.Fatal(err)
 	}
