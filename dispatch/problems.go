@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"unicode/utf8"
 )
@@ -57,7 +58,7 @@ func (p *Problems) List() []Problem {
 	if p.more == 0 {
 		return p.list
 	}
-	return append(p.list[:len(p.list):len(p.list)], Problem{Field: "request", Text: "… and " + grouped(p.more) + " more problems"})
+	return append(slices.Clip(p.list), Problem{Field: "request", Text: "… and " + grouped(p.more) + " more problems"})
 }
 
 // grouped writes a number with a comma for each thousand: 19,980.

@@ -6,6 +6,7 @@ import (
 	"compress/zlib"
 	"encoding/json"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -28,10 +29,10 @@ func (a *Answer) decode() {
 	}
 	encodings := strings.Split(strings.Join(a.Header.Values("Content-Encoding"), ","), ",")
 	body, tooLong := a.Body, false
-	for i := len(encodings) - 1; i >= 0; i-- { // the last one was applied last
+	for _, encoding := range slices.Backward(encodings) { // the last one was applied last
 		var r io.Reader
 		var err error
-		switch strings.ToLower(strings.TrimSpace(encodings[i])) {
+		switch strings.ToLower(strings.TrimSpace(encoding)) {
 		case "", "identity":
 			continue
 		case "gzip", "x-gzip":

@@ -110,7 +110,7 @@ func aside(text string, from, to int) error {
 		if brokenMarker.MatchString(l) {
 			return fmt.Errorf("line %d: this is not a whole BEGIN or END line: five dashes and capitals are wanted", line)
 		}
-		for _, word := range strings.Fields(l) {
+		for word := range strings.FieldsSeq(l) {
 			if len(word) >= minLost && strings.IndexFunc(word, notBase64) < 0 && strings.IndexFunc(word, notHex) >= 0 {
 				return fmt.Errorf("line %d: %w", line, errLostBegin)
 			}

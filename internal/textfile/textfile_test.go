@@ -50,15 +50,15 @@ func object(size int) []byte {
 	return der
 }
 
-func framed(name string, der []byte) string {
-	return string(pem.EncodeToMemory(&pem.Block{Type: name, Bytes: der}))
+func framed(der []byte) string {
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 }
 
 // Every form in which PEM travels is read, and to the same bytes.
 func TestPEMInEveryForm(t *testing.T) {
 	t.Parallel()
 	one, two := object(300), object(601)
-	a, b := framed("CERTIFICATE", one), framed("CERTIFICATE", two)
+	a, b := framed(one), framed(two)
 	both := a + b
 	bare := base64.StdEncoding.EncodeToString
 	forms := map[string]string{
@@ -107,7 +107,7 @@ func TestPEMInEveryForm(t *testing.T) {
 // Nothing is skipped in silence: what is not whole is refused with its place.
 func TestDamagedPEMIsRefused(t *testing.T) {
 	t.Parallel()
-	a, b, c := framed("CERTIFICATE", object(300)), framed("CERTIFICATE", object(600)), framed("CERTIFICATE", object(900))
+	a, b, c := framed(object(300)), framed(object(600)), framed(object(900))
 	lines := strings.Count(a, "\n")
 	digits := strings.Split(b, "\n")[1][20:24]
 	second := func(damage func(string) string) string { return a + damage(b) + c }
@@ -172,7 +172,7 @@ func TestEncryptedPEM(t *testing.T) {
 // Whatever a text holds, it is read or refused, and a block that is read is one
 // whole value.
 func FuzzPEM(f *testing.F) {
-	f.Add(framed("CERTIFICATE", object(30)))
+	f.Add(framed(object(30)))
 	f.Add("-----BEGIN A-----\n\n-----END A-----")
 	f.Fuzz(func(t *testing.T, text string) {
 		blocks, err := textfile.PEM(text)
