@@ -54,7 +54,7 @@ func TestJudgingIsLinearAndBounded(t *testing.T) {
 		for _, c := range adapter.Channels() {
 			t.Run(c.Name, func(t *testing.T) {
 				t.Parallel()
-				for name, body := range hostile(50000) {
+				for name, body := range hostile(20000) {
 					_, problems := adapter.Compile(dispatch.Request{Channel: c.Name, TaskName: "t", Body: json.RawMessage(body)})
 					size := 0
 					for _, p := range problems {
