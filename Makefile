@@ -31,7 +31,8 @@ run: postgres build ## build, then start PostgreSQL, the sandbox push APIs and t
 	@exec bin/scheduler serve
 
 .PHONY: test
-test: postgres ## run the whole test suite, or that of PACKAGES="./store/... …"
+test: check-go browser ## run the whole test suite, or that of PACKAGES="./store/... …"
+	@scripts/ensure-postgres tests
 	@test -n "$(RACE)" || echo "No C compiler: the tests run without the race detector."
 	go test $(RACE) -timeout 20m $(PACKAGES)
 	@echo "All tests passed."
@@ -102,3 +103,7 @@ check-go:
 .PHONY: postgres
 postgres: check-go
 	@scripts/ensure-postgres
+
+.PHONY: browser
+browser:
+	@scripts/ensure-browser

@@ -98,7 +98,7 @@ func insertTasks(ctx context.Context, tx pgx.Tx, f fill, first int64) error {
 
 // clear empties what a run leaves behind; apps stay.
 func (d *database) clear(ctx context.Context) error {
-	_, err := d.Exec(ctx, `TRUNCATE scheduler.pending_tasks, scheduler.claims, scheduler.running_tasks, scheduler.slices, scheduler.decided_tasks,
+	_, err := d.Exec(ctx, `TRUNCATE scheduler.pending_tasks, scheduler.claims, scheduler.running_tasks, scheduler.slices, scheduler.slice_targets, scheduler.decided_tasks,
 		scheduler.campaign_cursors, scheduler.campaign_changes, scheduler.campaign_history, scheduler.campaign_targets, scheduler.campaigns`)
 	return err
 }

@@ -39,12 +39,15 @@ var parts = []part{
 	{"planning", planning},
 	{"standing", standing},
 	{"api", frontAPI},
+	{"hostile", hostile},
+	{"audience", audience},
 }
 
 type options struct {
 	rounds, tasks, calls int
 	campaigns            int
 	decided              int
+	audience             int
 	workers, inFlight    int
 	full, short          bool
 	only                 string
@@ -59,6 +62,7 @@ func readOptions() options {
 	flag.IntVar(&o.calls, "calls", 60_000, "tasks of a round with the call")
 	flag.IntVar(&o.campaigns, "campaigns", 1_000_000, "campaigns and pending tasks that stand by")
 	flag.IntVar(&o.decided, "decided", 2_000_000, "decided tasks of the growth part")
+	flag.IntVar(&o.audience, "audience", 1_000_000, "targets of a large audience")
 	flag.IntVar(&o.workers, "river-workers", 1000, "River's workers")
 	flag.IntVar(&o.inFlight, "in-flight", 1024, "our max_in_flight where there is no call; elsewhere it is the default")
 	flag.BoolVar(&o.full, "full", false, "10,000,000 decided tasks")
@@ -74,7 +78,7 @@ func readOptions() options {
 		o.decided = 10_000_000
 	}
 	if o.short {
-		o.tasks, o.calls, o.campaigns, o.decided = 10_000, 5_000, 50_000, 100_000
+		o.tasks, o.calls, o.campaigns, o.decided, o.audience = 10_000, 5_000, 50_000, 100_000, min(o.audience, 300_000)
 	}
 	return o
 }

@@ -110,6 +110,22 @@ func TestComposeFile(t *testing.T) {
 	}
 }
 
+// TestImagesArePinned: a manifest that names no tag, or latest, is another
+// installation tomorrow. The name that kustomize replaces has its tag there.
+func TestImagesArePinned(t *testing.T) {
+	t.Parallel()
+	images := regexp.MustCompile(`(?m)^\s*(?:- )?image: *(?:\$\{\w+:-)?([^\s}]+)`).FindAllStringSubmatch(read(t, "../compose.yaml"), -1)
+	tag := regexp.MustCompile(`(?m)^\s*newTag: *(\S+)`).FindStringSubmatch(read(t, "../deploy/kubernetes/kustomization.yaml"))
+	if len(images) == 0 || tag == nil {
+		t.Fatal("no image is named")
+	}
+	for _, image := range append(images, []string{"", "kubernetes:" + tag[1]}) {
+		if _, tag, tagged := strings.Cut(image[1], ":"); !tagged || !regexp.MustCompile(`^v?\d+\.\d|^trial$`).MatchString(tag) {
+			t.Errorf("image %s is not pinned", image[1])
+		}
+	}
+}
+
 func TestKubernetesManifests(t *testing.T) {
 	t.Parallel()
 	kinds := map[string]tree{}

@@ -105,6 +105,7 @@ DROP TRIGGER rulings_signed ON scheduler.rulings;
 DROP TRIGGER campaign_history_signed ON scheduler.campaign_history;
 DROP FUNCTION scheduler.campaigns_signed();
 DROP FUNCTION scheduler.hold_signed();
+DROP FUNCTION scheduler.is_engine();
 DROP FUNCTION scheduler.audit_signed();
 ALTER TABLE scheduler.rulings ALTER ruled_by SET DEFAULT session_user, DROP COLUMN ruled_via;
 ALTER TABLE scheduler.triggered_tasks ALTER triggered_by SET DEFAULT session_user, DROP COLUMN triggered_via;
@@ -123,5 +124,17 @@ DROP FUNCTION scheduler.actor_via();
 DROP FUNCTION scheduler.actor();
 DROP FUNCTION scheduler.is_front();
 DROP FUNCTION scheduler.acting_role();
+
+-- set_schema_version grants what was granted before; what was not goes first.
+DO $$
+DECLARE
+  role name;
+BEGIN
+  FOREACH role IN ARRAY ARRAY['scheduler_admin', 'scheduler_daemon', 'scheduler_author', 'scheduler_reader'] LOOP
+    CONTINUE WHEN to_regrole(role::text) IS NULL OR pg_has_role(role, (SELECT c.relowner FROM pg_class c WHERE c.oid = 'scheduler.campaigns'::regclass), 'USAGE');
+    EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA scheduler FROM %I', role);
+    EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA scheduler FROM %I', role);
+  END LOOP;
+END $$;
 
 SELECT scheduler.set_schema_version(10);

@@ -119,13 +119,24 @@ ALTER TABLE scheduler.rulings ALTER ruled_by DROP DEFAULT;
 ALTER TABLE scheduler.triggered_tasks ALTER triggered_by DROP DEFAULT;
 ALTER TABLE scheduler.app_grants ALTER granted_by DROP DEFAULT;
 
+CREATE FUNCTION scheduler.is_engine() RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+AS $$
+  SELECT coalesce(pg_has_role(scheduler.acting_role(), to_regrole('scheduler_daemon'), 'USAGE'), false)
+     AND NOT coalesce(pg_has_role(scheduler.acting_role(), to_regrole('scheduler_admin'), 'USAGE'), false)
+     AND NOT (SELECT pg_has_role(scheduler.acting_role(), c.relowner, 'USAGE') FROM pg_class c WHERE c.oid = 'scheduler.campaigns'::regclass)
+$$;
+COMMENT ON FUNCTION scheduler.is_engine() IS 'Whether the session is a daemon''s and of nobody who might do people''s deeds; in a function with its owner''s rights too.';
+
 -- Runs with its caller's rights, since it asks what the caller is. Whatever it
 -- names comes from the session all the same.
 CREATE FUNCTION scheduler.hold_signed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  engine boolean := NOT scheduler.is_owner(); -- operators come through functions with the owner's rights
+  -- Operators come through functions with the owner's rights; so may the engine,
+  -- whose login is a daemon's and nothing more.
+  engine boolean := NOT scheduler.is_owner() OR scheduler.is_engine();
 BEGIN
   NEW.held_by := OLD.held_by;
   NEW.held_via := OLD.held_via;
@@ -314,7 +325,7 @@ LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
   WITH engine AS (
     SELECT a.pid FROM pg_stat_activity a
-     WHERE a.datname = current_database() AND a.application_name = 'scheduler'
+     WHERE a.datname = current_database() AND a.application_name ~ '^scheduler( |$)' AND a.application_name <> 'scheduler migrate'
        AND (coalesce(pg_has_role(a.usesysid, to_regrole('scheduler_daemon'), 'MEMBER'), false)
          OR pg_has_role(a.usesysid, (SELECT c.relowner FROM pg_class c WHERE c.oid = 'scheduler.campaigns'::regclass), 'MEMBER'))
   ), wait AS (
@@ -430,7 +441,7 @@ BEGIN
     FOR object IN SELECT p.oid::regprocedure AS name, p.proname, p.prosecdef AS owners_rights FROM pg_proc p
        WHERE p.pronamespace = 'scheduler'::regnamespace AND p.prorettype <> 'trigger'::regtype AND pg_has_role(p.proowner, 'USAGE') LOOP
       IF (CASE WHEN NOT object.owners_rights THEN true
-           WHEN object.proname = ANY ('{delete_campaign,delete_targets,skip_occurrence,unskip_occurrence,revoke_task}') THEN role IN ('scheduler_admin', 'scheduler_author')
+           WHEN object.proname = ANY ('{delete_campaign,delete_targets,skip_occurrence,unskip_occurrence,revoke_task,note_campaign}') THEN role IN ('scheduler_admin', 'scheduler_author')
            WHEN object.proname ~ '^(trigger|resolve|hold|release|skip|unskip|revoke|grant|delete|set)_' THEN role = 'scheduler_admin'
            ELSE role IN ('scheduler_admin', 'scheduler_daemon') END) THEN
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', object.name, role);
@@ -499,6 +510,10 @@ BEGIN
     GRANT SELECT ON scheduler.apps, scheduler.channels, scheduler.time_zones, scheduler.app_grants, scheduler.campaigns, scheduler.campaign_targets,
       scheduler.campaign_history, scheduler.tasks, scheduler.deliveries, scheduler.upcoming, scheduler.missed, scheduler.unresolved,
       scheduler.app_usage, scheduler.quota_usage TO scheduler_author;
+    FOR object IN SELECT c.oid::regclass AS name FROM pg_class c -- of later migrations
+       WHERE c.relnamespace = 'scheduler'::regnamespace AND c.relname = ANY ('{audit,state,quota_calls}') LOOP
+      EXECUTE format('GRANT SELECT ON %s TO scheduler_author', object.name);
+    END LOOP;
     -- Not id: a number taken by hand would refuse the one that the sequence gives out later.
     EXECUTE format('GRANT INSERT (%s) ON scheduler.campaigns TO scheduler_author', scheduler.columns_of('scheduler.campaigns', authors_columns || '{client_token}'::name[]));
   END IF;

@@ -58,13 +58,39 @@ func looked(t *testing.T, db *pgtest.DB, s *store.Store) {
 }
 
 // begin claims every delivery that is ready.
-func begin(t *testing.T, s *store.Store, daemon int64) []store.Slice {
+func begin(t *testing.T, s *store.Store, daemon int64) []store.Delivery {
 	t.Helper()
-	slices, err := s.ClaimSlices(t.Context(), daemon, time.Time{}, nil, 10)
+	begun, err := s.ClaimDeliveries(t.Context(), daemon, time.Time{}, readyNow(t, s))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return slices
+	return begun
+}
+
+// readyNow reads every delivery that is ready.
+func readyNow(t *testing.T, s *store.Store) []store.WaitingDelivery {
+	t.Helper()
+	apps, err := s.WaitingApps(t.Context(), time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	readings := make([]store.Reading, len(apps))
+	for i, no := range apps {
+		readings[i] = store.Reading{AppNo: no, Limit: 10}
+	}
+	list, err := s.WaitingDeliveries(t.Context(), time.Time{}, readings, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// place lets what waits come to the place that its campaign has for it.
+func place(t *testing.T, s *store.Store) {
+	t.Helper()
+	if _, err := s.PlaceDeliveries(t.Context(), time.Time{}, 100); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // The ways in which a delivery comes to wait for another attempt, each with one
@@ -77,12 +103,12 @@ var comebacks = map[string]func(*testing.T, *pgtest.DB, *store.Store, int64, int
 		due := time.Now().Add(-time.Minute)
 		sliced(t, db, mine, due, "waiting")
 		sliced(t, db, other, due, "waiting")
-		outcomes := make([]store.SliceOutcome, 2)
-		for i, sl := range begin(t, s, daemon) {
-			outcomes[i] = store.SliceOutcome{Slice: sl, Status: "waiting", Sent: true, MaybeSent: maybeSent}
+		outcomes := make([]store.DeliveryOutcome, 2)
+		for i, d := range begin(t, s, daemon) {
+			outcomes[i] = store.DeliveryOutcome{Delivery: d, DaemonID: daemon, Status: "waiting", Sent: true, MaybeSent: maybeSent}
 		}
 		return func() {
-			if recorded, err := s.RecordSlices(t.Context(), daemon, outcomes); err != nil || len(recorded) != 2 {
+			if recorded, err := s.RecordDeliveries(t.Context(), outcomes); err != nil || len(recorded) != 2 {
 				t.Errorf("recorded %v, %v; want both", recorded, err)
 			}
 		}
@@ -90,10 +116,11 @@ var comebacks = map[string]func(*testing.T, *pgtest.DB, *store.Store, int64, int
 	"claimed task": func(t *testing.T, db *pgtest.DB, s *store.Store, mine, other int64, maybeSent bool) func() {
 		t.Helper()
 		daemon := enlisted(t, s)
-		var retries []store.Retry
+		var retries []*store.Retry
 		for _, id := range []int64{mine, other} {
-			retries = append(retries, claimedTask(t, db, s, daemon, id))
-			retries[len(retries)-1].MaybeSent = maybeSent
+			r := claimedTask(t, db, s, daemon, id)
+			r.MaybeSent = maybeSent
+			retries = append(retries, &r)
 		}
 		return func() {
 			stored, err := s.RetryClaimed(t.Context(), daemon, retries, []int64{retries[0].ClaimID, retries[1].ClaimID})
@@ -128,7 +155,7 @@ func claimedTask(t *testing.T, db *pgtest.DB, s *store.Store, daemon, campaignID
 	}
 	return store.Retry{
 		ClaimID: claim, TaskID: task, AppNo: one[int32](t, db, `SELECT app_no FROM scheduler.campaigns WHERE id = $1`, campaignID),
-		CampaignID: campaignID, Revision: 1, Origin: "scheduled", DueAt: due, ExpiresAt: due.Add(time.Hour),
+		CampaignID: campaignID, Revision: 1, Origin: "scheduled", DueAt: due,
 		StartedAt: due, SentAt: due, ReadyAt: due, Reason: "throttled",
 	}
 }
@@ -182,6 +209,7 @@ func TestRecordingNeverWaitsForAnAuthor(t *testing.T) {
 					t.Errorf("began %+v when the author was done, want it to begin: %v", got, c.begins)
 				}
 				looked(t, db, s)
+				place(t, s)
 				if got := one[string](t, db, `SELECT status::text FROM scheduler.slices WHERE campaign_id = $1`, mine); !c.begins && got != c.want {
 					t.Errorf("the delivery is %s, want %s", got, c.want)
 				}
@@ -194,46 +222,19 @@ func TestRecordingNeverWaitsForAnAuthor(t *testing.T) {
 }
 
 // What an author's pause sees being claimed stays locked by it, though it has
-// begun and is none of the pause's. Its outcome then waited for the author. So
-// the two meet at the campaign, before any delivery is locked.
-func TestAuthorDoesNotLockWhatIsBeingClaimed(t *testing.T) {
+// begun and is none of the pause's. Its outcome then waited for the author. A
+// change of an author's touches no delivery.
+func TestAuthorDoesNotLockDeliveries(t *testing.T) {
 	t.Parallel()
 	db := surface(t)
 	s := opened(t, db.URL)
 	id := campaign(t, db)
-	run(t, db, `INSERT INTO scheduler.app_quotas SELECT app_no, channel, 5 FROM scheduler.campaigns`)
 	sliced(t, db, id, time.Now().Add(-time.Minute), "waiting")
 	daemon := enlisted(t, s)
-	// A claim in the middle of its transaction: it waits for the quota's lock.
-	quota := author(t, db, `SELECT pg_advisory_xact_lock(1397572689, app_no) FROM scheduler.campaigns`)
-	claimed := make(chan []store.Slice, 1)
-	go func() {
-		slices, err := s.ClaimSlices(context.WithoutCancel(t.Context()), daemon, time.Time{}, nil, 10)
-		if err != nil {
-			t.Error(err)
-		}
-		claimed <- slices
-	}()
-	blocked(t, db, 1)
-	tx, err := db.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	paused := make(chan error, 1)
-	go func() {
-		_, err := tx.Exec(context.WithoutCancel(t.Context()), `UPDATE scheduler.campaigns SET status = 'paused'`)
-		paused <- err
-	}()
-	blocked(t, db, 2)
-	if err := quota.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	slices := <-claimed
-	if err := <-paused; err != nil || len(slices) != 1 {
-		t.Fatalf("claimed %d deliveries, paused %v", len(slices), err)
-	}
-	recorded, err := s.RecordSlices(t.Context(), daemon, []store.SliceOutcome{{Slice: slices[0], Status: "accepted", Sent: true}})
-	if err != nil || !recorded[slices[0].ID] {
+	begun := begin(t, s, daemon)
+	tx := author(t, db, `UPDATE scheduler.campaigns SET status = 'paused'`)
+	recorded, err := s.RecordDeliveries(t.Context(), []store.DeliveryOutcome{{Delivery: begun[0], DaemonID: daemon, Status: "accepted", Sent: true}})
+	if err != nil || !recorded[begun[0].ID] {
 		t.Errorf("recorded %v, %v: the outcome waits for the author", recorded, err)
 	}
 	if err := tx.Rollback(t.Context()); err != nil {

@@ -90,25 +90,6 @@ type Target struct {
 
 const targetColumns = `t.campaign_id, t.target, coalesce(t.msg_key, ''), t.template_key_value, t.extended_params`
 
-// NamedTargets returns those of a campaign's targets that are in names and
-// still stand, in the order of their names.
-func (s *Store) NamedTargets(ctx context.Context, campaignID int64, names []string) ([]Target, error) {
-	rows, _ := s.pool.Query(ctx, namedTargetsSQL, campaignID, names)
-	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Target])
-	if err != nil {
-		return nil, fmt.Errorf("load targets: %w", err)
-	}
-	return out, nil
-}
-
-// One look-up in the key's index for each name. Asked for all at once, the server
-// may compare every target of the campaign with every name.
-const namedTargetsSQL = `
-	SELECT ` + targetColumns + `
-	  FROM unnest($2::text[]) AS u (name)
-	 CROSS JOIN LATERAL (SELECT * FROM scheduler.campaign_targets x WHERE x.campaign_id = $1 AND x.target = u.name OFFSET 0) t
-	 ORDER BY t.target`
-
 // FinishCampaigns marks those of the campaigns finished that have no occurrence
 // left and no task undecided. A change that the planner has not seen may bring
 // occurrences back, so that it counts as one. Campaigns locked by an author are left for later.

@@ -28,8 +28,8 @@ func pend(t *testing.T, db *pgtest.DB, campaignID int64, slot int, due time.Time
 // sliced stores a running task with one delivery in each of the statuses.
 func sliced(t *testing.T, db *pgtest.DB, campaignID int64, due time.Time, statuses ...string) {
 	t.Helper()
-	id := one[int64](t, db, `INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)
-		SELECT nextval('scheduler.task_ids'), app_no, id, revision, 'scheduled', $2::timestamptz, $2::timestamptz + interval '1 hour', $2, $3, 0
+	id := one[int64](t, db, `INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+		SELECT nextval('scheduler.task_ids'), app_no, id, revision, 'scheduled', $2, $2, $3, 0
 		  FROM scheduler.campaigns WHERE id = $1 RETURNING id`, campaignID, due, len(statuses))
 	for i, s := range statuses {
 		run(t, db, `INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at, status, daemon_id, finished_at)

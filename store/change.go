@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,14 +45,11 @@ func (p *PlanTx) Changes(ctx context.Context, limit int) ([]Change, error) {
 	if err := p.addGone(ctx, gone, cursors); err != nil {
 		return nil, err
 	}
-	if err := placeWaiting(ctx, p.tx, forbidden(campaigns, gone)); err != nil {
-		return nil, err
-	}
 	history, err := p.history(ctx, campaigns, cursors, gone)
 	if err != nil {
 		return nil, err
 	}
-	if err := p.noteWithdrawn(ctx, history); err != nil {
+	if err := p.takeUntold(ctx); err != nil {
 		return nil, err
 	}
 	changes := make([]Change, 0, len(rewinds))
@@ -61,17 +57,6 @@ func (p *PlanTx) Changes(ctx context.Context, limit int) ([]Change, error) {
 		changes = append(changes, Change{CampaignID: id, RewindTo: rewind, Campaign: campaigns[id], Cursor: cursors[id], History: history[id]})
 	}
 	return changes, nil
-}
-
-// forbidden lists the changed campaigns of which nothing may begin.
-func forbidden(campaigns map[int64]*Campaign, gone []int64) []int64 {
-	out := slices.Clone(gone)
-	for id, c := range campaigns {
-		if c.Status == "paused" || c.Status == "cancelled" {
-			out = append(out, id)
-		}
-	}
-	return out
 }
 
 // takeChanges removes the changes of campaigns that could be locked or are
@@ -265,7 +250,7 @@ func (s *Store) RevisitPaused(ctx context.Context, now time.Time, limit int) (in
 		SELECT k.app_no, k.campaign_id
 		  FROM scheduler.campaign_cursors k JOIN scheduler.campaigns c ON c.id = k.campaign_id
 		 WHERE NOT k.active AND k.next_due_at IS NOT NULL AND k.next_due_at < coalesce($1, clock_timestamp())
-		   AND k.next_due_at + c.catch_up_window < coalesce($1, clock_timestamp())
+		   AND scheduler.window_end(k.next_due_at, c.catch_up_window) < coalesce($1, clock_timestamp())
 		   AND NOT EXISTS (SELECT FROM scheduler.campaign_changes x WHERE x.app_no = k.app_no AND x.campaign_id = k.campaign_id)
 		 LIMIT $2`, at(now), limit)
 	if err != nil {

@@ -17,6 +17,10 @@ var ErrLeaseLost = errors.New("the daemon's lease is lost")
 type ClaimedTask struct {
 	ID       int64
 	Revision int32 // the campaign's, which may have moved since it was read
+	Listed   bool  // its campaign has rows in campaign_targets; only of ClaimListed
+	// Names are those of the targets that the call is meant for, kept by the claim;
+	// empty with Listed: they are more than one call may carry.
+	Names []string
 }
 
 // Claim makes the intent to push durable: those of the tasks that are ready,
@@ -24,9 +28,20 @@ type ClaimedTask struct {
 // pending_tasks for one claim of this daemon. When it has returned without an
 // error the pushes may begin. The claim's id is the fencing token for Record.
 func (s *Store) Claim(ctx context.Context, daemonID int64, now time.Time, ids []int64) (claim int64, tasks []ClaimedTask, err error) {
-	claim, tasks, err = s.claim(ctx, claimAtOnce, daemonID, now, ids)
+	return s.claimTasks(ctx, claimBegun, daemonID, now, ids)
+}
+
+// ClaimListed is Claim for tasks of which some may take their targets from
+// campaign_targets: it reads whom each call is meant for, and keeps that with the
+// claim.
+func (s *Store) ClaimListed(ctx context.Context, daemonID int64, now time.Time, ids []int64) (claim int64, tasks []ClaimedTask, err error) {
+	return s.claimTasks(ctx, claimListed, daemonID, now, ids)
+}
+
+func (s *Store) claimTasks(ctx context.Context, insert string, daemonID int64, now time.Time, ids []int64) (claim int64, tasks []ClaimedTask, err error) {
+	claim, tasks, err = s.claim(ctx, claimAtOnce+insert, daemonID, now, ids)
 	if IsBlocked(err) {
-		claim, tasks, err = s.claim(ctx, claimAround, daemonID, now, ids)
+		claim, tasks, err = s.claim(ctx, claimAround+insert, daemonID, now, ids)
 	}
 	if err != nil {
 		return 0, nil, fmt.Errorf("claim tasks: %w", err)
@@ -38,10 +53,13 @@ func (s *Store) claim(ctx context.Context, sql string, daemonID int64, now time.
 	rows, _ := s.pool.Query(ctx, sql, daemonID, at(now), ids)
 	var taskIDs []int64
 	var revisions []int32
-	_, err = pgx.ForEachRow(rows, []any{&claim, &taskIDs, &revisions}, func() error {
+	var names map[int64][]string
+	_, err = pgx.ForEachRow(rows, []any{&claim, &taskIDs, &revisions, &names}, func() error {
 		tasks = make([]ClaimedTask, len(taskIDs))
 		for i := range taskIDs {
-			tasks[i] = ClaimedTask{taskIDs[i], revisions[i]}
+			t := ClaimedTask{ID: taskIDs[i], Revision: revisions[i]}
+			t.Names, t.Listed = names[t.ID]
+			tasks[i] = t
 		}
 		return nil
 	})
@@ -61,7 +79,7 @@ const claimAtOnce = `
 		DELETE FROM scheduler.pending_tasks p
 		 WHERE (SELECT set_config('lock_timeout', '2ms', true)) IS NOT NULL AND ` + claimable + `
 		RETURNING p.id, p.app_no, p.campaign_id, p.revision, p.origin, p.due_at
-	)` + claimBegun
+	)`
 
 // claimAround passes by the rows that somebody holds, as an author may for long.
 const claimAround = `
@@ -70,13 +88,42 @@ const claimAround = `
 	), begun AS (
 		DELETE FROM scheduler.pending_tasks p WHERE p.id = ANY(ARRAY(SELECT id FROM mine))
 		RETURNING p.id, p.app_no, p.campaign_id, p.revision, p.origin, p.due_at
-	)` + claimBegun
+	)`
 
 const claimBegun = `
 	INSERT INTO scheduler.claims (daemon_id, task_ids, app_nos, campaign_ids, revisions, origins, due_ats)
 	SELECT $1, array_agg(id), array_agg(app_no), array_agg(campaign_id), array_agg(revision), array_agg(origin), array_agg(due_at)
 	  FROM begun HAVING count(*) > 0
-	RETURNING id, task_ids, revisions`
+	RETURNING id, task_ids, revisions, names`
+
+// claimListed keeps no names of an audience that takes several calls: it is cut
+// before any of them begins.
+const claimListed = `, listed AS MATERIALIZED (
+		SELECT b.id, CASE WHEN x.n <= k.max_targets THEN x.names ELSE '[]' END AS names
+		  FROM begun b
+		 CROSS JOIN LATERAL (
+			SELECT jsonb_agg(t.target) AS names, count(*) AS n
+			  FROM (SELECT y.target FROM scheduler.campaign_targets y WHERE y.campaign_id = b.campaign_id ORDER BY y.target LIMIT 101) t) x
+		  JOIN scheduler.campaigns c ON c.id = b.campaign_id
+		  JOIN scheduler.channels k ON k.channel = c.channel
+		 WHERE x.n > 0
+	)
+	INSERT INTO scheduler.claims (daemon_id, task_ids, app_nos, campaign_ids, revisions, origins, due_ats, names)
+	SELECT $1, array_agg(id), array_agg(app_no), array_agg(campaign_id), array_agg(revision), array_agg(origin), array_agg(due_at),
+	       (SELECT jsonb_object_agg(l.id, l.names) FROM listed l)
+	  FROM begun HAVING count(*) > 0
+	RETURNING id, task_ids, revisions, names`
+
+// KeepNames adds to a claim whom calls of it are meant for, where ClaimListed did
+// not: their campaigns were changed since they were read.
+func (s *Store) KeepNames(ctx context.Context, daemonID, claim int64, names map[int64][]string) error {
+	_, err := s.pool.Exec(ctx, `
+		UPDATE scheduler.claims SET names = coalesce(names, '{}') || $3::jsonb WHERE id = $1 AND daemon_id = $2`, claim, daemonID, names)
+	if err != nil {
+		return fmt.Errorf("keep names of targets: %w", err)
+	}
+	return nil
+}
 
 // StoredTargets returns up to limit targets of each of the campaigns, in order
 // of campaign and target. It is read after the claim, so that a target deleted

@@ -25,7 +25,7 @@ type Heartbeat struct {
 	Beats   int64     // heartbeats this daemon has written
 	Held    bool      // nothing may begin until an operator releases it
 	Left    bool      // daemons died, or left calls behind: Reap has something to do
-	Stored  bool      // there are stored deliveries: Settle and ClaimSlices may have something to do
+	Stored  bool      // there are stored deliveries: deliveries may begin or end
 }
 
 // Renew prolongs the daemon's lease and says who else is there. beats is the
@@ -40,7 +40,7 @@ func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, 
 			   SET seen_at = clock_timestamp(), leased_until = clock_timestamp() + $2 * interval '1 microsecond', beats = beats + 1
 			 WHERE id = $1 AND ended_at IS NULL AND beats >= $3 RETURNING beats
 		)
-		SELECT clock_timestamp(), EXISTS (SELECT FROM me), coalesce((SELECT beats FROM me), 0), NOT (`+notHeld+`),
+		SELECT clock_timestamp(), EXISTS (SELECT FROM me), coalesce((SELECT beats FROM me), 0), NOT (`+released+`),
 		       coalesce((SELECT array_agg(id ORDER BY id) FROM scheduler.daemons
 		                  WHERE ended_at IS NULL AND (leased_until > clock_timestamp() OR id = $1)), '{}'),
 		       EXISTS (SELECT FROM scheduler.daemons WHERE ended_at IS NULL AND leased_until < clock_timestamp() AND id <> $1)
@@ -59,15 +59,6 @@ func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, 
 	return h, nil
 }
 
-// Probe writes to the daemon's own row, and so says whether the database takes
-// writes.
-func (s *Store) Probe(ctx context.Context, daemonID int64) error {
-	if _, err := s.pool.Exec(ctx, `UPDATE scheduler.daemons SET seen_at = clock_timestamp() WHERE id = $1`, daemonID); err != nil {
-		return fmt.Errorf("write probe: %w", err)
-	}
-	return nil
-}
-
 // Retire ends the daemon's own lease, so that others take over at once.
 func (s *Store) Retire(ctx context.Context, daemonID int64) error {
 	_, err := s.pool.Exec(ctx, `
@@ -80,10 +71,10 @@ func (s *Store) Retire(ctx context.Context, daemonID int64) error {
 
 // Reaped says what Reap did.
 type Reaped struct {
-	Daemons []int64   // found dead
-	Unknown int64     // calls that were under way and whose outcome nobody knows
-	Resent  int64     // of those, calls that will be made again because their author chose so
-	Decided []Decided // tasks that became unknown; those with stored deliveries are settled later
+	Daemons []int64    // found dead
+	Unknown int64      // calls that were under way and whose outcome nobody knows
+	Resent  int64      // of those, calls that will be made again because their author chose so
+	Decided []Decision // tasks that became unknown; those with stored deliveries are settled later
 }
 
 // Reap ends daemons whose lease has run out, and rules on what they and daemons
@@ -126,62 +117,63 @@ func (s *Store) Reap(ctx context.Context) (Reaped, error) {
 const lostReason = "the daemon was lost while the call was under way"
 
 // reapClaims rules on claimed tasks. Whether a call may be made again is looked
-// at once more when it begins (ClaimSlices), so that nobody is waited for here.
+// at once more when it begins (ClaimDeliveries), so that nobody is waited for here.
 func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) error {
 	if len(claims) == 0 {
 		return nil
 	}
 	rows, _ := tx.Query(ctx, `
 		WITH lost AS MATERIALIZED (
-			SELECT t.*, k.resend_unknown AND k.status <> 'cancelled' AND t.due_at + k.catch_up_window > clock_timestamp() AS again,
-			       t.due_at + k.catch_up_window AS expires_at,
-			       coalesce(k.channel, (SELECT h.before ->> 'channel' FROM scheduler.campaign_history h
-			                             WHERE h.campaign_id = t.campaign_id ORDER BY h.id DESC LIMIT 1)) AS channel
-			  FROM scheduler.claimed_tasks t LEFT JOIN scheduler.campaigns k ON k.id = t.campaign_id
-			 WHERE t.claim_id = ANY($1)
-		), decided AS (
-			INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, decided_at,
-			       attempts, slices, accepted, target_count, reason)
-			SELECT l.id, l.app_no, l.campaign_id, l.revision, ch.channel_no, l.origin, 'unknown', l.due_at, l.claimed_at, clock_timestamp(), 1, 1, 0, 0, $2
-			  FROM lost l JOIN scheduler.channels ch ON ch.channel = l.channel WHERE l.again IS NOT TRUE
-			RETURNING *
+			SELECT t.*, n.targets, nextval('scheduler.slices_id_seq') AS slice_id
+			  FROM scheduler.claimed_tasks t
+			  JOIN scheduler.campaigns k ON k.id = t.campaign_id
+			  LEFT JOIN `+claimNames+` ON true
+			 WHERE t.claim_id = ANY($1) AND k.resend_unknown AND k.status <> 'cancelled'
+			   AND scheduler.window_end(t.due_at, k.catch_up_window) > clock_timestamp()
 		), running AS (
-			INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)
-			SELECT l.id, l.app_no, l.campaign_id, l.revision, l.origin, l.due_at, l.expires_at, l.claimed_at, 1, 0 FROM lost l WHERE l.again
-			RETURNING id
+			INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+			SELECT l.id, l.app_no, l.campaign_id, l.revision, l.origin, l.due_at, l.claimed_at, 1, coalesce(cardinality(l.targets), 0) FROM lost l
 		), slices AS (
-			INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at, attempts, maybe_sent, reason)
-			SELECT l.id, 1, l.app_no, l.campaign_id, clock_timestamp(), 1, true, $2 FROM lost l WHERE l.again
-		), dropped AS (
-			DELETE FROM scheduler.claims WHERE id = ANY($1)
+			INSERT INTO scheduler.slices (id, task_id, slice_no, app_no, campaign_id, ready_at, attempts, maybe_sent, reason) OVERRIDING SYSTEM VALUE
+			SELECT l.slice_id, l.id, 1, l.app_no, l.campaign_id, clock_timestamp(), 1, true, $2 FROM lost l
+		), named AS (
+			INSERT INTO scheduler.slice_targets (slice_id, targets) SELECT l.slice_id, l.targets FROM lost l WHERE l.targets <> '{}'
 		)
-		SELECT `+decidedColumns+` FROM decided d JOIN scheduler.channels ch ON ch.channel_no = d.channel_no
-		 UNION ALL
-		SELECT l.id, l.app_no, l.campaign_id, l.channel, l.due_at, 'running', '' FROM running r JOIN lost l ON l.id = r.id
-		 ORDER BY due_at, id`, claims, lostReason)
-	ruled, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Decided])
+		SELECT id FROM lost`, claims, lostReason)
+	again, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return fmt.Errorf("repeat lost calls: %w", err)
+	}
+	rows, _ = tx.Query(ctx, `
+		WITH ending AS ( -- claimed_tasks leaves out what runs again by now
+			SELECT (t.id, t.app_no, t.campaign_id, t.revision, NULL, t.origin, 'unknown', t.due_at, t.claimed_at, NULL,
+			        1, 1, 0, coalesce(cardinality(n.targets), 0), NULL, $2::text, NULL, NULL, NULL, NULL, n.targets)::scheduler.ending AS e
+			  FROM scheduler.claimed_tasks t LEFT JOIN `+claimNames+` ON true
+			 WHERE t.claim_id = ANY($1)
+		)`+decideSQL, claims, lostReason)
+	decided, err := pgx.CollectRows(rows, scanDecision)
 	if err != nil {
 		return fmt.Errorf("rule on claims: %w", err)
 	}
-	var again []int64
-	for _, t := range ruled {
-		if t.Status == "running" {
-			again = append(again, t.CampaignID)
-			continue
-		}
-		out.Unknown++
-		out.Decided = append(out.Decided, t)
+	if _, err := tx.Exec(ctx, `DELETE FROM scheduler.claims WHERE id = ANY($1)`, claims); err != nil {
+		return fmt.Errorf("drop claims: %w", err)
 	}
-	out.Resent += int64(len(again))
-	return placeWaiting(ctx, tx, again)
+	out.Unknown, out.Resent = out.Unknown+int64(len(decided)), out.Resent+int64(len(again))
+	out.Decided = append(out.Decided, decided...)
+	return nil
 }
 
+// claimNames are whom the call of a claimed task t was meant for, as far as its
+// claim keeps that: n.targets is NULL otherwise.
+const claimNames = `LATERAL (
+	SELECT ARRAY(SELECT jsonb_array_elements_text(k.names -> t.id::text)) AS targets FROM scheduler.claims k WHERE k.id = t.claim_id AND k.names ? t.id::text) n`
+
 func reapSlices(ctx context.Context, tx pgx.Tx, out *Reaped) error {
-	var unknown int64
-	var lost, again []int64
+	var unknown, again int64
+	var lost []int64
 	err := tx.QueryRow(ctx, `
 		WITH lost AS MATERIALIZED (
-			SELECT s.id, s.campaign_id, c.resend_unknown AND c.status <> 'cancelled' AND r.expires_at > clock_timestamp() AS again
+			SELECT s.id, c.resend_unknown AND c.status <> 'cancelled' AND scheduler.window_end(coalesce(r.window_from, r.due_at), c.catch_up_window) > clock_timestamp() AS again
 			  FROM scheduler.slices s
 			  JOIN scheduler.daemons d ON d.id = s.daemon_id AND d.ended_at IS NOT NULL
 			  JOIN scheduler.running_tasks r ON r.id = s.task_id
@@ -192,9 +184,9 @@ func reapSlices(ctx context.Context, tx pgx.Tx, out *Reaped) error {
 			   SET status = CASE WHEN l.again THEN 'waiting' ELSE 'unknown' END::scheduler.slice_status,
 			       daemon_id = NULL, maybe_sent = true, ready_at = clock_timestamp(), reason = $1,
 			       finished_at = CASE WHEN l.again THEN NULL ELSE clock_timestamp() END
-			  FROM lost l WHERE s.id = l.id RETURNING s.id, l.again, l.campaign_id
+			  FROM lost l WHERE s.id = l.id RETURNING s.id, l.again
 		)
-		SELECT count(*) FILTER (WHERE again IS NOT TRUE), array_agg(campaign_id) FILTER (WHERE again), array_agg(id) FROM ruled`, lostReason).
+		SELECT count(*) FILTER (WHERE again IS NOT TRUE), count(*) FILTER (WHERE again), array_agg(id) FROM ruled`, lostReason).
 		Scan(&unknown, &again, &lost)
 	if err != nil {
 		return fmt.Errorf("rule on deliveries: %w", err)
@@ -207,6 +199,6 @@ func reapSlices(ctx context.Context, tx pgx.Tx, out *Reaped) error {
 	if err != nil {
 		return fmt.Errorf("keep quota: %w", err)
 	}
-	out.Unknown, out.Resent = out.Unknown+unknown, out.Resent+int64(len(again))
-	return placeWaiting(ctx, tx, again)
+	out.Unknown, out.Resent = out.Unknown+unknown, out.Resent+again
+	return nil
 }

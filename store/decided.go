@@ -8,65 +8,93 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Decided is a task that was decided without a call of this daemon's.
-type Decided struct {
+// A Decision is how an occurrence ended, by whatever way: pushed, missed,
+// cancelled, or of unknown outcome. What is zero is not known or does not apply.
+type Decision struct {
+	ClaimID     int64 // the fence of a claimed task, whose outcome Record writes; else 0
+	TaskID      int64 // 0: the occurrence never became a task
+	AppNo       int32
+	CampaignID  int64
+	Revision    int32
+	Channel     string
+	Origin      string // scheduled, immediate or triggered
+	Status      string // succeeded, failed, missed, cancelled or unknown
+	Reason      string // empty only for succeeded
+	DueAt       time.Time
+	StartedAt   time.Time // zero: its push never began
+	SentAt      time.Time // when the first call began; zero: nothing was sent
+	Targets     []string  // of a task with one delivery
+	TargetCount int64     // of all deliveries
+	Code        string
+	Message     string
+	RequestID   string
+	MessageID   string
+}
+
+// decisionColumns are what is told of a decision, of decided_tasks d and
+// channels ch; scanDecision reads them.
+const decisionColumns = `d.id, d.app_no, d.campaign_id, d.revision, ch.channel, d.origin::text, d.status::text, coalesce(d.reason, ''),
+	d.due_at, d.started_at, d.sent_at, d.target_count, coalesce(d.request_id, ''), coalesce(d.message_id, '')`
+
+func scanDecision(row pgx.CollectableRow) (Decision, error) {
+	var d Decision
+	var started, sent *time.Time
+	err := row.Scan(&d.TaskID, &d.AppNo, &d.CampaignID, &d.Revision, &d.Channel, &d.Origin, &d.Status, &d.Reason,
+		&d.DueAt, &started, &sent, &d.TargetCount, &d.RequestID, &d.MessageID)
+	d.StartedAt, d.SentAt = orZero(started), orZero(sent)
+	return d, err
+}
+
+// decideSQL is the end of a statement whose CTE ending (e scheduler.ending) says
+// how tasks ended: it records them by the database's function, and returns those
+// it recorded. What it refused, the function keeps for takeUntold.
+const decideSQL = `
+	SELECT ` + decisionColumns + `
+	  FROM scheduler.decide(ARRAY(SELECT e FROM ending), true) d JOIN scheduler.channels ch ON ch.channel_no = d.channel_no
+	 ORDER BY d.due_at, d.id`
+
+// A Refused decision was one too many: its occurrence had one already, which
+// stands.
+type Refused struct {
 	TaskID     int64
-	AppNo      int32
 	CampaignID int64
-	Channel    string
 	DueAt      time.Time
-	Status     string
-	Reason     string
+	Status     string // what it would have been
 }
 
-// decidedColumns are those of Decided, of decided_tasks d and channels ch.
-const decidedColumns = `d.id, d.app_no, d.campaign_id, ch.channel, d.due_at, d.status::text, coalesce(d.reason, '')`
-
-// noteWithdrawn notes the tasks that the changes of authors decided, in their
-// own transactions, where no daemon sees it. Each change is taken by one planner
-// once, and so is told of once. The reasons are those of withdraw_tasks.
-func (p *PlanTx) noteWithdrawn(ctx context.Context, history map[int64][]Superseded) error {
-	var campaigns []int64
-	var reasons []string
-	var since []time.Time
-	for id, versions := range history {
-		for i := range versions {
-			reason, from := withdrawal(&versions[i])
-			if reason != "" {
-				campaigns, reasons, since = append(campaigns, id), append(reasons, reason), append(since, from)
-			}
-		}
-	}
-	if len(campaigns) == 0 {
-		return nil
-	}
+// takeUntold takes the app's decisions that were written where no daemon could
+// tell of them, as by an author's cancel or by release --skip-overdue, and those
+// that were refused. Each is taken once.
+func (p *PlanTx) takeUntold(ctx context.Context) error {
 	rows, _ := p.tx.Query(ctx, `
-		SELECT DISTINCT `+decidedColumns+`
-		  FROM unnest($1::bigint[], $2::text[], $3::timestamptz[]) AS u (campaign_id, reason, since)
-		  JOIN scheduler.decided_tasks d ON d.campaign_id = u.campaign_id AND d.reason = u.reason AND d.decided_at >= u.since
-		  JOIN scheduler.channels ch ON ch.channel_no = d.channel_no
-		 WHERE d.status = 'cancelled'
-		 ORDER BY d.due_at, d.id`, campaigns, reasons, since)
-	decided, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Decided])
+		WITH taken AS (
+			DELETE FROM scheduler.untold_decisions WHERE app_no = $1 RETURNING task_id, campaign_id, due_at, refused
+		)
+		SELECT t.refused::text, t.task_id, t.campaign_id, t.due_at, d.revision, ch.channel, d.origin::text, d.status::text, d.reason, d.started_at, d.sent_at, d.target_count
+		  FROM taken t
+		  LEFT JOIN scheduler.decided_tasks d ON d.campaign_id = t.campaign_id AND d.due_at = t.due_at AND d.id = t.task_id AND t.refused IS NULL
+		  LEFT JOIN scheduler.channels ch ON ch.channel_no = d.channel_no
+		 ORDER BY t.due_at, t.task_id`, p.AppNo)
+	var refused, channel, origin, status, reason *string
+	var id, campaign int64
+	var due time.Time
+	var revision *int32
+	var started, sent *time.Time
+	var targets *int64
+	_, err := pgx.ForEachRow(rows, []any{&refused, &id, &campaign, &due, &revision, &channel, &origin, &status, &reason, &started, &sent, &targets}, func() error {
+		switch {
+		case refused != nil:
+			p.Refused = append(p.Refused, Refused{TaskID: id, CampaignID: campaign, DueAt: due, Status: *refused})
+		case status != nil: // not pruned or ruled on since
+			p.Decided = append(p.Decided, Decision{
+				TaskID: id, AppNo: p.AppNo, CampaignID: campaign, Revision: *revision, Channel: orZero(channel), Origin: *origin, Status: *status,
+				Reason: orZero(reason), DueAt: due, StartedAt: orZero(started), SentAt: orZero(sent), TargetCount: *targets,
+			})
+		}
+		return nil
+	})
 	if err != nil {
-		return fmt.Errorf("load withdrawn tasks: %w", err)
+		return fmt.Errorf("take untold decisions: %w", err)
 	}
-	p.Decided = append(p.Decided, decided...)
 	return nil
-}
-
-// withdrawal is the reason that the tasks have which a change withdrew, and from
-// when on; empty: it withdraws none for good.
-func withdrawal(s *Superseded) (reason string, since time.Time) {
-	switch {
-	case s.Action == "delete":
-		return "campaign deleted", time.Time{}
-	case s.Action == "cancel":
-		return "campaign cancelled", s.ChangedAt
-	case s.StrategyEnded:
-		return fmt.Sprintf("replaced by revision %d", s.Before.Revision+1), time.Time{}
-	case s.Action == "pause":
-		return "campaign paused", s.ChangedAt
-	}
-	return "", time.Time{}
 }

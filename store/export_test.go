@@ -3,8 +3,10 @@ package store
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // OccurrencesSQL is for the test that holds it to package strategy.
@@ -29,4 +31,17 @@ func (s *Store) Explain(ctx context.Context, sql string, args ...any) (string, e
 func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
 	err = s.pool.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
 	return value, err
+}
+
+// OnlyPrimary says whether connections are taken only where writes are.
+func (s *Store) OnlyPrimary() bool { return s.pool.Config().ConnConfig.ValidateConnect != nil }
+
+// ShapeLines describes the schema.
+func (s *Store) ShapeLines(ctx context.Context) ([]string, error) { return s.shapeLines(ctx) }
+
+// LengthOf returns the length of an interval as the daemon counts it.
+func LengthOf(v pgtype.Interval) (time.Duration, error) {
+	var d interval
+	err := d.ScanInterval(v)
+	return time.Duration(d), err
 }

@@ -86,6 +86,7 @@ func TestUnheardClaimObeysTheCampaign(t *testing.T) {
 			if n, err := s.Unhear(t.Context(), daemon, time.Now().Add(time.Minute), []int64{}, []int64{}); err != nil || n != 1 {
 				t.Fatalf("gave back %d, %v; want 1", n, err)
 			}
+			place(t, s)
 			if got := one[string](t, db, `SELECT status::text FROM scheduler.slices`); got != want {
 				t.Errorf("after %q the delivery is %s, want %s", change, got, want)
 			}
@@ -112,7 +113,7 @@ func TestUnheardLeavesLaterClaimsAlone(t *testing.T) {
 func TestReapMeetsAnAuthor(t *testing.T) {
 	t.Parallel()
 	for change, want := range map[string]string{
-		`SET status = 'cancelled'`: "unknown", `SET status = 'paused'`: "held", `SET name = 'other'`: "waiting", `SET resend_unknown = false`: "waiting",
+		`SET status = 'cancelled'`: "unknown", `SET status = 'paused'`: "held", `SET name = 'other'`: "waiting", `SET resend_unknown = false`: "unknown",
 	} {
 		t.Run(change, func(t *testing.T) {
 			t.Parallel()
@@ -144,6 +145,7 @@ func TestReapMeetsAnAuthor(t *testing.T) {
 				return
 			}
 			looked(t, db, s)
+			place(t, s)
 			if got := one[string](t, db, `SELECT string_agg(status::text, ' ') FROM scheduler.slices`); got != want+" "+want {
 				t.Errorf("the deliveries are %s, want both %s", got, want)
 			}
@@ -167,6 +169,7 @@ func TestResendTakenBack(t *testing.T) {
 			run(t, db, `UPDATE scheduler.campaigns SET status = $1`, status)
 			run(t, db, `UPDATE scheduler.campaigns SET resend_unknown = false`)
 			run(t, db, `UPDATE scheduler.campaigns SET status = 'active'`)
+			place(t, s)
 			if got := begin(t, s, enlisted(t, s)); len(got) != 1 || got[0].SliceNo != 2 {
 				t.Errorf("began %+v, want the delivery that was not sent", got)
 			}
@@ -214,7 +217,8 @@ func TestSettleIsNotHeldUpByAnAuthor(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), `UPDATE scheduler.campaigns SET status = 'paused' WHERE id = $1`, edited); err != nil {
 		t.Fatal(err)
 	}
-	settled, err := s.Settle(t.Context(), 1, time.Time{}, 10)
+	place(t, s)
+	settled, err := s.Settle(t.Context(), 1, nil, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,14 +269,10 @@ func TestTaskWithoutQuotaWaitsWithinItsWindow(t *testing.T) {
 			id := campaign(t, db)
 			run(t, db, `UPDATE scheduler.campaigns SET catch_up_window = $1::interval`, c.window)
 			run(t, db, `INSERT INTO scheduler.app_quotas SELECT app_no, channel, 1 FROM scheduler.campaigns`)
-			pend(t, db, id, 1, now.Add(-c.dueAgo-time.Minute)) // takes the quota
-			first := store.Start{TaskID: one[int64](t, db, `SELECT id FROM scheduler.pending_tasks`), Channel: "webhook", Quota: true}
-			if started, err := s.StartTask(t.Context(), enlisted(t, s), now, first); err != nil || !started.Begun {
-				t.Fatalf("started %+v, %v", started, err)
-			}
-			run(t, db, `UPDATE scheduler.quota_uses SET used_at = $1`, now.Add(-c.usedAgo))
+			run(t, db, `INSERT INTO scheduler.quota_uses (app_no, channel, used_at, weekly_quota) SELECT app_no, channel, $1, 1 FROM scheduler.campaigns`,
+				now.Add(-c.usedAgo))
 			pend(t, db, id, 1, now.Add(-c.dueAgo))
-			second := store.Start{TaskID: one[int64](t, db, `SELECT id FROM scheduler.pending_tasks`), Channel: "webhook", Quota: true}
+			second := store.Start{TaskID: one[int64](t, db, `SELECT id FROM scheduler.pending_tasks`), Revision: one[int32](t, db, `SELECT revision FROM scheduler.campaigns`), Quota: true}
 			started, err := s.StartTask(t.Context(), enlisted(t, s), now, second)
 			if err != nil || started.Begun || !started.NoQuota {
 				t.Fatalf("started %+v, %v; want it to wait", started, err)
@@ -289,7 +289,7 @@ func TestTaskWithoutQuotaWaitsWithinItsWindow(t *testing.T) {
 // another daemon has made since.
 func TestLateOutcomeLeavesTheBookingAlone(t *testing.T) {
 	t.Parallel()
-	for name, late := range map[string]store.SliceOutcome{
+	for name, late := range map[string]store.DeliveryOutcome{
 		"not sent":  {Status: "waiting", Sent: true},
 		"given up":  {Status: "missed"},
 		"put off":   {Status: "waiting"},
@@ -305,7 +305,7 @@ func TestLateOutcomeLeavesTheBookingAlone(t *testing.T) {
 			run(t, db, `INSERT INTO scheduler.app_quotas SELECT app_no, channel, 5 FROM scheduler.campaigns`)
 			sliced(t, db, id, time.Now().Add(-time.Minute), "waiting")
 			dead := enlisted(t, s)
-			late.Slice = begin(t, s, dead)[0]
+			late.Delivery, late.DaemonID = begin(t, s, dead)[0], dead
 			if err := s.Retire(t.Context(), dead); err != nil {
 				t.Fatal(err)
 			}
@@ -317,7 +317,7 @@ func TestLateOutcomeLeavesTheBookingAlone(t *testing.T) {
 			}
 			const bookings = `SELECT string_agg(concat_ws('|', id, slice_id, used_at), ' ' ORDER BY id) FROM scheduler.quota_uses`
 			before := one[string](t, db, bookings)
-			if recorded, err := s.RecordSlices(t.Context(), dead, []store.SliceOutcome{late}); err != nil || len(recorded) != 0 {
+			if recorded, err := s.RecordDeliveries(t.Context(), []store.DeliveryOutcome{late}); err != nil || len(recorded) != 0 {
 				t.Fatalf("recorded %v, %v; want it fenced", recorded, err)
 			}
 			if diff := cmp.Diff(before, one[string](t, db, bookings)); diff != "" {
@@ -362,7 +362,8 @@ func TestWhatMayHaveArrivedEndsUnknown(t *testing.T) {
 			sliced(t, db, id, time.Now().Add(-2*time.Hour), "waiting")
 			run(t, db, `UPDATE scheduler.slices SET maybe_sent = true, attempts = 1`)
 			end(t, db, s)
-			settled, err := s.Settle(t.Context(), 1, time.Time{}, 10)
+			place(t, s)
+			settled, err := s.Settle(t.Context(), 1, nil, 10)
 			if err != nil || len(settled) != 1 || settled[0].Status != "unknown" {
 				t.Errorf("settled %+v, %v; want unknown", settled, err)
 			}
@@ -373,19 +374,23 @@ func TestWhatMayHaveArrivedEndsUnknown(t *testing.T) {
 // A retry whose answer was lost is stored again: one delivery comes of it.
 func TestRetryStoredTwiceIsOne(t *testing.T) {
 	t.Parallel()
-	for name, cut := range map[string]*store.Start{"retry": nil, "cut": {PerCall: 100, Inline: []string{"a", "b"}, Channel: "webhook"}} {
+	for _, name := range []string{"retry", "cut"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := surface(t)
 			s := opened(t, db.URL)
 			daemon := enlisted(t, s)
 			r := claimedTask(t, db, s, daemon, campaign(t, db))
-			if r.Cut = cut; cut != nil {
-				cut.TaskID = r.TaskID
-			}
 			for range 2 {
-				if stored, err := s.RetryClaimed(t.Context(), daemon, []store.Retry{r}, nil); err != nil || !stored[r.TaskID] {
-					t.Fatalf("stored %v, %v", stored, err)
+				if name == "retry" {
+					if stored, err := s.RetryClaimed(t.Context(), daemon, []*store.Retry{&r}, nil); err != nil || !stored[r.TaskID] {
+						t.Fatalf("stored %v, %v", stored, err)
+					}
+					continue
+				}
+				cut := store.Start{TaskID: r.TaskID, Revision: r.Revision, PerCall: 100, Inline: []string{"a", "b"}}
+				if started, err := s.CutClaimed(t.Context(), daemon, r.ClaimID, cut); err != nil || !started.Begun {
+					t.Fatalf("cut %+v, %v", started, err)
 				}
 			}
 			if n := one[int](t, db, `SELECT count(*) FROM scheduler.slices`); n != 1 {
@@ -472,11 +477,19 @@ func TestNamedTargetsAreLookedUp(t *testing.T) {
 	run(t, db, `ANALYZE scheduler.campaign_targets`) // the server takes it for small
 	run(t, db, add, id, 2, 5000)
 	s := opened(t, db.URL)
-	got, err := s.NamedTargets(t.Context(), id, []string{"u7", "u4999", "gone"})
-	if err != nil || len(got) != 2 || got[0].Target != "u4999" || got[1].Target != "u7" {
-		t.Errorf("found %+v, %v", got, err)
+	run(t, db, `UPDATE scheduler.campaign_targets SET msg_key = 'k', extended_params = '{"a": 1}' WHERE target = 'u9'`)
+	got, err := s.NamedTargets(t.Context(), []store.Delivery{
+		{ID: 1, CampaignID: id, Targets: []string{"gone", "u4999", "u7"}}, {ID: 2, CampaignID: id, Targets: []string{"u1", "u2"}},
+		{ID: 3, CampaignID: id, Targets: []string{"u8", "u9"}}, {ID: 4, CampaignID: id, Targets: []string{"gone"}},
+	})
+	want := map[int64][]store.Target{
+		1: {{CampaignID: id, Target: "u4999"}, {CampaignID: id, Target: "u7"}}, 2: {{CampaignID: id, Target: "u1"}, {CampaignID: id, Target: "u2"}},
+		3: {{CampaignID: id, Target: "u8"}, {CampaignID: id, Target: "u9", MsgKey: "k", ExtendedParams: []byte(`{"a": 1}`)}}, 4: {},
 	}
-	plan, err := s.Explain(t.Context(), store.NamedTargetsSQL, id, []string{"u7"})
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	plan, err := s.Explain(t.Context(), store.NamedTargetsSQL, []int64{1}, []int64{id}, []string{"u7"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ type Filter struct {
 	Channel            string
 	Since, Until       time.Time // of tasks the occurrence, of campaigns the insert; Until is left out
 	Limit              int       // zero means 50
+
+	behind TaskCursor // of a list of tasks, the latest due first: those behind it
 }
 
 // conditions collects the conditions of a WHERE with their parameters.

@@ -34,6 +34,9 @@ type Enlisted struct {
 	ID           int64
 	Installation string
 	Doubt        string // why the guard holds, or would; empty: there is nothing to hold for
+	Seal         string // of the database
+	Complete     bool   // whether things may begin on it
+	Origin       uint32 // see Known
 }
 
 // Enlist writes a new daemon's row with a lease. In the same transaction it
@@ -42,27 +45,30 @@ type Enlisted struct {
 // begin anything.
 func (s *Store) Enlist(ctx context.Context, n Newcomer) (Enlisted, error) {
 	var out Enlisted
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := s.asAny(ctx, func(tx pgx.Tx) error {
+		if err := tx.QueryRow(ctx, `SELECT scheduler.meet($1 * interval '1 microsecond', '{}')`, n.Lease.Microseconds()).Scan(&out.Seal); err != nil {
+			return err
+		}
 		f, err := readFacts(ctx, tx, n.Marks)
 		if err != nil {
 			return err
 		}
-		out.Installation, out.Doubt = f.installation, f.doubt(n, s.Address())
+		out.Installation, out.Origin, out.Doubt = f.installation, f.origin, f.doubt(n, s.Address())
 		if err := adopt(ctx, tx, f); err != nil {
 			return err
 		}
 		if out.Doubt != "" && !n.Run {
-			// An operator may hold it already: he shall know of this too.
-			_, err := tx.Exec(ctx, `
-				UPDATE scheduler.hold SET held_since = coalesce(held_since, clock_timestamp()),
-				       reason = CASE WHEN held_since IS NULL THEN $1 WHEN position($1 IN reason) > 0 THEN reason ELSE reason || '; ' || $1 END`, out.Doubt)
-			if err != nil {
+			if err := holdFor(ctx, tx, out.Doubt); err != nil {
 				return err
 			}
 		}
-		return tx.QueryRow(ctx, `
-			INSERT INTO scheduler.daemons (name, version, leased_until) VALUES ($1, $2, clock_timestamp() + $3 * interval '1 microsecond')
-			RETURNING id`, n.Name, n.Version, n.Lease.Microseconds()).Scan(&out.ID)
+		err = tx.QueryRow(ctx, `
+			INSERT INTO scheduler.daemons (name, version, leased_until, recognised) VALUES ($1, $2, clock_timestamp() + $3 * interval '1 microsecond', $4)
+			RETURNING id`, n.Name, n.Version, n.Lease.Microseconds(), out.Seal).Scan(&out.ID)
+		if err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, `SELECT scheduler.complete_recognition($1)`, out.Seal).Scan(&out.Complete)
 	})
 	if err != nil {
 		return Enlisted{}, fmt.Errorf("enlist daemon: %w", err)
@@ -79,6 +85,7 @@ func (s *Store) Address() string {
 // facts are what a database shows of its past.
 type facts struct {
 	installation         string
+	origin               uint32
 	place, lastPlace     string // empty: unknown
 	timeline, lastTimely int32
 	now                  time.Time
@@ -103,7 +110,7 @@ func readFacts(ctx context.Context, tx pgx.Tx, marks []Mark) (facts, error) {
 	var lastBeat, releasedAt *time.Time
 	var unfinished bool
 	err := tx.QueryRow(ctx, `
-		SELECT i.id::text, coalesce(p.place, ''), coalesce(i.place, ''), coalesce(p.timeline, 0), coalesce(i.timeline, 0),
+		SELECT i.id::text, i.tableoid, coalesce(p.place, ''), coalesce(i.place, ''), coalesce(p.timeline, 0), coalesce(i.timeline, 0),
 		       clock_timestamp(), (SELECT max(seen_at) FROM scheduler.daemons), (SELECT released_at FROM scheduler.hold),
 		       EXISTS (SELECT FROM scheduler.claims) OR EXISTS (SELECT FROM scheduler.slices WHERE finished_at IS NULL),
 		       EXISTS (SELECT FROM scheduler.pending_tasks WHERE due_at < clock_timestamp())
@@ -111,7 +118,7 @@ func readFacts(ctx context.Context, tx pgx.Tx, marks []Mark) (facts, error) {
 		       EXISTS (SELECT FROM scheduler.pending_tasks) OR EXISTS (SELECT FROM scheduler.campaign_cursors WHERE next_due_at IS NOT NULL)
 		         OR EXISTS (SELECT FROM scheduler.campaign_changes)
 		  FROM scheduler.installation i, scheduler.database_place() p`).
-		Scan(&f.installation, &f.place, &f.lastPlace, &f.timeline, &f.lastTimely, &f.now, &lastBeat, &releasedAt, &unfinished, &f.overdue, &f.work)
+		Scan(&f.installation, &f.origin, &f.place, &f.lastPlace, &f.timeline, &f.lastTimely, &f.now, &lastBeat, &releasedAt, &unfinished, &f.overdue, &f.work)
 	if err != nil {
 		return f, fmt.Errorf("read installation: %w", err)
 	}
@@ -161,8 +168,8 @@ func (f *facts) doubt(n Newcomer, address string) string {
 			return reason
 		}
 	}
-	if f.lastPlace != "" && f.place != "" && f.place != f.lastPlace {
-		return fmt.Sprintf("the database has moved: it ran in %s, and runs in %s now; it may be a copy whose original still pushes", f.lastPlace, f.place)
+	if moved := f.moved(); moved != "" {
+		return moved
 	}
 	if f.lastBeat.IsZero() || !f.overdue {
 		return ""
@@ -179,6 +186,19 @@ func (f *facts) doubt(n Newcomer, address string) string {
 	return ""
 }
 
+// moved says that the database runs elsewhere than before; empty: it does not.
+func (f *facts) moved() string {
+	if f.lastPlace == "" || f.place == "" || f.place == f.lastPlace {
+		return ""
+	}
+	return fmt.Sprintf("the database has moved: it ran in %s, and runs in %s now; it may be a copy whose original still pushes", f.lastPlace, f.place)
+}
+
+func setBack(m Mark, known int64) string {
+	return fmt.Sprintf("the database was set back: daemon %d wrote %d heartbeats, of which it knows %d; the last was at %s",
+		m.Daemon, m.Beats, known, m.SeenAt.UTC().Format(time.RFC3339))
+}
+
 // contradicts says how the database differs from what a daemon remembers. What
 // was remembered before the last release has been ruled on.
 func (f *facts) contradicts(m Mark, address string) string {
@@ -187,13 +207,12 @@ func (f *facts) contradicts(m Mark, address string) string {
 	}
 	if m.Installation != f.installation {
 		if m.Address == address && !f.lastBeat.IsZero() {
-			return fmt.Sprintf("another database answers at %s: installation %s, not %s", address, f.installation, m.Installation)
+			return fmt.Sprintf("another database answers at %s, or its schema was made anew: installation %s, not %s", address, f.installation, m.Installation)
 		}
 		return ""
 	}
 	if known, ok := f.beats[m.Daemon]; !ok || known < m.Beats {
-		return fmt.Sprintf("the database was set back: daemon %d wrote %d heartbeats, of which it knows %d; the last was at %s",
-			m.Daemon, m.Beats, known, m.SeenAt.UTC().Format(time.RFC3339))
+		return setBack(m, known)
 	}
 	return ""
 }

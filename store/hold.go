@@ -9,8 +9,12 @@ import (
 )
 
 // notHeld is the condition under which anything may begin. Every statement that
-// begins something carries it, so that a hold counts from its commit.
-const notHeld = `NOT EXISTS (SELECT FROM scheduler.hold WHERE held_since IS NOT NULL)`
+// begins something carries it, so that a hold counts from its commit, and fails
+// with ErrUnrecognised on a database that is not recognised.
+const notHeld = released + ` AND (SELECT scheduler.recognised())`
+
+// released says that nothing is held.
+const released = `NOT EXISTS (SELECT FROM scheduler.hold WHERE held_since IS NOT NULL)`
 
 // A Hold is what scheduler.hold says.
 type Hold struct {
@@ -68,43 +72,52 @@ func (s *Store) HoldAll(ctx context.Context, reason, operator string) (held bool
 	return held, nil
 }
 
+// Skipped is what Release with skipOverdue ended.
+type Skipped struct {
+	Missed  int64 // pushes
+	Unknown int64 // deliveries of which an earlier attempt may have arrived: they wait for a ruling
+}
+
 // Release lets things begin again and says whether they were held. With
-// skipOverdue, whatever was due until now is missed instead of pushed: skipped
-// is how many pushes that were. Occurrences the cap has not let in yet follow
-// the same rule when the planner reaches them.
-func (s *Store) Release(ctx context.Context, skipOverdue bool) (held bool, skipped int64, err error) {
+// skipOverdue, whatever was due until now is missed instead of pushed.
+// Occurrences the cap has not let in yet follow the same rule when the planner
+// reaches them, if their campaign was written before. Without it, a bound that an
+// earlier release set ends.
+func (s *Store) Release(ctx context.Context, skipOverdue bool) (held bool, skipped Skipped, err error) {
 	if skipOverdue {
 		if held, skipped, err = s.skipOverdue(ctx); err != nil || !held {
 			return held, skipped, err
 		}
 	}
-	if err := s.pool.QueryRow(ctx, `SELECT scheduler.release_hold()`).Scan(&held); err != nil {
+	if err := s.pool.QueryRow(ctx, `SELECT scheduler.release_hold($1)`, skipOverdue).Scan(&held); err != nil {
 		return false, skipped, fmt.Errorf("release: %w", err)
 	}
 	return held, skipped, nil
 }
 
-// skipOverdue decides everything that is due as missed, while nothing can
-// begin. The bound is committed first; then, app by app, it waits for a planner
-// that may not have seen it, so that no overdue task can come after.
-func (s *Store) skipOverdue(ctx context.Context) (held bool, skipped int64, err error) {
+// skipOverdue ends everything that is due, while nothing can begin. The bound is
+// committed first; then, app by app, it waits for a planner that may not have
+// seen it, so that no overdue task can come after.
+func (s *Store) skipOverdue(ctx context.Context) (held bool, skipped Skipped, err error) {
 	if err := s.pool.QueryRow(ctx, `SELECT scheduler.hold_skips_overdue()`).Scan(&held); err != nil {
-		return false, 0, fmt.Errorf("skip what is overdue: %w", err)
+		return false, skipped, fmt.Errorf("skip what is overdue: %w", err)
 	}
 	if !held {
-		return false, 0, nil
+		return false, skipped, nil
 	}
 	rows, _ := s.pool.Query(ctx, `SELECT app_no FROM scheduler.apps ORDER BY app_no`)
 	apps, err := pgx.CollectRows(rows, pgx.RowTo[int32])
 	if err != nil {
-		return true, 0, fmt.Errorf("skip what is overdue: %w", err)
+		return true, skipped, fmt.Errorf("skip what is overdue: %w", err)
 	}
 	for _, app := range apps {
-		var n int64
-		if err := s.pool.QueryRow(ctx, `SELECT scheduler.skip_overdue($1)`, app).Scan(&n); err != nil {
-			return true, skipped, fmt.Errorf("skip what is overdue: %w", err)
+		for more := true; more; {
+			var missed, unknown int64
+			if err := s.pool.QueryRow(ctx, `SELECT missed, unknown, more FROM scheduler.skip_overdue($1)`, app).Scan(&missed, &unknown, &more); err != nil {
+				return true, skipped, fmt.Errorf("skip what is overdue: %w", err)
+			}
+			skipped.Missed, skipped.Unknown = skipped.Missed+missed, skipped.Unknown+unknown
 		}
-		skipped += n
 	}
 	return true, skipped, nil
 }

@@ -32,6 +32,9 @@ func (s *Store) Listen(ctx context.Context, ready func(), wake func(Hint)) error
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	if err := s.session.start(ctx, conn); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()

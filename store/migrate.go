@@ -46,10 +46,11 @@ type SchemaVersion struct {
 // of one that was killed. When ctx ends, it stops before the next migration. It
 // is safe for concurrent use.
 type Migrator struct {
-	config *pgx.ConnConfig
-	files  fs.FS
-	newest int
-	log    *slog.Logger
+	config  *pgx.ConnConfig
+	session *session
+	files   fs.FS
+	newest  int
+	log     *slog.Logger
 }
 
 // NewMigrator takes a connection string for a role that may change the schema.
@@ -59,19 +60,24 @@ func NewMigrator(url string, log *slog.Logger) (*Migrator, error) {
 }
 
 func newMigrator(url string, log *slog.Logger, files fs.FS) (*Migrator, error) {
+	if err := checkURL(url); err != nil {
+		return nil, err
+	}
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, errors.New("read database URL: not a PostgreSQL connection string") // the cause may quote the password
+		return nil, unreadable(err)
 	}
 	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, 5*time.Second)
-	config.RuntimeParams["application_name"] = "scheduler migrate"
-	config.RuntimeParams["lock_timeout"] = fmt.Sprint(migrateLockTimeout.Milliseconds())
-	config.RuntimeParams["statement_timeout"] = "0" // building an index may take its time, whatever the role's default
+	session := baseSession()
+	session.set("lock_timeout", fmt.Sprint(migrateLockTimeout.Milliseconds()))
+	session.set("statement_timeout", "0") // building an index may take its time, whatever the role's default
+	session.set("idle_in_transaction_session_timeout", "0")
+	session.configure(config, "scheduler migrate")
 	newest, err := newestMigration(files)
 	if err != nil {
 		return nil, err
 	}
-	return &Migrator{config: config, files: files, newest: newest, log: cmp.Or(log, slog.New(slog.DiscardHandler))}, nil
+	return &Migrator{config: config, session: session, files: files, newest: newest, log: cmp.Or(log, slog.New(slog.DiscardHandler))}, nil
 }
 
 // Up applies every migration that is not applied yet.
@@ -107,7 +113,7 @@ func (m *Migrator) Force(ctx context.Context, version int) error {
 
 // Version looks and changes nothing.
 func (m *Migrator) Version(ctx context.Context) (SchemaVersion, error) {
-	db := stdlib.OpenDB(*m.config)
+	db := m.database()
 	defer db.Close()
 	current, err := appliedVersion(ctx, db)
 	if err != nil {
@@ -118,6 +124,14 @@ func (m *Migrator) Version(ctx context.Context) (SchemaVersion, error) {
 		return SchemaVersion{}, fmt.Errorf("migrate version: %w", err)
 	}
 	return SchemaVersion{Current: current, Newest: m.newest, Interrupted: interrupted}, nil
+}
+
+// database opens connections of the migrator's own.
+func (m *Migrator) database() *sql.DB {
+	return stdlib.OpenDB(*m.config, stdlib.OptionAfterConnect(func(ctx context.Context, c *pgx.Conn) error {
+		noticeDeath(ctx, c)
+		return m.session.start(ctx, c)
+	}))
 }
 
 // CheckSchema reports whether the schema is the one this program was written
@@ -138,6 +152,15 @@ func (s *Store) CheckSchema(ctx context.Context) error {
 		return fmt.Errorf("check schema: %w", err)
 	}
 	return compareSchema(current, newest)
+}
+
+// NewestSchema is the version this program was written for.
+func NewestSchema() int {
+	newest, err := newestMigration(migrations.FS)
+	if err != nil {
+		panic(err) // the files are ours
+	}
+	return newest
 }
 
 func compareSchema(current, newest int) error {

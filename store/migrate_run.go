@@ -12,7 +12,6 @@ import (
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // A migration is one run of a verb: its connections, and golang-migrate's
@@ -28,6 +27,7 @@ type migration struct {
 // newer than the files.
 func (m *Migrator) run(ctx context.Context, verb string, do func(*migration) error) error {
 	return m.connect(ctx, verb, func(s *migration) error {
+		s.warnOfEncoding(ctx, m)
 		if s.from > m.newest {
 			return fmt.Errorf("%w; use the program that made it", compareSchema(s.from, m.newest))
 		}
@@ -79,7 +79,7 @@ func (m *Migrator) connect(ctx context.Context, verb string, do func(*migration)
 }
 
 func (m *Migrator) open(ctx context.Context) (*migration, error) {
-	db := stdlib.OpenDB(*m.config, stdlib.OptionAfterConnect(noticeDeath))
+	db := m.database()
 	s := &migration{db: db}
 	if err := s.assemble(ctx, m); err != nil {
 		_ = db.Close()
@@ -91,9 +91,8 @@ func (m *Migrator) open(ctx context.Context) (*migration, error) {
 // noticeDeath has the server look for us while it works: when we are killed, our
 // migration ends within a second, and does not go on to hold the lock. Not every
 // system can do it, and without it the next migrator only waits longer.
-func noticeDeath(ctx context.Context, conn *pgx.Conn) error {
+func noticeDeath(ctx context.Context, conn *pgx.Conn) {
 	_, _ = conn.Exec(ctx, `SET client_connection_check_interval = '1s'`)
-	return nil
 }
 
 func (s *migration) assemble(ctx context.Context, m *Migrator) error {
@@ -118,10 +117,22 @@ func (s *migration) assemble(ctx context.Context, m *Migrator) error {
 	return nil
 }
 
+// warnOfEncoding says that texts of the world do not fit into the database.
+func (s *migration) warnOfEncoding(ctx context.Context, m *Migrator) {
+	var encoding string
+	if s.db.QueryRowContext(ctx, `SELECT current_setting('server_encoding')`).Scan(&encoding) == nil && encoding != "UTF8" {
+		m.log.WarnContext(ctx, "the database's encoding is not UTF8: some texts cannot be stored, others be cut inside a character", "encoding", encoding,
+			"do", "createdb --encoding=UTF8 --template=template0")
+	}
+}
+
 // ensureSchema makes a home for golang-migrate's own table. It looks first:
 // CREATE SCHEMA IF NOT EXISTS asks for the right to create one even when it
 // exists. The lock is there because two at once would collide in the catalog.
 func (s *migration) ensureSchema(ctx context.Context) error {
+	if err := s.foreignSchema(ctx); err != nil {
+		return err
+	}
 	_, err := s.db.ExecContext(ctx, `
 		DO $$
 		BEGIN
@@ -131,7 +142,29 @@ func (s *migration) ensureSchema(ctx context.Context) error {
 			END IF;
 		END
 		$$`)
+	if IsDenied(err) {
+		return fmt.Errorf("this login may make no schema in the database, or cannot write; "+
+			"migrate with the database's owner, or let it: GRANT CREATE ON DATABASE … TO …: %w", err)
+	}
 	return err
+}
+
+// foreignSchema says, before anything is done, that a schema whose name is ours
+// belongs to somebody else.
+func (s *migration) foreignSchema(ctx context.Context) error {
+	var schema, owner string
+	err := s.db.QueryRowContext(ctx, `
+		SELECT n.nspname, pg_get_userbyid(n.nspowner) FROM pg_namespace n
+		 WHERE n.nspname IN ('scheduler', 'audience') AND NOT pg_has_role(n.nspowner, 'USAGE')
+		   AND NOT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = to_regnamespace('scheduler') AND c.relname = 'schema_version') ORDER BY 1 DESC LIMIT 1`).Scan(&schema, &owner)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("the schema %s is there already and belongs to %s: use another database, "+
+		"have %[2]s drop or rename it, or give this login the rights of its owner: GRANT %[2]s TO …", schema, owner)
 }
 
 // heal makes golang-migrate's mark say what the schema says of itself. A

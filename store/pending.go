@@ -42,36 +42,27 @@ func (s *Store) Upcoming(ctx context.Context, after ReadyTask, before time.Time,
 	return out, nil
 }
 
-// A Miss is a pending task that is decided without a push.
-type Miss struct {
-	ID     int64
-	Reason string
-}
-
-// Missed decides pending tasks as missed and returns those it got; tasks that
-// are locked or gone are left alone.
-func (s *Store) Missed(ctx context.Context, daemonID int64, misses []Miss) (map[int64]bool, error) {
-	ids, reasons := make([]int64, len(misses)), make([]string, len(misses))
+// Missed decides pending tasks as missed, each only while it has the Revision
+// that the decision was made on: its campaign's window and policy are then as
+// they were. It needs TaskID, Revision and Reason, and returns what it recorded;
+// tasks that are locked, gone or changed are left alone.
+func (s *Store) Missed(ctx context.Context, daemonID int64, misses []Decision) ([]Decision, error) {
+	ids, revisions, reasons := make([]int64, len(misses)), make([]int32, len(misses)), make([]string, len(misses))
 	for i, m := range misses {
-		ids[i], reasons[i] = m.ID, m.Reason
+		ids[i], revisions[i], reasons[i] = m.TaskID, m.Revision, m.Reason
 	}
 	rows, _ := s.pool.Query(ctx, `
 		WITH mine AS MATERIALIZED (
-			SELECT p.id FROM scheduler.pending_tasks p WHERE p.id = ANY($2) FOR UPDATE SKIP LOCKED
+			SELECT p.id, u.reason
+			  FROM unnest($2::bigint[], $3::integer[], $4::text[]) AS u (id, revision, reason)
+			  JOIN scheduler.pending_tasks p ON p.id = u.id AND p.revision = u.revision FOR UPDATE OF p SKIP LOCKED
 		), gone AS (
-			DELETE FROM scheduler.pending_tasks p WHERE p.id = ANY(ARRAY(SELECT id FROM mine)) RETURNING p.*
-		)
-		INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at,
-		       attempts, slices, accepted, target_count, daemon_id, reason)
-		SELECT g.id, g.app_no, g.campaign_id, g.revision, ch.channel_no, g.origin, 'missed', g.due_at, clock_timestamp(), 0, 0, 0, 0, $1, u.reason
-		  FROM gone g
-		  JOIN unnest($2::bigint[], $3::text[]) AS u (id, reason) ON u.id = g.id
-		  JOIN scheduler.campaigns c ON c.id = g.campaign_id
-		  JOIN scheduler.channels ch ON ch.channel = c.channel
-		RETURNING id`, daemonID, ids, reasons)
-	out := make(map[int64]bool, len(misses))
-	var id int64
-	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { out[id] = true; return nil }); err != nil {
+			DELETE FROM scheduler.pending_tasks p USING mine WHERE p.id = mine.id RETURNING p AS task, mine.reason
+		), ending AS (
+			SELECT scheduler.unbegun(task, 'missed', reason, $1) AS e FROM gone
+		)`+decideSQL, daemonID, ids, revisions, reasons)
+	out, err := pgx.CollectRows(rows, scanDecision)
+	if err != nil {
 		return nil, fmt.Errorf("record missed tasks: %w", err)
 	}
 	return out, nil

@@ -25,16 +25,6 @@ type NewTask struct {
 	DueAt      time.Time
 }
 
-// An Undone is an occurrence that is decided without ever becoming a task.
-type Undone struct {
-	CampaignID int64
-	Revision   int32
-	Channel    string
-	DueAt      time.Time
-	Status     string // missed or cancelled
-	Reason     string
-}
-
 // A PlanTx is the transaction in which one app is planned. It never waits for
 // an author: rows an author has locked are left for a later pass.
 type PlanTx struct {
@@ -44,7 +34,8 @@ type PlanTx struct {
 	Now   time.Time // one instant for the whole pass
 	// Decided are the tasks that this transaction decided, or learnt that their
 	// authors did; it is only so when the transaction has committed.
-	Decided []Decided
+	Decided []Decision
+	Refused []Refused // likewise
 }
 
 // PlanApp runs plan for one app in a transaction of its own, unless another
@@ -136,29 +127,51 @@ func (p *PlanTx) Insert(ctx context.Context, tasks []NewTask) error {
 			slots[i] = &t.Slot
 		}
 	}
-	_, err := p.tx.Exec(ctx, `
+	var skipped int64
+	var raced bool
+	err := p.tx.QueryRow(ctx, `
 		WITH u AS MATERIALIZED (
-			SELECT u.*, u.due_at <= h.skip_before IS TRUE AS skipped
+			SELECT u.*, (u.due_at <= h.skip_before AND (SELECT c.written_at FROM scheduler.campaigns c WHERE c.id = u.campaign_id) <= h.skip_before) IS TRUE AS skipped,
+			       (SELECT p.id FROM scheduler.pending_tasks p WHERE p.campaign_id = u.campaign_id AND p.due_at = u.due_at) IS NOT NULL AS pending
 			  FROM unnest($2::bigint[], $3::integer[], $4::text[], $5::integer[], $6::timestamptz[]) AS u (campaign_id, revision, origin, slot, due_at),
 			       scheduler.hold h
 			 WHERE NOT EXISTS (SELECT FROM scheduler.decided_tasks d WHERE d.campaign_id = u.campaign_id AND d.due_at = u.due_at)
 			   AND NOT EXISTS (SELECT FROM scheduler.running_tasks r WHERE r.campaign_id = u.campaign_id AND r.due_at = u.due_at)
 			   AND (u.campaign_id, u.due_at) NOT IN (`+claimedKeys+`)
-		), skipped AS (
-			INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at,
-			       attempts, slices, accepted, target_count, reason)
-			SELECT nextval('scheduler.task_ids'), $1, u.campaign_id, u.revision, ch.channel_no, u.origin::scheduler.task_origin, 'missed', u.due_at, $7,
-			       0, 0, 0, 0, $8
-			  FROM u JOIN scheduler.campaigns c ON c.id = u.campaign_id JOIN scheduler.channels ch ON ch.channel = c.channel
-			 WHERE u.skipped
+		), inserted AS (
+			INSERT INTO scheduler.pending_tasks (app_no, slot, campaign_id, revision, origin, due_at, ready_at)
+			SELECT $1, u.slot, u.campaign_id, u.revision, u.origin::scheduler.task_origin, u.due_at, u.due_at FROM u WHERE NOT u.skipped
+			    ON CONFLICT (campaign_id, due_at) DO NOTHING
+		), ending AS (
+			SELECT (nextval('scheduler.task_ids'), $1, u.campaign_id, u.revision, NULL, u.origin, 'missed', u.due_at, NULL, NULL,
+			        0, 0, 0, 0, NULL, $7::text, NULL, NULL, NULL, NULL, NULL)::scheduler.ending AS e
+			  FROM u WHERE u.skipped AND NOT u.pending
 		)
-		INSERT INTO scheduler.pending_tasks (app_no, slot, campaign_id, revision, origin, due_at, ready_at)
-		SELECT $1, u.slot, u.campaign_id, u.revision, u.origin::scheduler.task_origin, u.due_at, u.due_at FROM u WHERE NOT u.skipped
-		    ON CONFLICT (campaign_id, due_at) DO NOTHING`, p.AppNo, campaigns, revisions, origins, slots, dues, p.Now, skippedReason)
+		SELECT (SELECT count(*) FROM scheduler.decide(ARRAY(SELECT e FROM ending), false)), (SELECT coalesce(bool_or(pending), false) FROM u)`,
+		p.AppNo, campaigns, revisions, origins, slots, dues, skippedReason).Scan(&skipped, &raced)
+	if err == nil && raced {
+		err = p.takeBack(ctx, campaigns, dues)
+	}
 	if err != nil {
 		return fmt.Errorf("insert pending tasks: %w", err)
 	}
-	return nil
+	if skipped == 0 {
+		return nil
+	}
+	return p.takeUntold(ctx)
+}
+
+// takeBack deletes those pending tasks that have begun. Insert may store them: a
+// statement that finds a task pending waits where its claim is about to commit,
+// and stores it again then; only the next statement sees the claim.
+func (p *PlanTx) takeBack(ctx context.Context, campaigns []int64, dues []time.Time) error {
+	_, err := p.tx.Exec(ctx, `
+		DELETE FROM scheduler.pending_tasks p USING unnest($1::bigint[], $2::timestamptz[]) AS u (campaign_id, due_at)
+		 WHERE p.campaign_id = u.campaign_id AND p.due_at = u.due_at
+		   AND ((SELECT d.id FROM scheduler.decided_tasks d WHERE d.campaign_id = u.campaign_id AND d.due_at = u.due_at) IS NOT NULL
+		     OR (SELECT r.id FROM scheduler.running_tasks r WHERE r.campaign_id = u.campaign_id AND r.due_at = u.due_at) IS NOT NULL
+		     OR (u.campaign_id, u.due_at) IN (`+claimedKeys+`))`, campaigns, dues)
+	return err
 }
 
 // claimedKeys are the tasks of all claims, those decided since among them.
@@ -166,7 +179,7 @@ const claimedKeys = `SELECT t.campaign_id, t.due_at FROM scheduler.claims k CROS
 
 // Decide records occurrences that never become tasks. Those that are tasks
 // already, in whatever state, are left alone.
-func (p *PlanTx) Decide(ctx context.Context, undone []Undone) error {
+func (p *PlanTx) Decide(ctx context.Context, undone []Decision) error {
 	n := len(undone)
 	campaigns, revisions, channels := make([]int64, n), make([]int32, n), make([]string, n)
 	dues, statuses, reasons := make([]time.Time, n), make([]string, n), make([]string, n)
@@ -174,21 +187,17 @@ func (p *PlanTx) Decide(ctx context.Context, undone []Undone) error {
 		campaigns[i], revisions[i], channels[i], dues[i], statuses[i], reasons[i] = u.CampaignID, u.Revision, u.Channel, u.DueAt, u.Status, u.Reason
 	}
 	rows, _ := p.tx.Query(ctx, `
-		WITH d AS (
-		INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at,
-		       attempts, slices, accepted, target_count, reason)
-		SELECT nextval('scheduler.task_ids'), $1, u.campaign_id, u.revision, c.channel_no, 'scheduled', u.status::scheduler.decision, u.due_at, $8,
-		       0, 0, 0, 0, u.reason
-		  FROM unnest($2::bigint[], $3::integer[], $4::text[], $5::timestamptz[], $6::text[], $7::text[]) AS u (campaign_id, revision, channel, due_at, status, reason)
-		  JOIN scheduler.channels c ON c.channel = u.channel
-		 WHERE NOT EXISTS (SELECT FROM scheduler.pending_tasks p WHERE p.campaign_id = u.campaign_id AND p.due_at = u.due_at)
-		   AND NOT EXISTS (SELECT FROM scheduler.running_tasks r WHERE r.campaign_id = u.campaign_id AND r.due_at = u.due_at)
-		   AND (u.campaign_id, u.due_at) NOT IN (`+claimedKeys+`)
-		    ON CONFLICT (campaign_id, due_at) DO NOTHING RETURNING *
-		)
-		SELECT `+decidedColumns+` FROM d JOIN scheduler.channels ch ON ch.channel_no = d.channel_no ORDER BY d.due_at, d.id`,
-		p.AppNo, campaigns, revisions, channels, dues, statuses, reasons, p.Now)
-	decided, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Decided])
+		WITH ending AS (
+			SELECT (nextval('scheduler.task_ids'), $1, u.campaign_id, u.revision, c.channel_no, 'scheduled', u.status, u.due_at, NULL, NULL,
+			        0, 0, 0, 0, NULL, u.reason, NULL, NULL, NULL, NULL, NULL)::scheduler.ending AS e
+			  FROM unnest($2::bigint[], $3::integer[], $4::text[], $5::timestamptz[], $6::text[], $7::text[]) AS u (campaign_id, revision, channel, due_at, status, reason)
+			  JOIN scheduler.channels c ON c.channel = u.channel
+			 WHERE NOT EXISTS (SELECT FROM scheduler.pending_tasks p WHERE p.campaign_id = u.campaign_id AND p.due_at = u.due_at)
+			   AND NOT EXISTS (SELECT FROM scheduler.running_tasks r WHERE r.campaign_id = u.campaign_id AND r.due_at = u.due_at)
+			   AND NOT EXISTS (SELECT FROM scheduler.decided_tasks d WHERE d.campaign_id = u.campaign_id AND d.due_at = u.due_at)
+			   AND (u.campaign_id, u.due_at) NOT IN (`+claimedKeys+`)
+		)`+decideSQL, p.AppNo, campaigns, revisions, channels, dues, statuses, reasons)
+	decided, err := pgx.CollectRows(rows, scanDecision)
 	if err != nil {
 		return fmt.Errorf("decide occurrences: %w", err)
 	}

@@ -177,7 +177,7 @@ func plan(ctx context.Context, tx *store.PlanTx, newest int64) error {
 	if err := tx.Insert(ctx, tasks); err != nil {
 		return err
 	}
-	return tx.Decide(ctx, []store.Undone{{
+	return tx.Decide(ctx, []store.Decision{{
 		CampaignID: newest, Revision: 1, Channel: "mpaas.push_multiple", DueAt: later.Add(time.Hour), Status: "missed", Reason: "x",
 	}})
 }

@@ -43,7 +43,7 @@ var PrunedColumns = []PrunedColumn{
 	{"message_id", false, `d.message_id`},
 	{"targets", true, `to_json(d.targets)`},
 	// Those of a task with several deliveries, which its own row does not tell.
-	{"slices", true, `(SELECT json_agg(json_build_object('slice_no', s.slice_no, 'status', s.status, 'attempts', s.attempts, 'targets', s.targets,
+	{"slices", true, `(SELECT json_agg(json_build_object('slice_no', s.slice_no, 'status', s.status, 'attempts', s.attempts, 'targets', coalesce((SELECT x.targets FROM scheduler.slice_targets x WHERE x.slice_id = s.id), '{}'),
 		'reason', s.reason, 'code', s.code, 'message', s.message, 'request_id', s.request_id, 'message_id', s.message_id,
 		'sent_at', ` + utc(`s.sent_at`) + `, 'finished_at', ` + utc(`s.finished_at`) + `) ORDER BY s.slice_no) FROM scheduler.slices s WHERE s.task_id = d.id)`},
 }
@@ -135,7 +135,9 @@ func oldTasks(ctx context.Context, tx pgx.Tx, before time.Time, from, to int64, 
 }
 
 func removeTasks(ctx context.Context, tx pgx.Tx, ids []int64) (int64, error) {
-	if _, err := tx.Exec(ctx, `DELETE FROM scheduler.slices WHERE task_id = ANY($1)`, ids); err != nil {
+	if _, err := tx.Exec(ctx, `
+		WITH gone AS (DELETE FROM scheduler.slices WHERE task_id = ANY($1) RETURNING id)
+		DELETE FROM scheduler.slice_targets WHERE slice_id IN (SELECT id FROM gone)`, ids); err != nil {
 		return 0, err
 	}
 	tag, err := tx.Exec(ctx, `DELETE FROM scheduler.decided_tasks WHERE id = ANY($1)`, ids)

@@ -18,7 +18,7 @@ func TestBookingOfAnAttemptNeverMadeIsGivenBack(t *testing.T) {
 	}{
 		{"too late", func(t *testing.T, s *store.Store, _ func(string)) {
 			t.Helper()
-			if _, err := s.Settle(t.Context(), 1, time.Now().Add(2*time.Hour), 10); err != nil {
+			if _, err := s.PlaceDeliveries(t.Context(), time.Now().Add(2*time.Hour), 10); err != nil {
 				t.Fatal(err)
 			}
 		}},
@@ -35,22 +35,22 @@ func TestBookingOfAnAttemptNeverMadeIsGivenBack(t *testing.T) {
 			id := campaign(t, db)
 			run(t, db, `INSERT INTO scheduler.app_quotas SELECT app_no, channel, 5 FROM scheduler.campaigns`)
 			sliced(t, db, id, time.Now().Add(-time.Minute), "waiting")
-			attempt := func(o store.SliceOutcome) {
+			attempt := func(o store.DeliveryOutcome) {
 				t.Helper()
-				slices, err := s.ClaimSlices(t.Context(), daemon, time.Time{}, nil, 10)
-				if err != nil || len(slices) != 1 {
-					t.Fatalf("claimed %d deliveries, %v", len(slices), err)
+				begun := begin(t, s, daemon)
+				if len(begun) != 1 {
+					t.Fatalf("claimed %d deliveries", len(begun))
 				}
 				if n := one[int](t, db, `SELECT count(*) FROM scheduler.quota_uses`); n != 1 {
 					t.Fatalf("%d uses are booked for one attempt", n)
 				}
-				o.Slice, o.Status, o.ReadyAt = slices[0], "waiting", time.Now().Add(-time.Second)
-				if recorded, err := s.RecordSlices(t.Context(), daemon, []store.SliceOutcome{o}); err != nil || !recorded[slices[0].ID] {
+				o.Delivery, o.DaemonID, o.Status, o.ReadyAt = begun[0], daemon, "waiting", time.Now().Add(-time.Second)
+				if recorded, err := s.RecordDeliveries(t.Context(), []store.DeliveryOutcome{o}); err != nil || !recorded[begun[0].ID] {
 					t.Fatalf("recorded %v, %v", recorded, err)
 				}
 			}
-			attempt(store.SliceOutcome{Sent: true}) // refused before it was taken
-			attempt(store.SliceOutcome{})           // put off: no call was made
+			attempt(store.DeliveryOutcome{Sent: true}) // refused before it was taken
+			attempt(store.DeliveryOutcome{})           // put off: no call was made
 			c.end(t, s, func(sql string) { run(t, db, sql) })
 			if n := one[int](t, db, `SELECT count(*) FROM scheduler.quota_uses`); n != 0 {
 				t.Errorf("%d uses stay booked for calls that were never made", n)

@@ -4,44 +4,21 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// A Decision is how a claimed task ended.
-type Decision struct {
-	ClaimID    int64
-	TaskID     int64
-	AppNo      int32
-	CampaignID int64
-	Revision   int32
-	Channel    string
-	Origin     string
-	Status     string // succeeded, failed, missed or unknown
-	Reason     string // empty only for succeeded
-	DueAt      time.Time
-	StartedAt  time.Time
-	SentAt     time.Time // zero: nothing was sent
-	Targets    []string
-	Code       string
-	Message    string
-	RequestID  string
-	MessageID  string
-}
-
 // Record writes decisions of claimed tasks in one transaction and drops the
 // claims in done, whose tasks are all decided with it. It returns the tasks it
 // recorded: a decision whose claim is gone is fenced and does not count.
 func (s *Store) Record(ctx context.Context, daemonID int64, decisions []*Decision, done []int64) (recorded map[int64]bool, err error) {
-	recorded, err = s.record(ctx, daemonID, decisions, done)
+	if _, err := s.channelNos(ctx); err != nil { // before the transaction, which has a connection of its own
+		return nil, err
+	}
+	recorded, err = s.record(ctx, daemonID, decisions, done, s.copyDecisions)
 	if sqlState(err) == uniqueViolation {
-		recorded, err = s.recordApart(ctx, daemonID, decisions)
-		if err == nil {
-			_, err = s.record(ctx, daemonID, nil, done)
-		}
+		recorded, err = s.record(ctx, daemonID, decisions, done, decideClaimed)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("record decisions: %w", err)
@@ -49,59 +26,112 @@ func (s *Store) Record(ctx context.Context, daemonID int64, decisions []*Decisio
 	return recorded, s.recognise(ctx, daemonID, decisions, recorded)
 }
 
-// record is one attempt at all of them together.
-func (s *Store) record(ctx context.Context, daemonID int64, decisions []*Decision, done []int64) (map[int64]bool, error) {
-	channels, err := s.channelNos(ctx)
-	if err != nil {
-		return nil, err
+// record writes those decisions whose claims stand, in the way given.
+func (s *Store) record(ctx context.Context, daemonID int64, decisions []*Decision, done []int64,
+	write func(ctx context.Context, tx pgx.Tx, daemonID int64, now time.Time, decisions []*Decision) (map[int64]bool, error),
+) (recorded map[int64]bool, err error) {
+	claims := make([]int64, len(decisions))
+	for i, d := range decisions {
+		claims[i] = d.ClaimID
 	}
-	recorded := make(map[int64]bool, len(decisions))
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		held, now, err := holdClaims(ctx, tx, daemonID, decisions, done)
+		held, now, err := holdClaims(ctx, tx, daemonID, claims, done)
 		if err != nil {
 			return err
 		}
-		rows := newCopyBuffer(256 * len(decisions))
+		stand := make([]*Decision, 0, len(decisions))
 		for _, d := range decisions {
 			if held[d.ClaimID] {
-				d.write(rows, daemonID, channels[d.Channel], now)
-				recorded[d.TaskID] = true
+				stand = append(stand, d)
 			}
 		}
-		if len(recorded) > 0 {
-			_, err = tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyDecided)
-		}
+		recorded, err = write(ctx, tx, daemonID, now, stand)
 		return err
 	})
 	return recorded, err
 }
 
-// holdClaims locks those of the decisions' claims that still stand, deleting the
-// ones in done, and returns them and the database's clock. This is the fence: the
-// reaper deletes a dead daemon's claims, and either waits for this transaction or
-// is seen by it.
-func holdClaims(ctx context.Context, tx pgx.Tx, daemonID int64, decisions []*Decision, done []int64) (held map[int64]bool, now time.Time, err error) {
+// holdClaims locks those of the claims that still stand, deleting the ones in
+// done, and returns them and the database's clock. This is the fence: the reaper
+// deletes a dead daemon's claims, and either waits for this transaction or is
+// seen by it. Two transactions of one daemon do not wait for each other.
+func holdClaims(ctx context.Context, tx pgx.Tx, daemonID int64, claims, done []int64) (held map[int64]bool, now time.Time, err error) {
 	held = make(map[int64]bool)
 	for _, id := range done {
 		held[id] = false
 	}
 	var open []int64
-	for _, d := range decisions {
-		if _, seen := held[d.ClaimID]; !seen {
-			held[d.ClaimID] = false
-			open = append(open, d.ClaimID)
+	for _, id := range claims {
+		if _, seen := held[id]; !seen {
+			held[id] = false
+			open = append(open, id)
 		}
 	}
 	rows, _ := tx.Query(ctx, `
 		WITH over AS (
 			DELETE FROM scheduler.claims WHERE id = ANY($1) AND daemon_id = $3 RETURNING id
 		), held AS (
-			SELECT id FROM scheduler.claims WHERE id = ANY($2) AND daemon_id = $3 FOR UPDATE
+			SELECT id FROM scheduler.claims WHERE id = ANY($2) AND daemon_id = $3 FOR SHARE
 		)
 		SELECT id, clock_timestamp() FROM over UNION ALL SELECT id, clock_timestamp() FROM held`, orEmpty(done), orEmpty(open), daemonID)
 	var id int64
 	_, err = pgx.ForEachRow(rows, []any{&id, &now}, func() error { held[id] = true; return nil })
 	return held, now, err
+}
+
+// copyDecisions is the fast way: it takes all or none.
+func (s *Store) copyDecisions(ctx context.Context, tx pgx.Tx, daemonID int64, now time.Time, decisions []*Decision) (map[int64]bool, error) {
+	recorded := make(map[int64]bool, len(decisions))
+	if len(decisions) == 0 {
+		return recorded, nil
+	}
+	channels, err := s.channelNos(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows := newCopyBuffer(256 * len(decisions))
+	for _, d := range decisions {
+		d.write(rows, daemonID, channels[d.Channel], now)
+		recorded[d.TaskID] = true
+	}
+	_, err = tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(rows.end()), copyDecided)
+	return recorded, err
+}
+
+// decideClaimed records decisions among which some are one too many: the others
+// are not lost with those.
+func decideClaimed(ctx context.Context, tx pgx.Tx, daemonID int64, _ time.Time, decisions []*Decision) (map[int64]bool, error) {
+	rows, _ := tx.Query(ctx, `
+		WITH ending AS (
+			SELECT (u.task_id, u.app_no, u.campaign_id, u.revision, k.channel_no, u.origin, u.status, u.due_at, u.started_at, u.sent_at,
+			        u.attempts, 1, (u.status = 'succeeded')::integer, cardinality(u.targets), $1::bigint, u.reason, u.code, u.message,
+			        u.request_id, u.message_id, u.targets)::scheduler.ending AS e
+			  FROM jsonb_to_recordset($2) AS u (task_id bigint, app_no integer, campaign_id bigint, revision integer, channel text, origin text, status text,
+			       due_at timestamptz, started_at timestamptz, sent_at timestamptz, attempts integer, targets text[], reason text, code text, message text,
+			       request_id text, message_id text)
+			  JOIN scheduler.channels k ON k.channel = u.channel
+		)`+decideSQL, daemonID, jsonRows(decisions, func(d *Decision) map[string]any {
+		return map[string]any{
+			"task_id": d.TaskID, "app_no": d.AppNo, "campaign_id": d.CampaignID, "revision": d.Revision, "channel": d.Channel, "origin": d.Origin,
+			"status": d.Status, "due_at": micros(d.DueAt), "started_at": micros(d.StartedAt), "sent_at": micros(d.SentAt), "attempts": d.attempts(),
+			"targets": orEmpty(d.Targets), "reason": orNull(d.Reason), "code": orNull(d.Code), "message": orNull(d.Message),
+			"request_id": orNull(d.RequestID), "message_id": orNull(d.MessageID),
+		}
+	}))
+	decided, err := pgx.CollectRows(rows, scanDecision)
+	recorded := make(map[int64]bool, len(decided))
+	for i := range decided {
+		recorded[decided[i].TaskID] = true
+	}
+	return recorded, err
+}
+
+// attempts is how many calls the decision of a claimed task is of.
+func (d *Decision) attempts() int32 {
+	if d.SentAt.IsZero() {
+		return 0
+	}
+	return 1
 }
 
 // decided_at is given, since COPY writes one row at a time into a table with a
@@ -127,7 +157,7 @@ func (d *Decision) write(c *copyBuffer, daemonID int64, channel int16, now time.
 	c.time(d.StartedAt)
 	c.timeOrNull(d.SentAt)
 	c.time(now)
-	c.int32(1) // attempts
+	c.int32(d.attempts())
 	c.int32(1) // slices
 	c.int32(accepted)
 	c.int64(int64(len(d.Targets)))
@@ -142,28 +172,6 @@ func (d *Decision) write(c *copyBuffer, daemonID int64, channel int16, now time.
 
 // uniqueViolation is the SQLSTATE of a second row for one key.
 const uniqueViolation = "23505"
-
-// recordApart records in halves what could not be recorded together, down to
-// those decisions whose task has one already. That cannot happen while everybody
-// keeps to the rules; if it does, the first decision stands and the others of the
-// batch are not lost with it.
-func (s *Store) recordApart(ctx context.Context, daemonID int64, decisions []*Decision) (map[int64]bool, error) {
-	recorded := make(map[int64]bool, len(decisions))
-	if len(decisions) == 1 {
-		return recorded, nil
-	}
-	for half := range slices.Chunk(decisions, (len(decisions)+1)/2) {
-		some, err := s.record(ctx, daemonID, half, nil)
-		if sqlState(err) == uniqueViolation {
-			some, err = s.recordApart(ctx, daemonID, half)
-		}
-		if err != nil {
-			return nil, err
-		}
-		maps.Copy(recorded, some)
-	}
-	return recorded, nil
-}
 
 // recognise adds decisions that this daemon has recorded before: an attempt
 // whose answer was lost may have committed.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -18,7 +19,6 @@ type Retry struct {
 	Revision   int32
 	Origin     string
 	DueAt      time.Time
-	ExpiresAt  time.Time
 	StartedAt  time.Time
 	SentAt     time.Time
 	ReadyAt    time.Time
@@ -28,34 +28,33 @@ type Retry struct {
 	Code       string
 	Message    string
 	RequestID  string
-	Cut        *Start // no call was made, and the audience needs several
 }
 
-// RetryClaimed stores retries of claimed tasks, fenced by their claims, drops
-// the claims in done, and returns the tasks it stored.
-func (s *Store) RetryClaimed(ctx context.Context, daemonID int64, retries []Retry, done []int64) (stored map[int64]bool, err error) {
+// RetryClaimed stores retries of claimed tasks in one transaction, fenced by
+// their claims, drops the claims in done, and returns the tasks it stored. What
+// an earlier transaction stored whose answer did not arrive counts as stored.
+func (s *Store) RetryClaimed(ctx context.Context, daemonID int64, retries []*Retry, done []int64) (stored map[int64]bool, err error) {
 	stored = make(map[int64]bool, len(retries))
+	claims := make([]int64, len(retries))
+	for i, r := range retries {
+		claims[i] = r.ClaimID
+	}
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		campaigns := make([]int64, len(retries))
-		for i, r := range retries {
-			campaigns[i] = r.CampaignID
-			store := retryClaimed
-			if r.Cut != nil {
-				store = cutClaimed
-			}
-			ok, err := claimHeld(ctx, tx, daemonID, r.ClaimID)
-			if err == nil && ok {
-				err = store(ctx, tx, daemonID, r)
-			}
-			if err != nil {
-				return err
-			}
-			stored[r.TaskID] = ok
-		}
-		if err := placeWaiting(ctx, tx, campaigns); err != nil {
+		held, _, err := holdClaims(ctx, tx, daemonID, claims, done)
+		if err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, `DELETE FROM scheduler.claims WHERE id = ANY($1) AND daemon_id = $2`, done, daemonID)
+		stand := make([]*Retry, 0, len(retries))
+		for _, r := range retries {
+			if held[r.ClaimID] {
+				stand = append(stand, r)
+				stored[r.TaskID] = true
+			}
+		}
+		if len(stand) == 0 {
+			return nil
+		}
+		_, err = tx.Exec(ctx, retryClaimedSQL, jsonRows(stand, (*Retry).row))
 		return err
 	})
 	if err != nil {
@@ -64,50 +63,104 @@ func (s *Store) RetryClaimed(ctx context.Context, daemonID int64, retries []Retr
 	return stored, nil
 }
 
-// claimHeld locks a claim and says whether it still stands: the fence.
-func claimHeld(ctx context.Context, tx pgx.Tx, daemonID, claim int64) (held bool, err error) {
-	err = tx.QueryRow(ctx, `
-		WITH held AS (SELECT FROM scheduler.claims WHERE id = $1 AND daemon_id = $2 FOR UPDATE) SELECT EXISTS (SELECT FROM held)`,
-		claim, daemonID).Scan(&held)
-	return held, err
+// row is the retry as retryClaimedSQL reads it.
+func (r *Retry) row() map[string]any {
+	attempts := 0
+	if !r.SentAt.IsZero() {
+		attempts = 1
+	}
+	return map[string]any{
+		"id": r.TaskID, "app_no": r.AppNo, "campaign_id": r.CampaignID, "revision": r.Revision, "origin": r.Origin,
+		"due_at": micros(r.DueAt), "started_at": micros(r.StartedAt), "sent_at": micros(r.SentAt), "ready_at": micros(r.ReadyAt),
+		"attempts": attempts, "maybe_sent": r.MaybeSent, "targets": orEmpty(r.Targets), "reason": orNull(r.Reason), "code": orNull(r.Code),
+		"message": orNull(r.Message), "request_id": orNull(r.RequestID),
+	}
 }
 
-// stored says, in a statement with the task's id as $1, whether an earlier
-// transaction stored the retry whose answer did not arrive.
-const storedAlready = `(EXISTS (SELECT FROM scheduler.running_tasks WHERE id = $1) OR EXISTS (SELECT FROM scheduler.decided_tasks WHERE id = $1))`
+// All retries of a batch in one statement: one by one, a second full of refused
+// calls would take longer to store than the daemon may take.
+const retryClaimedSQL = `
+	WITH u AS MATERIALIZED (
+		SELECT u.*, nextval('scheduler.slices_id_seq') AS slice_id
+		  FROM jsonb_to_recordset($1) AS u (id bigint, app_no integer, campaign_id bigint, revision integer, origin text,
+		       due_at timestamptz, started_at timestamptz, sent_at timestamptz, ready_at timestamptz, attempts integer,
+		       maybe_sent boolean, targets text[], reason text, code text, message text, request_id text)
+		 WHERE NOT EXISTS (SELECT FROM scheduler.running_tasks r WHERE r.id = u.id) AND NOT EXISTS (SELECT FROM scheduler.decided_tasks d WHERE d.id = u.id)
+	), task AS (
+		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+		SELECT id, app_no, campaign_id, revision, origin::scheduler.task_origin, due_at, started_at, 1, cardinality(targets) FROM u
+	), delivery AS (
+		INSERT INTO scheduler.slices (id, task_id, slice_no, app_no, campaign_id, ready_at, attempts, maybe_sent, sent_at, reason, code, message, request_id)
+		OVERRIDING SYSTEM VALUE
+		SELECT slice_id, id, 1, app_no, campaign_id, ready_at, attempts, maybe_sent, sent_at, reason, code, message, request_id FROM u
+	)
+	INSERT INTO scheduler.slice_targets (slice_id, targets) SELECT slice_id, targets FROM u WHERE targets <> '{}'`
 
-// retryClaimed stores the delivery of a claimed task for another attempt.
-func retryClaimed(ctx context.Context, tx pgx.Tx, _ int64, r Retry) error {
-	_, err := tx.Exec(ctx, `
-		WITH task AS (
-			INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)
-			SELECT $1, $2, $3, $4, $5::scheduler.task_origin, $6, $7, $8, 1, cardinality($11::text[]) WHERE NOT `+storedAlready+`
-			RETURNING id
-		)
-		INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at, attempts, maybe_sent, targets, sent_at, reason, code, message, request_id)
-		SELECT id, 1, $2, $3, $10, ($9::timestamptz IS NOT NULL)::integer, $12, $11, $9, $13, nullif($14, ''), nullif($15, ''), nullif($16, '') FROM task`,
-		r.TaskID, r.AppNo, r.CampaignID, r.Revision, r.Origin, r.DueAt, r.ExpiresAt, r.StartedAt, at(r.SentAt),
-		r.ReadyAt, orEmpty(r.Targets), r.MaybeSent, r.Reason, r.Code, r.Message, r.RequestID)
-	return err
+// jsonRows is a list as jsonb_to_recordset reads it.
+func jsonRows[T any](list []T, row func(T) map[string]any) []map[string]any {
+	out := make([]map[string]any, len(list))
+	for i, v := range list {
+		out[i] = row(v)
+	}
+	return out
 }
 
-// cutClaimed stores the deliveries of a claimed task whose audience grew past
-// one call before any was made.
-func cutClaimed(ctx context.Context, tx pgx.Tx, daemonID int64, r Retry) error {
-	var done bool
-	if err := tx.QueryRow(ctx, `SELECT `+storedAlready, r.TaskID).Scan(&done); err != nil || done {
-		return err
+// micros is a time as precise as the database keeps it, cut as pgx does; NULL when
+// it is zero.
+func micros(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
 	}
-	t := startingTask{
-		appNo: r.AppNo, revision: r.Revision, campaignID: r.CampaignID, dueAt: r.DueAt, expiresAt: r.ExpiresAt,
-		now: r.StartedAt, origin: r.Origin, channel: r.Cut.Channel,
+	t = t.Truncate(time.Microsecond)
+	return &t
+}
+
+// orNull turns an empty text into NULL.
+func orNull(text string) *string {
+	if text == "" {
+		return nil
 	}
-	var s Started
-	var err error
-	if s.Slices, s.Targets, err = writeSlices(ctx, tx, *r.Cut, t); err != nil {
-		return err
+	return &text
+}
+
+// CutClaimed stores the deliveries of a claimed task whose audience grew past one
+// call before any was made. Not Begun: the claim is gone, or, with Moved or Gone,
+// the campaign has another revision or does not stand any more; then nothing was
+// stored. What was stored before is Begun without Slices.
+func (s *Store) CutClaimed(ctx context.Context, daemonID, claim int64, in Start) (Started, error) {
+	var out Started
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		held, _, err := holdClaims(ctx, tx, daemonID, []int64{claim}, nil)
+		if err != nil || !held[claim] {
+			return err
+		}
+		t := &startingTask{}
+		var standing *int32
+		err = tx.QueryRow(ctx, `
+			SELECT t.app_no, t.revision, t.campaign_id, coalesce(c.channel, ''), coalesce(c.audience_view, ''), t.due_at, t.claimed_at, t.origin::text, c.revision
+			  FROM scheduler.claimed_tasks t LEFT JOIN scheduler.campaigns c ON c.id = t.campaign_id
+			 WHERE t.claim_id = $1 AND t.id = $2`, claim, in.TaskID).
+			Scan(&t.appNo, &t.revision, &t.campaignID, &t.channel, &t.audienceView, &t.dueAt, &t.now, &t.origin, &standing)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows): // an earlier transaction committed whose answer did not arrive
+			out.Begun = true
+			return nil
+		case err != nil:
+			return err
+		case standing == nil:
+			out.Gone = true
+			return nil
+		case *standing != in.Revision:
+			out.Moved = *standing
+			return nil
+		}
+		out.Begun, t.revision = true, in.Revision
+		return t.store(ctx, tx, daemonID, in, &out)
+	})
+	if err != nil {
+		return Started{}, fmt.Errorf("cut task %d: %w", in.TaskID, err)
 	}
-	return t.begin(ctx, tx, daemonID, r.TaskID, s)
+	return out, nil
 }
 
 // Unhear gives back what the daemon holds in the database without knowing of it:
@@ -123,11 +176,10 @@ func (s *Store) Unhear(ctx context.Context, daemonID int64, before time.Time, kn
 			WITH lost AS MATERIALIZED (
 				SELECT id FROM scheduler.claims WHERE daemon_id = $1 AND id <> ALL($2) AND claimed_at < $4 FOR UPDATE
 			), task AS MATERIALIZED (
-				SELECT t.*, coalesce(t.due_at + k.catch_up_window, t.due_at) AS expires_at
-				  FROM scheduler.claimed_tasks t LEFT JOIN scheduler.campaigns k ON k.id = t.campaign_id WHERE t.claim_id IN (SELECT id FROM lost)
+				SELECT t.* FROM scheduler.claimed_tasks t WHERE t.claim_id IN (SELECT id FROM lost)
 			), running AS (
-				INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)
-				SELECT id, app_no, campaign_id, revision, origin, due_at, expires_at, claimed_at, 1, 0 FROM task
+				INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+				SELECT id, app_no, campaign_id, revision, origin, due_at, claimed_at, 1, 0 FROM task
 			), slice AS (
 				INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at, reason)
 				SELECT id, 1, app_no, campaign_id, clock_timestamp(), 'the claim was lost before a call' FROM task
@@ -139,10 +191,8 @@ func (s *Store) Unhear(ctx context.Context, daemonID int64, before time.Time, kn
 			)
 			SELECT campaign_id FROM task UNION ALL SELECT campaign_id FROM again`, daemonID, known, running, before)
 		var err error
-		if lost, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
-			return err
-		}
-		return placeWaiting(ctx, tx, lost) // their campaign may have been paused or cancelled since
+		lost, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("give back unheard claims: %w", err)

@@ -127,8 +127,8 @@ func TestResolveResendsOneCall(t *testing.T) {
 	if _, err := s.Resolve(t.Context(), store.Ruling{TaskID: 501, Resend: true}); err != nil {
 		t.Fatal(err)
 	}
-	got := r.line(`SELECT concat_ws('|', r.due_at AT TIME ZONE 'UTC', r.expires_at BETWEEN now() AND now() + interval '1 hour', r.slices, r.targets, x.status, x.attempts, x.targets)
-		FROM scheduler.running_tasks r JOIN scheduler.slices x ON x.task_id = r.id`)
+	got := r.line(`SELECT concat_ws('|', r.due_at AT TIME ZONE 'UTC', r.window_from BETWEEN now() - interval '1 minute' AND now(), r.slices, r.targets, x.status, x.attempts, t.targets)
+		FROM scheduler.running_tasks r JOIN scheduler.slices x ON x.task_id = r.id JOIN scheduler.slice_targets t ON t.slice_id = x.id`)
 	if want := "2027-01-09 09:00:00|t|1|1|waiting|2|{ann}"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

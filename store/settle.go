@@ -8,91 +8,128 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Settle decides running tasks whose deliveries have all ended, having first
-// given up on those that waited past the catch-up window. It returns the tasks
-// it decided.
-func (s *Store) Settle(ctx context.Context, daemonID int64, now time.Time, limit int) ([]Settled, error) {
-	var out []Settled
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `
-			WITH late AS MATERIALIZED ( -- but for those an author is changing at this moment
-				SELECT s.id FROM scheduler.running_tasks r JOIN scheduler.slices s ON s.task_id = r.id
-				 WHERE s.status IN ('waiting', 'held') AND r.expires_at < coalesce($1, clock_timestamp()) FOR UPDATE OF s SKIP LOCKED
-			)
-			UPDATE scheduler.slices s
-			   SET status = CASE WHEN s.maybe_sent THEN 'unknown' ELSE 'missed' END::scheduler.slice_status, finished_at = clock_timestamp(),
-			       reason = CASE WHEN s.maybe_sent THEN 'no certain outcome' ELSE 'not sent' END || ' within the catch-up window' || coalesce(': ' || s.reason, '')
-			  FROM late WHERE s.id = late.id`, at(now))
-		if err != nil {
-			return err
-		}
-		rows, _ := tx.Query(ctx, settleSQL, daemonID, limit)
-		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Settled])
-		return err
-	})
+// Placed says what PlaceDeliveries did.
+type Placed struct {
+	Rows  int     // deliveries that were moved
+	Ended []int64 // tasks that had some ended
+}
+
+// PlaceDeliveries brings up to limit waiting deliveries to the place that their
+// campaign, as it stands, has for them: those of a paused one are held, and
+// wait again when it is resumed; those of a cancelled or deleted one, those
+// whose window has closed, and those that may not be sent again end. Call it
+// again while it returns limit rows. No change of an author waits for it, and
+// ClaimDeliveries does not depend on it. What ends for good is decided under the
+// campaign's lock; campaigns that an author holds are passed over.
+func (s *Store) PlaceDeliveries(ctx context.Context, now time.Time, limit int) (Placed, error) {
+	var out Placed
+	if err := s.pool.QueryRow(ctx, placeSQL, at(now), limit).Scan(&out.Rows, &out.Ended); err != nil {
+		return Placed{}, fmt.Errorf("place deliveries: %w", err)
+	}
+	return out, nil
+}
+
+// openIn says whether the running task r has a delivery in one of the statuses.
+// It is a value, not an EXISTS, for which the server may read every delivery.
+func openIn(statuses, more string) string {
+	return `(SELECT true FROM scheduler.slices s WHERE s.task_id = r.id AND s.finished_at IS NULL AND s.status IN (` + statuses + `)` + more + ` LIMIT 1) IS TRUE`
+}
+
+// Each of the three looks into the deliveries is a range of one index, so that
+// the others of a large audience cost nothing.
+var placeSQL = `
+	WITH task AS MATERIALIZED (
+		SELECT r.id, c.resend_unknown, CASE WHEN c.status = 'cancelled' THEN 'cancelled' WHEN ` + windowEnd + ` <= coalesce($1, clock_timestamp()) THEN 'late'
+		       WHEN c.status = 'paused' THEN 'held' ELSE 'waiting' END AS place
+		  FROM (SELECT r.id, r.campaign_id, r.due_at, r.window_from FROM scheduler.running_tasks r CROSS JOIN LATERAL (
+			SELECT c.status, c.catch_up_window, c.resend_unknown FROM scheduler.campaigns c WHERE c.id = r.campaign_id OFFSET 0) c
+		 WHERE CASE WHEN c.status = 'cancelled' OR ` + windowEnd + ` <= coalesce($1, clock_timestamp()) THEN ` + openIn(`'waiting', 'held'`, "") + `
+		            WHEN c.status = 'paused' THEN ` + openIn(`'waiting'`, "") + ` ELSE ` + openIn(`'held'`, "") + ` END
+		    OR NOT c.resend_unknown AND ` + openIn(`'waiting', 'held'`, " AND s.maybe_sent") + ` OFFSET 0) r
+		 CROSS JOIN LATERAL (SELECT c.status, c.catch_up_window, c.resend_unknown FROM scheduler.campaigns c WHERE c.id = r.campaign_id FOR SHARE SKIP LOCKED) c
+		 LIMIT 1000
+	), orphan AS MATERIALIZED (
+		SELECT r.id, false AS resend_unknown, 'deleted' AS place FROM scheduler.running_tasks r
+		 WHERE (SELECT true FROM scheduler.campaigns c WHERE c.id = r.campaign_id) IS NULL AND ` + openIn(`'waiting', 'held'`, "") + ` LIMIT 1000
+	), mine AS MATERIALIZED (
+		SELECT s.id, t.place, t.resend_unknown
+		  FROM (SELECT * FROM task UNION ALL SELECT * FROM orphan) t CROSS JOIN LATERAL (
+			SELECT * FROM (SELECT x.id FROM scheduler.slices x WHERE x.task_id = t.id AND x.finished_at IS NULL AND x.status = 'waiting' AND t.place <> 'waiting'
+				LIMIT $2 FOR UPDATE SKIP LOCKED) a
+			 UNION
+			SELECT * FROM (SELECT x.id FROM scheduler.slices x WHERE x.task_id = t.id AND x.finished_at IS NULL AND x.status = 'held' AND t.place <> 'held'
+				LIMIT $2 FOR UPDATE SKIP LOCKED) b
+			 UNION
+			SELECT * FROM (SELECT x.id FROM scheduler.slices x WHERE x.task_id = t.id AND x.finished_at IS NULL AND x.maybe_sent AND x.status IN ('waiting', 'held')
+				AND NOT t.resend_unknown LIMIT $2 FOR UPDATE SKIP LOCKED) c) s
+		 LIMIT $2
+	), placed AS (
+		UPDATE scheduler.slices s
+		   SET status = CASE WHEN m.place = 'late' THEN scheduler.ended('missed', s.maybe_sent)
+		                     WHEN m.place IN ('cancelled', 'deleted') THEN scheduler.ended('cancelled', s.maybe_sent)
+		                     WHEN s.maybe_sent AND NOT m.resend_unknown THEN 'unknown' ELSE m.place::scheduler.slice_status END,
+		       finished_at = CASE WHEN m.place IN ('late', 'cancelled', 'deleted') OR s.maybe_sent AND NOT m.resend_unknown THEN clock_timestamp() END,
+		       reason = CASE WHEN m.place IN ('cancelled', 'deleted') THEN 'campaign ' || m.place
+		                     WHEN m.place = 'late' AND s.reason = 'quota' AND NOT s.maybe_sent THEN s.reason
+		                     WHEN m.place = 'late' THEN CASE WHEN s.maybe_sent THEN 'no certain outcome' ELSE 'not sent' END || ' within the catch-up window' || coalesce(': ' || s.reason, '')
+		                     WHEN s.maybe_sent AND NOT m.resend_unknown THEN 'resend_unknown was taken back' ELSE s.reason END
+		  FROM mine m WHERE s.id = m.id AND s.id = ANY(ARRAY(SELECT id FROM mine))
+		RETURNING s.task_id, s.finished_at
+	)
+	SELECT count(*), coalesce(array_agg(DISTINCT task_id) FILTER (WHERE finished_at IS NOT NULL), '{}') FROM placed`
+
+// Settle decides up to limit running tasks whose deliveries have all ended, and
+// returns them: of the tasks named, or, when tasks is nil, of all.
+func (s *Store) Settle(ctx context.Context, daemonID int64, tasks []int64, limit int) ([]Decision, error) {
+	sql, args := settleAllSQL, []any{daemonID, limit}
+	if tasks != nil {
+		sql, args = settleSQL, append(args, tasks)
+	}
+	rows, _ := s.pool.Query(ctx, sql, args...)
+	out, err := pgx.CollectRows(rows, scanDecision)
 	if err != nil {
 		return nil, fmt.Errorf("settle tasks: %w", err)
 	}
 	return out, nil
 }
 
-// Settled is a running task that has just been decided.
-type Settled struct {
-	TaskID     int64
-	AppNo      int32
-	CampaignID int64
-	Channel    string
-	DueAt      time.Time
-	SentAt     *time.Time
-	Status     string
-	Reason     string
-	Slices     int32
-	Accepted   int32
-	Targets    int64
-}
-
 // The decision of a sliced task: succeeded when every delivery was accepted;
 // else unknown when one is unknown; else failed, cancelled or missed, where
 // failed also stands for a mixture. The counts go into the reason.
-const settleSQL = `
+var settleSQL, settleAllSQL = settling(`r.id = ANY($3) AND `), settling(``)
+
+func settling(which string) string {
+	return `
 	WITH over AS MATERIALIZED (
 		SELECT r.* FROM scheduler.running_tasks r
-		 WHERE NOT EXISTS (SELECT FROM scheduler.slices s WHERE s.task_id = r.id AND s.finished_at IS NULL)
+		 WHERE ` + which + `(SELECT true FROM scheduler.slices s WHERE s.task_id = r.id AND s.finished_at IS NULL LIMIT 1) IS NULL
 		 LIMIT $2 FOR UPDATE SKIP LOCKED
-	), tally AS MATERIALIZED (
-		SELECT o.id, min(s.sent_at) AS sent_at, sum(s.attempts)::integer AS attempts, count(*)::integer AS slices,
+	), tally AS MATERIALIZED ( -- counts alone, since there may be a million
+		SELECT o.id, t.* FROM over o CROSS JOIN LATERAL (
+		SELECT min(s.sent_at) AS sent_at, sum(s.attempts)::integer AS attempts, count(*)::integer AS slices,
 		       (count(*) FILTER (WHERE s.status = 'accepted'))::integer AS accepted,
 		       count(*) FILTER (WHERE s.status = 'failed') AS failed, count(*) FILTER (WHERE s.status = 'unknown') AS unknown,
 		       count(*) FILTER (WHERE s.status = 'cancelled') AS cancelled, count(*) FILTER (WHERE s.status = 'missed') AS missed,
-		       (array_agg(s.reason ORDER BY s.slice_no) FILTER (WHERE s.status <> 'accepted' AND s.reason IS NOT NULL))[1] AS reason,
-		       (array_agg(s.code ORDER BY s.slice_no) FILTER (WHERE s.code IS NOT NULL))[1] AS code,
-		       (array_agg(s.message ORDER BY s.slice_no) FILTER (WHERE s.message IS NOT NULL))[1] AS message,
-		       (array_agg(s.request_id ORDER BY s.slice_no) FILTER (WHERE s.request_id IS NOT NULL))[1] AS request_id,
-		       (array_agg(s.message_id ORDER BY s.slice_no) FILTER (WHERE s.message_id IS NOT NULL))[1] AS message_id,
-		       CASE WHEN count(*) = 1 THEN (array_agg(array_to_json(s.targets)))[1] END AS targets
-		  FROM over o JOIN scheduler.slices s ON s.task_id = o.id GROUP BY o.id
+		       min(s.slice_no) FILTER (WHERE s.status <> 'accepted' AND s.reason IS NOT NULL) AS first, min(s.slice_no) AS only
+		  FROM scheduler.slices s WHERE s.task_id = o.id) t WHERE t.slices > 0
 	), gone AS (
 		DELETE FROM scheduler.running_tasks r USING tally WHERE r.id = tally.id
 	), ruled AS (
-		SELECT o.*, t.sent_at, t.attempts, t.slices AS n, t.accepted, t.code, t.message, t.request_id, t.message_id, t.targets AS list,
+		SELECT o.*, t.sent_at, t.attempts, t.slices AS n, t.accepted, s.code, s.message, s.request_id, s.message_id, x.targets AS list,
 		       CASE WHEN t.accepted = t.slices THEN 'succeeded' WHEN t.unknown > 0 THEN 'unknown'
 		            WHEN t.failed > 0 OR t.accepted > 0 THEN 'failed' WHEN t.cancelled > 0 THEN 'cancelled' ELSE 'missed' END AS status,
 		       CASE WHEN t.accepted = t.slices AND t.sent_at IS NULL THEN 'empty audience' -- all targets were deleted since
-		            WHEN t.accepted = t.slices THEN NULL WHEN t.slices = 1 THEN coalesce(t.reason, 'refused')
+		            WHEN t.accepted = t.slices THEN NULL WHEN t.slices = 1 THEN coalesce(f.reason, 'refused')
 		            ELSE format('%s of %s deliveries accepted, %s failed, %s unknown, %s cancelled, %s missed%s',
-		                        t.accepted, t.slices, t.failed, t.unknown, t.cancelled, t.missed, coalesce('; first: ' || t.reason, '')) END AS why
+		                        t.accepted, t.slices, t.failed, t.unknown, t.cancelled, t.missed, coalesce('; first: ' || f.reason, '')) END AS why
 		  FROM over o JOIN tally t USING (id)
-	)
-	INSERT INTO scheduler.decided_tasks AS d (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, sent_at, decided_at,
-	       attempts, slices, accepted, target_count, daemon_id, reason, code, message, request_id, message_id, targets)
-	SELECT r.id, r.app_no, r.campaign_id, r.revision,
-	       coalesce((SELECT ch.channel_no FROM scheduler.channels ch JOIN scheduler.campaigns c ON c.channel = ch.channel WHERE c.id = r.campaign_id),
-	                (SELECT ch.channel_no FROM scheduler.channels ch JOIN scheduler.campaign_history h ON ch.channel = h.before ->> 'channel'
-	                  WHERE h.campaign_id = r.campaign_id ORDER BY h.id DESC LIMIT 1)),
-	       r.origin, r.status::scheduler.decision, r.due_at, r.started_at, r.sent_at, clock_timestamp(),
-	       r.attempts, r.n, r.accepted, r.targets, $1, r.why, CASE WHEN r.n = 1 THEN r.code END, CASE WHEN r.n = 1 THEN r.message END,
-	       CASE WHEN r.n = 1 THEN r.request_id END, CASE WHEN r.n = 1 THEN r.message_id END,
-	       CASE WHEN r.list IS NOT NULL THEN ARRAY(SELECT json_array_elements_text(r.list)) END
-	  FROM ruled r
-	RETURNING d.id, d.app_no, d.campaign_id, (SELECT channel FROM scheduler.channels ch WHERE ch.channel_no = d.channel_no), d.due_at, d.sent_at,
-	          d.status::text, coalesce(d.reason, ''), d.slices, d.accepted, d.target_count`
+		  LEFT JOIN scheduler.slices f ON f.task_id = o.id AND f.slice_no = t.first
+		  LEFT JOIN scheduler.slices s ON s.task_id = o.id AND s.slice_no = t.only AND t.slices = 1
+		  LEFT JOIN scheduler.slice_targets x ON x.slice_id = s.id
+	), ending AS (
+		SELECT (r.id, r.app_no, r.campaign_id, r.revision, NULL, r.origin, r.status, r.due_at, r.started_at, r.sent_at,
+		        r.attempts, r.n, r.accepted, r.targets, $1::bigint, r.why, CASE WHEN r.n = 1 THEN r.code END, CASE WHEN r.n = 1 THEN r.message END,
+		        CASE WHEN r.n = 1 THEN r.request_id END, CASE WHEN r.n = 1 THEN r.message_id END, r.list)::scheduler.ending AS e
+		  FROM ruled r
+	)` + decideSQL
+}

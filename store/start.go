@@ -12,33 +12,35 @@ import (
 )
 
 // A Start says how a pending task becomes a running one with stored deliveries.
+// Its audience view and its channel are those of the campaign as it stands.
 type Start struct {
-	TaskID       int64
-	Inline       []string // targets named by the request; nil: read them from the database
-	PerCall      int      // targets a delivery may carry; 0: the call takes none
-	AudienceView string   // read the targets from this view in schema audience
-	Channel      string
-	Quota        bool // the channel may have a weekly quota
+	TaskID   int64
+	Revision int32    // of the campaign that the rest was worked out from
+	Inline   []string // targets named by the request; nil: read them from the database
+	PerCall  int      // targets a delivery may carry; 0: the call takes none
+	Quota    bool     // the channel may have a weekly quota
 }
 
 // Started is what became of a Start.
 type Started struct {
-	Begun     bool      // the task left pending_tasks
-	Slices    int       // its deliveries; 0 with Begun: the task is decided, its audience was empty or Failed
-	Targets   int64     // its targets
-	NoQuota   bool      // the task stays pending until FreeAt
-	FreeAt    time.Time // when the quota frees up, at the earliest
-	Cancelled bool      // its campaign is gone
-	Failed    string    // its audience view cannot be read, and why: the task is decided
+	Begun   bool      // the task left pending_tasks
+	Slices  int       // its deliveries; 0 with Begun: the task is decided, its audience was empty or its view cannot be read
+	Targets int64     // its targets
+	Decided *Decision // then how
+	NoQuota bool      // the task stays pending until FreeAt
+	FreeAt  time.Time // when the quota frees up, at the earliest
+	Moved   int32     // only of CutClaimed: the campaign's revision, when it is another than Start's
+	Gone    bool      // likewise: the campaign was deleted
 }
 
 // StartTask begins a task whose deliveries are stored one by one. The audience
 // is fixed in one snapshot and sliced in the database, so that its size costs
-// the daemon nothing. A task that is locked or gone is left alone.
+// the daemon nothing. A task that is locked or gone, or whose campaign has
+// another revision by now, is left alone.
 func (s *Store) StartTask(ctx context.Context, daemonID int64, now time.Time, in Start) (Started, error) {
 	var out Started
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		t, ok, err := takeTask(ctx, tx, daemonID, now, in.TaskID)
+		t, ok, err := takeTask(ctx, tx, daemonID, now, in)
 		if err != nil || !ok {
 			return err
 		}
@@ -51,25 +53,33 @@ func (s *Store) StartTask(ctx context.Context, daemonID int64, now time.Time, in
 				out.NoQuota, out.FreeAt = true, free
 				return deferTask(ctx, tx, in.TaskID, lookAgain(t.now, free), t.expiresAt)
 			}
-			t.quotaUse = max(use, 0)
 		}
 		out.Begun = true
 		if _, err := tx.Exec(ctx, `DELETE FROM scheduler.pending_tasks WHERE id = $1`, in.TaskID); err != nil {
 			return err
 		}
-		out.Failed, err = viewFault(pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
-			out.Slices, out.Targets, err = writeSlices(ctx, tx, in, t)
-			return err
-		}), in.AudienceView)
-		if err != nil {
-			return err
-		}
-		return t.begin(ctx, tx, daemonID, in.TaskID, out)
+		return t.store(ctx, tx, daemonID, in, &out)
 	})
 	if err != nil {
 		return Started{}, fmt.Errorf("start task %d: %w", in.TaskID, err)
 	}
 	return out, nil
+}
+
+// store cuts the audience and begins the task with its deliveries.
+func (t *startingTask) store(ctx context.Context, tx pgx.Tx, daemonID int64, in Start, out *Started) error {
+	failed, err := viewFault(pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) (err error) {
+		out.Slices, out.Targets, err = writeSlices(ctx, tx, in, t)
+		return err
+	}), t.audienceView)
+	if err != nil {
+		return err
+	}
+	if out.Slices > 0 {
+		return t.run(ctx, tx, in.TaskID, out)
+	}
+	out.Decided, err = t.decide(ctx, tx, daemonID, in.TaskID, failed)
+	return err
 }
 
 // viewFault tells what is wrong with an audience view itself, which to try again
@@ -91,27 +101,31 @@ func viewFault(err error, view string) (fault string, _ error) {
 // data, no such schema, and everything about names, types and privileges.
 var viewFaults = []string{"0A", "21", "22", "3F", "42"}
 
-// startingTask is a locked pending task.
+// startingTask is a locked task with its campaign as it stands.
 type startingTask struct {
 	appNo, revision int32
 	campaignID      int64
 	channel         string
+	audienceView    string // read the targets from this view in schema audience
 	dueAt           time.Time
 	expiresAt, now  time.Time
 	origin          string
-	quotaUse        int64
 }
 
-func takeTask(ctx context.Context, tx pgx.Tx, daemonID int64, now time.Time, id int64) (startingTask, bool, error) {
-	var t startingTask
+// takeTask locks a pending task. A change of its campaign locks the task too, and
+// gives it the campaign's new revision: where both have the revision wanted, no
+// change has committed that is not seen here.
+func takeTask(ctx context.Context, tx pgx.Tx, daemonID int64, now time.Time, in Start) (*startingTask, bool, error) {
+	t := &startingTask{}
 	rows, _ := tx.Query(ctx, `
-		SELECT p.app_no, p.revision, p.campaign_id, c.channel, p.due_at, p.due_at + c.catch_up_window, coalesce($3, clock_timestamp()), p.origin::text
+		SELECT p.app_no, p.revision, p.campaign_id, c.channel, coalesce(c.audience_view, ''), p.due_at, scheduler.window_end(p.due_at, c.catch_up_window),
+		       coalesce($3, clock_timestamp()), p.origin::text
 		  FROM scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
-		 WHERE p.id = $2 AND p.ready_at <= coalesce($3, clock_timestamp())
+		 WHERE p.id = $2 AND p.ready_at <= coalesce($3, clock_timestamp()) AND p.revision = $4 AND c.revision = $4
 		   AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND `+notHeld+`
-		   FOR UPDATE OF p SKIP LOCKED`, daemonID, id, at(now))
+		   FOR UPDATE OF p SKIP LOCKED`, daemonID, in.TaskID, at(now), in.Revision)
 	found := false
-	_, err := pgx.ForEachRow(rows, []any{&t.appNo, &t.revision, &t.campaignID, &t.channel, &t.dueAt, &t.expiresAt, &t.now, &t.origin}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&t.appNo, &t.revision, &t.campaignID, &t.channel, &t.audienceView, &t.dueAt, &t.expiresAt, &t.now, &t.origin}, func() error {
 		found = true
 		return nil
 	})
@@ -127,7 +141,7 @@ func deferTask(ctx context.Context, tx pgx.Tx, id int64, free, expires time.Time
 }
 
 // writeSlices cuts the audience into deliveries of at most PerCall targets.
-func writeSlices(ctx context.Context, tx pgx.Tx, in Start, t startingTask) (slices int, targets int64, err error) {
+func writeSlices(ctx context.Context, tx pgx.Tx, in Start, t *startingTask) (slices int, targets int64, err error) {
 	var source string
 	var args any = ""
 	switch {
@@ -138,10 +152,10 @@ func writeSlices(ctx context.Context, tx pgx.Tx, in Start, t startingTask) (slic
 		return 1, 0, err
 	case in.Inline != nil:
 		source, args = `SELECT target, NULL::jsonb AS details FROM unnest($6::text[]) AS u (target)`, in.Inline
-	case in.AudienceView != "":
+	case t.audienceView != "":
 		// A view may name a target twice; it is pushed to once.
 		source = `SELECT DISTINCT ON (target::text) target::text, jsonb_build_object('k', template_key_value, 'x', extended_params) AS details
-			FROM audience.` + pgx.Identifier{in.AudienceView}.Sanitize() + ` WHERE $6::text = '' AND target IS NOT NULL`
+			FROM audience.` + pgx.Identifier{t.audienceView}.Sanitize() + ` WHERE $6::text = '' AND target IS NOT NULL`
 	default:
 		// The key's order is the order wanted: with the statistics of a table just
 		// filled, the server would read all of it and sort.
@@ -156,43 +170,47 @@ func writeSlices(ctx context.Context, tx pgx.Tx, in Start, t startingTask) (slic
 	row := tx.QueryRow(ctx, `
 		WITH target AS (
 			SELECT target, details, (row_number() OVER (ORDER BY target) - 1) / $5::integer AS n FROM (`+source+`) s
-		), slice AS (
-			INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at, targets, details)
-			SELECT $1, n + 1, $2, $3, $4, array_agg(target ORDER BY target), jsonb_object_agg(target, details) FILTER (WHERE details IS NOT NULL)
+		), cut AS MATERIALIZED (
+			SELECT n + 1 AS slice_no, array_agg(target ORDER BY target) AS targets, jsonb_object_agg(target, details) FILTER (WHERE details IS NOT NULL) AS details
 			  FROM target GROUP BY n
+		), slice AS (
+			INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at)
+			SELECT $1, slice_no, $2, $3, $4 FROM cut
+			RETURNING id, slice_no
+		), listed AS (
+			INSERT INTO scheduler.slice_targets (slice_id, targets, details)
+			SELECT s.id, c.targets, c.details FROM slice s JOIN cut c USING (slice_no)
 			RETURNING cardinality(targets) AS size
 		)
-		SELECT count(*), coalesce(sum(size), 0) FROM slice`,
+		SELECT count(*), coalesce(sum(size), 0) FROM listed`,
 		in.TaskID, t.appNo, t.campaignID, t.dueAt, in.PerCall, args)
 	err = row.Scan(&slices, &targets)
 	return slices, targets, err
 }
 
-// begin writes the running task, or decides it when there is nobody to push to.
-func (t startingTask) begin(ctx context.Context, tx pgx.Tx, daemonID, id int64, s Started) error {
-	if t.quotaUse != 0 {
-		_, err := tx.Exec(ctx, `UPDATE scheduler.quota_uses SET slice_id = (SELECT id FROM scheduler.slices WHERE task_id = $2 AND slice_no = 1) WHERE id = $1`,
-			t.quotaUse, id)
-		if err != nil {
-			return err
-		}
-	}
-	if s.Slices == 0 {
-		status, reason := "succeeded", "empty audience"
-		if s.Failed != "" {
-			status, reason = "failed", s.Failed
-		}
-		_, err := tx.Exec(ctx, `
-			INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, decided_at,
-			       attempts, slices, accepted, target_count, daemon_id, reason)
-			SELECT $1, $2, $3, $4, c.channel_no, $5::scheduler.task_origin, $10::scheduler.decision, $6, $7, clock_timestamp(), 0, 0, 0, 0, $8, $11
-			  FROM scheduler.channels c WHERE c.channel = $9`,
-			id, t.appNo, t.campaignID, t.revision, t.origin, t.dueAt, t.now, daemonID, t.channel, status, reason)
-		return err
-	}
+// run writes the running task.
+func (t *startingTask) run(ctx context.Context, tx pgx.Tx, id int64, s *Started) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)
-		VALUES ($1, $2, $3, $4, $5::scheduler.task_origin, $6, $7, $8, $9, $10)`,
-		id, t.appNo, t.campaignID, t.revision, t.origin, t.dueAt, t.expiresAt, t.now, s.Slices, s.Targets)
+		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+		VALUES ($1, $2, $3, $4, $5::scheduler.task_origin, $6, $7, $8, $9)`,
+		id, t.appNo, t.campaignID, t.revision, t.origin, t.dueAt, t.now, s.Slices, s.Targets)
 	return err
+}
+
+// decide ends a task that has nobody to push to, or whose audience cannot be read.
+func (t *startingTask) decide(ctx context.Context, tx pgx.Tx, daemonID, id int64, failed string) (*Decision, error) {
+	status, reason := "succeeded", "empty audience"
+	if failed != "" {
+		status, reason = "failed", failed
+	}
+	rows, _ := tx.Query(ctx, `
+		WITH ending AS (
+			SELECT ($2::bigint, $3::integer, $4::bigint, $5::integer, NULL, $6::text, $7::text, $8::timestamptz, $9::timestamptz, NULL,
+			        0, 0, 0, 0, $1::bigint, $10::text, NULL, NULL, NULL, NULL, NULL)::scheduler.ending AS e
+		)`+decideSQL, daemonID, id, t.appNo, t.campaignID, t.revision, t.origin, status, t.dueAt, t.now, reason)
+	decided, err := pgx.CollectRows(rows, scanDecision)
+	if err != nil || len(decided) == 0 { // a refused one is told of by takeUntold
+		return nil, err
+	}
+	return &decided[0], nil
 }

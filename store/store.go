@@ -10,6 +10,7 @@ package store
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -37,54 +38,89 @@ type Config struct {
 	// StatementTimeout is the server's bound on each statement, the last line of
 	// defence behind the contexts' deadlines; zero means 30 s.
 	StatementTimeout time.Duration
+	// Login replaces the user and password of the URL; nil: as the URL says.
+	Login *Login
+}
+
+// A Login is a person's own. The server has to ask for the password: a way in
+// that asks for none, as for a local user, would let anyone in under any name.
+type Login struct{ User, Password string }
+
+// ErrLoginRefused says that the server does not let a Login in, or asks it for
+// no password.
+var ErrLoginRefused = errors.New("the database refused the login")
+
+// use puts the login in place of the URL's.
+func (l *Login) use(c *pgx.ConnConfig) {
+	if l == nil {
+		return
+	}
+	c.User, c.Password, c.RequireAuth = l.User, l.Password, "scram-sha-256,md5,password"
+	for _, f := range c.Fallbacks {
+		f.TLSConfig = withoutCertificate(f.TLSConfig)
+	}
+	c.TLSConfig = withoutCertificate(c.TLSConfig)
+}
+
+// withoutCertificate leaves the daemon's own certificate out: it is not the
+// person's.
+func withoutCertificate(c *tls.Config) *tls.Config {
+	if c == nil {
+		return nil
+	}
+	c = c.Clone()
+	c.Certificates, c.GetClientCertificate = nil, nil
+	return c
+}
+
+// SignIn opens a Store with a person's own login, which is tried at once. The
+// error is ErrLoginRefused when the server does not let it in.
+func SignIn(ctx context.Context, cfg Config, login Login) (*Store, error) {
+	cfg.Login = &login
+	s, err := Open(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.pool.Ping(ctx); err != nil {
+		s.Close()
+		if IsOutage(err) && sqlState(err) != "" || ctx.Err() != nil {
+			return nil, fmt.Errorf("sign in: %w", err)
+		}
+		return nil, ErrLoginRefused // the cause names the user and how the server asks
+	}
+	return s, nil
 }
 
 // Store is a pool of connections with the scheduler's statements.
 type Store struct {
 	pool     *pgxpool.Pool
 	wires    *wires
+	session  *session
+	seal     atomic.Pointer[string]           // of the database, as this daemon knows it; nil: it is no daemon's
 	channels atomic.Pointer[map[string]int16] // see channelNos
 }
 
 // Open makes a Store. It does not wait for the database: connections are made
 // as they are needed, so that a daemon can start before its database.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
+	if err := checkURL(cfg.URL); err != nil {
+		return nil, err
+	}
 	pc, err := pgxpool.ParseConfig(cfg.URL)
 	if err != nil {
-		return nil, errors.New("read database URL: not a PostgreSQL connection string") // the cause may quote the password
+		return nil, unreadable(err)
 	}
+	cfg.Login.use(pc.ConnConfig)
 	pc.MaxConns = int32(cmp.Or(cfg.MaxConns, 16))
 	pc.ConnConfig.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, 5*time.Second)
-	statement := cmp.Or(cfg.StatementTimeout, 30*time.Second)
-	params := pc.ConnConfig.RuntimeParams
-	params["application_name"] = "scheduler"
-	params["statement_timeout"] = fmt.Sprint(statement.Milliseconds())
-	params["lock_timeout"] = "5000"
-	params["default_transaction_isolation"] = "read committed" // each statement is to see what its locks waited for
-	// A daemon that is frozen or cut off in the middle of a transaction must not
-	// hold its locks, some of them on campaigns, for longer than it takes others
-	// to find it dead.
-	params["idle_in_transaction_session_timeout"] = "10000"
-	// Parameterised statements are planned once, for any value: their shape
-	// alone must lead to the right plan, whatever the statistics say.
-	params["plan_cache_mode"] = "force_generic_plan"
-	// A plan made while a table was empty would read the whole of it, or a whole
-	// range before its LIMIT, and go on to when it has grown. Where there is an
-	// index it is to be used, and in its order.
-	params["enable_seqscan"] = "off"
-	params["enable_bitmapscan"] = "off"
-	params["jit"] = "off" // short statements: compiling costs more than it saves
-	pc.AfterConnect = func(_ context.Context, c *pgx.Conn) error {
-		registerUTC(c)
-		return nil
-	}
-	w := &wires{all: make(map[*wire]struct{})}
-	pc.ConnConfig.DialFunc = w.dial
-	pool, err := pgxpool.NewWithConfig(ctx, pc)
-	if err != nil {
+	s := &Store{wires: &wires{all: make(map[*wire]struct{})}, session: daemonSession(cmp.Or(cfg.StatementTimeout, 30*time.Second))}
+	s.session.configure(pc.ConnConfig, "scheduler")
+	pc.AfterConnect, pc.PrepareConn = s.connected, s.prepare
+	pc.ConnConfig.DialFunc = s.wires.dial
+	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)
 	}
-	return &Store{pool: pool, wires: w}, nil
+	return s, nil
 }
 
 // closeTimeout is how long Close waits for calls that are under way.
@@ -134,16 +170,33 @@ func IsOutage(err error) bool {
 	switch {
 	case err == nil || errors.Is(err, context.Canceled):
 		return false
+	case errors.Is(err, ErrUnrecognised), errors.Is(err, errStandby):
+		return true
 	case state == "":
 		var network net.Error
 		return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) ||
 			errors.Is(err, driver.ErrBadConn) || pgconn.SafeToRetry(err)
 	}
 	switch state[:2] {
+	case "SR": // not recognised yet
+		return state != sessionLost
 	case "08", "53", "58", "XX": // connection, resources, the machine's, internal: a full disk shows as each of them
 		return true
 	}
 	return state == "25006" || state == "25P03" || strings.HasPrefix(state, "57P") // read-only; idle for too long, as when frozen
+}
+
+// IsRefused says whether err means that the server, or a pooler before it, does
+// not let this login or connection in: waiting mends nothing.
+func IsRefused(err error) bool {
+	state := sqlState(err)
+	return strings.HasPrefix(state, "28") || state == "3D000" || state == "08P01" && strings.Contains(err.Error(), "startup parameter")
+}
+
+// IsTimeout says whether err means that a statement was not done in the time it
+// had, by our clock or the server's.
+func IsTimeout(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || sqlState(err) == "57014"
 }
 
 // IsBlocked says whether err means that somebody else holds a lock for long.
@@ -151,7 +204,7 @@ func IsBlocked(err error) bool { return sqlState(err) == "55P03" }
 
 // IsReadOnly says whether err means that the server takes no writes, as a
 // demoted primary does.
-func IsReadOnly(err error) bool { return sqlState(err) == "25006" }
+func IsReadOnly(err error) bool { return sqlState(err) == "25006" || errors.Is(err, errStandby) }
 
 // IsDenied says whether err means that the login has not the right.
 func IsDenied(err error) bool { return sqlState(err) == insufficientPrivilege }
@@ -175,9 +228,10 @@ func at(t time.Time) *time.Time {
 }
 
 // orZero turns NULL into the zero time.
-func orZero(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
+func orZero[T any](v *T) T {
+	if v == nil {
+		var zero T
+		return zero
 	}
-	return *t
+	return *v
 }

@@ -130,6 +130,10 @@ func (f Filter) taskIDs(since time.Time) (sql string, args []any) {
 	add(where, "t.campaign_id = ?", f.Campaign)
 	add(where, "t.due_at >= ?", since)
 	add(where, "t.due_at < ?", f.Until)
+	if f.behind.ID != 0 {
+		where.args = append(where.args, f.behind.DueAt, f.behind.ID)
+		where.where = append(where.where, fmt.Sprintf("(t.due_at, t.id) < ($%d, $%d)", len(where.args)-1, len(where.args)))
+	}
 	switch f.places() {
 	case "undecided":
 		where.where = append(where.where, "t.decided_at IS NULL") // leaves decided_tasks out

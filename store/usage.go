@@ -38,7 +38,7 @@ func (s *Store) Usage(ctx context.Context, limit int) (Usage, error) {
 	b := &pgx.Batch{}
 	b.Queue(`
 		SELECT (SELECT count(*) FROM scheduler.decided_tasks WHERE status = 'unknown'), (SELECT count(*) FROM scheduler.claims),
-		       coalesce((SELECT extract(epoch FROM clock_timestamp() - min(ready_at)) FROM scheduler.pending_tasks), 0)::float8, NOT (` + notHeld + `)`).
+		       coalesce((SELECT extract(epoch FROM clock_timestamp() - min(ready_at)) FROM scheduler.pending_tasks), 0)::float8, NOT (` + released + `)`).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&u.Unknown, &u.Claims, &overdue, &u.Held) })
 	b.Queue(`
 		SELECT app_id, workspace_id, pending_limit, pending FROM scheduler.app_usage ORDER BY percent_full DESC, app_id, workspace_id LIMIT $1`, limit).

@@ -178,7 +178,7 @@ const verifyTasksSQL = `
 	), occurrence AS MATERIALIZED (
 		SELECT o.campaign_id, min(o.app_no) AS app_no, o.due_at, max(coalesce(o.ended_at, 'infinity')) AS ended_at,
 		       min(CASE WHEN o.ended_at IS NOT NULL THEN CASE WHEN o.due_at < o.ended_at THEN o.ended_at END
-		                WHEN o.status IN ('paused', 'rejected') OR f.app_no IS NOT NULL THEN greatest(o.due_at + o.catch_up_window, o.updated_at)
+		                WHEN o.status IN ('paused', 'rejected') OR f.app_no IS NOT NULL THEN greatest(scheduler.window_end(o.due_at, o.catch_up_window), o.updated_at)
 		                ELSE greatest(o.due_at, o.updated_at) END + s.grace) AS missing_from
 		  FROM (` + occurrencesSQL + `) o CROSS JOIN setting s LEFT JOIN full_app f ON f.app_no = o.app_no AND f.latest <= o.due_at
 		 WHERE o.due_at >= s.since
@@ -230,15 +230,15 @@ const verifyPendingSQL = `
 		  FROM scheduler.pending_tasks p LEFT JOIN scheduler.campaigns c ON c.id = p.campaign_id
 		 WHERE c.status IS DISTINCT FROM 'active' AND (c.status = 'finished' AND p.origin = 'triggered') IS NOT TRUE
 		UNION ALL
-		SELECT 'undecided', p.app_no, p.campaign_id, p.due_at, p.id, 'still pending, though its catch-up window closed at ' || p.due_at + c.catch_up_window
+		SELECT 'undecided', p.app_no, p.campaign_id, p.due_at, p.id, 'still pending, though its catch-up window closed at ' || scheduler.window_end(p.due_at, c.catch_up_window)
 		  FROM setting s, scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
-		 WHERE NOT s.held AND p.due_at >= s.since AND p.due_at + c.catch_up_window + s.grace < s.now
+		 WHERE NOT s.held AND p.due_at >= s.since AND scheduler.window_end(p.due_at, c.catch_up_window) + s.grace < s.now
 		UNION ALL
 		SELECT 'undecided', r.app_no, r.campaign_id, r.due_at, r.id, 'running without a delivery that could still end'
-		  FROM setting s, scheduler.running_tasks r
+		  FROM setting s, scheduler.running_tasks r LEFT JOIN scheduler.campaigns c ON c.id = r.campaign_id
 		 WHERE NOT s.held AND r.started_at + s.grace < s.now AND NOT EXISTS (
 			SELECT FROM scheduler.slices x WHERE x.task_id = r.id
-			   AND (x.finished_at IS NULL AND (x.status = 'running' OR r.expires_at + s.grace >= s.now) OR x.finished_at + s.grace >= s.now))
+			   AND (x.finished_at IS NULL AND (x.status = 'running' OR coalesce(scheduler.window_end(coalesce(r.window_from, r.due_at), c.catch_up_window), s.now) + s.grace >= s.now) OR x.finished_at + s.grace >= s.now))
 	), looked AS (
 		SELECT 0::bigint AS occurrences, 0::bigint AS tasks
 	)`

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/store"
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
@@ -166,7 +167,7 @@ func (p *program) printDetail(d campaignDetail) error {
 		if i == 0 {
 			name = "changes"
 		}
-		f.rows = append(f.rows, [2]string{name, fmt.Sprintf("%s  %s by %s", dueIn(h.ChangedAt, c.TimeZone), h.Action, h.ChangedBy)})
+		f.rows = append(f.rows, [2]string{name, fmt.Sprintf("%s  %s by %s", dueIn(h.ChangedAt, c.TimeZone), h.Action, plain.Line(h.ChangedBy))})
 	}
 	if err := f.write(p); err != nil {
 		return err

@@ -59,6 +59,9 @@ func (p *program) openStore(ctx context.Context, f *databaseFlag) (*store.Store,
 func (p *program) checkSchema(ctx context.Context, s *store.Store) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
+	if err := s.CheckSessions(ctx); err != nil {
+		return err
+	}
 	err := s.CheckSchema(ctx)
 	switch {
 	case errors.Is(err, store.ErrSchemaMissing), errors.Is(err, store.ErrSchemaTooOld):

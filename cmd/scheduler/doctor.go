@@ -10,6 +10,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/internal/app"
 	"github.com/campaign-scheduler/scheduler/internal/doctor"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 )
 
 const doctorHelp = `Examines the installation and says what to do: the configuration, the database
@@ -67,10 +68,10 @@ func (p *program) printChecks(checks []doctor.Check) error {
 		if c.Grade != doctor.OK {
 			grade = p.bold(grade)
 		}
-		b.WriteString(grade + "  " + c.Name + ": " + c.Found + "\n")
+		b.WriteString(grade + "  " + plain.Line(c.Name) + ": " + plain.Line(c.Found) + "\n")
 		if c.ToDo != "" {
-			b.WriteString("           → " + c.ToDo + "\n")
+			b.WriteString("           → " + plain.Line(c.ToDo) + "\n")
 		}
 	}
-	return p.print(b.String())
+	return p.printStyled(b.String())
 }

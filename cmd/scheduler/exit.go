@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -50,7 +51,7 @@ func (p *program) report(err error) int {
 }
 
 func (p *program) complain(text string) {
-	_, _ = fmt.Fprintln(p.stderr, "scheduler: "+strings.TrimSpace(text))
+	_, _ = fmt.Fprintln(p.stderr, "scheduler: "+plain.Text(strings.TrimSpace(text)))
 }
 
 // count writes a number with its noun: "1 problem", "2 problems".

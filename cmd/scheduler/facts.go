@@ -1,6 +1,10 @@
 package main
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/campaign-scheduler/scheduler/internal/plain"
+)
 
 // facts are lines of a name and a value, for one thing looked at closely.
 type facts struct{ rows [][2]string }
@@ -8,7 +12,7 @@ type facts struct{ rows [][2]string }
 // add adds a line, unless there is nothing to say.
 func (f *facts) add(name, value string) {
 	if value != "" {
-		f.rows = append(f.rows, [2]string{name, harmless(value)})
+		f.rows = append(f.rows, [2]string{name, plain.Text(value)})
 	}
 }
 
@@ -24,5 +28,5 @@ func (f *facts) write(p *program) error {
 		b.WriteString(p.bold(strings.TrimRight(name, " ")) + name[len(strings.TrimRight(name, " ")):])
 		b.WriteString(strings.ReplaceAll(r[1], "\n", "\n"+indent) + "\n")
 	}
-	return p.print(b.String())
+	return p.printStyled(b.String())
 }

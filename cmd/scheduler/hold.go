@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -48,7 +49,7 @@ func (p *program) hold(ctx context.Context, s *store.Store, note string) error {
 	}
 	said := "nothing begins any more"
 	if !held {
-		said = "it was held already: " + harmless(hold.Reason)
+		said = "it was held already: " + plain.Line(hold.Reason)
 	}
 	return p.print(fmt.Sprintf("%s; %d overdue, %d to come; go on with: scheduler release\n", said, hold.Overdue, hold.Coming))
 }

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 )
 
 // A choice is a flag that takes one of a few words.
@@ -47,12 +49,13 @@ func addOutputFlag(c *cobra.Command) *outputFlag {
 
 // writeJSON writes v on one line. Texts keep their <, > and & as they are.
 func (p *program) writeJSON(v any) error {
-	encoder := json.NewEncoder(p.stdout)
+	var b strings.Builder
+	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(v); err != nil {
 		return fmt.Errorf("write the output: %w", err)
 	}
-	return nil
+	return p.printStyled(plain.JSON(b.String()))
 }
 
 // A table is rows of columns for people. It is not tabwriter's because that
@@ -64,7 +67,7 @@ type table struct {
 
 func (t *table) add(cells ...string) {
 	for i, cell := range cells {
-		cells[i] = strings.ReplaceAll(harmless(cell), "\n", " ")
+		cells[i] = plain.Line(cell)
 	}
 	t.rows = append(t.rows, cells)
 }
@@ -81,7 +84,7 @@ func (t *table) write(p *program) error {
 	for _, row := range t.rows {
 		b.WriteString(line(row, widths) + "\n")
 	}
-	return p.print(b.String())
+	return p.printStyled(b.String())
 }
 
 func line(cells []string, widths []int) string {
@@ -92,7 +95,14 @@ func line(cells []string, widths []int) string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-func (p *program) print(text string) error {
+// print writes a text to the standard output. Much of it was written by others,
+// so nothing of it commands the terminal; a value that must not pass for a line
+// of ours goes through plain.Line before.
+func (p *program) print(text string) error { return p.printStyled(plain.Text(text)) }
+
+// printStyled is print for text with our own styles in it, whose values have gone
+// through package plain.
+func (p *program) printStyled(text string) error {
 	if _, err := io.WriteString(p.stdout, text); err != nil {
 		return fmt.Errorf("write the output: %w", err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,6 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/judge"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/store"
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
@@ -104,10 +105,7 @@ func (f *previewFlags) add(c *cobra.Command) {
 func (p *program) preview(flags previewFlags) error {
 	spec, problems := flags.spec(p.now())
 	schedule, warnings, err := strategy.Parse(spec)
-	problems, err = withStrategy(problems, err)
-	if err != nil {
-		return err
-	}
+	problems = append(problems, judge.OfStrategy(err)...)
 	if len(problems) > 0 {
 		return p.refuse("the strategy", problems, flags.asJSON)
 	}
@@ -147,7 +145,7 @@ func (f *previewFlags) spec(now time.Time) (strategy.Spec, []problem) {
 	} else {
 		note("strategy_type", fmt.Sprintf("must be 0 (now), 1 (fixed time) or 2 (loop), not %q", f.strategyType))
 	}
-	if window, err := parseInterval(f.window); err == nil {
+	if window, err := judge.Interval(f.window); err == nil {
 		spec.CatchUpWindow = window
 	} else {
 		note("catch_up_window", err.Error())
@@ -167,26 +165,6 @@ func (f *previewFlags) spec(now time.Time) (strategy.Spec, []problem) {
 		note("channel", fmt.Sprintf("must be one of %s, not %q", strings.Join(names, ", "), f.channel))
 	}
 	return spec, problems
-}
-
-// withStrategy adds the problems that strategy.Parse found. Another error than
-// Problems is returned.
-func withStrategy(problems []problem, err error) ([]problem, error) {
-	found, ok := errors.AsType[strategy.Problems](err)
-	if err != nil && !ok {
-		return nil, fmt.Errorf("judge the strategy: %w", err)
-	}
-	for _, f := range found {
-		message := f.Message
-		if f.Value != "" {
-			message += "; it is " + f.Value
-		}
-		if f.Hint != "" {
-			message += "; " + f.Hint
-		}
-		problems = append(problems, problem{Field: f.Field, Message: message})
-	}
-	return problems, nil
 }
 
 // A plan is what preview shows. The JSON is a promise to other programs.
@@ -262,7 +240,7 @@ func (p *program) printWarnings(plan plan) error {
 		if i == 0 {
 			b.WriteString("\n")
 		}
-		b.WriteString("warning: " + w + "\n")
+		b.WriteString("warning: " + plain.Line(w) + "\n")
 	}
 	return p.print(b.String())
 }

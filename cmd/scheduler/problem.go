@@ -3,14 +3,13 @@ package main
 import (
 	"fmt"
 	"strings"
+
+	"github.com/campaign-scheduler/scheduler/internal/judge"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 )
 
-// A problem is one reason why a campaign would be refused. The JSON is a
-// promise to other programs.
-type problem struct {
-	Field   string `json:"field"`
-	Message string `json:"message"`
-}
+// A problem is one reason why a campaign would be refused.
+type problem = judge.Problem
 
 // refuse shows the problems of something and returns the error that ends the
 // command with exit status 1.
@@ -28,7 +27,7 @@ func (p *program) refuse(what string, problems []problem, asJSON bool) error {
 func list(problems []problem, indent string) string {
 	lines := make([]string, len(problems))
 	for i, p := range problems {
-		lines[i] = indent + p.Field + ": " + p.Message
+		lines[i] = indent + plain.Line(p.Field+": "+p.Message)
 	}
 	return strings.Join(lines, "\n")
 }

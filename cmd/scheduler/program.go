@@ -88,7 +88,9 @@ func commands(p *program) []*cobra.Command {
 	return []*cobra.Command{
 		newAPICommand(p),
 		newCampaignsCommand(p),
+		newConsoleCommand(p),
 		newDoctorCommand(p),
+		newForecastCommand(p),
 		newHoldCommand(p),
 		newMigrateCommand(p),
 		newServeCommand(p),

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
@@ -23,12 +24,12 @@ func TestParseInterval(t *testing.T) {
 		"0":                   0,
 		"32767 weeks 1 hour":  strategy.MaxCatchUpWindow + 1,
 	} {
-		if got, err := parseInterval(text); err != nil || got != want {
+		if got, err := judge.Interval(text); err != nil || got != want {
 			t.Errorf("%q: %s %v, want %s", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "soon", "1", "1 month", "hour 1", "1:30", "a:b:c", "1 hour 5", "-1 hours", "99999 hours"} {
-		if got, err := parseInterval(text); err == nil {
+		if got, err := judge.Interval(text); err == nil {
 			t.Errorf("%q: %s, want an error", text, got)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -62,7 +63,11 @@ func (p *program) release(ctx context.Context, s *store.Store, skipOverdue bool)
 	case !held:
 		return p.print("nothing was held\n")
 	case skipOverdue:
-		return p.print(fmt.Sprintf("released; %d overdue recorded as missed, %d to come\n", skipped, hold.Coming))
+		doubtful := ""
+		if skipped.Unknown > 0 {
+			doubtful = fmt.Sprintf(", %d as unknown, since they may have arrived", skipped.Unknown)
+		}
+		return p.print(fmt.Sprintf("released; %d overdue recorded as missed%s, %d to come\n", skipped.Missed, doubtful, hold.Coming))
 	}
 	return p.print(fmt.Sprintf("released; %d overdue, %d to come\n", hold.Overdue, hold.Coming))
 }
@@ -78,7 +83,7 @@ func (p *program) listHeld(ctx context.Context, s *store.Store) error {
 	if hold.Since.IsZero() {
 		return p.print("nothing is held\n")
 	}
-	if err := p.print(fmt.Sprintf("held since %s: %s\n%d overdue, %d to come\n", hold.Since.Local().Format(localTime), hold.Reason, hold.Overdue, hold.Coming)); err != nil {
+	if err := p.print(fmt.Sprintf("held since %s: %s\n%d overdue, %d to come\n", hold.Since.Local().Format(localTime), plain.Line(hold.Reason), hold.Overdue, hold.Coming)); err != nil {
 		return err
 	}
 	if len(pushes) == 0 {

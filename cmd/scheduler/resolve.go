@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -57,7 +58,7 @@ func newTasksResolveCommand(p *program, database *databaseFlag) *cobra.Command {
 			if output.json() {
 				return p.writeJSON(map[string]any{"task_id": id, "status": ruled.Status, "reason": ruled.Reason})
 			}
-			return p.print(fmt.Sprintf("task %d: %s, %s\n", id, ruled.Status, ruled.Reason))
+			return p.print(fmt.Sprintf("task %d: %s, %s\n", id, ruled.Status, plain.Line(ruled.Reason)))
 		})
 	}
 	return c

@@ -7,6 +7,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/store"
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
@@ -14,7 +15,7 @@ import (
 // previewStored shows what is to come of a campaign that is in the database.
 func (p *program) previewStored(ctx context.Context, s *store.Store, cfg *config.Config, flags previewFlags) error {
 	if flags.limit < 1 {
-		return p.refuse("the preview", []problem{{"limit", "must be at least 1"}}, flags.asJSON)
+		return p.refuse("the preview", []problem{{Field: "limit", Message: "must be at least 1"}}, flags.asJSON)
 	}
 	c, err := s.Campaign(ctx, flags.campaign)
 	if err != nil {
@@ -43,9 +44,8 @@ func (p *program) planOf(ctx context.Context, s *store.Store, c store.CampaignRo
 	}
 	spec := specOf(c)
 	schedule, warnings, err := strategy.Parse(spec)
-	problems, err := withStrategy(nil, err)
-	if err != nil || len(problems) > 0 {
-		return plan{}, problems, err
+	if problems := judge.OfStrategy(err); len(problems) > 0 {
+		return plan{}, problems, nil
 	}
 	out := newPlan(schedule, spec, now, now, limit)
 	for _, w := range warnings {
@@ -72,7 +72,7 @@ func specOf(c store.CampaignRow) strategy.Spec {
 func storedProblems(c store.CampaignRow, cfg *config.Config) []problem {
 	adapter, _ := channel(c.Channel)
 	if adapter == nil {
-		return []problem{{"channel", fmt.Sprintf("this program has no adapter for %s", c.Channel)}}
+		return []problem{{Field: "channel", Message: fmt.Sprintf("this program has no adapter for %s", c.Channel)}}
 	}
 	request := dispatch.Request{
 		Channel: c.Channel, TaskName: c.Name, Body: c.Request, StrategyType: int(c.StrategyType), StoredTargets: c.Targets > 0 || c.AudienceView != "",
@@ -85,7 +85,7 @@ func storedProblems(c store.CampaignRow, cfg *config.Config) []problem {
 	var problems []problem
 	_, found := adapter.Compile(request)
 	for _, f := range found {
-		problems = append(problems, problem{cmp.Or(f.Field, "request"), f.Text})
+		problems = append(problems, problem{Field: cmp.Or(f.Field, "request"), Message: f.Text})
 	}
 	return problems
 }

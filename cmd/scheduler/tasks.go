@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -273,7 +274,7 @@ func watchLine(t store.TaskRow) string {
 		line += ", " + progress
 	}
 	if t.Reason != "" {
-		line += "; " + clip(harmless(reasonInWords(t.Reason)), 60)
+		line += "; " + clip(plain.Line(reasonInWords(t.Reason)), 60)
 	}
 	return line
 }
@@ -283,7 +284,7 @@ func (p *program) overwrite(line, before string) error {
 		return p.print(line + "\n")
 	}
 	if before != "" {
-		line = "\r\x1b[K" + line
+		return p.printStyled("\r\x1b[K" + plain.Line(line))
 	}
 	return p.print(line)
 }

@@ -8,14 +8,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
-	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/config"
-	"github.com/campaign-scheduler/scheduler/strategy"
+	"github.com/campaign-scheduler/scheduler/internal/judge"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 )
 
 const validateHelp = `Judges campaigns as the database and the daemon would, without storing or
@@ -67,7 +66,7 @@ func (p *program) validate(file string, asJSON bool) error {
 		return err
 	}
 	verdicts := []verdict{}
-	for at, raw := range splitObjects(text) {
+	for at, raw := range judge.Split(text) {
 		verdicts = append(verdicts, p.judge(at, raw, apps))
 	}
 	if len(verdicts) == 0 {
@@ -114,58 +113,18 @@ func (p *program) knownApps() ([]config.App, error) {
 
 // judge puts one campaign through what the INSERT and then the daemon would.
 func (p *program) judge(at int, raw []byte, apps []config.App) verdict {
-	c, problems := readCampaign(raw)
+	c, problems := judge.Read(raw)
 	v := verdict{Line: at, Problems: problems, Warnings: []string{}}
 	if c == nil {
 		return v
 	}
 	v.Name = c.Name
-	app, found := c.appAmong(apps)
+	app, found := c.AppAmong(apps)
 	problems = append(problems, found...)
-	spec, found := c.spec(app, p.now())
-	problems = append(problems, found...)
-	_, warnings, err := strategy.Parse(spec)
-	problems, err = withStrategy(problems, err)
-	if err != nil {
-		problems = append(problems, problem{"strategy_content", err.Error()})
-	}
-	for _, w := range warnings {
-		v.Warnings = append(v.Warnings, w.String())
-	}
-	v.Problems = onePerField(append(problems, c.compile(app)...))
+	said := judge.Judge{Adapters: adapters()}.Campaign(c, app, p.now())
+	v.Warnings = said.Warnings
+	v.Problems = judge.OnePerField(append(problems, said.Problems...))
 	return v
-}
-
-// onePerField drops what follows from an earlier problem of the same column: a
-// window that is no interval is not also too short.
-func onePerField(problems []problem) []problem {
-	columns := map[string]bool{}
-	return slices.DeleteFunc(append([]problem{}, problems...), func(p problem) bool {
-		isColumn := slices.Contains(campaignKeys, p.Field) && p.Field != "request"
-		again := columns[p.Field] && isColumn
-		columns[p.Field] = true
-		return again
-	})
-}
-
-// compile lets the adapter of the campaign's channel judge its request.
-func (c *campaign) compile(app config.App) []problem {
-	adapter, channels := channel(c.Channel)
-	if adapter == nil {
-		return []problem{{"channel", fmt.Sprintf("must be one of %s, not %q", strings.Join(channels, ", "), c.Channel)}}
-	}
-	var problems []problem
-	if app.Provider != "" && app.Provider != adapter.Provider() {
-		problems = append(problems, problem{"channel", fmt.Sprintf("%s does not fit the app's provider, %s", c.Channel, app.Provider)})
-	}
-	_, found := adapter.Compile(dispatch.Request{
-		Channel: c.Channel, TaskName: c.Name, Body: c.Request, StrategyType: c.StrategyType,
-		StoredTargets: c.StoredTargets || c.AudienceView != "", AllowAudienceSchedules: app.AllowAudienceSchedules, Region: app.Region(),
-	})
-	for _, f := range found {
-		problems = append(problems, problem{cmp.Or(f.Field, "request"), f.Text})
-	}
-	return problems
 }
 
 func (p *program) printVerdicts(verdicts []verdict, asJSON bool) error {
@@ -175,14 +134,14 @@ func (p *program) printVerdicts(verdicts []verdict, asJSON bool) error {
 		if len(v.Problems) > 0 {
 			bad++
 		}
-		fmt.Fprintf(&b, "line %d, %s: ", v.Line, cmp.Or(v.Name, "(no name)"))
+		fmt.Fprintf(&b, "line %d, %s: ", v.Line, cmp.Or(plain.Line(v.Name), "(no name)"))
 		if len(v.Problems) == 0 {
 			b.WriteString("ok\n")
 		} else {
 			fmt.Fprintf(&b, "%s\n%s\n", count(len(v.Problems), "problem"), list(v.Problems, "  "))
 		}
 		for _, w := range v.Warnings {
-			b.WriteString("  warning: " + w + "\n")
+			b.WriteString("  warning: " + plain.Line(w) + "\n")
 		}
 	}
 	var err error

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/judge"
 )
 
 // localTime shows a time in its zone, with the offset, so that the two 02:30 of
@@ -64,7 +66,7 @@ func parseMoment(text string, now time.Time) (time.Time, error) {
 		}
 	}
 	ahead, signed := strings.CutPrefix(text, "+")
-	age, err := parseInterval(ahead)
+	age, err := judge.Interval(ahead)
 	if err != nil {
 		return time.Time{}, usageError(fmt.Sprintf("a time is a date such as 2026-01-31, an RFC 3339 time, or an age such as 24h or '7 days', not %q", text))
 	}

@@ -1,9 +1,6 @@
 package main
 
-import (
-	"strings"
-	"unicode"
-)
+import "unicode"
 
 // wide are the characters that take two columns of a terminal: Unicode's East
 // Asian Width W and F, and emoji, in whole blocks.
@@ -54,15 +51,4 @@ func clip(text string, most int) string {
 		}
 	}
 	return text
-}
-
-// harmless takes out of a text what would command the terminal: names, reasons
-// and answers are written by others. Lines stay lines.
-func harmless(text string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' || unicode.Is(unicode.Bidi_Control, r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, text)
 }

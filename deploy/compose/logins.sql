@@ -9,6 +9,9 @@ SELECT format('CREATE ROLE %I LOGIN IN ROLE %I', v.login, v.role)
 ALTER ROLE pusher PASSWORD :'pusher';
 ALTER ROLE mei PASSWORD :'author';
 
+-- The schema belongs to a role that nobody uses.
+SELECT scheduler.set_owner();
+
 INSERT INTO scheduler.apps (app_id, workspace_id, provider)
 VALUES ('sandbox-mpaas', 'default', 'mpaas'), ('sandbox-alipay', '', 'alipay'), ('sandbox-webhook', '', 'webhook')
 ON CONFLICT DO NOTHING;

@@ -34,6 +34,10 @@ type Config struct {
 	// two seconds, and asked once a second at most, however many ask the server.
 	// Nil: always ready.
 	Ready func(context.Context) error
+	// Notes are lines that /readyz shows beside its answer to those who may read
+	// /metrics: what somebody should know though the daemon does its work. It has
+	// to answer at once. Nil: there are none.
+	Notes func() []string
 	// Log hears of what goes wrong in serving. Nil: silence.
 	Log *slog.Logger
 }

@@ -24,7 +24,7 @@ func handler(config Config, log *slog.Logger) http.Handler {
 	auth := authorizer(config.Token)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", healthz)
-	mux.Handle("GET /readyz", readyz(config.Ready, auth, log))
+	mux.Handle("GET /readyz", readyz(config, auth, log))
 	mux.Handle("GET /metrics", auth.guard(promhttp.HandlerFor(config.Metrics, promhttp.HandlerOpts{
 		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		ErrorHandling: promhttp.ContinueOnError,
@@ -45,24 +45,24 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 	_, _ = fmt.Fprintln(w, "ok")
 }
 
-// readyz says whether the daemon can do its work. The reason is for those who
+// readyz says whether the daemon can do its work. The reason and the notes are for those who
 // hold the token; a probe needs the status only.
-func readyz(ready func(context.Context) error, auth authorizer, log *slog.Logger) http.HandlerFunc {
-	if ready == nil {
-		return healthz
-	}
-	probe := &probe{ready: ready, log: log}
+func readyz(config Config, auth authorizer, log *slog.Logger) http.HandlerFunc {
+	probe := &probe{ready: config.Ready, log: log}
 	return func(w http.ResponseWriter, r *http.Request) {
-		err := probe.result(r.Context())
-		if err == nil {
-			healthz(w, r)
-			return
+		status, text := http.StatusOK, "ok"
+		if err := probe.result(r.Context()); err != nil {
+			status, text = http.StatusServiceUnavailable, "not ready"
+			if auth.allows(r) {
+				text += ": " + plain.Line(err.Error())
+			}
 		}
-		text := "not ready"
-		if auth.allows(r) {
-			text += ": " + plain.Line(err.Error())
+		if config.Notes != nil && auth.allows(r) {
+			for _, note := range config.Notes() {
+				text += "\n" + plain.Line(note)
+			}
 		}
-		http.Error(w, text, http.StatusServiceUnavailable)
+		http.Error(w, text, status) // which makes it plain text, and no browser's guess
 	}
 }
 
@@ -83,6 +83,9 @@ type probe struct {
 // result is the answer of the last second. Who comes while it is asked waits for
 // the same answer, which does not depend on whether the first one stays.
 func (p *probe) result(ctx context.Context) error {
+	if p.ready == nil {
+		return nil
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !p.asked.IsZero() && time.Since(p.asked) < probeAge {

@@ -48,6 +48,7 @@ type App struct {
 	api         *api.Server // nil: there is none
 	trial       *api.Client // nil: the clients are configured
 	databaseURL string      // may hold a password
+	console     *Console    // nil: off
 
 	closers []closer // in the order of starting
 	ready   atomic.Bool
@@ -83,7 +84,10 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.prepareEngine(ctx, apps); err != nil {
 		return nil, err
 	}
-	return a, a.prepareAPI(ctx, a.metrics)
+	if err := a.prepareAPI(ctx, a.metrics); err != nil {
+		return nil, err
+	}
+	return a, a.startConsole(ctx, apps)
 }
 
 // Start lets the daemon work.
@@ -121,7 +125,7 @@ func (a *App) startAdmin(ctx context.Context) error {
 	c := a.Config.Admin
 	s, err := admin.New(ctx, admin.Config{
 		Listen: c.Listen, Token: c.Token.Reveal(), CertFile: c.CertFile, KeyFile: c.KeyFile, ClientCAFile: c.ClientCAFile, Pprof: c.Pprof,
-		Metrics: reg, Ready: a.Ready, Log: a.Log,
+		Metrics: reg, Ready: a.Ready, Notes: a.notes, Log: a.Log,
 	})
 	if err != nil {
 		return err
@@ -146,6 +150,19 @@ func (a *App) Ready(ctx context.Context) error {
 		return fmt.Errorf("api: %w", err)
 	}
 	return nil
+}
+
+// notes are what somebody should know though the daemon does its work: who is in
+// its way.
+func (a *App) notes() []string {
+	if !a.ready.Load() {
+		return nil
+	}
+	var out []string
+	for _, w := range a.engine.Blocking() {
+		out = append(out, w.String())
+	}
+	return out
 }
 
 func (a *App) prepareEngine(ctx context.Context, apps []config.App) error {

@@ -38,6 +38,9 @@ func (a *App) openDatabase(ctx context.Context) error {
 // waitForSchema waits for a database that does not answer yet, and ends with an
 // error when it answers with a schema this program cannot work on.
 func (a *App) waitForSchema(ctx context.Context) error {
+	if err := a.waitFor(ctx, a.store.CheckSessions); err != nil {
+		return err
+	}
 	err := a.waitFor(ctx, a.store.CheckSchema)
 	switch {
 	case errors.Is(err, store.ErrSchemaMissing), errors.Is(err, store.ErrSchemaTooOld):
@@ -45,7 +48,25 @@ func (a *App) waitForSchema(ctx context.Context) error {
 	case errors.Is(err, store.ErrSchemaTooNew):
 		return fmt.Errorf("%w; install the version that migrated it, or run: scheduler migrate goto with that version", err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if err := a.waitFor(ctx, a.store.CheckShape); err != nil {
+		return fmt.Errorf("%w; another build migrated it: back it up, then scheduler migrate goto %d and up again, with the programs that fit", err, store.NewestSchema()-1)
+	}
+	return a.waitFor(ctx, a.warnOfSetup)
+}
+
+// warnOfSetup logs what about the server an operator should know.
+func (a *App) warnOfSetup(ctx context.Context) error {
+	u, err := a.store.Setup(ctx)
+	if err != nil {
+		return err
+	}
+	for _, w := range u.Warnings() {
+		a.Log.WarnContext(ctx, "PostgreSQL: "+w.Found, "do", w.ToDo)
+	}
+	return nil
 }
 
 // waitFor does what needs the database, again and again while the database
@@ -59,7 +80,7 @@ func (a *App) waitFor(ctx context.Context, do func(context.Context) error) error
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case !store.IsOutage(err) && !store.IsBlocked(err):
+		case store.IsRefused(err), !store.IsOutage(err) && !store.IsBlocked(err):
 			return err
 		}
 		if !said {

@@ -21,6 +21,12 @@ func (a *App) Describe(w io.Writer) {
 	if a.api != nil {
 		fmt.Fprintf(w, "  mPaaS API %s\n", a.api.URL())
 	}
+	if a.console != nil {
+		fmt.Fprintf(w, "  console   %s\n", a.console.URL())
+		if a.postgres != nil {
+			fmt.Fprintf(w, "\nSign in to the console, once, within 15 minutes:\n  %s\n", a.console.Link())
+		}
+	}
 	if a.postgres != nil {
 		fmt.Fprintf(w, "\nOpen the database:\n  %s\n", a.postgres.current().PSQL())
 	}

@@ -27,24 +27,36 @@ var deeds = []deed{
 	{"a name set before a delete", "mei", `SET scheduler.actor = 'li'`, `SELECT scheduler.delete_campaign(%[1]d)`, history, "mei", ""},
 	{"a name set by UPDATE RETURNING", "mei", ``, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE id = %[1]d RETURNING set_config('scheduler.actor', 'li', true)`, history, "mei", ""},
 	{"an author who says to be the engine", "mei", `SET scheduler.daemon = on`, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE id = %[1]d`, history, "mei", ""},
-	{"an author's insert", "mei", ``, `INSERT INTO scheduler.campaigns (name, app_id, channel) VALUES ('n', 'a', 'webhook')`,
-		`SELECT created_by, coalesce(created_via, '') FROM scheduler.campaigns ORDER BY id DESC LIMIT 1`, "mei", ""},
+	{
+		"an author's insert", "mei", ``, `INSERT INTO scheduler.campaigns (name, app_id, channel) VALUES ('n', 'a', 'webhook')`,
+		`SELECT created_by, coalesce(created_via, '') FROM scheduler.campaigns ORDER BY id DESC LIMIT 1`, "mei", "",
+	},
 	{"an author as scheduler_author", "mei", `SET ROLE scheduler_author`, `UPDATE scheduler.campaigns SET name = 'x' WHERE false; RESET ROLE; UPDATE scheduler.campaigns SET name = 'x' WHERE id = %[1]d`, history, "mei", ""},
 
 	{"an admin by the role", "olga", `SET ROLE scheduler_admin`, `UPDATE scheduler.campaigns SET name = 'x' WHERE id = %[1]d`, history, "olga", "role scheduler_admin"},
-	{"an admin's update, in the row", "olga", `SET ROLE scheduler_admin`, `UPDATE scheduler.campaigns SET name = 'x' WHERE id = %[1]d`,
-		`SELECT updated_by, coalesce(updated_via, '') FROM scheduler.campaigns ORDER BY updated_at DESC LIMIT 1`, "olga", "role scheduler_admin"},
-	{"an admin's insert with another's name", "olga", `SET ROLE scheduler_admin`,
+	{
+		"an admin's update, in the row", "olga", `SET ROLE scheduler_admin`, `UPDATE scheduler.campaigns SET name = 'x' WHERE id = %[1]d`,
+		`SELECT updated_by, coalesce(updated_via, '') FROM scheduler.campaigns ORDER BY updated_at DESC LIMIT 1`, "olga", "role scheduler_admin",
+	},
+	{
+		"an admin's insert with another's name", "olga", `SET ROLE scheduler_admin`,
 		`INSERT INTO scheduler.campaigns (name, app_id, channel, created_by, updated_by, created_via) VALUES ('n', 'a', 'webhook', 'li', 'li', 'li')`,
-		`SELECT created_by, coalesce(created_via, '') FROM scheduler.campaigns ORDER BY id DESC LIMIT 1`, "olga", "role scheduler_admin"},
-	{"a grant", "olga", `SET ROLE scheduler_admin`, `SELECT scheduler.grant_app('a', '', 'scheduler_author')`,
-		`SELECT granted_by, coalesce(granted_via, '') FROM scheduler.app_grants ORDER BY granted_at DESC LIMIT 1`, "olga", "role scheduler_admin"},
+		`SELECT created_by, coalesce(created_via, '') FROM scheduler.campaigns ORDER BY id DESC LIMIT 1`, "olga", "role scheduler_admin",
+	},
+	{
+		"a grant", "olga", `SET ROLE scheduler_admin`, `SELECT scheduler.grant_app('a', '', 'scheduler_author')`,
+		`SELECT granted_by, coalesce(granted_via, '') FROM scheduler.app_grants ORDER BY granted_at DESC LIMIT 1`, "olga", "role scheduler_admin",
+	},
 	{"a ruling", "olga", `SET scheduler.actor = 'li'`, `SELECT scheduler.resolve_task(%[1]d, true)`, `SELECT ruled_by, coalesce(ruled_via, '') FROM scheduler.rulings`, "olga", ""},
-	{"a trigger", "olga", `SET ROLE scheduler_admin`, `SELECT scheduler.trigger_campaign(%[1]d)`,
-		`SELECT triggered_by, coalesce(triggered_via, '') FROM scheduler.triggered_tasks`, "olga", "role scheduler_admin"},
+	{
+		"a trigger", "olga", `SET ROLE scheduler_admin`, `SELECT scheduler.trigger_campaign(%[1]d)`,
+		`SELECT triggered_by, coalesce(triggered_via, '') FROM scheduler.triggered_tasks`, "olga", "role scheduler_admin",
+	},
 	{"a hold", "olga", `SET scheduler.daemon = on`, `SELECT scheduler.hold_pushes('stop')`, `SELECT held_by, coalesce(held_via, '') FROM scheduler.hold`, "olga", ""},
-	{"a release", "olga", `SET scheduler.daemon = on`, `SELECT scheduler.hold_pushes('stop'), scheduler.release_hold()`,
-		`SELECT released_by, coalesce(released_via, '') FROM scheduler.hold`, "olga", ""},
+	{
+		"a release", "olga", `SET scheduler.daemon = on`, `SELECT scheduler.hold_pushes('stop'), scheduler.release_hold()`,
+		`SELECT released_by, coalesce(released_via, '') FROM scheduler.hold`, "olga", "",
+	},
 
 	{"a front for a person", "desk", `SET ROLE {mei}`, `UPDATE scheduler.campaigns SET name = 'x' WHERE id = %[1]d`, history, "mei", "front {desk}"},
 	{"a front for a person who says to be another", "desk", `SET ROLE {mei}; SET scheduler.actor = 'li'`, `SELECT scheduler.delete_campaign(%[1]d)`, history, "mei", "front {desk}"},

@@ -122,9 +122,11 @@ func TestNobodyIsTheOwner(t *testing.T) {
 	}
 	for person := range people {
 		conn := c.as(t, person)
-		for _, sql := range []string{`SET ROLE scheduler_owner`, `ALTER TABLE scheduler.rulings OWNER TO CURRENT_USER`, `SELECT scheduler.set_owner(current_user)`,
+		for _, sql := range []string{
+			`SET ROLE scheduler_owner`, `ALTER TABLE scheduler.rulings OWNER TO CURRENT_USER`, `SELECT scheduler.set_owner(current_user)`,
 			`CREATE OR REPLACE FUNCTION scheduler.actor() RETURNS text LANGUAGE sql AS $$ SELECT 'li' $$`, `DROP TABLE scheduler.rulings`,
-			`CREATE TRIGGER x BEFORE INSERT ON scheduler.campaigns EXECUTE FUNCTION suppress_redundant_updates_trigger()`, `SET session_replication_role = replica`} {
+			`CREATE TRIGGER x BEFORE INSERT ON scheduler.campaigns EXECUTE FUNCTION suppress_redundant_updates_trigger()`, `SET session_replication_role = replica`,
+		} {
 			if got := state(t, conn, sql); got != denied {
 				t.Errorf("%s: %s: SQLSTATE %q, want %s", person, sql, got, denied)
 			}
@@ -185,5 +187,27 @@ func TestAWritingReaderWritesItsOwn(t *testing.T) {
 	row := c.as(t, "mei").QueryRow(t.Context(), `SELECT scheduler.may_write(a.app_no), scheduler.may_write(b.app_no) FROM scheduler.apps a, scheduler.apps b WHERE a.app_id = 'a' AND b.app_id = 'b'`)
 	if err := row.Scan(&own, &foreign); err != nil || !own || foreign {
 		t.Errorf("may write own %v, foreign %v, %v", own, foreign, err)
+	}
+}
+
+// TestTheEngineHoldsByAFunction: the engine may hold by a function with the
+// owner's rights, and is named as the engine; it does not release by one.
+func TestTheEngineHoldsByAFunction(t *testing.T) {
+	t.Parallel()
+	c := newTown(t)
+	c.exec(t, `
+		CREATE FUNCTION scheduler.in_doubt() RETURNS void LANGUAGE sql SECURITY DEFINER AS $$ UPDATE scheduler.hold SET held_since = now(), reason = 'copy' $$;
+		CREATE FUNCTION scheduler.out_of_doubt() RETURNS void LANGUAGE sql SECURITY DEFINER AS $$ UPDATE scheduler.hold SET held_since = NULL $$;
+		SELECT scheduler.grant_privileges()`)
+	conn := c.as(t, "pusher")
+	if _, err := conn.Exec(t.Context(), `SELECT scheduler.in_doubt()`); err != nil {
+		t.Fatal(err)
+	}
+	var by string
+	if c.scan(t, &by, `SELECT held_by FROM scheduler.hold`); by != "scheduler" {
+		t.Errorf("held by %q", by)
+	}
+	if got := state(t, conn, `SELECT scheduler.out_of_doubt()`); got != denied {
+		t.Errorf("released: SQLSTATE %q", got)
 	}
 }

@@ -94,9 +94,9 @@ func (c *town) exec(t *testing.T, sql string) {
 	}
 }
 
-func (c *town) scan(t *testing.T, to any, sql string, args ...any) {
+func (c *town) scan(t *testing.T, to any, sql string) {
 	t.Helper()
-	if err := c.db.QueryRow(t.Context(), sql, args...).Scan(to); err != nil {
+	if err := c.db.QueryRow(t.Context(), sql).Scan(to); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }

@@ -91,8 +91,13 @@ func (r *run) setUp(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(m.Up(ctx), r.db.admit(ctx)); err != nil {
+	if err := errors.Join(m.Up(ctx), r.db.admit(ctx), r.db.views(ctx)); err != nil {
 		return err
+	}
+	if r.Mutant != nil && r.Mutant.SQL != "" {
+		if err := r.db.exec(ctx, r.Mutant.SQL); err != nil {
+			return fmt.Errorf("break the database: %w", err)
+		}
 	}
 	var credentials *sandbox.Credentials
 	if r.api, credentials, err = newPushAPI(r.bin, filepath.Join(r.Dir, "sandbox"), r.Seed); err != nil {
@@ -135,6 +140,7 @@ func (r *run) disturb(ctx context.Context) (*editor, error) {
 	var wg sync.WaitGroup
 	wg.Go(func() { w.run(faults, r.Pace) })
 	wg.Go(func() { e.run(faults, 2*r.Pace) })
+	wg.Go(func() { e.skipOverdue(faults, source(6)) })
 	wg.Go(func() { r.kill(faults, source(3)) })
 	wg.Go(func() { r.breakThings(faults, source(4)) })
 	wg.Go(func() { r.moveClocks(faults, source(5)) })
@@ -253,6 +259,9 @@ func (r *run) judge(ctx context.Context, e *editor) error {
 	calls, err := r.api.calls()
 	if err != nil {
 		return err
+	}
+	for id := range e.windows {
+		delete(rec.windows, id) // when it closed cannot be told from what it is in the end
 	}
 	newOracle(r.report, rec, calls, e.dropped, r.db.clock).judge(e.bans)
 	r.readLogs()

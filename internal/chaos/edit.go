@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -45,12 +46,14 @@ type editor struct {
 	paused  map[int64]*ban
 	names   map[int64]int
 	dropped map[int64]map[string]bool // targets that were deleted, by campaign
+	windows map[int64]bool            // campaigns whose window was changed
 }
 
 func newEditor(db *database, w *workload, report *Report, rng *rand.Rand) *editor {
 	return &editor{
 		db: db, workload: w, report: report, rng: rng,
 		paused: make(map[int64]*ban), names: make(map[int64]int), dropped: make(map[int64]map[string]bool),
+		windows: make(map[int64]bool),
 	}
 }
 
@@ -87,7 +90,7 @@ func (e *editor) edit(ctx context.Context, id int64) error {
 	if b := e.paused[id]; b != nil && e.rng.IntN(2) == 0 {
 		return e.resume(ctx, b)
 	}
-	switch e.rng.IntN(9) {
+	switch e.rng.IntN(13) {
 	case 0, 1:
 		return e.pause(ctx, id)
 	case 2:
@@ -102,6 +105,10 @@ func (e *editor) edit(ctx context.Context, id int64) error {
 		return e.dropTargets(ctx, id)
 	case 7:
 		return e.trigger(ctx, id)
+	case 8:
+		return e.window(ctx, id)
+	case 9, 10, 11:
+		return e.readdress(ctx)
 	default:
 		return e.limit(ctx)
 	}
@@ -125,7 +132,7 @@ func (e *editor) change(ctx context.Context, b *ban, sql string, args ...any) er
 		changed = tag.RowsAffected() > 0
 		// The change holds the locks that claims would need: what has begun by
 		// now is all that can have begun before the commit.
-		b.begun, err = begunOf(ctx, tx, b.campaign)
+		b.begun, err = begunOf(ctx, tx, b.campaign, b.action == readdress)
 		sleep(ctx, open)
 		return err
 	})
@@ -141,16 +148,18 @@ func (e *editor) change(ctx context.Context, b *ban, sql string, args ...any) er
 	return nil
 }
 
-// begunOf lists the deliveries of a campaign whose intent is durable.
-func begunOf(ctx context.Context, tx pgx.Tx, campaign int64) ([]begun, error) {
+// begunOf lists the deliveries of a campaign whose intent is durable. With
+// waiting, those of begun tasks that wait for a try count too, and may arrive any
+// number of times.
+func begunOf(ctx context.Context, tx pgx.Tx, campaign int64, waiting bool) ([]begun, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT t.due_at, NULL::text[], c.claimed_at, 1
 		  FROM scheduler.claims c CROSS JOIN LATERAL unnest(c.campaign_ids, c.due_ats) AS t (campaign_id, due_at) WHERE t.campaign_id = $1
 		 UNION ALL
-		SELECT r.due_at, CASE WHEN s.targets <> '{}' THEN s.targets END, CASE WHEN s.maybe_sent THEN r.started_at ELSE s.sent_at END,
-		       CASE WHEN s.maybe_sent THEN s.attempts ELSE 1 END
-		  FROM scheduler.slices s JOIN scheduler.running_tasks r ON r.id = s.task_id
-		 WHERE s.campaign_id = $1 AND (s.status = 'running' OR s.maybe_sent)`, campaign)
+		SELECT r.due_at, x.targets, CASE WHEN s.maybe_sent OR $2 THEN r.started_at ELSE s.sent_at END,
+		       CASE WHEN $2 THEN 1000 WHEN s.maybe_sent THEN s.attempts ELSE 1 END
+		  FROM scheduler.slices s JOIN scheduler.running_tasks r ON r.id = s.task_id LEFT JOIN scheduler.slice_targets x ON x.slice_id = s.id
+		 WHERE s.campaign_id = $1 AND (s.status = 'running' OR s.maybe_sent OR $2 AND s.finished_at IS NULL)`, campaign, waiting)
 	if err != nil {
 		return nil, err
 	}
@@ -243,6 +252,115 @@ func (e *editor) dropTargets(ctx context.Context, id int64) error {
 		`DELETE FROM scheduler.campaign_targets WHERE campaign_id = $1 AND target = ANY($2)`, names)
 }
 
+// readdress is the change of a campaign's audience.
+const readdress = "change of audience"
+
+// audiences are the views that campaigns of an audience are pushed to: before
+// they are readdressed, and after. They have no target in common.
+var audiences = [2]string{"chaos_before", "chaos_after"}
+
+// audienceSize is how many targets each of them has.
+const audienceSize = 40
+
+// views makes the audiences.
+func (d *database) views(ctx context.Context) error {
+	for _, view := range audiences {
+		_, err := d.pool.Exec(ctx, fmt.Sprintf(`
+			CREATE VIEW audience.%[1]s AS
+			SELECT '%[1]s' || i AS target, NULL::jsonb AS template_key_value, NULL::jsonb AS extended_params FROM generate_series(1, %[2]d) i;
+			GRANT SELECT ON audience.%[1]s TO scheduler_daemon`, view, audienceSize))
+		if err != nil {
+			return fmt.Errorf("make audience views: %w", err)
+		}
+	}
+	return nil
+}
+
+// readdress gives a campaign another audience, most often in the last two seconds
+// before it is due: nobody of the old one is pushed to by a task that begins
+// later.
+func (e *editor) readdress(ctx context.Context) error {
+	ask, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	var id int64
+	err := e.db.pool.QueryRow(ask, `
+		SELECT c.id FROM scheduler.campaigns c LEFT JOIN scheduler.pending_tasks p ON p.campaign_id = c.id
+		 WHERE c.audience_view = $1 AND c.status = 'active'
+		 ORDER BY (p.due_at BETWEEN clock_timestamp() AND clock_timestamp() + interval '2 seconds') IS NOT TRUE, random() LIMIT 1`, audiences[0]).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	names := make([]string, audienceSize)
+	for i := range names {
+		names[i] = fmt.Sprintf("%s%d", audiences[0], i+1)
+	}
+	return e.change(ctx, &ban{action: readdress, campaign: id, targets: names},
+		`UPDATE scheduler.campaigns SET audience_view = $2 WHERE id = $1 AND audience_view = $3 AND status = 'active'`, audiences[1], audiences[0])
+}
+
+// window changes how late a campaign may be pushed, and what becomes of what is
+// late.
+func (e *editor) window(ctx context.Context, id int64) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	e.mu.Lock()
+	e.windows[id] = true // even if it fails here it may have committed there
+	e.mu.Unlock()
+	tag, err := e.db.pool.Exec(ctx, `
+		UPDATE scheduler.campaigns SET misfire_policy = $2, catch_up_window = CASE WHEN channel LIKE 'alipay%' THEN '20 seconds' ELSE $3 END::interval
+		 WHERE id = $1 AND status IN ('active', 'paused')`, id, pick(e.rng, "latest", "all", "skip"), pick(e.rng, "3 seconds", "20 seconds", "1 hour"))
+	if err == nil && tag.RowsAffected() > 0 {
+		e.report.count("edits", 1)
+		e.report.count("edits: window", 1)
+	}
+	return err
+}
+
+// skipOverdue holds everything now and then for a moment, and releases it without
+// what fell due meanwhile, however often the database goes away in between.
+func (e *editor) skipOverdue(ctx context.Context, rng *rand.Rand) {
+	for {
+		sleep(ctx, time.Duration(8+rng.IntN(12))*time.Second)
+		if ctx.Err() != nil {
+			return
+		}
+		if e.db.exec(ctx, `SELECT scheduler.hold_pushes('chaos')`) != nil {
+			continue
+		}
+		sleep(ctx, time.Duration(rng.IntN(1500))*time.Millisecond)
+		if e.release(ctx) == nil {
+			e.report.count("releases that skip what is overdue", 1)
+		}
+	}
+}
+
+// release is scheduler release --skip-overdue, step by step.
+func (e *editor) release(ctx context.Context) error {
+	if err := e.db.exec(ctx, `SELECT scheduler.hold_skips_overdue()`); err != nil {
+		return err
+	}
+	for more := true; more; {
+		ask, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := e.db.pool.QueryRow(ask, `SELECT coalesce(bool_or(s.more), false) FROM scheduler.apps a, scheduler.skip_overdue(a.app_no) s`).Scan(&more)
+		cancel()
+		if err != nil {
+			return err
+		}
+	}
+	return e.db.exec(ctx, `SELECT scheduler.release_hold(true)`)
+}
+
+// exec runs one statement that does not take long.
+func (d *database) exec(ctx context.Context, sql string) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := d.pool.Exec(ctx, sql)
+	return err
+}
+
 // trigger pushes a campaign once now.
 func (e *editor) trigger(ctx context.Context, id int64) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -281,6 +399,9 @@ func (e *editor) resumeAll(ctx context.Context) error {
 		}
 	}
 	e.mu.Unlock()
+	if err := e.db.exec(ctx, `SELECT scheduler.release_hold()`); err != nil { // a skip may have failed half-way
+		return err
+	}
 	_, err := e.db.pool.Exec(ctx, `UPDATE scheduler.campaigns SET status = 'active' WHERE status = 'paused'`)
 	return err
 }

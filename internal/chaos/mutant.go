@@ -16,7 +16,9 @@ type Mutant struct {
 	Shows  []string // the promises that break with it; one is enough
 	Point  string   // the failpoint that brings it out, name:action; empty: any
 	Fault  string   // the push API's fault that brings it out; empty: any
+	Lost   bool     // it takes lost primaries: RunFailover
 	Resend bool     // most campaigns allow a push of unknown outcome to be made again
+	SQL    string   // what breaks it in the database, after the migrations
 	Edits  []Edit
 }
 
@@ -34,6 +36,24 @@ func (e Edit) apply(source string) (string, error) {
 // Mutants are the breaks the harness is held to.
 var Mutants = []Mutant{
 	{
+		Name:  "loss-forgotten",
+		Break: "what a failover lost is not written again",
+		Shows: []string{twice},
+		Lost:  true,
+		Edits: []Edit{{"internal/engine/recognise.go", "	book := h.ledger.copy()\n", "	book := ledgerCopy{since: h.ledger.copy().since}\n"}},
+	},
+	{
+		Name:  "database-unrecognised",
+		Break: "things begin and are decided on a database that nobody has recognised",
+		Shows: []string{twice},
+		Lost:  true,
+		Edits: []Edit{
+			{"store/recognition.go", "	if known := s.seal.Load(); known != nil {\n		return *known\n	}\n	return anySeal", "	return anySeal"},
+			{"internal/engine/heart.go", "return !h.held && h.recognised && h.leased()", "return !h.held && h.leased()"},
+			{"internal/engine/heart.go", "return !h.held && h.recognised && h.daemon == daemon && h.leased()", "return !h.held && h.daemon == daemon && h.leased()"},
+		},
+	},
+	{
 		Name:  "unknown-resent",
 		Break: "a push of unknown outcome is tried again although its author did not allow it",
 		Shows: []string{twice},
@@ -44,7 +64,9 @@ var Mutants = []Mutant{
 				"case o.Class == dispatch.Unknown && !resendUnknown:",
 				"case o.Class == dispatch.Unknown && !resendUnknown && attempts > 100:",
 			},
-			{"store/slice.go", "AND (c.resend_unknown OR NOT s.maybe_sent)", ""},
+			{"store/delivery.go", "AND (c.resend_unknown OR NOT s.maybe_sent)", ""},
+			{"store/delivery.go", "AND (c.resend_unknown OR NOT w.maybe_sent)", ""},
+			{"store/settle.go", "OR NOT c.resend_unknown AND `", "OR false AND `"},
 		},
 	},
 	{
@@ -53,8 +75,10 @@ var Mutants = []Mutant{
 		Shows: []string{twice},
 		Point: "call.after:kill",
 		Edits: []Edit{
-			{"store/daemon.go", "SELECT t.*, k.resend_unknown AND k.status", "SELECT t.*, k.status"},
-			{"store/slice.go", "AND (c.resend_unknown OR NOT s.maybe_sent)", ""},
+			{"store/daemon.go", "= ANY($1) AND k.resend_unknown AND k.status", "= ANY($1) AND k.status"},
+			{"store/delivery.go", "AND (c.resend_unknown OR NOT s.maybe_sent)", ""},
+			{"store/delivery.go", "AND (c.resend_unknown OR NOT w.maybe_sent)", ""},
+			{"store/settle.go", "OR NOT c.resend_unknown AND `", "OR false AND `"},
 		},
 	},
 	{
@@ -63,7 +87,7 @@ var Mutants = []Mutant{
 		Shows: []string{twice, afterChange, recorded},
 		Point: "claim.before:kill",
 		Edits: []Edit{
-			{"internal/engine/batch.go", "	claim, tasks, err := d.ask(ctx, daemon, ids)\n", "	d.callFirst(ctx, daemon, entries)\n	claim, tasks, err := d.ask(ctx, daemon, ids)\n"},
+			{"internal/engine/batch.go", "	claim, tasks, err := d.ask(ctx, daemon, ids,", "	d.callFirst(ctx, daemon, entries)\n	claim, tasks, err := d.ask(ctx, daemon, ids,"},
 			{
 				"internal/engine/claimed.go",
 				"		o, sent := d.caller.call(d.pushing, t.daemon, v.app, p)\n",
@@ -78,13 +102,17 @@ var Mutants = []Mutant{
 		Shows:  []string{afterDecision, twice},
 		Resend: true,
 		Point:  "claim.after:stop",
-		Edits:  []Edit{{"internal/engine/heart.go", "return !h.held && h.daemon == daemon && h.leased()", "return !h.held && daemon > 0"}},
+		Edits:  []Edit{{"internal/engine/heart.go", "return !h.held && h.recognised && h.daemon == daemon && h.leased()", "return !h.held && daemon > 0"}},
 	},
 	{
 		Name:  "quota-skipped",
 		Break: "quotas are counted and nobody is refused",
 		Shows: []string{quota},
-		Edits: []Edit{{"store/quota.go", "AND used_at > $4) < $5\n", "AND used_at > $4) < $5 + 1000\n"}},
+		Edits: []Edit{
+			{"store/quota.go", "case used+waiting < quota:", "case used+waiting < quota+1000:"},
+			{"store/delivery.go", "(m.quota = 0 OR m.n <= m.quota)", "(m.quota = 0 OR m.n <= m.quota + 1000)"},
+			{"store/delivery.go", "m.quota > 0 AND m.n > m.quota", "m.quota > 0 AND m.n > m.quota + 1000"},
+		},
 	},
 	{
 		Name:  "cancel-forgets-retries",
@@ -92,9 +120,11 @@ var Mutants = []Mutant{
 		Shows: []string{afterChange, decided}, // a deleted campaign's is never made, and never given up
 		Fault: "delay=1500ms:0.9,throttle=0.7",
 		Edits: []Edit{
-			{"store/slice.go", " AND c.status NOT IN ('paused', 'cancelled')", ""},
-			{"store/slice.go", "FOR SHARE OF c SKIP LOCKED FOR UPDATE OF s", "FOR UPDATE OF s"},
-			{"store/place.go", "AND s.status = 'waiting'`", "AND s.status = 'waiting' AND false`"},
+			{"store/delivery.go", "[w.i] AND c.status NOT IN ('paused', 'cancelled')", "[w.i]"},
+			{"store/delivery.go", "WHERE c.status NOT IN ('paused', 'cancelled') AND (", "WHERE ("},
+			{"store/delivery.go", "FOR SHARE OF c SKIP LOCKED FOR UPDATE OF s", "FOR UPDATE OF s"},
+			{"store/settle.go", "FOR SHARE SKIP LOCKED) c\n\t\t LIMIT", "FOR SHARE SKIP LOCKED) c WHERE c.status = 'active'\n\t\t LIMIT"},
+			{"store/settle.go", "IS NULL AND ` + openIn(", "IS NULL AND false AND ` + openIn("},
 		},
 	},
 	{
@@ -105,9 +135,29 @@ var Mutants = []Mutant{
 		Point:  "record.before:stop",
 		Fault:  "throttle=0.97", // so that the call is still being made again when the frozen daemon records the first
 		Edits: []Edit{
-			{"store/record.go", "held[d.ClaimID] {\n\t\t\t\td.write", "(held[d.ClaimID] || daemonID > 0) {\n\t\t\t\td.write"},
-			{"store/slice.go", "daemon_id = $2 AND attempts = $3 AND status = 'running' RETURNING id", "$2::bigint > 0 AND $3::integer > 0 RETURNING id"},
+			{"store/record.go", "held[d.ClaimID] {\n\t\t\t\tstand", "(held[d.ClaimID] || daemonID > 0) {\n\t\t\t\tstand"},
+			{"store/delivery.go", "s.daemon_id = o.daemon_id AND s.attempts = o.attempts AND s.status::text = 'running'", "o.daemon_id > 0"},
 		},
+	},
+	{
+		Name:  "revision-unchecked",
+		Break: "a task whose deliveries are stored begins with the audience that was read before it was due",
+		Shows: []string{afterChange},
+		Edits: []Edit{
+			{"store/start.go", " AND p.revision = $4 AND c.revision = $4", " AND $4::integer > 0"},
+			{"store/start.go", "	TaskID   int64\n	Revision int32", "	StaleView string\n	TaskID   int64\n	Revision int32"},
+			{"store/start.go", "	return t, found, err\n", "	t.audienceView = in.StaleView\n	return t, found, err\n"},
+			{"internal/engine/push.go", "in := &store.Start{TaskID: taskID,", "in := &store.Start{StaleView: v.campaign.AudienceView, TaskID: taskID,"},
+		},
+	},
+	{
+		Name:   "doubt-forgotten",
+		Break:  "what ends while it waits, as by release --skip-overdue, is never unknown, though an earlier attempt may have arrived",
+		Shows:  []string{recorded},
+		Fault:  "cut_after=0.5",
+		Resend: true,
+		SQL: `CREATE OR REPLACE FUNCTION scheduler.ended(wanted scheduler.slice_status, maybe_sent boolean) RETURNS scheduler.slice_status
+			LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN wanted`,
 	},
 	{
 		Name:  "occurrence-skipped",
@@ -151,7 +201,9 @@ func takeCall(task int64) madeCall {
 func (d *dispatcher) callFirst(ctx context.Context, daemon int64, entries []*entry) {
 	var tasks []*claimed
 	for _, e := range entries {
-		tasks = append(tasks, &claimed{entry: e, daemon: daemon, revision: e.content.campaign.Revision})
+		tasks = append(tasks, &claimed{
+			entry: e, daemon: daemon, ClaimedTask: store.ClaimedTask{ID: e.task.ID, Revision: e.content.campaign.Revision, Listed: e.content.mayTakeTargets()},
+		})
 	}
 	if d.refresh(ctx, tasks) != nil {
 		return

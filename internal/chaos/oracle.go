@@ -253,7 +253,8 @@ func (o *oracle) resentUntilCertain() {
 	}
 	for occ, t := range o.record.tasks {
 		window, ok := o.record.windows[occ.campaign]
-		certain := strings.Contains(t.reason, "an earlier attempt may have been taken") // of the last attempt: it was refused
+		certain := strings.Contains(t.reason, "an earlier attempt may have been taken") || // of the last attempt: it was refused
+			strings.Contains(t.reason, "overdue when the hold was released") // an operator ended it
 		if ok && t.status == "unknown" && !certain && t.decided.Before(time.UnixMicro(occ.due).Add(window-lastWait)) {
 			o.report.violate("resend_unknown pushes until an answer is certain", "%v: recorded %s %s before its window's end",
 				occ, o.status(occ), time.UnixMicro(occ.due).Add(window).Sub(t.decided))

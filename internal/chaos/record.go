@@ -104,7 +104,7 @@ func (r *record) readTasks(ctx context.Context, db *database) error {
 }
 
 func (r *record) readSlices(ctx context.Context, db *database) error {
-	rows, err := db.pool.Query(ctx, `SELECT task_id, slice_no, status::text, targets FROM scheduler.slices ORDER BY task_id, slice_no`)
+	rows, err := db.pool.Query(ctx, `SELECT s.task_id, s.slice_no, s.status::text, coalesce(x.targets, '{}') FROM scheduler.slices s LEFT JOIN scheduler.slice_targets x ON x.slice_id = s.id ORDER BY task_id, slice_no`)
 	if err != nil {
 		return err
 	}

@@ -60,15 +60,15 @@ func (w *workload) insert(ctx context.Context) error {
 	err := w.db.pool.QueryRow(ctx, `
 		WITH c AS (
 			INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone,
-				misfire_policy, catch_up_window, resend_unknown)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::interval, $11) RETURNING id
+				misfire_policy, catch_up_window, resend_unknown, audience_view)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::interval, $11, nullif($14, '')) RETURNING id
 		), t AS (
 			INSERT INTO scheduler.campaign_targets (campaign_id, target, msg_key)
 			SELECT c.id, 'u' || i, CASE WHEN $13 AND i % 5 = 0 THEN 'k' || i END FROM c, generate_series(1, $12) i
 		)
 		SELECT id FROM c`,
 		fmt.Sprintf("n%d.r0", w.n), a.id, a.workspace, c.channel, kind, content, c.request, zone,
-		pick(w.rng, "latest", "all", "skip"), pick(w.rng, windows...), w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0).Scan(&id)
+		pick(w.rng, "latest", "all", "skip"), pick(w.rng, windows...), w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0, c.view).Scan(&id)
 	if err != nil {
 		return err
 	}
@@ -84,33 +84,37 @@ type content struct {
 	channel string
 	request string
 	targets int
+	view    string // in place of targets
 }
 
 func (w *workload) content(a app) content {
 	switch a.provider {
 	case "alipay":
 		return content{"alipay.label_send", `{"filter": {"template": "${a}", "context": {"a": {"column_name": "label_id_list", "op": "=", "values": ["100509"]}}},
-			"material": {"msg_type": "text", "text": {"title": "t", "content": "c"}}}`, 0}
+			"material": {"msg_type": "text", "text": {"title": "t", "content": "c"}}}`, 0, ""}
 	case "mpaas":
 		return w.mpaas()
 	default:
-		return content{"webhook", `{"text": "hello"}`, w.audience(0, 1, 40, 100, 101, 350, 1500)}
+		if w.rng.IntN(3) == 0 {
+			return content{"webhook", `{"text": "hello"}`, 0, audiences[0]}
+		}
+		return content{"webhook", `{"text": "hello"}`, w.audience(0, 1, 40, 100, 101, 350, 1500), ""}
 	}
 }
 
 func (w *workload) mpaas() content {
 	switch w.rng.IntN(4) {
 	case 0:
-		return content{"mpaas.push_simple", `{"deliveryType": 3, "expiredSeconds": 600, "title": "T", "content": "C"}`, w.audience(1, 10, 35)}
+		return content{"mpaas.push_simple", `{"deliveryType": 3, "expiredSeconds": 600, "title": "T", "content": "C"}`, w.audience(1, 10, 35), ""}
 	case 1:
-		return content{"mpaas.push_broadcast", `{"deliveryType": 1, "expiredSeconds": 600, "templateName": "welcome", "bindPeriod": 1}`, 0}
+		return content{"mpaas.push_broadcast", `{"deliveryType": 1, "expiredSeconds": 600, "templateName": "welcome", "bindPeriod": 1}`, 0, ""}
 	case 2:
 		return content{
 			"mpaas.push_multiple",
-			`{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome", "targetMsgs": [{"target": "u1"}, {"target": "u2", "msgKey": "k2"}]}`, 0,
+			`{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome", "targetMsgs": [{"target": "u1"}, {"target": "u2", "msgKey": "k2"}]}`, 0, "",
 		}
 	default:
-		return content{"mpaas.push_multiple", `{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome"}`, w.audience(3, 100, 250, 1200)}
+		return content{"mpaas.push_multiple", `{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome"}`, w.audience(3, 100, 250, 1200), ""}
 	}
 }
 

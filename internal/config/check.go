@@ -14,9 +14,13 @@ import (
 func (l *loader) check(c *Config) {
 	l.checkDatabase(c)
 	l.checkAdmin(&c.Admin)
+	l.checkConsole(&c.Console)
 	l.checkDispatch(&c.Dispatch)
 	l.positive("planner.interval", c.Planner.Interval)
 	l.positive("restore_guard.max_gap", c.RestoreGuard.MaxGap)
+	if r := c.Retention.Tasks; r > 0 && r < time.Hour {
+		l.problem("retention.tasks", "must be 0s or at least 1h, since the database keeps a decision for an hour, not %s", r)
+	}
 	l.checkTracing(&c.Tracing)
 	l.checkListen("sandbox.listen", c.Sandbox.Listen)
 	l.checkAPI(&c.API, c.Database.URL == "")
@@ -53,6 +57,24 @@ func (l *loader) checkAdmin(a *Admin) {
 	l.checkReadable("admin.client_ca_file", a.ClientCAFile)
 	if a.Token == "" && a.ClientCAFile == "" && !IsLoopback(a.Listen) {
 		l.problem("admin.listen", "%s can be reached from other machines: set admin.token or admin.client_ca_file, or listen on 127.0.0.1", a.Listen)
+	}
+}
+
+func (l *loader) checkConsole(c *Console) {
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		l.problem("console.cert_file", "needs key_file beside it, and the reverse")
+	}
+	l.checkReadable("console.cert_file", c.CertFile)
+	l.checkReadable("console.key_file", c.KeyFile)
+	if u, err := url.Parse(c.URL); c.URL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.Trim(u.Path, "/") != "") {
+		l.problem("console.url", "must be a scheme and a host such as https://push.example")
+	}
+	if c.Listen == "" {
+		return
+	}
+	l.checkListen("console.listen", c.Listen)
+	if c.CertFile == "" && !c.BehindProxy && !IsLoopback(c.Listen) {
+		l.problem("console.listen", "%s can be reached from other machines: set console.cert_file and key_file, or behind_proxy where a proxy speaks TLS, or listen on 127.0.0.1", c.Listen)
 	}
 }
 

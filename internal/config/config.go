@@ -25,6 +25,7 @@ type Config struct {
 	DataDir      string       `yaml:"data_dir" as:"path"`
 	Embedded     Embedded     `yaml:"embedded"`
 	Admin        Admin        `yaml:"admin"`
+	Console      Console      `yaml:"console"`
 	Log          Log          `yaml:"log"`
 	Dispatch     Dispatch     `yaml:"dispatch"`
 	Planner      Planner      `yaml:"planner"`
@@ -75,6 +76,21 @@ type Admin struct {
 	KeyFile  string `yaml:"key_file" as:"path"`
 	// ClientCAFile, PEM: only clients with a certificate of these authorities.
 	ClientCAFile string `yaml:"client_ca_file" as:"path"`
+}
+
+// Console configures the web console.
+type Console struct {
+	// Listen is host:port. Empty: off; with the embedded database 127.0.0.1:8082,
+	// or a free port where that one is taken.
+	Listen string `yaml:"listen"`
+	// URL is how browsers reach the console, such as https://push.example, where
+	// that differs from Listen. Sign-in links begin with it.
+	URL string `yaml:"url"`
+	// CertFile and KeyFile, PEM, make the listener speak TLS.
+	CertFile string `yaml:"cert_file" as:"path"`
+	KeyFile  string `yaml:"key_file" as:"path"`
+	// BehindProxy says that a proxy in front speaks TLS to browsers.
+	BehindProxy bool `yaml:"behind_proxy"`
 }
 
 // Log configures what is written to standard error.

@@ -2,11 +2,9 @@ package doctor
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
-	"net"
-	"net/url"
 
+	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/config"
 )
 
@@ -25,71 +23,60 @@ func (e *examination) configuration() {
 
 // apps examines each app's credentials and the way to its push API.
 func (e *examination) apps(ctx context.Context) {
-	reached := make(map[string]error) // by endpoint: many apps have the same
+	reached := make(map[string]error) // by provider and endpoint: many apps have the same
 	for _, a := range e.Config.Apps {
 		name := "app " + a.AppID
 		if a.WorkspaceID != "" {
 			name += "/" + a.WorkspaceID
 		}
-		if err := e.credentials(a); err != nil {
+		pusher, err := e.pusher(a)
+		if err != nil {
 			e.wrong(name, err.Error(), "mend the app's keys in the configuration")
 			continue
 		}
-		err, known := reached[a.Endpoint]
+		way, can := pusher.(dispatch.Reacher)
+		if !can {
+			e.ok(name, "its credentials can be read")
+			continue
+		}
+		key := wayOf(a)
+		err, known := reached[key]
 		if !known {
-			err = e.reach(ctx, a.Endpoint)
-			reached[a.Endpoint] = err
+			err = e.reach(ctx, way)
+			reached[key] = err
+		}
+		if idle, ok := pusher.(interface{ Close() }); ok {
+			idle.Close()
 		}
 		if err != nil {
 			e.wrong(name, "its push API cannot be reached: "+err.Error(), "look at the endpoint, the network and its firewalls, and the machine's certificates")
 			continue
 		}
-		found := "its credentials can be read"
-		if a.Endpoint != "" { // where there is none, only the adapter knows its default
-			found += ", and its push API answers the connection"
-		}
-		e.ok(name, found)
+		e.ok(name, "its credentials can be read, and its push API answers the connection")
 	}
 }
 
-// credentials makes the app's Pusher, which reads its keys and certificates.
-func (e *examination) credentials(a config.App) error {
+// wayOf is what decides how an app's push API is reached: all but its secrets.
+func wayOf(a config.App) string {
+	s := a.Settings()
+	return fmt.Sprintf("%q %q %q %q %q %q", a.Provider, a.Endpoint, s.Options["region"], s.Options["allow_private_addresses"], s.Options["proxy"], s.Options["ca_file"])
+}
+
+// pusher makes the app's Pusher, which reads its keys and certificates.
+func (e *examination) pusher(a config.App) (dispatch.Pusher, error) {
 	for _, adapter := range e.Adapters {
 		if adapter.Provider() == a.Provider {
 			settings := a.Settings()
 			settings.Now = e.Now
-			pusher, err := adapter.New(settings)
-			if idle, ok := pusher.(interface{ Close() }); ok && err == nil {
-				idle.Close()
-			}
-			return err
+			return adapter.New(settings)
 		}
 	}
-	return fmt.Errorf("no adapter for the provider %q", a.Provider)
+	return nil, fmt.Errorf("no adapter for the provider %q", a.Provider)
 }
 
-// reach connects to an endpoint and sends nothing; over TLS the certificate is
-// checked.
-func (e *examination) reach(ctx context.Context, endpoint string) error {
-	u, err := url.Parse(endpoint)
-	if err != nil || u.Hostname() == "" {
-		return nil // the adapter has judged it
-	}
+// reach connects as a push does, by the adapter's own rules, and sends nothing.
+func (e *examination) reach(ctx context.Context, way dispatch.Reacher) error {
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()
-	port := u.Port()
-	var dialer interface {
-		DialContext(ctx context.Context, network, address string) (net.Conn, error)
-	} = &net.Dialer{}
-	if u.Scheme == "https" {
-		dialer = &tls.Dialer{}
-	}
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
-	}
-	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(u.Hostname(), port))
-	if err != nil {
-		return err
-	}
-	return conn.Close()
+	return way.Reach(ctx)
 }

@@ -36,8 +36,10 @@ func (e *examination) database(ctx context.Context) {
 		return
 	}
 	e.server(h)
+	e.setup(ctx, s)
 	e.clock(h, asked)
 	e.work(h)
+	e.waits(ctx, s)
 	e.served(ctx, s)
 }
 
@@ -88,6 +90,27 @@ func (e *examination) server(h store.Health) {
 	}
 }
 
+// setup is how PostgreSQL is run.
+func (e *examination) setup(ctx context.Context, s *store.Store) {
+	u, err := s.Setup(ctx)
+	if err != nil {
+		e.attention("postgresql", err.Error(), "")
+		return
+	}
+	for _, w := range u.Warnings() {
+		e.attention("postgresql", w.Found, w.ToDo)
+	}
+	d, err := s.Shape(ctx)
+	switch {
+	case err != nil:
+		e.attention("schema", err.Error(), "")
+	case len(d.Missing) > 0:
+		e.wrong("schema", "it is not what its version says: "+d.String(), "another build migrated it: back it up, take its newest migrations back, and scheduler migrate up")
+	case len(d.Changed) > 0:
+		e.attention("schema", "it is not what its version says: "+d.String(), "somebody changed it by hand, or another build migrated it")
+	}
+}
+
 // clock compares this machine's clock with the database's, which rules.
 func (e *examination) clock(h store.Health, asked time.Time) {
 	half := e.Now().Sub(asked) / 2
@@ -119,6 +142,18 @@ func (e *examination) work(h store.Health) {
 	}
 	if h.Rejected > 0 {
 		e.attention("campaigns", fmt.Sprintf("rejected: %d", h.Rejected), "scheduler campaigns list --status rejected; scheduler campaigns show says why")
+	}
+}
+
+// waits names the sessions that the engine waits for.
+func (e *examination) waits(ctx context.Context, s *store.Store) {
+	found, err := s.Waits(ctx)
+	if err != nil {
+		e.attention("locks", err.Error(), "")
+		return
+	}
+	for _, w := range found {
+		e.wrong("locks", w.String(), fmt.Sprintf("let its owner end the transaction, or as an admin of the cluster: SELECT pg_terminate_backend(%d)", w.PID))
 	}
 }
 

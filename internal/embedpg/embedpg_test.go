@@ -72,8 +72,15 @@ func TestNothingIsOpenToOthers(t *testing.T) {
 	t.Parallel()
 	s := start(t, embedpg.Config{Dir: serverDir(t)})
 	dir := filepath.Dir(s.LogFile())
+	enter := os.FileMode(0o700)
+	if os.Geteuid() == 0 { // the server's account must pass through
+		enter = 0o711
+	}
 	for path, want := range map[string]os.FileMode{
 		s.Sockets():                  0o700,
+		dir:                          enter,
+		filepath.Join(dir, "lock"):   0o600,
+		filepath.Join(dir, "port"):   0o600,
 		filepath.Join(dir, "data"):   0o700,
 		filepath.Join(dir, "pgpass"): 0o600,
 		s.LogFile():                  0o600,
@@ -208,4 +215,24 @@ func listing(t *testing.T, dir string) []string {
 		t.Fatal(err)
 	}
 	return paths
+}
+
+func TestRunning(t *testing.T) {
+	t.Parallel()
+	cfg := embedpg.Config{Dir: serverDir(t), Database: "campaigns"}
+	if url, ok := embedpg.Running(cfg.Dir, cfg.Database); ok {
+		t.Errorf("before the start: %s", url)
+	}
+	s := start(t, cfg)
+	url, ok := embedpg.Running(cfg.Dir, cfg.Database)
+	if !ok || url != s.URL(cfg.Database) {
+		t.Errorf("got %q %t, want %q", url, ok, s.URL(cfg.Database))
+	}
+	if got := query(t, url, "SELECT current_database()"); got != cfg.Database {
+		t.Errorf("connects to %s", got)
+	}
+	stop(t, s)
+	if url, ok := embedpg.Running(cfg.Dir, cfg.Database); ok {
+		t.Errorf("after the stop: %s", url)
+	}
 }

@@ -66,15 +66,15 @@ func TestLargeAudienceSurvivesADaemon(t *testing.T) {
 
 	type tally struct{ Calls, Unknown, Targets, Recorded int }
 	var got tally
-	err := r.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE status IN ('accepted', 'unknown')), count(*) FILTER (WHERE status = 'unknown'),
-		sum(cardinality(targets)), (SELECT targets FROM scheduler.tasks) FROM scheduler.slices`).Scan(&got.Calls, &got.Unknown, &got.Targets, &got.Recorded)
+	err := r.QueryRow(t.Context(), `SELECT count(*) FILTER (WHERE status IN ('succeeded', 'unknown')), count(*) FILTER (WHERE status = 'unknown'),
+		sum(target_count), (SELECT targets FROM scheduler.tasks) FROM scheduler.deliveries`).Scan(&got.Calls, &got.Unknown, &got.Targets, &got.Recorded)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(tally{size / 100, got.Unknown, size, size}, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	unknownTargets := list[string](t, r, `SELECT unnest(targets) FROM scheduler.slices WHERE status = 'unknown'`)
+	unknownTargets := list[string](t, r, `SELECT unnest(targets) FROM scheduler.deliveries WHERE status = 'unknown'`)
 	reached := append(first.reached(), second.reached()...)
 	slices.Sort(reached)
 	if n := len(slices.Compact(slices.Clone(reached))); n != len(reached) {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/failpoint"
@@ -10,7 +11,7 @@ import (
 
 // allow asks the task's app for leave to begin a call, where one is about to be
 // made: not for tasks that will not be pushed, nor for those whose deliveries
-// are stored, since the slicer asks for each of them.
+// are stored, since each of them asks.
 func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 	if e.content.app == nil && !now.After(e.task.DueAt.Add(e.content.campaign.CatchUpWindow)) {
 		return false, now.Add(time.Second) // another daemon may have the credentials
@@ -18,15 +19,16 @@ func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 	if d.missed(e, now) != "" || e.content.message == nil || e.content.stored() {
 		return true, time.Time{} // no call of this task's begins here
 	}
-	ok, retry := e.content.app.begin(now)
+	here := time.Now() // the app's bounds are held by our own clock
+	ok, retry := e.content.app.begin(here)
 	if ok {
 		return true, time.Time{}
 	}
 	d.causes.refuse(e.content.app, now)
 	if retry.IsZero() {
-		retry = now.Add(5 * time.Millisecond)
+		retry = here.Add(5 * time.Millisecond)
 	}
-	return false, retry
+	return false, now.Add(retry.Sub(here))
 }
 
 // missed says why a task is not pushed any more; empty: it is.
@@ -83,38 +85,37 @@ func (d *dispatcher) put(entries ...*entry) {
 	d.slots.release(len(entries))
 }
 
+// miss decides tasks as missed, each on the revision it was judged by: what has
+// another by now is left, and read anew.
 func (d *dispatcher) miss(ctx context.Context, entries []*entry, now time.Time) time.Duration {
 	if len(entries) == 0 {
 		return 0
 	}
 	defer d.slots.release(len(entries)) // they had no leave to give back
-	defer d.agenda.done(entries...)
-	misses := make([]store.Miss, len(entries))
+	misses := make([]store.Decision, len(entries))
 	byTask := make(map[int64]*entry, len(entries))
 	for i, e := range entries {
-		misses[i] = store.Miss{ID: e.task.ID, Reason: d.missed(e, now)}
+		misses[i] = store.Decision{TaskID: e.task.ID, Revision: e.content.campaign.Revision, Reason: d.missed(e, now)}
 		byTask[e.task.ID] = e
 	}
 	ctx, cancel := context.WithTimeout(ctx, d.StatementTimeout)
 	defer cancel()
+	failpoint.Hit("miss.before")
 	done, err := d.Store.Missed(ctx, d.heart.id(), misses)
+	d.agenda.done(entries...)
 	if err != nil {
 		return d.trouble(ctx, "record missed tasks", err)
 	}
+	if len(done) < len(misses) {
+		d.reader.Wake()
+	}
+	tellAll(ctx, d.Log, d.Metrics, d.traces, done)
 	var ended []int64
 	apps := make(map[int32]bool)
-	for _, m := range misses {
-		e := byTask[m.ID]
-		if !done[m.ID] {
-			continue
-		}
-		apps[e.task.AppNo] = true
-		is := decided{campaign: e.task.CampaignID, task: e.task.ID, channel: e.content.campaign.Channel, due: e.task.DueAt, status: "missed", reason: m.Reason}
-		logDecision(ctx, d.Log, is)
-		d.traces.decided(e.traced(), is)
-		d.Metrics.decided(decision{e.content.campaign.Channel, "missed", m.Reason}, "", 0, false)
-		if e.last() {
-			ended = append(ended, e.task.CampaignID)
+	for i := range done {
+		apps[done[i].AppNo] = true
+		if byTask[done[i].TaskID].last() {
+			ended = append(ended, done[i].CampaignID)
 		}
 	}
 	d.recorder.onEnd(ended)
@@ -163,15 +164,12 @@ func (d *dispatcher) startOne(ctx context.Context, e *entry) {
 		d.heart.trouble(ctx, "start task", err)
 		return
 	case !started.Begun:
+		d.reader.Wake() // its campaign may have been changed
 		return
-	case started.Slices == 0:
-		channel := e.content.message.Channel.Name
-		is := decided{campaign: e.task.CampaignID, task: e.task.ID, channel: channel, due: e.task.DueAt, status: "succeeded", reason: "empty audience"}
-		logDecision(ctx, d.Log, is)
-		d.traces.decided(e.traced(), is)
-		d.Metrics.decided(decision{channel, "succeeded", "empty audience"}, "", 0, false)
+	case started.Decided != nil:
+		tell(ctx, d.Log, d.Metrics, d.traces, started.Decided, "")
 		d.recorder.onEnd([]int64{e.task.CampaignID})
-	default:
+	case started.Slices > 0:
 		d.traces.started(e, began)
 		d.causes.note(e.task.ID, d.causes.of(e, d.clock.Now(), d.heart.steadyFor(), d.heart.releasedAt()))
 		d.sliced()
@@ -192,7 +190,7 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 	}
 	daemon := d.heart.id()
 	began, asked := time.Now(), d.traces.now()
-	claim, tasks, err := d.ask(ctx, daemon, ids)
+	claim, tasks, err := d.ask(ctx, daemon, ids, byTask, slices.ContainsFunc(entries, func(e *entry) bool { return e.content.mayTakeTargets() }))
 	d.agenda.done(entries...)
 	if err != nil {
 		d.put(entries...)
@@ -205,7 +203,7 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 	for _, t := range tasks {
 		e := byTask[t.ID]
 		delete(byTask, t.ID)
-		c := &claimed{entry: e, daemon: daemon, claim: claim, revision: t.Revision, started: notBefore(started, e.task.DueAt)}
+		c := &claimed{entry: e, daemon: daemon, claim: claim, ClaimedTask: t, started: notBefore(started, e.task.DueAt)}
 		mine = append(mine, c)
 		d.traces.claimed(c, asked)
 		apps[e.task.AppNo] = true
@@ -234,22 +232,44 @@ func (d *dispatcher) passedBy(left map[int64]*entry, now time.Time) (pause time.
 	return time.Millisecond
 }
 
-// ask makes the intent durable. The request is not given up when the daemon
-// stops: it may have been granted.
-func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64) (claim int64, tasks []store.ClaimedTask, err error) {
+// ask makes the intent durable, with the names of the targets where some may be
+// listed in campaign_targets. The request is not given up when the daemon stops:
+// it may have been granted.
+func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64, byTask map[int64]*entry, listed bool) (claim int64, tasks []store.ClaimedTask, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.StatementTimeout)
 	defer cancel()
 	d.unheard.asking.RLock()
 	defer d.unheard.asking.RUnlock()
 	failpoint.Hit("claim.before")
-	claim, tasks, err = d.Store.Claim(ctx, daemon, time.Time{}, ids)
+	generation := d.ledger.open()
+	if listed {
+		claim, tasks, err = d.Store.ClaimListed(ctx, daemon, time.Time{}, ids)
+	} else {
+		claim, tasks, err = d.Store.Claim(ctx, daemon, time.Time{}, ids)
+	}
 	if err != nil {
 		d.unheard.note()
 		return 0, nil, err
+	}
+	if !d.ledger.note(generation, func(p *page) { p.intents = append(p.intents, intents(claim, tasks, byTask)...) }) {
+		d.unheard.note()
+		return 0, nil, store.ErrUnrecognised
 	}
 	failpoint.Hit("claim.after")
 	if len(tasks) > 0 {
 		d.recorder.opened(daemon, claim, len(tasks))
 	}
 	return claim, tasks, nil
+}
+
+// intents are what the ledger keeps of a claim.
+func intents(claim int64, tasks []store.ClaimedTask, byTask map[int64]*entry) []store.Intent {
+	out := make([]store.Intent, len(tasks))
+	for i, t := range tasks {
+		e := byTask[t.ID].task
+		out[i] = store.Intent{
+			ClaimID: claim, TaskID: t.ID, AppNo: e.AppNo, CampaignID: e.CampaignID, Revision: t.Revision, Origin: e.Origin, DueAt: e.DueAt,
+		}
+	}
+	return out
 }

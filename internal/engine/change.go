@@ -17,7 +17,7 @@ type planned struct {
 	cursor    store.Cursor
 	fresh     bool              // it was never planned
 	schedule  strategy.Schedule // of the version that stands; zero: it was not needed
-	undone    []store.Undone    // occurrences decided without a task
+	undone    []store.Decision  // occurrences decided without a task
 	immediate *store.NewTask
 	rejected  string // why the campaign cannot be pushed
 }
@@ -180,7 +180,7 @@ func (p *Planner) reject(ctx context.Context, tx *store.PlanTx, c *store.Campaig
 type findings struct {
 	cursors   []store.Cursor
 	forget    []int64
-	undone    []store.Undone
+	undone    []store.Decision
 	immediate []store.NewTask
 }
 

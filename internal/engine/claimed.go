@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
@@ -11,11 +12,12 @@ import (
 // A claimed task is one whose push may begin.
 type claimed struct {
 	*entry
-	daemon   int64 // the lease it was claimed under
-	claim    int64
-	revision int32
-	started  time.Time
-	targets  []dispatch.Target
+	store.ClaimedTask
+	daemon  int64 // the lease it was claimed under
+	claim   int64
+	moved   bool // its campaign was changed after it was read
+	started time.Time
+	targets []dispatch.Target
 }
 
 // launch fetches what the calls still need and begins each.
@@ -33,16 +35,14 @@ func (d *dispatcher) launch(ctx context.Context, tasks []*claimed) {
 }
 
 // refresh makes sure that each task is pushed with the revision that stood when
-// it was claimed, and with the targets that stand now.
+// it was claimed, and to the targets that the claim names, as far as they still
+// stand.
 func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 	var stale []want
-	var lists []int64
 	for _, t := range tasks {
-		if t.content.campaign.Revision != t.revision {
-			stale = append(stale, want{id: t.task.CampaignID, revision: t.revision})
-		}
-		if t.content.mayTakeTargets() {
-			lists = append(lists, t.task.CampaignID)
+		if t.content.campaign.Revision != t.Revision {
+			t.moved = true
+			stale = append(stale, want{id: t.task.CampaignID, revision: t.Revision})
 		}
 	}
 	// What was claimed goes on, though the daemon stops.
@@ -53,31 +53,86 @@ func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 			return err
 		}
 	}
-	var rows map[int64][]store.Target
-	if len(lists) > 0 {
-		var err error
-		if rows, err = d.Store.StoredTargets(ctx, lists, maxTargets+1); err != nil {
-			return err
-		}
-		// Targets that came after the campaign was compiled without any.
-		takers := make([]want, 0, len(rows))
-		for id := range rows {
-			takers = append(takers, want{id: id, targets: true})
-		}
-		if err := d.contents.ensure(ctx, takers); err != nil {
-			return err
-		}
+	d.recall(tasks)
+	rows, err := d.listedTargets(ctx, tasks)
+	if err != nil {
+		return err
 	}
 	for _, t := range tasks {
-		if v := d.contents.get(t.task.CampaignID); v != nil {
-			t.content = v.on(t.content.app) // a call ends on the app it began on
-		}
 		switch {
 		case t.content.message == nil || !t.content.needsTargets():
 		case len(t.content.message.Inline) > 0:
 			t.targets = t.content.inlineTargets(t.task.DueAt)
 		default:
-			t.targets = t.content.storedTargets(t.task.DueAt, rows[t.task.CampaignID])
+			t.targets = t.content.storedTargets(t.task.DueAt, t.named(rows[t.task.CampaignID]))
+		}
+	}
+	return d.keepNames(ctx, tasks)
+}
+
+// recall gives each task its campaign as it was read last.
+func (d *dispatcher) recall(tasks []*claimed) {
+	for _, t := range tasks {
+		if v := d.contents.get(t.task.CampaignID); v != nil {
+			t.content = v.on(t.content.app) // a call ends on the app it began on
+		}
+	}
+}
+
+// listedTargets reads the targets of those tasks that have some listed.
+func (d *dispatcher) listedTargets(ctx context.Context, tasks []*claimed) (map[int64][]store.Target, error) {
+	var lists []int64
+	for _, t := range tasks {
+		if t.Listed || t.moved && t.content.message != nil && t.content.mayTakeTargets() {
+			lists = append(lists, t.task.CampaignID)
+		}
+	}
+	if len(lists) == 0 {
+		return nil, nil
+	}
+	rows, err := d.Store.StoredTargets(ctx, lists, maxTargets+1)
+	if err != nil {
+		return nil, err
+	}
+	// Targets that came after the campaign was compiled without any.
+	takers := make([]want, 0, len(rows))
+	for id := range rows {
+		takers = append(takers, want{id: id, targets: true})
+	}
+	if err := d.contents.ensure(ctx, takers); err != nil {
+		return nil, err
+	}
+	d.recall(tasks)
+	return rows, nil
+}
+
+// named are those of the targets that the claim names; all where it names none.
+func (t *claimed) named(rows []store.Target) []store.Target {
+	if len(t.Names) == 0 {
+		return rows
+	}
+	meant := make(map[string]bool, len(t.Names))
+	for _, name := range t.Names {
+		meant[name] = true
+	}
+	return slices.DeleteFunc(slices.Clone(rows), func(r store.Target) bool { return !meant[r.Target] })
+}
+
+// keepNames adds to the claims whom the calls of tasks are meant for whose
+// campaigns were changed after they were read, so that the claims do not know.
+func (d *dispatcher) keepNames(ctx context.Context, tasks []*claimed) error {
+	missing := make(map[int64]map[int64][]string)
+	for _, t := range tasks {
+		if t.moved && !t.Listed && len(t.targets) > 0 && len(t.content.message.Inline) == 0 {
+			if missing[t.claim] == nil {
+				missing[t.claim] = make(map[int64][]string)
+			}
+			missing[t.claim][t.ID] = names(t.targets)
+		}
+	}
+	for claim, of := range missing {
+		if err := d.Store.KeepNames(ctx, d.recorder.daemonOf(claim), claim, of); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -89,10 +144,17 @@ const maxTargets = 100
 // push makes the task's one call and hands its outcome on.
 func (d *dispatcher) push(t *claimed) {
 	v := t.content
-	switch n := len(t.targets); {
+	n := len(t.targets)
+	if t.moved { // what it was judged by before the claim does not stand any more
+		if reason := d.missed(t.entry, d.clock.Now()); reason != "" {
+			d.finishMissed(t, reason)
+			return
+		}
+	}
+	switch {
 	case v.message == nil: // the revision that stands now
 		d.finish(t, dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: v.problem}, time.Time{})
-	case v.stored() || v.needsTargets() && n > v.message.Channel.MaxTargets:
+	case v.stored() || v.needsTargets() && (n > v.message.Channel.MaxTargets || t.unnamed()):
 		d.cut(t)
 	case v.needsTargets() && n == 0:
 		d.finishEmpty(t)
@@ -102,6 +164,12 @@ func (d *dispatcher) push(t *claimed) {
 		d.traces.called(t.traced(), 1, 1, p, o, sent)
 		d.finish(t, o, sent)
 	}
+}
+
+// unnamed says that the claim found more targets than one call may carry, so that
+// it names none.
+func (t *claimed) unnamed() bool {
+	return t.Listed && len(t.Names) == 0 && len(t.content.message.Inline) == 0
 }
 
 // putOff has a claimed task tried again whose campaign could not be read.
@@ -125,49 +193,63 @@ func (d *dispatcher) finishEmpty(t *claimed) {
 	d.recorder.put(&result{decision: dec, last: t.last()})
 }
 
-// cut hands a task to the slicer whose audience grew since it was counted, or
-// whose campaign was changed into one with stored deliveries.
+// finishMissed decides a task as missed that was changed between its reading and
+// its claim, so that it is not pushed any more.
+func (d *dispatcher) finishMissed(t *claimed, reason string) {
+	d.release(t, dispatch.Outcome{Class: dispatch.NotSent})
+	dec := t.decision()
+	dec.Status, dec.Reason = "missed", reason
+	d.recorder.put(&result{decision: dec, last: t.last()})
+}
+
+// cut stores the deliveries of a task whose audience grew since it was counted, or
+// whose campaign was changed into one with stored deliveries. Where that cannot
+// be done now, the task becomes one delivery without names, which is cut when its
+// turn comes.
 func (d *dispatcher) cut(t *claimed) {
 	d.release(t, dispatch.Outcome{Class: dispatch.NotSent})
-	expires := t.task.DueAt.Add(t.content.campaign.CatchUpWindow)
-	r := t.retry(dispatch.Outcome{}, verdict{}, time.Time{}, expires)
-	r.Cut = t.content.start(t.task.ID)
-	stored := d.storeCut(t, r)
-	d.recorder.put(&result{retry: r, stored: stored})
-	if stored {
+	r := t.retry(dispatch.Outcome{}, verdict{reason: "its deliveries are not stored yet"}, time.Time{})
+	r.Targets, r.ReadyAt = nil, d.clock.Now()
+	started := d.storeCut(t)
+	d.recorder.put(&result{retry: r, stored: started.Begun})
+	if started.Decided != nil {
+		tell(d.pushing, d.Log, d.Metrics, d.traces, started.Decided, "")
+		d.recorder.onEnd([]int64{t.task.CampaignID})
+	}
+	if started.Slices > 0 {
 		d.sliced()
 	}
 }
 
 // storeCut stores the deliveries of a cut task here, where nobody waits for it,
-// since a large audience takes a while. When it fails, the recorder tries again.
-func (d *dispatcher) storeCut(t *claimed, r *store.Retry) bool {
+// since a large audience takes a while.
+func (d *dispatcher) storeCut(t *claimed) store.Started {
 	select {
 	case d.starts <- struct{}{}:
 		defer func() { <-d.starts }()
 	case <-d.pushing.Done():
-		return false
+		return store.Started{}
 	}
 	ctx, cancel := context.WithTimeout(d.pushing, startTimeout)
 	defer cancel()
-	stored, err := d.Store.RetryClaimed(ctx, d.recorder.daemonOf(t.claim), []store.Retry{*r}, nil)
+	started, err := d.Store.CutClaimed(ctx, d.recorder.daemonOf(t.claim), t.claim, *t.content.start(t.task.ID))
 	if err != nil {
 		d.heart.trouble(ctx, "cut task", err)
 	}
-	return err == nil && stored[t.task.ID]
+	return started
 }
 
-// finish turns an outcome into a decision or another try.
+// finish turns an outcome into a decision or another try. What was not sent is
+// always to be tried again: whether its window closes before is seen where it
+// waits, by its campaign as it stands then.
 func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 	d.release(t, o)
 	if !sent.IsZero() {
 		sent = notBefore(sent, t.started)
 	}
-	c := &t.content.campaign
-	expires := t.task.DueAt.Add(c.CatchUpWindow)
-	v := d.Retry.rule(o, 1, c.ResendUnknown, d.clock.Now(), expires)
+	v := d.Retry.rule(o, 1, t.content.campaign.ResendUnknown, d.clock.Now(), time.Time{})
 	if v.status == "" {
-		d.recorder.put(&result{retry: t.retry(o, v, sent, expires)})
+		d.recorder.put(&result{retry: t.retry(o, v, sent)})
 		return
 	}
 	dec := t.decision()
@@ -178,21 +260,21 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 
 // release gives the call's slot and its app's leave back.
 func (d *dispatcher) release(t *claimed, o dispatch.Outcome) {
-	t.content.app.end(d.clock.Now(), o)
+	t.content.app.end(time.Now(), o)
 	d.slots.release(1)
 }
 
 func (t *claimed) decision() store.Decision {
 	return store.Decision{
-		ClaimID: t.claim, TaskID: t.task.ID, AppNo: t.task.AppNo, CampaignID: t.task.CampaignID, Revision: t.revision,
+		ClaimID: t.claim, TaskID: t.task.ID, AppNo: t.task.AppNo, CampaignID: t.task.CampaignID, Revision: t.Revision,
 		Channel: t.content.campaign.Channel, Origin: t.task.Origin, DueAt: t.task.DueAt, StartedAt: t.started,
 	}
 }
 
-func (t *claimed) retry(o dispatch.Outcome, v verdict, sent, expires time.Time) *store.Retry {
+func (t *claimed) retry(o dispatch.Outcome, v verdict, sent time.Time) *store.Retry {
 	return &store.Retry{
-		ClaimID: t.claim, TaskID: t.task.ID, AppNo: t.task.AppNo, CampaignID: t.task.CampaignID, Revision: t.revision, Origin: t.task.Origin,
-		DueAt: t.task.DueAt, ExpiresAt: expires, StartedAt: t.started, SentAt: sent, ReadyAt: v.again, Targets: names(t.targets),
+		ClaimID: t.claim, TaskID: t.task.ID, AppNo: t.task.AppNo, CampaignID: t.task.CampaignID, Revision: t.Revision, Origin: t.task.Origin,
+		DueAt: t.task.DueAt, StartedAt: t.started, SentAt: sent, ReadyAt: v.again, Targets: names(t.targets),
 		MaybeSent: o.Class == dispatch.Unknown, Reason: v.reason, Code: o.Code, Message: o.Message, RequestID: o.RequestID,
 	}
 }

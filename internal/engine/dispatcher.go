@@ -24,7 +24,8 @@ type dispatcher struct {
 	agenda   *agenda
 	planner  *Planner
 	unheard  *unheard
-	sliced   func() // wakes the slicer
+	ledger   *ledger
+	sliced   func() // tells of stored deliveries
 
 	reader   *loop
 	poke     chan struct{}

@@ -91,12 +91,14 @@ type Engine struct {
 	slots      *slots
 	planner    *Planner
 	dispatcher *dispatcher
-	slicer     *slicer
+	deliveries *deliveries
+	settler    *settler
 	recorder   *recorder
 	unheard    *unheard
 	finisher   *finisher
 	pruner     *pruner
 	revoker    *revoker
+	lockWaits  *lockWaits
 	pulse      *pulse
 	calls      *crew
 
@@ -118,30 +120,35 @@ func New(cfg Config) *Engine {
 		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,
 		OnReady: e.ready, Others: e.hasOthers,
 	})
-	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics}
+	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, log: cfg.Log}
 	e.dispatcher = newDispatcher(cfg)
 	d := e.dispatcher
 	d.clock, d.heart, d.contents, d.caller, d.recorder, d.slots, d.planner = e.clock, e.heart, e.contents, call, e.recorder, e.slots, e.planner
-	e.slicer = newSlicer(cfg)
-	s := e.slicer
-	s.clock, s.heart, s.contents, s.caller, s.slots, s.onEnd, s.limited = e.clock, e.heart, e.contents, call, e.slots, e.finisher.hint, e.othersLimited
-	s.reporter = newReporter(cfg.Store, cfg.Log, e.heart.share)
+	e.deliveries = newDeliveries(cfg)
+	s := e.deliveries
+	s.clock, s.heart, s.contents, s.caller, s.slots, s.limited = e.clock, e.heart, e.contents, call, e.slots, e.othersLimited
+	e.settler = newSettler(cfg)
+	e.settler.heart, e.settler.onEnd, e.settler.reporter = e.heart, e.finisher.hint, newReporter(cfg.Store, cfg.Log, e.heart.share)
+	s.settler = e.settler
 	d.sliced = s.Wake
 	d.calls, s.calls = e.calls, e.calls
 	e.unheard = newUnheard(cfg)
 	u := e.unheard
-	u.clock, u.heart, u.recorder, u.slicer = e.clock, e.heart, e.recorder, s
+	u.clock, u.heart, u.recorder, u.deliveries = e.clock, e.heart, e.recorder, s
 	d.unheard, s.unheard = u, u
 	d.causes = newCauses()
-	s.causes = d.causes
-	e.heart.onStored = s.Wake
+	s.causes, e.settler.causes = d.causes, d.causes
+	e.heart.onStored = func() { s.Wake(); e.settler.Wake() }
 	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
 	e.heart.onGone = e.planner.Recount
-	e.heart.onLoss = d.agenda.clear
+	e.heart.onLoss = func() { d.agenda.clear(); s.queue.clear() }
+	e.heart.onLost = e.lostAgain
+	e.recorder.ledger, s.ledger, d.ledger, u.ledger = e.heart.ledger, e.heart.ledger, e.heart.ledger, e.heart.ledger
 	tr := newTraces(cfg.Tracer, e.clock)
-	d.traces, s.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr
+	d.traces, s.traces, e.settler.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
 	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, cfg.PushTimeout, cfg.Retry)
+	e.lockWaits = newLockWaits(cfg)
 	return e
 }
 
@@ -158,11 +165,13 @@ func (e *Engine) Start() {
 	e.recorder.Start(recording, &e.late)
 	e.planner.Start(ctx, &e.wg)
 	e.dispatcher.Start(ctx, pushing, &e.wg)
-	e.slicer.Start(ctx, pushing, recording, &e.wg, &e.late)
+	e.deliveries.Start(ctx, pushing, recording, &e.wg, &e.late)
+	e.settler.Start(ctx, &e.wg)
 	e.unheard.Start(ctx, &e.wg)
 	e.finisher.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
 	e.revoker.Start(ctx, &e.wg)
+	e.lockWaits.Start(ctx, &e.wg)
 	e.wg.Go(func() { e.listen(ctx) })
 	e.startPulse(ctx)
 	e.wakeAll()
@@ -176,12 +185,13 @@ func (e *Engine) startPulse(ctx context.Context) {
 	e.pulse.every(everySecond{after: 200*time.Millisecond + apart}, e.beat)
 	e.pulse.every(everySecond{after: 500*time.Millisecond + apart}, e.prepare)
 	e.pulse.every(cron.Every(time.Minute), e.pruner.Wake)
+	e.pulse.every(cron.Every(2*time.Second), e.lockWaits.Wake)
 	e.wg.Go(func() { e.pulse.run(ctx) })
 }
 
 // beat wakes what has to be on time.
 func (e *Engine) beat() {
-	e.heart.Wake() // which wakes the slicer, when there is something for it
+	e.heart.Wake() // which wakes deliveries and settler, when there is something for them
 	e.unheard.Wake()
 }
 
@@ -196,7 +206,8 @@ func (e *Engine) prepare() {
 // wakeAll wakes every loop, for when much may have changed.
 func (e *Engine) wakeAll() {
 	e.beat()
-	e.slicer.Wake()
+	e.deliveries.Wake()
+	e.settler.Wake()
 	e.prepare()
 }
 
@@ -211,17 +222,26 @@ func (e *Engine) ready(appNo int32) {
 }
 
 // listen turns notifications into wakes, and connects again when it must.
+//
+// An outage is the heart's to tell of. Where notifications alone cannot be had,
+// everything is found by polling.
 func (e *Engine) listen(ctx context.Context) {
+	told := false
 	for ctx.Err() == nil {
-		err := e.Store.Listen(ctx, e.wakeAll, func(h store.Hint) {
+		err := e.Store.Listen(ctx, func() { told = false; e.wakeAll() }, func(h store.Hint) {
 			if h.Changes {
 				e.planner.Wake()
+				e.settler.Wake()
 			} else {
 				e.dispatcher.Wake()
 			}
 		})
 		if ctx.Err() == nil && err != nil {
-			e.heart.trouble(ctx, "listen", err)
+			e.Store.Discard() // connections that idle may be dead as well
+		}
+		if ctx.Err() == nil && err != nil && !store.IsOutage(err) && !told {
+			told = true
+			e.Log.WarnContext(ctx, "no notifications from the database, changes are found by polling", "error", err)
 		}
 		sleep(ctx, time.Second)
 	}
@@ -250,15 +270,16 @@ func (e *Engine) othersLimited() []int32 {
 }
 
 // Ready says why the engine cannot do its work now, or nil: it holds a lease,
-// and the database takes writes.
-func (e *Engine) Ready(ctx context.Context) error {
+// nothing is held, and its last heartbeat was written. The heartbeat knows all of
+// it, so that whoever asks costs the database nothing.
+func (e *Engine) Ready(context.Context) error {
 	if !e.heart.hasLease() {
 		return errors.New("no lease: the database does not answer or has just come back")
 	}
 	if held := e.heart.holding(); held != "" {
 		return errors.New(held)
 	}
-	return e.Store.Probe(ctx, e.heart.id())
+	return e.heart.failing()
 }
 
 // Reload forgets what was compiled with the old configuration, and bounds the
@@ -267,6 +288,7 @@ func (e *Engine) Reload(maxInFlight int) {
 	e.contents.reset()
 	e.slots.resize(maxInFlight)
 	e.dispatcher.reloaded.Store(true)
+	e.deliveries.reload()
 	e.wakeAll()
 }
 

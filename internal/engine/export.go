@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -130,7 +131,8 @@ func encodeNDJSON(tasks []store.Pruned) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// encodeCSV writes what RFC 4180 describes; no value is an empty field.
+// encodeCSV writes what RFC 4180 describes; no value is an empty field. A text that
+// a spreadsheet would run as a formula has an apostrophe in front.
 func encodeCSV(tasks []store.Pruned, header bool) ([]byte, error) {
 	var b bytes.Buffer
 	w := csv.NewWriter(&b)
@@ -148,6 +150,9 @@ func encodeCSV(tasks []store.Pruned, header bool) ([]byte, error) {
 			record[i] = ""
 			if v != nil {
 				record[i] = *v
+				if !store.PrunedColumns[i].JSON {
+					record[i] = plain.Cell(*v)
+				}
 			}
 		}
 		if err := w.Write(record); err != nil {

@@ -26,7 +26,7 @@ type EverySecond = everySecond
 type Filling struct {
 	Insert   []store.NewTask
 	Displace []store.PendingTask
-	Missed   []store.Undone
+	Missed   []store.Decision
 	Cursors  []store.Cursor
 }
 
@@ -181,7 +181,7 @@ func TraceNothing() func() {
 		t.claimed(c, from)
 		t.called(c.traced(), 1, 1, &dispatch.Push{}, dispatch.Outcome{}, from)
 		t.recorded(batch, nil, from)
-		t.decided(batch[0].traced(), decided{})
+		t.decided(&batch[0].decision)
 	}
 }
 

@@ -23,7 +23,7 @@ type candidate struct {
 type filling struct {
 	insert   []store.NewTask     // ascending; without slots
 	displace []store.PendingTask // latest first
-	missed   []store.Undone      // left their catch-up window before there was room
+	missed   []store.Decision    // left their catch-up window before there was room
 	advanced []store.Cursor      // cursors of campaigns that gave a task
 }
 
@@ -151,8 +151,8 @@ func (q *byNext) Pop() any {
 	return x
 }
 
-func undone(c *store.Campaign, due time.Time, status, reason string) store.Undone {
-	return store.Undone{CampaignID: c.ID, Revision: c.Revision, Channel: c.Channel, DueAt: due, Status: status, Reason: reason}
+func undone(c *store.Campaign, due time.Time, status, reason string) store.Decision {
+	return store.Decision{CampaignID: c.ID, Revision: c.Revision, Channel: c.Channel, DueAt: due, Status: status, Reason: reason}
 }
 
 // windowReason is why an occurrence older than its catch-up window was missed.

@@ -153,8 +153,15 @@ func (h *heart) enlist(ctx context.Context) error {
 		return err
 	}
 	h.mu.Lock()
-	h.daemon, h.beats, h.installation = in.ID, 0, in.Installation
+	h.daemon, h.last, h.beats, h.installation = in.ID, in.ID, 0, in.Installation
+	if h.seal == "" { // else recognise looks through what another database may have lost
+		h.seal, h.origin = in.Seal, in.Origin
+	}
+	known := h.seal
 	h.mu.Unlock()
+	h.ledger.renumber()
+	h.store.Adopt(known)
+	h.setRecognised(in.Complete && in.Seal == known)
 	h.log.InfoContext(ctx, "daemon enlisted", "daemon", in.ID, "name", h.name)
 	if in.Doubt != "" && h.guard.Run {
 		h.log.WarnContext(ctx, "the database may be restored or cloned; going on, as restore_guard.policy is run", "reason", in.Doubt)
@@ -168,10 +175,11 @@ func (h *heart) enlist(ctx context.Context) error {
 // remember keeps a heartbeat for the guard.
 func (h *heart) remember(hb store.Heartbeat) {
 	h.mu.Lock()
-	h.beats = hb.Beats
+	h.beats, h.beatAt = hb.Beats, hb.Now
 	mark := store.Mark{Installation: h.installation, Address: h.store.Address(), Daemon: h.daemon, Beats: hb.Beats, SeenAt: hb.Now}
 	h.mu.Unlock()
 	h.memory.keep(mark)
+	h.ledger.turn(hb.Beats)
 }
 
 // holding returns why nothing may begin; empty: it may.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -27,10 +28,12 @@ type heart struct {
 	guard    Guard
 	traces   *traces
 	memory   *memory
-	onStored func() // stored deliveries may be ready, or their tasks complete
-	onShare  func() // daemons came or went: what is this one's to begin has changed
-	onGone   func() // daemons went: what only they knew has to be found
-	onLoss   func() // the lease was lost: forget what was planned
+	ledger   *ledger
+	onStored func()                                                 // stored deliveries may be ready, or their tasks complete
+	onShare  func()                                                 // daemons came or went: what is this one's to begin has changed
+	onGone   func()                                                 // daemons went: what only they knew has to be found
+	onLoss   func()                                                 // the lease was lost: forget what was planned
+	onLost   func(*store.Known, ledgerCopy, *store.Recognition) int // the database lost records: write them again
 
 	mu       sync.RWMutex
 	daemon   int64
@@ -40,6 +43,12 @@ type heart struct {
 	outage   time.Time // since when heartbeats fail; zero: they do not
 	troubled bool      // the log says that the database fails
 	warned   bool
+
+	last       int64     // the identity with the last lease, also when it is lost
+	beatAt     time.Time // the last heartbeat, by the database's clock
+	seal       string    // of the database, as this daemon knows it; empty: it knows none
+	origin     uint32    // of the database: another one was restored from a dump
+	recognised bool      // the database that answers has that seal, and all daemons have looked
 
 	installation string // the database's id
 	beats        int64  // heartbeats written as this daemon
@@ -51,7 +60,7 @@ type heart struct {
 func newHeart(cfg Config, clock *Clock) *heart {
 	h := &heart{
 		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, clock: clock, name: cfg.Name, version: cfg.Version, lease: cfg.Lease, alone: cfg.Alone,
-		guard: cfg.Guard, memory: &memory{dir: cfg.Guard.Dir, log: cfg.Log},
+		guard: cfg.Guard, memory: &memory{dir: cfg.Guard.Dir, log: cfg.Log}, ledger: newLedger(),
 	}
 	h.loop = newLoop("heartbeat", cfg.Log, cfg.Lease, h.beat)
 	return h
@@ -69,7 +78,7 @@ func (h *heart) id() int64 {
 func (h *heart) alive() bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return !h.held && h.leased()
+	return !h.held && h.recognised && h.leased()
 }
 
 func (h *heart) leased() bool {
@@ -85,7 +94,7 @@ func (h *heart) leased() bool {
 func (h *heart) mayPush(daemon int64) bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
-	return !h.held && h.daemon == daemon && h.leased()
+	return !h.held && h.recognised && h.daemon == daemon && h.leased()
 }
 
 // hasLease says whether the lease certainly holds now.
@@ -93,6 +102,19 @@ func (h *heart) hasLease() bool {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.leased()
+}
+
+// failing says that the database fails, though the lease still holds.
+func (h *heart) failing() error {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	switch {
+	case !h.outage.IsZero():
+		return fmt.Errorf("no heartbeat could be written for %s", time.Since(h.outage).Truncate(time.Second))
+	case h.troubled:
+		return errors.New("a connection to the database broke, and no heartbeat was written since")
+	}
+	return nil
 }
 
 func (h *heart) written() int64 {
@@ -116,6 +138,10 @@ func (h *heart) share() (share, shares int, ok bool) {
 
 // beat renews the lease, or takes a new one, and reaps the dead.
 func (h *heart) beat(ctx context.Context) error {
+	if err := h.recognise(ctx); err != nil {
+		h.fails(ctx, time.Now(), "recognise", err)
+		return err
+	}
 	if h.id() == 0 {
 		if err := h.enlist(ctx); err != nil {
 			h.fails(ctx, time.Now(), "enlist", err)
@@ -191,6 +217,7 @@ func (h *heart) fails(ctx context.Context, asked time.Time, what string, err err
 	}
 	h.mu.Unlock()
 	h.metrics.DatabaseUp.Set(0)
+	time.AfterFunc(250*time.Millisecond, h.Wake)
 	h.trouble(ctx, what, err)
 }
 
@@ -272,13 +299,18 @@ func (h *heart) reap(ctx context.Context) error {
 		h.onStored()
 		h.onGone() // what they had begun left room
 	}
-	tellDecided(ctx, h.log, h.metrics, h.traces, r.Decided)
+	tellAll(ctx, h.log, h.metrics, h.traces, r.Decided)
 	return nil
 }
 
 // trouble logs that the database fails, once until it is back.
 func (h *heart) trouble(ctx context.Context, what string, err error) {
 	if ctx.Err() == context.Canceled {
+		return
+	}
+	if store.IsUnrecognised(err) {
+		h.setRecognised(false)
+		h.Wake()
 		return
 	}
 	if store.IsReadOnly(err) {

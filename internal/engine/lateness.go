@@ -24,7 +24,8 @@ const lateFrom = time.Second
 type causes struct {
 	mu      sync.Mutex
 	refused map[*App]time.Time // when an app was last refused leave to begin a call
-	tasks   map[int64]string   // of begun tasks with stored deliveries
+	tasks   map[int64]string   // of begun tasks with stored deliveries, the last ones noted
+	older   map[int64]string   // those noted before: other daemons may settle a task, so that nobody takes its cause
 }
 
 func newCauses() *causes {
@@ -66,21 +67,29 @@ func (c *causes) heldBack(app *App, since time.Time) bool {
 	return c.refused[app].After(since)
 }
 
-// note keeps the cause of a task whose first call others make.
+// noted is how many causes are kept at least.
+const noted = 10_000
+
+// note keeps the cause of a task whose first call others make. It is a hint, and
+// the oldest are forgotten.
 func (c *causes) note(task int64, cause string) {
-	const most = 10_000 // no more than a hint, and other daemons may settle the task
+	if cause == causeScheduler {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if cause != causeScheduler && len(c.tasks) < most {
-		c.tasks[task] = cause
+	if len(c.tasks) >= noted {
+		c.older, c.tasks = c.tasks, make(map[int64]string)
 	}
+	c.tasks[task] = cause
 }
 
 // take returns what was noted and forgets it.
 func (c *causes) take(task int64) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	cause := cmp.Or(c.tasks[task], causeScheduler)
+	cause := cmp.Or(c.tasks[task], c.older[task], causeScheduler)
 	delete(c.tasks, task)
+	delete(c.older, task)
 	return cause
 }

@@ -43,6 +43,10 @@ func (a *App) Reconfigure(from *App) {
 	}
 	a.Pusher, a.MaxInFlight, a.CallsPerSecond = from.Pusher, from.MaxInFlight, from.CallsPerSecond
 	a.AllowAudienceSchedules, a.Region = from.AllowAudienceSchedules, from.Region
+	for _, wake := range t.waiting { // the bounds may be wider
+		go wake()
+	}
+	t.waiting = nil
 }
 
 // pusher returns what pushes for the app now.
@@ -60,7 +64,9 @@ func (a *App) Qualify(r *dispatch.Request) {
 }
 
 // A throttle holds an app to its bounds, and slows it down for a while after
-// the provider said that it is too fast.
+// the provider said that it is too fast. Its instants are readings of this
+// machine's monotonic clock, never the database's: a pause lasts as long as it
+// lasts, whatever is done to a clock.
 type throttle struct {
 	mu       sync.Mutex
 	inFlight int
@@ -68,15 +74,62 @@ type throttle struct {
 	slowed   bool          // limiter is a penalty, not the configured bound
 	resume   time.Time     // nothing begins before
 	raised   time.Time     // when the penalty was last eased
+	slowedAt time.Time     // when the penalty was last imposed
+	growth   float64       // by which it is eased each time
 	pace     pace
+
+	waiting []func()  // told once when there may be leave again
+	first   time.Time // until then the next leave is kept for a task at its second
+	yielded bool      // deliveries have had leave since it was last kept
 }
 
-// begin asks for leave to begin a call now. When it is refused, retry says when
-// to ask again; zero: when a call of the app has ended.
+// begin asks for leave to begin a call now, for a task at its second. When it is
+// refused, retry says when to ask again; zero: when a call of the app has ended.
+// The next leave is then kept for it, so that a large audience of the same app
+// cannot take every one.
 func (a *App) begin(now time.Time) (ok bool, retry time.Time) {
 	t := &a.throttle
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	ok, retry = a.ask(now)
+	switch {
+	case ok:
+		t.first = time.Time{}
+	case t.yielded && !now.Before(t.resume):
+		t.first, t.yielded = now.Add(keptFor), false
+		if retry.After(now) {
+			t.first = retry.Add(keptFor)
+		}
+	}
+	return ok, retry
+}
+
+// keptFor is how long a leave is kept beyond the moment at which there is one.
+const keptFor = 20 * time.Millisecond
+
+// leave asks for leave to begin the call of a stored delivery now. When it is
+// refused, retry says when there will be leave at the earliest; zero: when a call
+// of the app has ended, of which wake is then told once.
+func (a *App) leave(now time.Time, wake func()) (ok bool, retry time.Time) {
+	t := &a.throttle
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Before(t.first) {
+		return false, t.first
+	}
+	ok, retry = a.ask(now)
+	switch {
+	case ok:
+		t.yielded = true
+	case retry.IsZero():
+		t.waiting = append(t.waiting, wake)
+	}
+	return ok, retry
+}
+
+// ask is begin and leave. t.mu is held.
+func (a *App) ask(now time.Time) (ok bool, retry time.Time) {
+	t := &a.throttle
 	if now.Before(t.resume) {
 		return false, t.resume
 	}
@@ -87,29 +140,53 @@ func (a *App) begin(now time.Time) (ok bool, retry time.Time) {
 		t.limiter = rate.NewLimiter(rate.Limit(a.CallsPerSecond), burst(a.CallsPerSecond))
 	}
 	if t.limiter != nil && !t.limiter.AllowN(now, 1) {
-		wait := time.Duration(float64(time.Second) / float64(t.limiter.Limit()))
-		return false, now.Add(max(wait/2, time.Millisecond))
+		missing := 1 - t.limiter.TokensAt(now)
+		return false, now.Add(max(time.Duration(missing/float64(t.limiter.Limit())*float64(time.Second)), time.Microsecond))
 	}
 	t.inFlight++
 	t.pace.add(now)
 	return true, time.Time{}
 }
 
-// undo gives back the leave to begin a call that was not made.
+// undo gives back the leave to begin a call that was not made, with its share of
+// the rate.
 func (a *App) undo() {
-	a.throttle.mu.Lock()
-	defer a.throttle.mu.Unlock()
-	a.throttle.inFlight--
+	t := &a.throttle
+	t.mu.Lock()
+	if t.limiter != nil {
+		t.limiter.AllowN(time.Now(), -1)
+	}
+	t.pace.now--
+	t.mu.Unlock()
+	a.free()
 }
 
-// end says what a call came to. A throttled call stops the app for as long as
+// end says what a call came to, and that it counts no more as one in flight.
+func (a *App) end(now time.Time, o dispatch.Outcome) {
+	a.heard(now, o)
+	a.free()
+}
+
+// free says that a call counts no more as one in flight.
+func (a *App) free() {
+	t := &a.throttle
+	t.mu.Lock()
+	t.inFlight--
+	waiting := t.waiting
+	t.waiting = nil
+	t.mu.Unlock()
+	for _, wake := range waiting {
+		wake()
+	}
+}
+
+// heard says what a call came to. A throttled call stops the app for as long as
 // the provider said, at least a second, and lets it go on at half the pace it
 // had; accepted calls then speed it up bit by bit, until the penalty is gone.
-func (a *App) end(now time.Time, o dispatch.Outcome) {
+func (a *App) heard(now time.Time, o dispatch.Outcome) {
 	t := &a.throttle
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.inFlight--
 	switch {
 	case o.Reason == dispatch.ReasonThrottled:
 		t.slow(now, max(o.RetryAfter, time.Second), a.CallsPerSecond)
@@ -128,6 +205,11 @@ func (t *throttle) slow(now time.Time, pause time.Duration, configured float64) 
 	if stopped {
 		return
 	}
+	t.growth = recoverFast
+	if !t.slowedAt.IsZero() && now.Sub(t.slowedAt) < recoverWary {
+		t.growth = recoverSlow
+	}
+	t.slowedAt = now
 	half := max(t.pace.perSecond(now)/2, 1)
 	if configured > 0 {
 		half = min(half, configured)
@@ -136,10 +218,15 @@ func (t *throttle) slow(now time.Time, pause time.Duration, configured float64) 
 }
 
 // recoverFull is a pace at which a penalty no longer matters, and recoverEvery
-// how often a penalty is eased by a tenth: the pace doubles in some 1.5 s.
+// how often a penalty is eased: after one throttled call the pace doubles in some
+// 0.8 s, since it may have been an accident, or have come before the app had got
+// going; after another one within recoverWary in some 1.5 s.
 const (
 	recoverFull  = 10000
 	recoverEvery = 200 * time.Millisecond
+	recoverFast  = 1.19
+	recoverSlow  = 1.1
+	recoverWary  = 15 * time.Second
 )
 
 func (t *throttle) recover(now time.Time, configured float64) {
@@ -147,7 +234,7 @@ func (t *throttle) recover(now time.Time, configured float64) {
 		return
 	}
 	t.raised = now
-	faster := t.limiter.Limit() * 1.1
+	faster := t.limiter.Limit() * rate.Limit(t.growth)
 	bound := rate.Limit(recoverFull)
 	if configured > 0 {
 		bound = rate.Limit(configured)
@@ -165,7 +252,7 @@ func burst(perSecond float64) int { return max(1, int(perSecond/10)) }
 
 // pace counts the calls of the last one to two seconds.
 type pace struct {
-	second    int64
+	second    time.Time // when the second counted in now began
 	last, now float64
 }
 
@@ -180,11 +267,11 @@ func (p *pace) perSecond(now time.Time) float64 {
 }
 
 func (p *pace) turn(now time.Time) {
-	switch s := now.Unix(); s {
-	case p.second:
-	case p.second + 1:
-		p.second, p.last, p.now = s, p.now, 0
+	switch since := now.Sub(p.second); {
+	case since < time.Second:
+	case since < 2*time.Second:
+		p.second, p.last, p.now = p.second.Add(time.Second), p.now, 0
 	default:
-		p.second, p.last, p.now = s, 0, 0
+		p.second, p.last, p.now = now, 0, 0
 	}
 }

@@ -63,7 +63,7 @@ func (l *loop) runOnce(ctx context.Context) {
 	err := l.guarded(ctx)
 	switch {
 	case err != nil && ctx.Err() == context.Canceled:
-	case store.IsOutage(err):
+	case store.IsOutage(err), store.IsRefused(err):
 		l.log.DebugContext(ctx, "service waits for the database", "service", l.name, "error", err)
 	case err != nil && !l.failed:
 		l.failed = true

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // Metrics are the engine's figures. Labels take their values from closed lists.
@@ -26,10 +27,13 @@ type Metrics struct {
 	Held          prometheus.Gauge
 	DatabaseUp    prometheus.Gauge
 	Fenced        prometheus.Counter
+	Refused       prometheus.Counter     // second decisions
+	Panics        *prometheus.CounterVec // of adapters, by channel
 	Reaped        *prometheus.CounterVec // by ruling: unknown, resend
 	Throttled     *prometheus.CounterVec // by channel
 	Pruned        prometheus.Counter
 	LeasesExpired prometheus.Counter
+	Blocking      prometheus.Gauge
 
 	usual sync.Map // channel -> *usual
 }
@@ -77,37 +81,45 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Fenced: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "scheduler_fenced_outcomes_total", Help: "Outcomes that came after another daemon had ruled on the call.",
 		}),
+		Refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "scheduler_refused_decisions_total", Help: "Second decisions on an occurrence, which were refused: a fault of this program.",
+		}),
+		Panics: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "scheduler_adapter_panics_total", Help: "Calls in which an adapter panicked: a fault of this program.",
+		}, []string{"channel"}),
 		Reaped: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "scheduler_reaped_calls_total", Help: "Calls left by dead daemons, by ruling.",
 		}, []string{"ruling"}),
 		Throttled: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "scheduler_throttled_total", Help: "Calls a provider answered with a throttling code.",
 		}, []string{"channel"}),
+		Blocking: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "scheduler_blocking_sessions", Help: "Sessions of others for whose locks the engine's have waited for more than a second.",
+		}),
 		Pruned: prometheus.NewCounter(prometheus.CounterOpts{Name: "scheduler_pruned_tasks_total", Help: "Decided tasks removed after their retention."}),
 	}
 	if reg != nil {
 		reg.MustRegister(m.Lateness, m.Decisions, m.Attempts, m.PushSeconds, m.ClaimSeconds, m.PlanSeconds, m.InFlight,
-			m.ClockOffset, m.ClockJumps, m.Daemons, m.Held, m.DatabaseUp, m.Fenced, m.Reaped, m.Throttled, m.Pruned, m.LeasesExpired)
+			m.ClockOffset, m.ClockJumps, m.Daemons, m.Held, m.DatabaseUp, m.Fenced, m.Refused, m.Panics, m.Reaped, m.Throttled, m.Pruned, m.LeasesExpired, m.Blocking)
 	}
 	return m
 }
 
-// A decision is what is counted of one.
-type decision struct{ channel, status, reason string }
-
-func (m *Metrics) decided(d decision, cause string, lateness time.Duration, sent bool) {
-	u := m.usually(d.channel)
-	if d.status == "succeeded" && d.reason == "" {
+// decided counts a decision and how late its first call was.
+func (m *Metrics) decided(d *store.Decision, cause string) {
+	u := m.usually(d.Channel)
+	if d.Status == "succeeded" && d.Reason == "" {
 		u.succeeded.Inc()
 	} else {
-		m.Decisions.WithLabelValues(d.channel, d.status, reasonLabel(d.reason)).Inc()
+		m.Decisions.WithLabelValues(d.Channel, d.Status, reasonLabel(d.Reason)).Inc()
 	}
+	lateness := d.SentAt.Sub(d.DueAt)
 	switch {
-	case !sent:
+	case d.SentAt.IsZero():
 	case cmp.Or(cause, causeScheduler) == causeScheduler:
 		u.lateness.Observe(lateness.Seconds())
 	default:
-		m.Lateness.WithLabelValues(d.channel, cause).Observe(lateness.Seconds())
+		m.Lateness.WithLabelValues(d.Channel, cause).Observe(lateness.Seconds())
 	}
 }
 

@@ -295,7 +295,8 @@ func (p *Planner) PlanApp(ctx context.Context, app int32, now time.Time) (progre
 	defer cancel()
 	var ready, again bool
 	var next time.Time
-	var decided []store.Decided
+	var decided []store.Decision
+	var refused []store.Refused
 	failpoint.Hit("plan.before")
 	busy, err := p.Store.PlanApp(ctx, app, now, func(tx *store.PlanTx) error {
 		changes, err := tx.Changes(ctx, p.Changes)
@@ -313,7 +314,7 @@ func (p *Planner) PlanApp(ctx context.Context, app int32, now time.Time) (progre
 		}
 		ready = full.ready || progress // immediate campaigns are ready at once
 		again = full.again
-		decided = tx.Decided
+		decided, refused = tx.Decided, tx.Refused
 		failpoint.Hit("plan.middle")
 		next, err = tx.NextWaiting(ctx)
 		return err
@@ -331,7 +332,8 @@ func (p *Planner) PlanApp(ctx context.Context, app int32, now time.Time) (progre
 		p.hintLater(app)
 	}
 	p.Metrics.PlanSeconds.Observe(time.Since(began).Seconds())
-	tellDecided(ctx, p.Log, p.Metrics, p.traces, decided)
+	tellAll(ctx, p.Log, p.Metrics, p.traces, decided)
+	tellRefused(ctx, p.Log, p.Metrics, refused)
 	if ready {
 		p.OnReady(app)
 	}

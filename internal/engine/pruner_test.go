@@ -31,11 +31,13 @@ func record(t *testing.T) *rig {
 			CASE n WHEN 1 THEN 'succeeded' WHEN 3 THEN 'unknown' ELSE 'failed' END::scheduler.decision,
 			timestamptz '2026-01-01 09:00Z' + n * interval '1 s', '2026-01-01 09:00:01.5Z', '2026-01-01 09:00:01.75Z',
 			CASE n WHEN 4 THEN clock_timestamp() ELSE '2026-01-01 09:00:02Z' END, 1, CASE n WHEN 2 THEN 2 ELSE 1 END, (n = 1)::integer, n, 7,
-			CASE WHEN n <> 1 THEN 'refused: "no"' END, CASE WHEN n <> 1 THEN 'E' || n END, 'r-' || n, 'm-' || n, CASE WHEN n = 1 THEN '{ann,"b,ob"}'::text[] END
+			CASE WHEN n <> 1 THEN 'refused: "no"' END, CASE WHEN n <> 1 THEN '=E' || n END, 'r-' || n, 'm-' || n, CASE WHEN n = 1 THEN '{ann,"b,ob"}'::text[] END
 		  FROM generate_series(1, 4) n`, campaign)
-	r.run(t, `INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, status, ready_at, attempts, targets, reason, sent_at, finished_at)
-		SELECT task, n, 1, 99, 'failed', now(), 1, ARRAY['u' || n], 'no', '2026-01-01 09:00:01Z', '2026-01-01 09:00:02Z'
-		  FROM unnest('{2,4}'::int[]) task, generate_series(1, 2) n`)
+	r.run(t, `WITH delivery AS (
+			INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, status, ready_at, attempts, reason, sent_at, finished_at)
+			SELECT task, n, 1, 99, 'failed', now(), 1, 'no', '2026-01-01 09:00:01Z', '2026-01-01 09:00:02Z'
+			  FROM unnest('{2,4}'::int[]) task, generate_series(1, 2) n RETURNING id, slice_no)
+		INSERT INTO scheduler.slice_targets (slice_id, targets) SELECT id, ARRAY['u' || slice_no] FROM delivery`)
 	return r
 }
 

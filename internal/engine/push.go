@@ -2,6 +2,11 @@ package engine
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
@@ -15,6 +20,8 @@ type caller struct {
 	mayPush func(daemon int64) bool // whether the lease that a call was claimed under allows it to begin
 	timeout time.Duration
 	metrics *Metrics
+	log     *slog.Logger
+	panics  sync.Map // channels of which a panic was told
 }
 
 // call pushes and returns the outcome and when the call began; zero: none was
@@ -32,7 +39,8 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 	sent = c.clock.Now()
 	defer func() {
 		if r := recover(); r != nil { // an adapter's bug must not take the daemon with it
-			o = dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer, Message: panicError(r).Error()}
+			o = dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer, Message: panicked}
+			c.tellPanic(ctx, p.Message.Channel.Name, r)
 		}
 		c.metrics.called(p.Message.Channel.Name, o, c.clock.Now().Sub(sent))
 	}()
@@ -40,6 +48,24 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 	o = app.pusher().Push(ctx, p)
 	failpoint.Hit("call.after")
 	return o, sent
+}
+
+// panicked is what the record says of a call in which an adapter panicked.
+const panicked = "the adapter panicked, which is a fault of this program"
+
+// tellPanic logs where an adapter panicked, once a channel, and counts the rest.
+// The value may hold anything, a secret too, so that only its type is told,
+// unless it is the runtime's.
+func (c *caller) tellPanic(ctx context.Context, channel string, r any) {
+	c.metrics.Panics.WithLabelValues(channel).Inc()
+	if _, told := c.panics.LoadOrStore(channel, true); told {
+		return
+	}
+	value := fmt.Sprintf("%T", r)
+	if err, ok := r.(runtime.Error); ok {
+		value = err.Error()
+	}
+	c.log.ErrorContext(ctx, "adapter panicked, its calls end as unknown; further panics are only counted", "channel", channel, "value", value, "stack", string(debug.Stack()))
 }
 
 // push builds the call of one delivery.
@@ -101,9 +127,7 @@ func (v *content) mayTakeTargets() bool {
 // start says how the task's deliveries are stored.
 func (v *content) start(taskID int64) *store.Start {
 	m := v.message
-	in := &store.Start{
-		TaskID: taskID, PerCall: m.Channel.MaxTargets, AudienceView: v.campaign.AudienceView, Channel: m.Channel.Name, Quota: m.Channel.WeeklyQuota > 0,
-	}
+	in := &store.Start{TaskID: taskID, Revision: v.campaign.Revision, PerCall: m.Channel.MaxTargets, Quota: m.Channel.WeeklyQuota > 0}
 	for _, t := range m.Inline {
 		in.Inline = append(in.Inline, t.Target)
 	}

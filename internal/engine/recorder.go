@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -12,7 +13,8 @@ import (
 
 // A recorder makes the outcomes of claimed tasks durable, many in one
 // transaction, and keeps trying until the database has them: an outcome is the
-// only thing this daemon knows that nobody else does.
+// only thing this daemon knows that nobody else does. Decisions and further tries
+// are written by turns, so that neither waits until the other succeeds.
 type recorder struct {
 	*loop
 	store   *store.Store
@@ -20,17 +22,40 @@ type recorder struct {
 	log     *slog.Logger
 	metrics *Metrics
 	traces  *traces
+	ledger  *ledger
 	onEnd   func(campaignIDs []int64) // campaigns that may be finished
-	batch   int                       // results in one transaction
 
 	wrote   time.Time      // when the last write began; only the running loop touches it
 	telling sync.WaitGroup // of the batch written last, while the next is written
 
-	mu    sync.Mutex
-	queue []*result
-	open  map[int64]*openClaim
-	idle  chan struct{} // closed when nothing is open
+	mu        sync.Mutex
+	decisions results
+	retries   results
+	open      map[int64]*openClaim
+	idle      chan struct{} // closed when nothing is open
 }
+
+// results are those that wait, and how many of them are written at once.
+type results struct {
+	what     string
+	queue    []*result
+	size     int // results in one transaction; only the running loop touches it and timeouts
+	most     int
+	timeouts int // of the last writes, in a row
+}
+
+// tooLong halves the size when a write was not done in time, and says when that
+// is worth telling.
+func (l *results) tooLong(err error) (tell bool) {
+	if !store.IsTimeout(err) {
+		return false
+	}
+	l.size = max(l.size/2, 1)
+	l.timeouts++
+	return l.timeouts == 2
+}
+
+func (l *results) inTime() { l.size, l.timeouts = min(2*l.size, l.most), 0 }
 
 // openClaim counts the tasks of a claim that are not recorded yet.
 type openClaim struct {
@@ -43,15 +68,25 @@ type result struct {
 	decision store.Decision
 	retry    *store.Retry
 	stored   bool   // the retry is stored already
+	told     bool   // it was recorded before, and lost
 	last     bool   // the campaign has no later occurrence
 	cause    string // what the task waited for
 }
 
 func newRecorder(s *store.Store, log *slog.Logger, m *Metrics, daemon func() int64, onEnd func([]int64)) *recorder {
-	r := &recorder{store: s, daemon: daemon, log: log, metrics: m, onEnd: onEnd, batch: 4000, open: make(map[int64]*openClaim)}
+	r := &recorder{store: s, daemon: daemon, log: log, metrics: m, onEnd: onEnd, open: make(map[int64]*openClaim)}
+	r.decisions = results{what: "decisions", size: recordAtOnce, most: recordAtOnce}
+	r.retries = results{what: "further tries", size: recordAtOnce, most: recordAtOnce}
 	r.loop = newLoop("recorder", log, 0, r.record)
 	return r
 }
+
+// recordAtOnce is how many results are written in one transaction, and
+// recordTimeout how long that may take.
+const (
+	recordAtOnce  = 4000
+	recordTimeout = 15 * time.Second
+)
 
 // opened tells of a new claim and how many tasks it has.
 func (r *recorder) opened(daemon, claim int64, tasks int) {
@@ -63,7 +98,11 @@ func (r *recorder) opened(daemon, claim int64, tasks int) {
 // put queues a result; it is durable some time later.
 func (r *recorder) put(res *result) {
 	r.mu.Lock()
-	r.queue = append(r.queue, res)
+	l := &r.decisions
+	if res.retry != nil {
+		l = &r.retries
+	}
+	l.queue = append(l.queue, res)
 	r.mu.Unlock()
 	r.Wake()
 }
@@ -72,7 +111,7 @@ func (r *recorder) put(res *result) {
 func (r *recorder) backlog() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return len(r.queue)
+	return len(r.decisions.queue) + len(r.retries.queue)
 }
 
 // claims lists the claims that are not closed.
@@ -99,25 +138,53 @@ func (r *recorder) drained() <-chan struct{} {
 	return ch
 }
 
-// record writes everything that waits. A batch that fails stays first in line.
+// record writes everything that waits. A batch that fails stays first in its
+// line.
 func (r *recorder) record(ctx context.Context) error {
 	defer r.telling.Wait()
 	for r.backlog() > 0 {
 		r.gather(ctx)
-		batch, done := r.next()
-		if err := r.write(ctx, batch, done); err != nil {
+		if err := errors.Join(r.writeSome(ctx, &r.decisions), r.writeSome(ctx, &r.retries)); err != nil {
 			r.retryLater(ctx)
 			return err
 		}
-		r.close(batch, done)
 	}
+	return nil
+}
+
+// writeSome writes the first results of a line.
+func (r *recorder) writeSome(ctx context.Context, l *results) error {
+	batch, done := r.next(l)
+	if len(batch) == 0 {
+		return nil
+	}
+	within, cancel := context.WithTimeout(ctx, recordTimeout)
+	defer cancel()
+	generation := r.ledger.open()
+	var err error
+	if l == &r.retries {
+		err = r.writeRetries(within, batch, done)
+	} else {
+		err = r.writeDecisions(within, batch, done)
+	}
+	if err != nil {
+		if l.tooLong(err) {
+			r.log.WarnContext(ctx, "statement took too long twice in a row, will try with fewer rows", "doing", "record "+l.what, "rows", len(batch), "timeout", recordTimeout)
+		}
+		return err
+	}
+	l.inTime()
+	if !r.ledger.note(generation, func(p *page) { p.keep(batch) }) {
+		return store.ErrUnrecognised // written again: it may be among what is lost
+	}
+	r.close(l, batch, done)
 	return nil
 }
 
 // gather waits for more results, so that the writes are not many and small: at
 // most until gatherResults after the last one began.
 func (r *recorder) gather(ctx context.Context) {
-	if wait := gatherResults - time.Since(r.wrote); wait > 0 && r.backlog() < r.batch {
+	if wait := gatherResults - time.Since(r.wrote); wait > 0 && r.backlog() < recordAtOnce {
 		sleep(ctx, wait)
 	}
 	r.wrote = time.Now()
@@ -133,11 +200,12 @@ func (r *recorder) retryLater(ctx context.Context) {
 	context.AfterFunc(ctx, func() { t.Stop() })
 }
 
-// next returns the first results and the claims that are closed with them.
-func (r *recorder) next() (batch []*result, done []int64) {
+// next returns the first results of a line and the claims that are closed with
+// them.
+func (r *recorder) next(l *results) (batch []*result, done []int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	batch = r.sameDaemon(r.queue[:min(len(r.queue), r.batch)])
+	batch = r.sameDaemon(l.queue[:min(len(l.queue), l.size)])
 	counts := make(map[int64]int)
 	for _, res := range batch {
 		counts[res.claim()]++
@@ -162,12 +230,12 @@ func (r *recorder) sameDaemon(batch []*result) []*result {
 	return batch
 }
 
-func (r *recorder) close(batch []*result, done []int64) {
+func (r *recorder) close(l *results, batch []*result, done []int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.queue = r.queue[len(batch):]
-	if len(r.queue) == 0 {
-		r.queue = nil
+	l.queue = l.queue[len(batch):]
+	if len(l.queue) == 0 {
+		l.queue = nil
 	}
 	for _, res := range batch {
 		if c := r.open[res.claim()]; c != nil {
@@ -190,38 +258,15 @@ func (r *result) claim() int64 {
 	return r.decision.ClaimID
 }
 
-// write records the batch's decisions and retries; the claims go with the last
-// of them.
-func (r *recorder) write(ctx context.Context, batch []*result, done []int64) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
-	defer cancel()
-	decisions := make([]*store.Decision, 0, len(batch))
-	var retries []store.Retry
-	for _, res := range batch {
-		if res.stored {
-			continue
-		}
-		if res.retry != nil {
-			retries = append(retries, *res.retry)
-		} else {
-			decisions = append(decisions, &res.decision)
-		}
+// writeDecisions records decisions; the claims go with the last of their tasks.
+func (r *recorder) writeDecisions(ctx context.Context, batch []*result, done []int64) error {
+	decisions := make([]*store.Decision, len(batch))
+	for i, res := range batch {
+		decisions[i] = &res.decision
 	}
-	daemon, began := r.daemonOf(batch[0].claim()), r.traces.now()
+	began := r.traces.now()
 	failpoint.Hit("record.before")
-	if len(retries) > 0 {
-		stored, err := r.store.RetryClaimed(ctx, daemon, retries, nil)
-		if err != nil {
-			return err
-		}
-		for _, t := range retries {
-			if !stored[t.TaskID] {
-				r.fenced(ctx, t.TaskID, t.CampaignID)
-			}
-		}
-	}
-	failpoint.Hit("record.middle")
-	recorded, err := r.store.Record(ctx, daemon, decisions, done)
+	recorded, err := r.store.Record(ctx, r.daemonOf(batch[0].claim()), decisions, done)
 	if err != nil {
 		return err
 	}
@@ -229,6 +274,30 @@ func (r *recorder) write(ctx context.Context, batch []*result, done []int64) err
 	r.traces.recorded(batch, recorded, began)
 	r.telling.Wait()
 	r.telling.Go(func() { r.tell(context.WithoutCancel(ctx), batch, recorded) })
+	return nil
+}
+
+// writeRetries stores further tries, but for those that are stored already.
+func (r *recorder) writeRetries(ctx context.Context, batch []*result, done []int64) error {
+	retries := make([]*store.Retry, 0, len(batch))
+	for _, res := range batch {
+		if !res.stored {
+			retries = append(retries, res.retry)
+		}
+	}
+	began := r.traces.now()
+	failpoint.Hit("record.before")
+	stored, err := r.store.RetryClaimed(ctx, r.daemonOf(batch[0].claim()), retries, done)
+	if err != nil {
+		return err
+	}
+	failpoint.Hit("record.middle")
+	r.traces.recorded(batch, nil, began)
+	for _, t := range retries {
+		if !stored[t.TaskID] {
+			r.fenced(ctx, t.TaskID, t.CampaignID)
+		}
+	}
 	return nil
 }
 
@@ -243,11 +312,11 @@ func (r *recorder) daemonOf(claim int64) int64 {
 	return r.daemon()
 }
 
-// tell logs the decisions and passes on which campaigns may be over.
+// tell tells of the decisions and passes on which campaigns may be over.
 func (r *recorder) tell(ctx context.Context, batch []*result, recorded map[int64]bool) {
 	var ended []int64
 	for _, res := range batch {
-		if res.retry != nil {
+		if res.told {
 			continue
 		}
 		d := &res.decision
@@ -255,13 +324,7 @@ func (r *recorder) tell(ctx context.Context, batch []*result, recorded map[int64
 			r.fenced(ctx, d.TaskID, d.CampaignID)
 			continue
 		}
-		is := decided{
-			campaign: d.CampaignID, task: d.TaskID, channel: d.Channel, due: d.DueAt, sent: d.SentAt, status: d.Status,
-			reason: d.Reason, targets: int64(len(d.Targets)), requestID: d.RequestID, messageID: d.MessageID,
-		}
-		logDecision(ctx, r.log, is)
-		r.traces.decided(res.traced(), is)
-		r.metrics.decided(decision{d.Channel, d.Status, d.Reason}, res.cause, d.SentAt.Sub(d.DueAt), !d.SentAt.IsZero())
+		tell(ctx, r.log, r.metrics, r.traces, d, res.cause)
 		if res.last {
 			ended = append(ended, d.CampaignID)
 		}
@@ -274,45 +337,4 @@ func (r *recorder) tell(ctx context.Context, batch []*result, recorded map[int64
 func (r *recorder) fenced(ctx context.Context, task, campaign int64) {
 	r.metrics.Fenced.Inc()
 	r.log.WarnContext(ctx, "outcome came too late, the task was ruled on already", "task", task, "campaign", campaign)
-}
-
-// decided is what the log says of a decision.
-type decided struct {
-	campaign, task       int64
-	channel              string
-	due, sent            time.Time
-	status, reason       string
-	targets              int64
-	requestID, messageID string
-}
-
-// logDecision writes the one line every decision gets.
-func logDecision(ctx context.Context, log *slog.Logger, d decided) {
-	attrs := make([]slog.Attr, 0, 10)
-	attrs = append(attrs, slog.Int64("campaign", d.campaign), slog.Int64("task", d.task), slog.String("channel", d.channel),
-		slog.Time("due", d.due), slog.String("outcome", d.status))
-	if !d.sent.IsZero() {
-		attrs = append(attrs, slog.Duration("lateness", d.sent.Sub(d.due)))
-	}
-	if d.reason != "" {
-		attrs = append(attrs, slog.String("reason", d.reason))
-	}
-	if d.targets > 0 {
-		attrs = append(attrs, slog.Int64("targets", d.targets))
-	}
-	if d.requestID != "" {
-		attrs = append(attrs, slog.String("request_id", d.requestID))
-	}
-	if d.messageID != "" {
-		attrs = append(attrs, slog.String("message_id", d.messageID))
-	}
-	level := slog.LevelInfo
-	if d.status != "succeeded" {
-		level = slog.LevelWarn
-	}
-	if log.Enabled(ctx, level) {
-		record := slog.NewRecord(time.Now(), level, "task decided", 0) // to look up this line of code costs a quarter of the rest
-		record.AddAttrs(attrs...)
-		_ = log.Handler().Handle(ctx, record)
-	}
 }

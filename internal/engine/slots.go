@@ -11,10 +11,11 @@ type slots struct {
 	free   int // less than zero while more are taken than there are since a resize
 	enough int
 	freed  chan struct{}
+	spared chan struct{} // told when there are spare ones again after there were none
 }
 
 func newSlots(n int) *slots {
-	s := &slots{freed: make(chan struct{}, 1)}
+	s := &slots{freed: make(chan struct{}, 1), spared: make(chan struct{}, 1)}
 	s.resize(n)
 	return s
 }
@@ -46,12 +47,20 @@ func (s *slots) release(n int) {
 	before := s.free
 	s.free += n
 	tell := before <= 0 && s.free > 0 || before < s.enough && s.free >= s.enough
+	spare := before <= s.size/2-1 && s.free > s.size/2-1
 	s.mu.Unlock()
-	if !tell {
-		return
+	if tell {
+		signal(s.freed)
 	}
+	if spare {
+		signal(s.spared)
+	}
+}
+
+// signal sends on a channel that holds one, unless it does already.
+func signal(ch chan<- struct{}) {
 	select {
-	case s.freed <- struct{}{}:
+	case ch <- struct{}{}:
 	default:
 	}
 }

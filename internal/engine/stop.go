@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // Errors of Stop. Neither loses anything: another daemon, or the next start,
@@ -45,7 +47,7 @@ func (e *Engine) beatOn() (rest func()) {
 			case <-tick.C:
 				e.heart.Wake()
 				e.recorder.Wake()
-				e.slicer.writer.Wake()
+				e.deliveries.writer.Wake()
 			}
 		}
 	})
@@ -71,7 +73,7 @@ func (e *Engine) waitForCalls(ctx context.Context) {
 func (e *Engine) flush(ctx context.Context) error {
 	timer := time.NewTimer(e.Grace)
 	defer timer.Stop()
-	for _, drained := range []<-chan struct{}{e.recorder.drained(), e.slicer.drained()} {
+	for _, drained := range []<-chan struct{}{e.recorder.drained(), e.deliveries.drained()} {
 		select {
 		case <-drained:
 			continue
@@ -101,5 +103,10 @@ func (e *Engine) retire(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	return e.Store.Retire(ctx, id)
+	err := e.Store.Retire(ctx, id)
+	if store.IsOutage(err) && ctx.Err() == nil { // the connection may be one that a failover broke
+		e.Store.Discard()
+		err = e.Store.Retire(ctx, id)
+	}
+	return err
 }

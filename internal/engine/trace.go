@@ -113,13 +113,10 @@ func (t *traces) started(e *entry, from time.Time) {
 }
 
 // settled tells of a task whose deliveries have all ended.
-func (t *traces) settled(s *store.Settled, d decided, from time.Time) {
-	if t == nil {
-		return
+func (t *traces) settled(d *store.Decision, from time.Time) {
+	if t != nil {
+		t.to.Recorded(tracedDecision(d), t.since(from))
 	}
-	task := TracedTask{ID: s.TaskID, Campaign: s.CampaignID, DueAt: s.DueAt, App: s.AppNo, Channel: s.Channel}
-	t.to.Recorded(task, t.since(from))
-	t.decided(task, d)
 }
 
 // recorded tells of a batch of outcomes, but for those that came too late.
@@ -135,24 +132,29 @@ func (t *traces) recorded(batch []*result, decided map[int64]bool, from time.Tim
 	}
 }
 
-func (t *traces) decided(task TracedTask, d decided) {
+func (t *traces) decided(d *store.Decision) {
 	if t != nil {
-		t.to.Decided(task, TracedDecision{Status: d.status, Reason: reasonLabel(d.reason), Sent: d.sent, At: t.since(task.DueAt).To, Targets: d.targets})
+		t.to.Decided(tracedDecision(d), TracedDecision{
+			Status: d.Status, Reason: reasonLabel(d.Reason), Sent: d.SentAt, At: t.since(d.DueAt).To, Targets: targetCount(d),
+		})
 	}
+}
+
+func tracedDecision(d *store.Decision) TracedTask {
+	return TracedTask{ID: d.TaskID, Campaign: d.CampaignID, DueAt: d.DueAt, App: d.AppNo, Channel: d.Channel}
 }
 
 func (e *entry) traced() TracedTask {
 	return TracedTask{ID: e.task.ID, Campaign: e.task.CampaignID, DueAt: e.task.DueAt, App: e.task.AppNo, Channel: e.content.campaign.Channel}
 }
 
-func tracedSlice(s *store.Slice, v *content) TracedTask {
-	return TracedTask{ID: s.TaskID, Campaign: s.CampaignID, DueAt: s.DueAt, App: s.AppNo, Channel: v.campaign.Channel}
+func tracedDelivery(d *store.Delivery, v *content) TracedTask {
+	return TracedTask{ID: d.TaskID, Campaign: d.CampaignID, DueAt: d.DueAt, App: d.AppNo, Channel: v.campaign.Channel}
 }
 
 func (r *result) traced() TracedTask {
 	if t := r.retry; t != nil {
 		return TracedTask{ID: t.TaskID, Campaign: t.CampaignID, DueAt: t.DueAt, App: t.AppNo}
 	}
-	d := &r.decision
-	return TracedTask{ID: d.TaskID, Campaign: d.CampaignID, DueAt: d.DueAt, App: d.AppNo, Channel: d.Channel}
+	return tracedDecision(&r.decision)
 }

@@ -12,10 +12,11 @@ import (
 type unheard struct {
 	Config
 	*loop
-	clock    *Clock
-	heart    *heart
-	recorder *recorder
-	slicer   *slicer
+	clock      *Clock
+	heart      *heart
+	recorder   *recorder
+	deliveries *deliveries
+	ledger     *ledger
 
 	// asking is held for reading from before a claim is asked for until what it
 	// got is known here: what is then neither asked for nor known is lost.
@@ -60,7 +61,7 @@ func (u *unheard) giveBack(ctx context.Context) error {
 	}
 	u.asking.Lock()
 	daemon, before := u.heart.id(), u.clock.Now().Add(-settled)
-	claims, slices := u.recorder.claims(), u.slicer.ids()
+	claims, slices := append(u.recorder.claims(), u.ledger.recorded()...), u.deliveries.ids()
 	u.asking.Unlock()
 	n, err := u.Store.Unhear(ctx, daemon, before, claims, slices)
 	if err != nil {

@@ -24,7 +24,7 @@ type RetryPolicy struct {
 
 // rule turns an outcome into a verdict. Only what was certainly not sent is
 // tried again by itself, and what may have been sent only where the author
-// chose so; nothing begins after expires.
+// chose so; nothing begins after expires, where that is not zero.
 func (r RetryPolicy) rule(o dispatch.Outcome, attempts int, resendUnknown bool, now, expires time.Time) verdict {
 	reason := outcomeText(o)
 	switch {
@@ -37,7 +37,7 @@ func (r RetryPolicy) rule(o dispatch.Outcome, attempts int, resendUnknown bool, 
 	}
 	again := now.Add(max(r.wait(attempts), o.RetryAfter))
 	switch {
-	case again.Before(expires):
+	case expires.IsZero() || again.Before(expires):
 		return verdict{again: again, reason: reason}
 	case o.Class == dispatch.Unknown:
 		return verdict{status: "unknown", reason: reason}

@@ -4,6 +4,7 @@
 package plain
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 )
@@ -31,6 +32,20 @@ func Line(text string) string {
 		}
 		return r
 	}, text)
+}
+
+// JSON escapes what Text replaces, in a document that is JSON already: its
+// encoder leaves some of it as it is.
+func JSON(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if r != '\n' && commands(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // commands says whether a rune is obeyed rather than shown. Line and paragraph

@@ -35,3 +35,10 @@ func TestCell(t *testing.T) {
 		}
 	}
 }
+
+func TestJSON(t *testing.T) {
+	t.Parallel()
+	if got, want := plain.JSON("{\"a\":\"x\u009b31m\u202e\x7f 春\"}\n"), "{\"a\":\"x\\u009b31m\\u202e\\u007f 春\"}\n"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

@@ -60,9 +60,12 @@ func openJournal(path string, detail Detail, ring int) (*journal, error) {
 	if path == "" || detail == Off {
 		return j, nil
 	}
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o644)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
+		_ = file.Chmod(0o600) // of an earlier version; another's file stays as it is
 	}
 	if j.seq, err = mend(file); err != nil {
 		_ = file.Close()

@@ -73,6 +73,25 @@ func TestNoAnswerWithoutJournal(t *testing.T) {
 	}
 }
 
+// TestJournalIsItsOwnersOnly: it names those who were pushed to. A file that an
+// earlier version left open to all is closed.
+func TestJournalIsItsOwnersOnly(t *testing.T) {
+	t.Parallel()
+	for name, before := range map[string]os.FileMode{"new": 0, "left open": 0o644} {
+		path := filepath.Join(t.TempDir(), "journal")
+		if before != 0 {
+			if err := os.WriteFile(path, nil, before); err != nil {
+				t.Fatal(err)
+			}
+		}
+		setup(t, journalFile(path))
+		info, err := os.Stat(path)
+		if err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
 func TestJournalGoesOnAfterARestart(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "journal")

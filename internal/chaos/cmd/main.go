@@ -35,6 +35,7 @@ type settings struct {
 	dir      string
 	pace     time.Duration
 	jumps    bool
+	failover bool
 	keep     bool
 	verbose  bool
 }
@@ -51,6 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f.StringVar(&s.dir, "dir", "", "keep what the run writes in this directory (default: a temporary one)")
 	f.DurationVar(&s.pace, "pace", 200*time.Millisecond, "between campaigns")
 	f.BoolVar(&s.jumps, "jumps", false, "let the database's clock jump by up to half a minute (needs libfaketime)")
+	f.BoolVar(&s.failover, "failover", false, "lose the primary again and again instead: to standbys that lag, crashes, restored dumps")
 	f.BoolVar(&s.keep, "keep", false, "keep the temporary directory even when nothing was found")
 	f.BoolVar(&s.verbose, "v", false, "say each fault when it happens")
 	if f.Parse(args) != nil {
@@ -117,7 +119,9 @@ func (s *settings) chosen() ([]*chaos.Mutant, error) {
 	var out []*chaos.Mutant
 	if s.mutants == "all" {
 		for i := range chaos.Mutants {
-			out = append(out, &chaos.Mutants[i])
+			if chaos.Mutants[i].Lost == s.failover {
+				out = append(out, &chaos.Mutants[i])
+			}
 		}
 		return out, nil
 	}
@@ -147,7 +151,11 @@ func (s *settings) runOne(ctx context.Context, m *chaos.Mutant, seed uint64, std
 		Log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	}
 	o.Describe(stdout)
-	report, err := chaos.Run(ctx, o)
+	experiment := chaos.Run
+	if s.failover || m != nil && m.Lost {
+		experiment = chaos.RunFailover
+	}
+	report, err := experiment(ctx, o)
 	if err != nil {
 		return false, err
 	}

@@ -1,0 +1,259 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	osexec "os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/accessibility"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+)
+
+// chromium is where the browser is. There is no test without one: scripts/
+// ensure-browser brings it where it can, and says what to install elsewhere.
+func chromium(t *testing.T) string {
+	t.Helper()
+	for _, name := range []string{"chromium-headless-shell", "chromium", "google-chrome"} {
+		if path, err := osexec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Fatal("no Chromium on this machine: install the package chromium or chromium-headless-shell, or run make test as root on a Debian-like machine")
+	return ""
+}
+
+// A tab is a browser's tab in which the owner is signed in.
+type tab struct {
+	t    *testing.T
+	ctx  context.Context //nolint:containedctx // chromedp keeps the tab in it
+	rig  *rig
+	mu   sync.Mutex
+	said []string // what pages wrote to the browser's console, broken content policies among it
+}
+
+func openTab(t *testing.T, r *rig) *tab {
+	t.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium(t)), chromedp.NoSandbox)
+	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(stop)
+	ctx, cancel := chromedp.NewContext(ctx)
+	b := &tab{t: t, ctx: ctx, rig: r}
+	listening := make(chan struct{})
+	messages := chromedp.Console(ctx)
+	go func() {
+		defer close(listening)
+		for m, err := range messages {
+			if err != nil {
+				return
+			}
+			b.mu.Lock()
+			b.said = append(b.said, m.String())
+			b.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-listening })
+	b.do(chromedp.Navigate(r.url+r.console.Link()), chromedp.Click(chromedp.CSS("main button")), chromedp.WaitVisible(chromedp.CSS("#attention")))
+	return b
+}
+
+func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+	defer cancel()
+	if err := chromedp.Do(ctx, steps...); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func (b *tab) open(path string) { b.t.Helper(); b.do(chromedp.Navigate(b.rig.url + path)) }
+
+// heard returns what the browser's console has, once.
+func (b *tab) heard() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	out := b.said
+	b.said = nil
+	return out
+}
+
+// result runs an action and returns its value.
+func result[T any](b *tab, a chromedp.Action[T]) T {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, time.Minute)
+	defer cancel()
+	v, err := chromedp.Run(ctx, a)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return v
+}
+
+// call runs one command of the browser's protocol.
+func call[P, R any](b *tab, cmd cdp.Command[P, R], params P) R {
+	b.t.Helper()
+	v, err := chromedp.Call(b.ctx, cmd, params)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return v
+}
+
+// contrast lists texts that stand out too little from what is behind them, by
+// WCAG's formula: 4.5 for text.
+const contrast = `(() => {
+  const parse = c => { const m = c.match(/[\d.]+/g).map(Number); return {rgb: m.slice(0, 3), a: m.length > 3 ? m[3] : 1}; };
+  const lum = rgb => { const [r, g, b] = rgb.map(v => { v /= 255; return v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }); return 0.2126 * r + 0.7152 * g + 0.0722 * b; };
+  const behind = e => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.a > 0.99) return c.rgb; } return matchMedia('(prefers-color-scheme: dark)').matches ? [18, 18, 18] : [255, 255, 255]; };
+  const bad = new Set();
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const e = walk.currentNode.parentElement;
+    if (!walk.currentNode.textContent.trim() || !e.checkVisibility() || e.closest('.skip, svg, .other, option')) continue;
+    const a = lum(parse(getComputedStyle(e).color).rgb), b = lum(behind(e));
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) bad.add(walk.currentNode.textContent.trim().slice(0, 30) + ' ' + ratio.toFixed(2));
+  }
+  return [...bad];
+})()`
+
+// overflow says whether the page itself has to be scrolled sideways.
+const overflow = `document.documentElement.scrollWidth > document.documentElement.clientWidth`
+
+// headings lists where the order of headings skips a level or has no first.
+const headings = `(() => { const h = [...document.querySelectorAll('h1, h2, h3')].map(e => Number(e.tagName[1])); return h[0] === 1 && h.filter(l => l === 1).length === 1 && h.every((l, i) => i === 0 || l <= h[i - 1] + 1) })()`
+
+// Every page in both languages, light and dark, wide and on a phone: no word in
+// the browser's console, every control named, contrast, headings, no scrolling
+// sideways. With CONSOLE_SCREENSHOTS set to a folder it keeps pictures there.
+func TestPagesInABrowser(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	fillRig(t, r)
+	b := openTab(t, r)
+	shots := os.Getenv("CONSOLE_SCREENSHOTS")
+	paths := []string{
+		"/", "/calendar", "/calendar?view=week", "/calendar?view=day", "/campaigns", "/campaigns/1", "/campaigns/new", "/campaigns/1/edit", "/campaigns/1/confirm/cancel",
+		"/tasks", "/tasks/103", "/tasks/103/confirm/sent", "/unknown", "/limits", "/lateness?range=7d", "/audit", "/hold",
+	}
+	for _, lang := range []string{"en", "zh"} {
+		for _, scheme := range []string{"light", "dark"} {
+			for _, width := range []int64{1200, 390} {
+				call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 800, DeviceScaleFactor: 1})
+				call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+				call(b, network.SetCookie, network.SetCookieParams{Name: "language", Value: lang, URL: r.url})
+				for _, path := range paths {
+					b.open(path)
+					for _, problem := range b.problems() {
+						t.Errorf("%s %s %s %d: %s", path, lang, scheme, width, problem)
+					}
+					if shots != "" {
+						b.keep(filepath.Join(shots, shotName(path, lang, scheme, width)))
+					}
+				}
+			}
+		}
+	}
+}
+
+// problems are what is wrong with the page that is open.
+func (b *tab) problems() []string {
+	b.t.Helper()
+	var out []string
+	if lines := b.heard(); len(lines) > 0 {
+		out = append(out, fmt.Sprintf("the browser says %q", lines))
+	}
+	if pale := result(b, chromedp.Evaluate[[]string](contrast)); len(pale) > 0 {
+		out = append(out, fmt.Sprintf("too little contrast: %q", pale))
+	}
+	if result(b, chromedp.Evaluate[bool](overflow)) {
+		out = append(out, "the page scrolls sideways")
+	}
+	if !result(b, chromedp.Evaluate[bool](headings)) {
+		out = append(out, "the headings are out of order")
+	}
+	for _, n := range call(b, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{}).Nodes {
+		if n.Ignored || n.Role == nil {
+			continue
+		}
+		switch role := strings.Trim(string(n.Role.Value), `"`); role {
+		case "button", "link", "textbox", "combobox", "checkbox", "radio", "listbox", "searchbox", "image", "navigation":
+			if n.Name == nil || strings.Trim(string(n.Name.Value), `"`) == "" {
+				out = append(out, "a "+role+" without a name")
+			}
+		}
+	}
+	return out
+}
+
+func shotName(path, lang, scheme string, width int64) string {
+	name := strings.NewReplacer("/", "-", "?", "-", "=", "-").Replace(strings.Trim(path, "/"))
+	if name == "" {
+		name = "overview"
+	}
+	return fmt.Sprintf("%s-%s-%s-%d.png", name, lang, scheme, width)
+}
+
+// keep writes a screenshot of the page.
+func (b *tab) keep(file string) {
+	b.t.Helper()
+	if err := os.WriteFile(file, result(b, chromedp.FullScreenshot(100)), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// fillRig writes a campaign and sixty outcomes of it.
+func fillRig(t *testing.T, r *rig) {
+	t.Helper()
+	b := r.owner(t)
+	b.post("/campaigns", with(weekly("shop test"), "do", "insert"), http.StatusOK)
+	b.post("/campaigns/1/pause", url.Values{"revision": {"1"}, "note": {"wrong week"}}, http.StatusOK)
+	b.post("/campaigns/1/resume", url.Values{"revision": {"2"}}, http.StatusOK)
+	exec(t, r.db, sixtyOutcomes)
+}
+
+// What is live on a page moves while somebody looks, without a reload.
+func TestRunningTaskMovesWhileOneLooks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	fillRig(t, r)
+	b := openTab(t, r)
+	b.open("/")
+	result(b, chromedp.Evaluate[bool](`window.marked = true`))
+	exec(t, r.db, `INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, attempts, slices, accepted, target_count, reason)
+		SELECT 999, c.app_no, c.id, 1, ch.channel_no, 'scheduled', 'unknown', now() - interval '1 second', 1, 1, 0, 1, 'only now'
+		  FROM scheduler.campaigns c JOIN scheduler.channels ch USING (channel) LIMIT 1`)
+	b.do(chromedp.WaitVisible(chromedp.Search(`//td[contains(., 'only now')]`)))
+	if !result(b, chromedp.Evaluate[bool](`window.marked === true`)) {
+		t.Error("the page was loaded anew")
+	}
+	if lines := b.heard(); len(lines) > 0 {
+		t.Errorf("the browser says %q", lines)
+	}
+}
+
+// A page on paper is its content, without what only a screen needs.
+func TestPrint(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	fillRig(t, r)
+	b := openTab(t, r)
+	b.open("/tasks")
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Media: "print"})
+	if result(b, chromedp.Evaluate[bool](`document.querySelector('header').checkVisibility() || document.querySelector('form').checkVisibility()`)) {
+		t.Error("the navigation or a form is printed")
+	}
+	if !result(b, chromedp.Evaluate[bool](`document.querySelector('main table').checkVisibility()`)) {
+		t.Error("the tasks are not printed")
+	}
+}

@@ -1,0 +1,138 @@
+package console
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A calendarCell is one day of a month or week, or one hour of a day.
+type calendarCell struct {
+	Start   time.Time // in the reader's zone
+	Label   string
+	Link    string
+	Counts  []statusCount
+	Level   int // 0 to 4: how much there is
+	Planned bool
+	Today   bool
+	Other   bool // of another month
+}
+
+type statusCount struct {
+	Status string
+	Tasks  string // "1,000+" where more than were counted
+}
+
+func (c *Console) calendar(x *exchange) error {
+	var d struct {
+		View, App, Zone, Title  string
+		At, Previous, Following string
+		Rows                    [][]calendarCell
+		Heads                   []string
+		Tasks                   []store.TaskRow
+	}
+	d.View, d.App = x.FormValue("view"), x.FormValue("app")
+	day := x.in(x.Now, "Asia/Shanghai")
+	d.Zone = day.Location().String()
+	if at, err := time.ParseInLocation(time.DateOnly, x.FormValue("at"), day.Location()); err == nil {
+		day = at
+	}
+	midnight := time.Date(day.Year(), day.Month(), day.Day(), 0, 0, 0, 0, day.Location())
+	d.At = midnight.Format(time.DateOnly)
+	var cells []calendarCell
+	columns := 7
+	switch d.View {
+	case "day":
+		d.Title, d.Previous, d.Following = midnight.Format("Mon 2006-01-02"), dateOf(midnight.AddDate(0, 0, -1)), dateOf(midnight.AddDate(0, 0, 1))
+		columns = 6
+		for at := midnight; at.Before(midnight.AddDate(0, 0, 1)); at = at.Add(time.Hour) {
+			cells = append(cells, calendarCell{Start: at, Label: at.Format("15:04")})
+		}
+	case "week":
+		monday := midnight.AddDate(0, 0, -(int(midnight.Weekday())+6)%7)
+		d.Title, d.Previous, d.Following = monday.Format("2006-01-02 – ")+dateOf(monday.AddDate(0, 0, 6)), dateOf(monday.AddDate(0, 0, -7)), dateOf(monday.AddDate(0, 0, 7))
+		cells = daysFrom(monday, 7)
+	default:
+		d.View = "month"
+		first := time.Date(day.Year(), day.Month(), 1, 0, 0, 0, 0, day.Location())
+		d.Title, d.Previous, d.Following = first.Format("2006-01"), dateOf(first.AddDate(0, -1, 0)), dateOf(first.AddDate(0, 1, 0))
+		cells = daysFrom(first.AddDate(0, 0, -(int(first.Weekday())+6)%7), 42)
+		for i := range cells {
+			cells[i].Other = cells[i].Start.Month() != first.Month()
+		}
+	}
+	if d.View != "day" {
+		d.Heads = []string{x.T("Mon"), x.T("Tue"), x.T("Wed"), x.T("Thu"), x.T("Fri"), x.T("Sat"), x.T("Sun")}
+	}
+	if err := c.fill(x, cells, d.App); err != nil {
+		return err
+	}
+	for len(cells) > 0 {
+		n := min(columns, len(cells))
+		d.Rows = append(d.Rows, cells[:n])
+		cells = cells[n:]
+	}
+	if d.View == "day" {
+		rows, err := x.store.PageTasks(x.Context(), store.Filter{AppID: d.App, Since: midnight, Until: midnight.AddDate(0, 0, 1), Limit: pageRows}, store.TaskCursor{})
+		if err != nil {
+			return err
+		}
+		d.Tasks = rows
+	}
+	return c.render(x, http.StatusOK, "calendar", d)
+}
+
+func dateOf(t time.Time) string { return t.Format(time.DateOnly) }
+
+func daysFrom(first time.Time, n int) []calendarCell {
+	cells := make([]calendarCell, n)
+	for i := range cells {
+		at := first.AddDate(0, 0, i)
+		cells[i] = calendarCell{Start: at, Label: strconv.Itoa(at.Day()), Link: "/calendar?view=day&at=" + dateOf(at)}
+	}
+	return cells
+}
+
+// fill counts what each cell holds.
+func (c *Console) fill(x *exchange, cells []calendarCell, app string) error {
+	if len(cells) == 0 {
+		return nil
+	}
+	length := time.Hour
+	bounds := make([]time.Time, 0, len(cells)+1)
+	for _, cell := range cells {
+		bounds = append(bounds, cell.Start)
+	}
+	last := cells[len(cells)-1].Start
+	if cells[0].Link != "" {
+		bounds = append(bounds, last.AddDate(0, 0, 1))
+	} else {
+		bounds = append(bounds, last.Add(length))
+	}
+	counts, err := x.store.CountDays(x.Context(), bounds, store.Filter{AppID: app})
+	if err != nil {
+		return err
+	}
+	totals := make([]int64, len(cells))
+	for _, n := range counts {
+		text := fmt.Sprint(n.Tasks)
+		if n.More {
+			text += "+"
+		}
+		cells[n.Day].Counts = append(cells[n.Day].Counts, statusCount{n.Status, text})
+		cells[n.Day].Planned = cells[n.Day].Planned || n.Status == "pending"
+		totals[n.Day] += n.Tasks
+	}
+	for i, total := range totals {
+		for _, step := range []int64{1, 10, 100, 1000} {
+			if total >= step {
+				cells[i].Level++
+			}
+		}
+		cells[i].Today = !x.Now.Before(bounds[i]) && x.Now.Before(bounds[i+1])
+	}
+	return nil
+}

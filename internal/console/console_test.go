@@ -1,0 +1,468 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/alipay"
+	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
+	"github.com/campaign-scheduler/scheduler/dispatch/webhook"
+	"github.com/campaign-scheduler/scheduler/internal/judge"
+	"github.com/campaign-scheduler/scheduler/internal/pgtest"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A rig is a console over a database of its own, with two authors: mei has the
+// app shop, li has the app hook.
+type rig struct {
+	db      *pgtest.DB
+	console *Console
+	url     string
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	db := pgtest.New(t)
+	exec(t, db, `INSERT INTO scheduler.apps (app_id, workspace_id, provider, time_zone) VALUES
+		('shop', 'test', 'mpaas', 'Asia/Shanghai'), ('life', '', 'alipay', 'Asia/Shanghai'), ('hook', '', 'webhook', 'UTC')`)
+	exec(t, db, `INSERT INTO scheduler.channels (channel, provider, max_targets, weekly_quota)
+		VALUES ('mpaas.push_multiple', 'mpaas', 100, 0), ('webhook', 'webhook', 100, 0), ('alipay.label_send', 'alipay', 0, 5) ON CONFLICT DO NOTHING`)
+	suffix := strconv.FormatInt(time.Now().UnixNano(), 36)
+	for name, app := range map[string]string{"mei": "shop", "li": "hook"} {
+		exec(t, db, fmt.Sprintf(`CREATE ROLE %s_%s LOGIN PASSWORD 'secret' IN ROLE scheduler_author`, name, suffix))
+		exec(t, db, `SELECT scheduler.grant_app(app_id, workspace_id, $1) FROM scheduler.apps WHERE app_id = $2`, name+"_"+suffix, app)
+	}
+	owner, err := store.Open(t.Context(), store.Config{URL: db.URL, MaxConns: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(owner.Close)
+	c, err := New(Config{
+		Owner: owner, Log: slog.New(slog.DiscardHandler), Judge: judge.Judge{Adapters: []dispatch.Adapter{mpaas.Adapter{}, alipay.Adapter{}, webhook.Adapter{}}},
+		SignIn: func(ctx context.Context, user, password string) (*store.Store, error) {
+			if password != "secret" {
+				return nil, ErrSignIn
+			}
+			u, err := url.Parse(db.URL)
+			if err != nil {
+				return nil, err
+			}
+			u.User = url.UserPassword(user+"_"+suffix, password)
+			return store.Open(ctx, store.Config{URL: u.String(), MaxConns: 2})
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	server := httptest.NewServer(c.Handler())
+	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		for _, name := range []string{"mei", "li"} {
+			exec(t, db, fmt.Sprintf(`DELETE FROM scheduler.app_grants WHERE role = '%[1]s_%[2]s'`, name, suffix))
+			exec(t, db, fmt.Sprintf(`DROP OWNED BY %[1]s_%[2]s; DROP ROLE %[1]s_%[2]s`, name, suffix))
+		}
+	})
+	return &rig{db: db, console: c, url: server.URL}
+}
+
+func exec(t *testing.T, db *pgtest.DB, sql string, args ...any) {
+	t.Helper()
+	if _, err := db.Exec(context.WithoutCancel(t.Context()), sql, args...); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// A browser keeps cookies and follows redirects, and has no JavaScript.
+type browser struct {
+	t      *testing.T
+	url    string
+	client *http.Client
+}
+
+func (r *rig) browser(t *testing.T) *browser {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &browser{t, r.url, &http.Client{Jar: jar}}
+}
+
+// as signs an author in.
+func (r *rig) as(t *testing.T, user string) *browser {
+	t.Helper()
+	b := r.browser(t)
+	b.post("/sign-in", url.Values{"user": {user}, "password": {"secret"}}, http.StatusOK)
+	return b
+}
+
+// owner signs the owner in with a link.
+func (r *rig) owner(t *testing.T) *browser {
+	t.Helper()
+	b := r.browser(t)
+	b.post(r.console.Link(), nil, http.StatusOK)
+	return b
+}
+
+func (b *browser) get(path string, want int) string {
+	b.t.Helper()
+	return b.do(http.MethodGet, path, nil, want)
+}
+
+func (b *browser) post(path string, form url.Values, want int) string {
+	b.t.Helper()
+	return b.do(http.MethodPost, path, form, want)
+}
+
+func (b *browser) do(method, path string, form url.Values, want int) string {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), method, b.url+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if method == http.MethodPost {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	res, err := b.client.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if res.StatusCode != want {
+		b.t.Fatalf("%s %s: status %d, want %d\n%s", method, path, res.StatusCode, want, body)
+	}
+	return string(body)
+}
+
+func has(t *testing.T, page string, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		if !strings.Contains(page, text) {
+			t.Errorf("the page lacks %q:\n%s", text, page)
+		}
+	}
+}
+
+// weekly is the form of a weekly campaign of an app.
+func weekly(app string) url.Values {
+	now := time.Now().In(time.FixedZone("CST", 8*3600))
+	return url.Values{
+		"name": {"weekly news"}, "app": {app}, "channel": {"mpaas.push_multiple"}, "type": {"2"}, "circle": {"2"}, "day": {"1", "4"}, "time": {"10:00:00"},
+		"start": {now.Format(time.DateOnly)}, "end": {now.AddDate(0, 0, 28).Format(time.DateOnly)}, "misfire_policy": {"latest"}, "catch_up_window": {"1h"},
+		"short_month_policy": {"skip"}, "dst_gap_policy": {"shift"}, "targets": {"user-1\r\nuser-2"},
+		"request": {`{"deliveryType": 3, "expiredSeconds": 600, "templateName": "weekly"}`},
+	}
+}
+
+// with returns the form with other values.
+func with(form url.Values, pairs ...string) url.Values {
+	out := url.Values{}
+	for k, v := range form {
+		out[k] = v
+	}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		out.Set(pairs[i], pairs[i+1])
+	}
+	return out
+}
+
+// A person's first ten minutes: sign in, see what to do, write a weekly campaign
+// with two mistakes, fix them at their fields, store it, pause and resume it,
+// change it, and see who did that.
+func TestFirstTenMinutes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.as(t, "mei")
+	has(t, b.get("/", http.StatusOK), "There is no campaign yet.", "/campaigns/new")
+	has(t, b.get("/campaigns/new", http.StatusOK), "shop test")
+
+	wrong := b.post("/campaigns", with(weekly("shop test"), "time", "25:00:00", "request", `{"deliveryType": 3, "expiredSeconds": 600}`, "do", "insert"), http.StatusUnprocessableEntity)
+	has(t, wrong, `name="time" type="time" step="1" value="25:00:00" aria-invalid="true"`, "must be a time of day", "templateName")
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.campaigns`); n != 0 {
+		t.Fatalf("%d campaigns are stored after a refused form", n)
+	}
+
+	preview := b.post("/campaigns", with(weekly("shop test"), "do", "preview"), http.StatusOK)
+	has(t, preview, "every Monday and Thursday at 10:00:00", "INSERT INTO scheduler.campaigns", `value="insert"`)
+	page := b.post("/campaigns", with(weekly("shop test"), "do", "insert"), http.StatusOK)
+	has(t, page, "weekly news", "every Monday and Thursday at 10:00:00")
+	id := count(t, r.db, `SELECT max(id) FROM scheduler.campaigns`)
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.campaign_targets`); n != 2 {
+		t.Errorf("%d targets are stored, want 2", n)
+	}
+	at := fmt.Sprintf("/campaigns/%d", id)
+
+	page = b.post(at+"/pause", url.Values{"revision": {"1"}, "note": {"wrong week"}}, http.StatusOK)
+	has(t, page, "paused", "wrong week")
+	b.post(at+"/resume", url.Values{"revision": {"1"}}, http.StatusConflict) // somebody else's page
+	page = b.post(at+"/resume", url.Values{"revision": {"2"}}, http.StatusOK)
+	has(t, page, "active")
+
+	edit := b.post(at, with(weekly("shop test"), "revision", "3", "name", "weekly offers", "do", "preview"), http.StatusOK)
+	has(t, edit, "What changes", "weekly news", "weekly offers")
+	b.post(at, with(weekly("shop test"), "revision", "2", "name", "lost", "do", "update"), http.StatusConflict)
+	page = b.post(at, with(weekly("shop test"), "revision", "3", "name", "weekly offers", "note", "new name", "do", "update"), http.StatusOK)
+	has(t, page, "weekly offers", "new name", "mei_")
+
+	page = b.post(at+"/cancel", url.Values{"revision": {"4"}}, http.StatusOK)
+	has(t, page, "cancelled")
+	has(t, b.get("/audit", http.StatusOK), "pause", "resume", "update", "cancel", "mei_")
+}
+
+func count(t *testing.T, db *pgtest.DB, sql string) (n int64) {
+	t.Helper()
+	if err := db.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// Every route, taken from the router's own list, with the number of another
+// author's campaign or task: as if there were none.
+func TestForeignRowsAreNotThere(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	mei := r.as(t, "mei")
+	mei.post("/campaigns", with(weekly("shop test"), "name", "only mei's", "do", "insert"), http.StatusOK)
+	id := count(t, r.db, `SELECT max(id) FROM scheduler.campaigns`)
+	exec(t, r.db, `INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, attempts, slices, accepted, target_count, reason)
+		SELECT 77, c.app_no, c.id, 1, ch.channel_no, 'scheduled', 'unknown', now() - interval '1 hour', 1, 1, 0, 1, 'timeout of only mei''s'
+		  FROM scheduler.campaigns c JOIN scheduler.channels ch USING (channel)`)
+	has(t, mei.get("/tasks/77", http.StatusOK), "timeout of only mei")
+	li := r.as(t, "li")
+	deeds := map[string][]string{"/campaigns": {"pause", "resume", "cancel", "trigger"}, "/tasks": {"sent", "not-sent", "resend"}}
+	tried := 0
+	for _, route := range allRoutes() {
+		method, path, _ := strings.Cut(route.pattern, " ")
+		if !strings.Contains(path, "{id}") {
+			continue
+		}
+		number := strconv.FormatInt(id, 10)
+		if strings.HasPrefix(path, "/tasks") {
+			number = "77"
+		}
+		path = strings.Replace(path, "{id}", number, 1)
+		paths := []string{path}
+		if before, _, ok := strings.Cut(path, "{deed}"); ok {
+			paths = nil
+			for _, deed := range deeds["/"+strings.Split(path, "/")[1]] {
+				paths = append(paths, before+deed)
+			}
+		}
+		for _, p := range paths {
+			tried++
+			body, status := li.look(method, p, url.Values{"revision": {"1"}, "note": {"mine"}, "do": {"update"}})
+			if status != http.StatusNotFound && status != http.StatusForbidden || strings.Contains(body, "only mei") {
+				t.Errorf("%s %s as another author: status %d\n%s", method, p, status, body)
+			}
+		}
+	}
+	if tried < 12 {
+		t.Fatalf("tried only %d routes", tried)
+	}
+	for _, list := range []string{"/", "/campaigns", "/tasks", "/calendar", "/calendar?view=day", "/unknown", "/limits", "/lateness", "/audit"} {
+		if page := li.get(list, http.StatusOK); strings.Contains(page, "only mei") || strings.Contains(page, "shop") {
+			t.Errorf("%s shows another author's rows:\n%s", list, page)
+		}
+	}
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.campaign_history`); n != 0 {
+		t.Errorf("%d changes were made by another author", n)
+	}
+}
+
+// look asks and says what came.
+func (b *browser) look(method, path string, form url.Values) (string, int) {
+	b.t.Helper()
+	if method == http.MethodGet {
+		form = nil
+	}
+	req, err := http.NewRequestWithContext(b.t.Context(), method, b.url+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, err := b.client.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return string(body), res.StatusCode
+}
+
+// sixtyOutcomes are decided tasks of every campaign, one each seven hours.
+const sixtyOutcomes = `INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, sent_at, attempts, slices, accepted, target_count, reason)
+		SELECT 100 + n, c.app_no, c.id, 1, ch.channel_no, 'scheduled', (ARRAY['succeeded','failed','missed','unknown'])[1 + n % 4]::scheduler.decision,
+		       now() - n * interval '7 hours', now() - n * interval '7 hours' + interval '3 ms', 1, 1, CASE WHEN n % 4 = 0 THEN 1 ELSE 0 END, 1, CASE WHEN n % 4 > 0 THEN 'why' END
+		  FROM scheduler.campaigns c JOIN scheduler.channels ch USING (channel), generate_series(1, 60) n`
+
+// Every page in both languages, as the owner, over some rows.
+func TestEveryPageInBothLanguages(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.owner(t)
+	b.post("/campaigns", with(weekly("shop test"), "do", "insert"), http.StatusOK)
+	id := count(t, r.db, `SELECT max(id) FROM scheduler.campaigns`)
+	exec(t, r.db, sixtyOutcomes)
+	number := regexp.MustCompile(`\{id\}`)
+	for _, lang := range []string{"en", "zh"} {
+		b.post("/preferences", url.Values{"language": {lang}, "zone": {"Asia/Shanghai"}, "back": {"/"}}, http.StatusOK)
+		for _, route := range allRoutes() {
+			method, path, _ := strings.Cut(route.pattern, " ")
+			if method != http.MethodGet || strings.Contains(path, "{token}") || path == "/sign-in" {
+				continue
+			}
+			of, deed := strconv.FormatInt(id, 10), "cancel"
+			if strings.HasPrefix(path, "/tasks") {
+				of, deed = "103", "sent"
+			}
+			path = strings.NewReplacer("{$}", "", "{deed}", deed).Replace(number.ReplaceAllString(path, of))
+			page := b.get(path, http.StatusOK)
+			has(t, page, `<html lang="`+lang+`">`, "</html>")
+			if strings.Contains(page, "%!") || strings.Contains(page, "<no value>") {
+				t.Errorf("%s in %s has a hole:\n%s", path, lang, page)
+			}
+			if lang == "zh" {
+				has(t, page, "活动")
+			}
+		}
+		for _, path := range []string{"/calendar?view=week", "/calendar?view=day", "/tasks?status=failed", "/tasks?since=2026-01-01", "/lateness?range=7d", "/campaigns?q=WEEK", "/campaigns/" + strconv.FormatInt(id, 10) + "/confirm/trigger"} {
+			b.get(path, http.StatusOK)
+		}
+	}
+	first := b.get("/tasks", http.StatusOK)
+	older := regexp.MustCompile(`href="(/tasks\?[^"]*after=[^"]*)"`).FindStringSubmatch(first)
+	if older == nil {
+		t.Fatal("60 tasks have no second page")
+	}
+	if n := strings.Count(b.get(strings.ReplaceAll(older[1], "&amp;", "&"), http.StatusOK), `href="/tasks/1`); n < 10 {
+		t.Errorf("the second page has %d tasks", n)
+	}
+}
+
+// The deeds of an operator: hold, release, trigger, rule.
+func TestOperatorsDeeds(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.owner(t)
+	b.post("/campaigns", with(weekly("shop test"), "do", "insert"), http.StatusOK)
+	b.post("/hold", url.Values{}, http.StatusUnprocessableEntity)
+	has(t, b.post("/hold", url.Values{"note": {"wrong template"}}, http.StatusOK), "Held since", "wrong template")
+	has(t, b.get("/", http.StatusOK), "Held: nothing begins on any daemon.")
+	has(t, b.post("/release", url.Values{}, http.StatusOK), "Pushes go out")
+	id := count(t, r.db, `SELECT max(id) FROM scheduler.campaigns`)
+	has(t, b.post(fmt.Sprintf("/campaigns/%d/trigger", id), url.Values{"note": {"now"}}, http.StatusOK), "pending")
+	exec(t, r.db, `INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, attempts, slices, accepted, target_count, reason)
+		SELECT 77, c.app_no, c.id, 1, ch.channel_no, 'scheduled', 'unknown', now() - interval '1 hour', 1, 1, 0, 1, 'timeout'
+		  FROM scheduler.campaigns c JOIN scheduler.channels ch USING (channel)`)
+	has(t, b.get("/unknown", http.StatusOK), "timeout", "/tasks/77/confirm/sent")
+	b.post("/tasks/77/sent", url.Values{}, http.StatusUnprocessableEntity)
+	has(t, b.post("/tasks/77/sent", url.Values{"note": {"seen in their console"}}, http.StatusOK), "succeeded", "seen in their console")
+	has(t, b.get("/audit?what=hold", http.StatusOK), "wrong template")
+	mei := r.as(t, "mei")
+	mei.post("/hold", url.Values{"note": {"no"}}, http.StatusForbidden)
+	if page := mei.get("/hold", http.StatusOK); strings.Contains(page, "<button class=\"main\">Hold") {
+		t.Error("an author is offered a hold")
+	}
+}
+
+// Who may come in, and how.
+func TestSignIn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.browser(t)
+	has(t, b.get("/campaigns?status=paused", http.StatusOK), `name="next" value="/campaigns?status=paused"`)
+	has(t, b.post("/sign-in", url.Values{"user": {"mei"}, "password": {"wrong"}}, http.StatusUnauthorized), "password is wrong")
+	b.post("/campaigns/1/pause", url.Values{}, http.StatusUnauthorized)
+	has(t, b.post("/sign-in", url.Values{"user": {"mei"}, "password": {"secret"}, "next": {"//evil.example/"}}, http.StatusOK), "Overview")
+	b.post("/sign-out", nil, http.StatusOK)
+	has(t, b.get("/", http.StatusOK), "Database login")
+
+	link := r.console.Link()
+	has(t, b.get(link, http.StatusOK), "It works once")
+	has(t, b.post(link, nil, http.StatusOK), "Overview")
+	r.browser(t).post(link, nil, http.StatusGone)
+
+	for range 2 * callerAttempts {
+		if _, status := b.look(http.MethodPost, "/sign-in", url.Values{"user": {"mei"}, "password": {"wrong"}}); status == http.StatusTooManyRequests {
+			return
+		}
+	}
+	t.Error("attempts to sign in have no bound")
+}
+
+// Another site can neither post here nor be told anything, and no page may be
+// framed or run a script of its own.
+func TestOtherSites(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.owner(t)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url+"/hold", strings.NewReader("note=x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Sec-Fetch-Site", "cross-site")
+	res, err := b.client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusForbidden {
+		t.Errorf("a form of another site: status %d", res.StatusCode)
+	}
+	page, err := b.client.Get(r.url + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer page.Body.Close()
+	for name, part := range map[string]string{
+		"Content-Security-Policy": "default-src 'none'", "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer",
+	} {
+		if !strings.Contains(page.Header.Get(name), part) {
+			t.Errorf("%s: %q", name, page.Header.Get(name))
+		}
+	}
+	body, err := io.ReadAll(page.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if regexp.MustCompile(`(?i) style=|<script>|onclick=| on[a-z]+=`).Match(body) {
+		t.Errorf("the page has a script or a style of its own:\n%s", body)
+	}
+}
+
+// What an author writes is text on every page.
+func TestTextIsText(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.owner(t)
+	name := `<script>alert(1)</script>"'&`
+	page := b.post("/campaigns", with(weekly("shop test"), "name", name, "do", "insert"), http.StatusOK)
+	if strings.Contains(page, "<script>alert") {
+		t.Errorf("a name is not escaped:\n%s", page)
+	}
+	if list := b.get("/campaigns", http.StatusOK); strings.Contains(list, "<script>alert") {
+		t.Errorf("a name is not escaped in the list:\n%s", list)
+	}
+}

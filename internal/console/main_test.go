@@ -1,0 +1,9 @@
+package console
+
+import (
+	"testing"
+
+	"github.com/campaign-scheduler/scheduler/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }

@@ -1,0 +1,248 @@
+package console
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alexedwards/scs/v2"
+	"github.com/alexedwards/scs/v2/memstore"
+	"golang.org/x/time/rate"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// How long a session lasts: without a request, and in all.
+const (
+	idleTimeout = 30 * time.Minute
+	maxSession  = 12 * time.Hour
+)
+
+// A person is somebody who is signed in: a database role.
+type person struct {
+	name   string
+	store  *store.Store
+	rights store.Rights
+	shared bool // the store belongs to the daemon and stays open
+	idle   *time.Timer
+}
+
+// sessions are those who are signed in. The cookie holds a random token; who it
+// stands for is kept in memory, so a restart signs everybody out.
+type sessions struct {
+	cookies  *scs.SessionManager
+	memory   *memstore.MemStore
+	attempts *rate.Limiter
+
+	mu      sync.Mutex
+	people  map[string]*person
+	links   map[string]time.Time // tokens of sign-in links and when they end
+	callers map[string]*rate.Limiter
+}
+
+// Bounds of attempts to sign in: of all together, and of one address.
+const (
+	attemptsPerSecond = 5
+	callerAttempts    = 10 // at once; then one every six seconds
+	maxCallers        = 10_000
+)
+
+func newSessions(secure bool) *sessions {
+	cookies := scs.New()
+	memory, _ := cookies.Store.(*memstore.MemStore) // its default
+	s := &sessions{
+		cookies: cookies, memory: memory, people: make(map[string]*person), links: make(map[string]time.Time),
+		attempts: rate.NewLimiter(attemptsPerSecond, 2*attemptsPerSecond), callers: make(map[string]*rate.Limiter),
+	}
+	s.cookies.IdleTimeout, s.cookies.Lifetime = idleTimeout, maxSession
+	s.cookies.Cookie.Name, s.cookies.Cookie.HttpOnly, s.cookies.Cookie.SameSite = "scheduler_session", true, http.SameSiteLaxMode
+	s.cookies.Cookie.Persist = false
+	if secure {
+		s.cookies.Cookie.Name, s.cookies.Cookie.Secure = "__Host-scheduler_session", true
+	}
+	return s
+}
+
+// mayTry says whether another attempt to sign in is allowed from an address now.
+func (s *sessions) mayTry(remote string) bool {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		host = remote
+	}
+	s.mu.Lock()
+	caller := s.callers[host]
+	if caller == nil {
+		if len(s.callers) >= maxCallers { // forgetting them all is kinder than refusing a new one
+			clear(s.callers)
+		}
+		caller = rate.NewLimiter(rate.Every(6*time.Second), callerAttempts)
+		s.callers[host] = caller
+	}
+	s.mu.Unlock()
+	return caller.Allow() && s.attempts.Allow()
+}
+
+// begin signs a person in under a new token, so that a token somebody planted
+// before is worth nothing.
+func (s *sessions) begin(ctx context.Context, p *person) error {
+	if err := s.cookies.RenewToken(ctx); err != nil {
+		return err
+	}
+	key := rand.Text()
+	s.cookies.Put(ctx, "person", key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.people[key] = p
+	p.idle = time.AfterFunc(idleTimeout+time.Minute, func() { s.drop(key) })
+	return nil
+}
+
+// person returns who made the request, or nil.
+func (s *sessions) person(r *http.Request) *person {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.people[s.cookies.GetString(r.Context(), "person")]
+	if p != nil {
+		p.idle.Reset(idleTimeout + time.Minute)
+	}
+	return p
+}
+
+// end signs whoever made the request out.
+func (s *sessions) end(ctx context.Context) error {
+	s.drop(s.cookies.GetString(ctx, "person"))
+	return s.cookies.Destroy(ctx)
+}
+
+func (s *sessions) drop(key string) {
+	s.mu.Lock()
+	p := s.people[key]
+	delete(s.people, key)
+	s.mu.Unlock()
+	p.close()
+}
+
+func (s *sessions) close() {
+	s.memory.StopCleanup()
+	s.mu.Lock()
+	people := s.people
+	s.people = make(map[string]*person)
+	s.mu.Unlock()
+	for _, p := range people {
+		p.close()
+	}
+}
+
+func (p *person) close() {
+	if p == nil {
+		return
+	}
+	p.idle.Stop()
+	if !p.shared {
+		p.store.Close()
+	}
+}
+
+// linkLasts is how long a sign-in link works when nobody uses it.
+const linkLasts = 15 * time.Minute
+
+// Link returns the path of a link that signs the owner of the database in, once.
+func (c *Console) Link() string {
+	token := rand.Text()
+	c.sessions.mu.Lock()
+	defer c.sessions.mu.Unlock()
+	c.sessions.links[token] = time.Now().Add(linkLasts) //nolint:forbidigo // how long a link lasts is no instant of the database's
+	return "/link/" + token
+}
+
+// useLink says whether the token's link still works, and ends it.
+func (s *sessions) useLink(token string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ends, ok := s.links[token]
+	delete(s.links, token)
+	return ok && time.Now().Before(ends) //nolint:forbidigo // as above
+}
+
+// signInPage shows the form of the way in.
+func (c *Console) signInPage(x *exchange) error {
+	if x.person != nil {
+		return x.seeOther("/")
+	}
+	return c.render(x, http.StatusOK, "sign-in", signInForm{Next: next(x.FormValue("next"))})
+}
+
+type signInForm struct{ Next, User, Problem string }
+
+// next is a path of ours to go to after signing in; nothing else is followed.
+func next(path string) string {
+	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsAny(path, "\\\r\n") {
+		return "/"
+	}
+	return path
+}
+
+// signIn takes a person's own database login.
+func (c *Console) signIn(x *exchange) error {
+	form := signInForm{Next: next(x.PostFormValue("next")), User: x.PostFormValue("user")}
+	again := func(status int, problem string) error {
+		form.Problem = problem
+		return c.render(x, status, "sign-in", form)
+	}
+	if !c.sessions.mayTry(x.RemoteAddr) {
+		return again(http.StatusTooManyRequests, x.T("Too many attempts. Wait a minute and try again."))
+	}
+	s, err := c.SignIn(x.Context(), form.User, x.PostFormValue("password"))
+	switch {
+	case errors.Is(err, ErrSignIn):
+		return again(http.StatusUnauthorized, x.T("The database does not know this login, or the password is wrong."))
+	case err != nil:
+		return err
+	}
+	p := &person{store: s}
+	if err := c.admit(x, p); err != nil {
+		s.Close()
+		return again(http.StatusForbidden, x.T("This login has no rights in the scheduler. Ask an admin for scheduler_author or scheduler_reader."))
+	}
+	return x.seeOther(form.Next)
+}
+
+// admit asks what the person may do and signs them in.
+func (c *Console) admit(x *exchange, p *person) error {
+	rights, err := p.store.Rights(x.Context())
+	if err != nil {
+		return err
+	}
+	p.name, p.rights = rights.Role, rights
+	return c.sessions.begin(x.Context(), p)
+}
+
+// linkPage asks before it uses the link up: a program that only looks at a link
+// does not spend it.
+func (c *Console) linkPage(x *exchange) error {
+	return c.render(x, http.StatusOK, "link", map[string]string{"Token": x.PathValue("token")})
+}
+
+func (c *Console) link(x *exchange) error {
+	if !c.sessions.mayTry(x.RemoteAddr) || c.Owner == nil || !c.sessions.useLink(x.PathValue("token")) {
+		return c.render(x, http.StatusGone, "message", map[string]string{
+			"Title": x.T("This link does not work any more"), "Text": x.T("A sign-in link works once and for 15 minutes. Start the program again for a new one."),
+		})
+	}
+	if err := c.admit(x, &person{store: c.Owner, shared: true}); err != nil {
+		return err
+	}
+	return x.seeOther("/")
+}
+
+func (c *Console) signOut(x *exchange) error {
+	if err := c.sessions.end(x.Context()); err != nil {
+		return err
+	}
+	return x.seeOther("/sign-in")
+}

@@ -1,0 +1,190 @@
+package console
+
+import (
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+var taskStatuses = []string{"pending", "running", "succeeded", "failed", "missed", "cancelled", "unknown"}
+
+func (c *Console) tasks(x *exchange) error {
+	var d struct {
+		Status, App, Campaign, Since, Until string
+		Statuses                            []string
+		Rows                                []store.TaskRow
+		After                               string // of the next page; empty: there is none
+		Problem                             string
+	}
+	d.Status, d.App, d.Campaign, d.Since, d.Until, d.Statuses = x.FormValue("status"), x.FormValue("app"), x.FormValue("campaign"), x.FormValue("since"), x.FormValue("until"), taskStatuses
+	f := store.Filter{AppID: d.App, Limit: pageRows + 1}
+	if slices.Contains(taskStatuses, d.Status) {
+		f.Statuses = []string{d.Status}
+	}
+	f.Campaign, _ = strconv.ParseInt(d.Campaign, 10, 64) // no number chooses all
+	for _, bound := range []struct {
+		text string
+		to   *time.Time
+	}{{d.Since, &f.Since}, {d.Until, &f.Until}} {
+		if bound.text == "" {
+			continue
+		}
+		at, ok := x.moment(bound.text)
+		if !ok {
+			d.Problem = x.T("A time is written as 2006-01-02 or 2006-01-02 15:04:05.")
+			continue
+		}
+		*bound.to = at
+	}
+	rows, err := x.store.PageTasks(x.Context(), f, cursorOf(x.FormValue("after")))
+	if err != nil {
+		return err
+	}
+	if len(rows) > pageRows {
+		rows = rows[:pageRows]
+		last := rows[pageRows-1]
+		d.After = last.DueAt.UTC().Format(time.RFC3339Nano) + "." + strconv.FormatInt(last.ID, 10)
+	}
+	d.Rows = rows
+	return c.render(x, http.StatusOK, "tasks", d)
+}
+
+// moment reads a time as people write it, in the reader's zone.
+func (x *exchange) moment(text string) (time.Time, bool) {
+	zone := x.in(x.Now, "UTC").Location()
+	for _, layout := range []string{time.RFC3339, time.DateTime, "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
+		if t, err := time.ParseInLocation(layout, text, zone); err == nil {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
+
+// cursorOf reads where a page of tasks begins; what cannot be read is the first.
+func cursorOf(text string) store.TaskCursor {
+	dot := len(text) - 1
+	for dot >= 0 && text[dot] != '.' {
+		dot--
+	}
+	if dot < 0 {
+		return store.TaskCursor{}
+	}
+	at, err := time.Parse(time.RFC3339Nano, text[:dot])
+	id, bad := strconv.ParseInt(text[dot+1:], 10, 64)
+	if err != nil || bad != nil {
+		return store.TaskCursor{}
+	}
+	return store.TaskCursor{DueAt: at, ID: id}
+}
+
+func (c *Console) task(x *exchange) error {
+	id, err := x.id()
+	if err != nil {
+		return err
+	}
+	var d struct {
+		store.TaskRow
+		Deliveries []store.DeliveryCount
+		Rulings    []store.AuditRow
+		Live       int // seconds between looks; zero: it is decided
+		Done       int64
+	}
+	if d.TaskRow, err = x.store.Task(x.Context(), id); err != nil {
+		return err
+	}
+	if d.TaskRow.Deliveries > 0 || d.Status == "running" {
+		if d.Deliveries, err = x.store.DeliveryCounts(x.Context(), id); err != nil {
+			return err
+		}
+	}
+	for _, n := range d.Deliveries {
+		if n.Status != "pending" && n.Status != "running" && n.Status != "held" {
+			d.Done += n.Deliveries
+		}
+	}
+	if d.DecidedAt.IsZero() {
+		d.Live = 2
+	}
+	audit, err := x.store.ListAudit(x.Context(), store.AuditFilter{Campaign: d.CampaignID})
+	if err != nil {
+		return err
+	}
+	for _, a := range audit {
+		if a.TaskID == id {
+			d.Rulings = append(d.Rulings, a)
+		}
+	}
+	return c.render(x, http.StatusOK, "task", d)
+}
+
+// unknown is the queue of rulings.
+func (c *Console) unknown(x *exchange) error {
+	var d struct {
+		App  string
+		Rows []store.TaskRow
+		More bool
+	}
+	d.App = x.FormValue("app")
+	rows, err := x.store.PageTasks(x.Context(), store.Filter{AppID: d.App, Statuses: []string{"unknown"}, Limit: pageRows + 1}, store.TaskCursor{})
+	if err != nil {
+		return err
+	}
+	d.More = len(rows) > pageRows
+	d.Rows = rows[:min(len(rows), pageRows)]
+	return c.render(x, http.StatusOK, "unknown", d)
+}
+
+// The rulings, as the path of the form names them.
+var rulings = map[string]store.Ruling{
+	"sent": {Sent: true}, "not-sent": {}, "resend": {Resend: true},
+}
+
+// confirmTask asks before a ruling.
+func (c *Console) confirmTask(x *exchange) error {
+	id, err := x.id()
+	if err != nil {
+		return err
+	}
+	deed := x.PathValue("deed")
+	if _, ok := rulings[deed]; !ok {
+		return errNoPage
+	}
+	t, err := x.store.Task(x.Context(), id)
+	if err != nil {
+		return err
+	}
+	return c.render(x, http.StatusOK, "confirm-task", struct {
+		store.TaskRow
+		Deed, Problem string
+	}{t, deed, ""})
+}
+
+// ruleTask applies a ruling; it needs a reason.
+func (c *Console) ruleTask(x *exchange) error {
+	id, err := x.id()
+	if err != nil {
+		return err
+	}
+	r, ok := rulings[x.PathValue("deed")]
+	if !ok {
+		return errNoPage
+	}
+	r.TaskID, r.Note = id, x.PostFormValue("note")
+	if r.Note == "" {
+		t, err := x.store.Task(x.Context(), id)
+		if err != nil {
+			return err
+		}
+		return c.render(x, http.StatusUnprocessableEntity, "confirm-task", struct {
+			store.TaskRow
+			Deed, Problem string
+		}{t, x.PathValue("deed"), x.T("Say why: the ruling is kept with it.")})
+	}
+	if _, err := x.store.Resolve(x.Context(), r); err != nil {
+		return err
+	}
+	return x.seeOther("/tasks/" + strconv.FormatInt(id, 10))
+}

@@ -1,0 +1,113 @@
+package words
+
+// chinese are the texts in simplified Chinese, by their English.
+var chinese = map[string]string{
+	"Mon": "周一", "Tue": "周二", "Wed": "周三", "Thu": "周四", "Fri": "周五", "Sat": "周六", "Sun": "周日",
+	"in %s": "%s后", "%s ago": "%s前", "%s days": "%s 天",
+
+	// statuses
+	"pending": "待推送", "running": "推送中", "succeeded": "成功", "failed": "失败", "missed": "错过", "cancelled": "已取消", "unknown": "结果不明", "held": "已挂起",
+	"active": "生效", "paused": "已暂停", "finished": "已结束", "rejected": "被拒绝",
+	// what was done
+	"update": "修改", "pause": "暂停", "resume": "恢复", "cancel": "取消", "delete": "删除", "reject": "拒绝", "finish": "结束", "trigger": "立即推送", "rule": "裁定",
+	"hold": "挂起", "release": "解除挂起",
+
+	// every page
+	"Scheduler": "推送调度", "Skip to the page": "跳到正文", "Pages": "页面", "Overview": "总览", "Calendar": "日历", "Campaigns": "活动", "Tasks": "任务",
+	"Unknown outcomes": "结果不明", "Limits": "上限", "Lateness": "延迟", "Audit": "审计", "Hold": "挂起", "Sign out": "退出", "Release": "解除",
+	"Held: nothing begins on any daemon.": "已挂起：任何守护进程都不会开始推送。", "No daemon is running: nothing is pushed.": "没有守护进程在运行：什么都不会推送。",
+	"Language": "语言", "Zone of all times": "统一时区", "each campaign's own": "各活动自己的", "Apply": "应用", "Find": "查找", "Older": "更早", "all": "全部", "More": "更多",
+	"Go back": "返回", "Why": "原因", "When": "时间", "Who": "谁", "What": "做了什么", "Which": "对象", "campaign": "活动", "task": "任务", "yes": "是", "no": "否",
+	"Nothing yet.": "还没有。", "Nothing.": "没有。",
+
+	// what goes wrong
+	"You are not signed in any more. Sign in again; nothing was changed.":                      "登录已失效。请重新登录；没有任何改动。",
+	"Something went wrong here. It is in the log.":                                             "这里出错了，已写入日志。",
+	"There is no such page, or you may not see it.":                                            "没有这个页面，或者你无权查看。",
+	"The form could not be read. Go back and try again.":                                       "表单无法读取。请返回重试。",
+	"This takes too long. Narrow it by app, campaign or time.":                                 "耗时过长。请按应用、活动或时间缩小范围。",
+	"Somebody changed the campaign meanwhile. Nothing of yours was written; look at it again.": "其间有人改动了这个活动。你的改动没有写入；请再看一遍。",
+	"Your database role may not do this.":                                                      "你的数据库角色无权这样做。",
+	"The database does not answer now. Try again.":                                             "数据库暂时没有响应。请重试。",
+
+	// the way in
+	"Sign in": "登录", "Database login": "数据库账号", "Password": "密码",
+	"Use your own database login. You see and do here what it may see and do in SQL.":                   "用你自己的数据库账号登录。你在这里能看和能做的，与它在 SQL 里一样。",
+	"Too many attempts. Wait a minute and try again.":                                                   "尝试次数太多。请等一分钟再试。",
+	"The database does not know this login, or the password is wrong.":                                  "数据库不认识这个账号，或者密码不对。",
+	"This login has no rights in the scheduler. Ask an admin for scheduler_author or scheduler_reader.": "这个账号在调度器里没有权限。请向管理员申请 scheduler_author 或 scheduler_reader。",
+	"This link does not work any more":                                                                  "这个链接已经失效",
+	"A sign-in link works once and for 15 minutes. Start the program again for a new one.":              "登录链接只能用一次，15 分钟内有效。重新启动程序可以得到新的。",
+	"This link signs you in as the owner of the embedded database. It works once.":                      "这个链接以内嵌数据库所有者的身份登录，只能用一次。",
+
+	// overview
+	"There is no campaign yet.": "还没有活动。", "Write the first one": "写第一个活动",
+	"Whoever may write campaigns inserts the first one with SQL or at this console.": "有权写活动的人可以用 SQL 或在这里插入第一个。",
+	"wait for a ruling": "等待裁定", "overdue and not begun": "已到时间而未开始", "failed or missed in 24 hours": "24 小时内失败或错过", "campaigns rejected": "被拒绝的活动",
+	"waits for": "等待", "Next": "接下来", "Last": "最近", "Nothing is to come.": "接下来没有推送。", "Nothing was decided in the last 7 days.": "最近 7 天没有结果。",
+
+	// lists
+	"Due": "应推送时间", "Campaign": "活动", "Status": "状态", "Reason": "原因", "App": "应用", "Channel": "通道", "Outcome": "结果", "Outcomes": "结果", "Last outcome": "最近结果",
+	"Targets": "目标数", "Part of the name": "名称包含", "No campaign matches.": "没有符合的活动。", "No task matches.": "没有符合的任务。",
+	"Campaign number": "活动编号", "Since": "自", "Until": "至", "A time is written as 2006-01-02 or 2006-01-02 15:04:05.": "时间写作 2006-01-02 或 2006-01-02 15:04:05。",
+
+	// one campaign
+	"Pause": "暂停", "Resume": "恢复", "Edit": "编辑", "Cancel the campaign": "取消活动", "Copy": "复制", "Push once now": "立即推送一次",
+	"What it is": "内容", "Zone": "时区", "Stored targets": "已存的目标", "Catch-up window": "补推窗口", "Misfire policy": "错过时的策略",
+	"Send again when the outcome is unknown": "结果不明时重发", "Written by": "创建者", "Changed by": "修改者", "Request and strategy": "请求与策略", "Who did what": "操作记录",
+	"Nothing of it is pushed any more, and what was not begun is recorded as cancelled. This cannot be taken back.": "它不再推送，尚未开始的记为已取消。此操作不能撤回。",
+	"It is pushed at once to all its targets, beside its strategy.":                                                 "在策略之外，立即向它的全部目标推送一次。",
+
+	// the form
+	"New campaign": "新建活动", "Name": "名称", "At once": "立即", "Once, at a fixed time": "一次，在固定时间", "Again and again": "循环", "the app's": "应用的时区",
+	"Fixed time": "固定时间", "First day": "第一天", "Last day": "最后一天", "Time of day": "时刻", "How often": "频率",
+	"every day": "每天", "on days of the week": "每周的某些天", "on days of the month": "每月的某些天",
+	"Days (week: 1 Monday to 7 Sunday; month: 1 to 31)":     "哪些天（周：1 周一至 7 周日；月：1 至 31）",
+	"Request: the push API's own parameters, as JSON":       "请求：推送接口自己的参数，JSON",
+	"Targets, one a line (none: they stand in the request)": "目标，每行一个（不填：写在请求里）",
+	"How late it may still be pushed":                       "最迟可晚多久推送",
+	"Of several missed ones":                                "错过多次时", "push the latest": "推送最近一次", "push all": "全部补推", "push none": "都不推送",
+	"A month without the day": "没有这一天的月份", "is left out": "跳过", "uses its last day": "用当月最后一天",
+	"A time that a clock change skips": "时钟调整跳过的时刻", "moves forward by the gap": "顺延相应时长", "Audience view": "受众视图",
+	"Send again when the outcome is unknown: it may arrive twice": "结果不明时重发：可能收到两次", "Store it paused": "存为已暂停",
+	"Show what it comes to": "看看结果", "Change it": "确认修改", "Store it": "确认保存", "What it comes to": "结果",
+	"What else the app pushes in that hour": "这个应用在那一小时还推送", "What changes": "改动", "Column": "列", "Before": "之前", "After": "之后", "The same as SQL": "等价的 SQL",
+	"Nothing is wrong with it. Look at what it comes to, then say so below the form.": "没有问题。看过结果后，在表单下方确认。",
+	"Some fields are wrong. Each says why; nothing is stored yet.":                    "有些字段不对，原因写在旁边；还没有保存任何内容。",
+	"is required": "必填", "choose one of the apps": "请选择一个应用", "must be a JSON object": "必须是 JSON 对象",
+
+	// one task
+	"Task": "任务", "First call": "首次调用", "late by %s": "晚 %s", "Decided": "结果记录于", "Calls begun": "已发起的调用", "Code": "代码", "Message": "消息",
+	"Request id": "请求编号", "Message id": "消息编号", "Deliveries": "调用", "Reason of the first": "首个原因", "%s targets": "%s 个目标",
+
+	// rulings
+	"Rule on it": "裁定", "Rule": "裁定", "It was sent": "已送出", "It was not sent": "未送出", "It was not sent: send it again": "未送出：再推送一次",
+	"Find out first whether the provider took it: its own console shows what arrived.":                    "先弄清推送方是否收到：它自己的控制台会显示。",
+	"What was accepted is not sent again; the rest is pushed at once with the same message keys.":         "已被接受的不会重发；其余的用相同的消息键立即推送。",
+	"Say why: the ruling is kept with it.":                                                                "请写明原因：它与裁定一起保存。",
+	"The call was begun and nobody knows whether the provider took it. It is never sent again by itself.": "调用已经发起，但没有人知道推送方是否收到。它不会自动重发。",
+	"There are more. Rule on these first.":                                                                "还有更多。请先裁定这些。", "Nothing waits for a ruling.": "没有等待裁定的任务。",
+
+	// calendar
+	"Earlier": "更早", "Today": "今天", "Later": "更晚", "Month": "月", "Week": "周", "Day": "日",
+	"Tasks by status. What is planned beyond the pending limit of an app is not shown yet.": "各状态的任务数。超出应用待推送上限的计划尚不显示。",
+
+	// limits and lateness
+	"Pending tasks of each app": "各应用的待推送任务", "Pending tasks of %s": "%s 的待推送任务", "Pending": "待推送", "Limit": "上限", "How full": "占用",
+	"No app is yours to see.": "没有你可以查看的应用。", "Calls in any 7 days": "任意 7 天内的调用", "Calls of %s in 7 days": "%s 在 7 天内的调用", "Used": "已用", "Quota": "配额",
+	"The next becomes free": "下一次释放", "No channel has a quota.": "没有通道设有配额。",
+	"The next 14 days": "未来 14 天", "%s occurrences until %s": "到 %[2]s 为止有 %[1]s 次", "At least %s occurrences until %s": "到 %[2]s 为止至少有 %[1]s 次",
+	"Missed by a quota": "因配额而错过", "Waiting for a quota": "等待配额", "the next becomes free": "下一次释放",
+	"More due in one second than may be pending; the rest follows at once": "一秒内到期的多于可待推送的；其余随即跟上", "Held back by calls per second": "受每秒调用数限制",
+	"Reaching the same users more than once in 7 days": "7 天内多次触达同一用户", "Loops that end": "将结束的循环",
+	"Range": "范围", "24 hours": "24 小时", "7 days": "7 天", "Hour": "小时", "Pushes": "推送数", "Lateness by hour": "每小时延迟",
+	"Half, 95 and 99 of 100 pushes began within this time":       "每 100 次推送中有 50、95、99 次在此时间内开始",
+	"Of at most 500 pushes an hour, from due to the first call.": "每小时最多取 500 次推送，从应推送时间到首次调用。",
+	"Nothing was pushed in this time.":                           "这段时间没有推送。",
+
+	// hold
+	"Pushes go out. A hold stops everything that has not begun, on every daemon, until it is released.": "推送正常进行。挂起会让所有守护进程上尚未开始的推送停下，直到解除。",
+	"Hold everything": "全部挂起", "Only an admin may hold.": "只有管理员可以挂起。", "Only an admin may release.": "只有管理员可以解除。", "Held since": "挂起始于",
+	"A release pushes or misses %s overdue pushes at once; %s more follow when they are due.": "解除后，%s 个已到时间的推送会立即推送或记为错过；另有 %s 个到时推送。",
+	"On release": "解除后", "Miss what is overdue instead of pushing it": "已到时间的记为错过，不再推送", "Say why: everybody who looks will read it.": "请写明原因：查看的人都会读到。",
+}

@@ -1,0 +1,624 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/failpoint"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// deliveries runs stored deliveries: those of large audiences, calls that count
+// against a quota, and further attempts. Any daemon runs any of them, but those
+// of apps with a bounded rate, which keep to one daemon.
+//
+// A claim says that the call begins now. So an app is asked for leave first, and
+// a slot taken; what may begin is then claimed, all in one statement, and begins.
+// Leave and slot are kept until the outcome is recorded: what a kill can leave
+// unknown is never more than may be under way.
+type deliveries struct {
+	Config
+	clock    *Clock
+	heart    *heart
+	contents *contents
+	caller   *caller
+	slots    *slots
+	causes   *causes
+	traces   *traces
+	settler  *settler
+	unheard  *unheard
+	ledger   *ledger
+	limited  func() []int32 // apps another daemon serves, since their rate is bounded
+
+	queue   *deliveryQueue
+	reader  *loop
+	writer  *loop
+	poke    chan struct{}
+	calls   *crew
+	aside   sync.WaitGroup  // what was claimed and has not begun yet
+	pushing context.Context //nolint:containedctx // it bounds calls, not this struct's methods
+
+	apart time.Duration // between the database's clock and ours as it was last read; only the reader touches it
+
+	cutting chan struct{} // slots of recut
+
+	mu       sync.Mutex
+	outcomes []attemptEnd
+	held     map[int64]*heldCampaign
+	running  map[int64]int32 // the attempt under way of each delivery
+	idle     chan struct{}   // closed when nothing is under way; nil: nobody waits
+}
+
+// lineSize is how many deliveries of one app are held in memory.
+const lineSize = 512
+
+// A heldCampaign is one of which claims got nothing: its author may hold it. One
+// claim in vain may be of what was read before a change; after the second one
+// the campaign is left out of what is read, for heldFor.
+type heldCampaign struct {
+	misses int
+	until  time.Time
+}
+
+const heldFor = 200 * time.Millisecond
+
+// An attempt is one that has begun.
+type attempt struct {
+	store.Delivery
+	daemon  int64 // the lease it was claimed under
+	content *content
+	leave   bool
+}
+
+// An attemptEnd is an outcome that waits to be recorded.
+type attemptEnd struct {
+	store.DeliveryOutcome
+	attempt *attempt // nil: it has ended before, and its record was lost
+}
+
+func newDeliveries(cfg Config) *deliveries {
+	s := &deliveries{Config: cfg, queue: newDeliveryQueue(), poke: make(chan struct{}, 1), cutting: make(chan struct{}, maxStarts),
+		running: make(map[int64]int32), held: make(map[int64]*heldCampaign)}
+	s.reader = newLoop("delivery reader", cfg.Log, 10*time.Second, s.readAhead)
+	s.writer = newLoop("delivery recorder", cfg.Log, 0, s.record)
+	return s
+}
+
+// Start runs deliveries until ctx ends; calls under way go on until pushing
+// ends, and their outcomes are recorded until recording ends.
+func (s *deliveries) Start(ctx, pushing, recording context.Context, wg, late *sync.WaitGroup) {
+	s.pushing = pushing
+	s.reader.Start(ctx, wg)
+	wg.Go(func() { s.run(ctx) })
+	s.writer.Start(recording, late)
+}
+
+// Wake asks for a fresh look at what is ready.
+func (s *deliveries) Wake() { s.reader.Wake() }
+
+// reload forgets what was read with the old configuration.
+func (s *deliveries) reload() {
+	s.queue.clear()
+	s.Wake()
+}
+
+// run begins deliveries whenever the next one's time or its app's next leave
+// comes, or a slot is free again.
+func (s *deliveries) run(ctx context.Context) {
+	defer s.aside.Wait()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(s.begin(ctx))
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-s.poke:
+		case <-s.slots.spared:
+		}
+	}
+}
+
+// begin begins what may begin now and returns how long there is nothing to do.
+func (s *deliveries) begin(ctx context.Context) time.Duration {
+	const nothing = time.Hour // until something wakes us
+	for ctx.Err() == nil {
+		if !s.heart.alive() {
+			return 100 * time.Millisecond
+		}
+		now := time.Now()
+		at, ok := s.queue.next()
+		if !ok {
+			return nothing
+		}
+		if wait := at.Sub(now); wait > 0 {
+			return wait
+		}
+		// Half of the slots at most, so that tasks at their second find room.
+		n := s.slots.acquire(min(s.ClaimBatch, s.slots.spare()))
+		if n == 0 {
+			return nothing
+		}
+		batch := s.queue.take(now, n, func(w *waiting) (headRuling, time.Time) { return s.mayBegin(w, now) })
+		s.slots.release(n - len(batch))
+		if s.queue.low() {
+			s.reader.Wake()
+		}
+		if len(batch) > 0 && !s.claim(ctx, batch) {
+			return 200 * time.Millisecond
+		}
+	}
+	return nothing
+}
+
+// mayBegin asks a delivery's app for leave, where a call is about to be made.
+func (s *deliveries) mayBegin(w *waiting, now time.Time) (headRuling, time.Time) {
+	v := w.content
+	switch {
+	case v.app == nil:
+		return dropIt, time.Time{}
+	case v.message == nil || s.uncut(w):
+		return takeIt, time.Time{} // no call is made
+	}
+	ok, retry := v.app.leave(now, func() {
+		s.queue.release(w.AppNo)
+		signal(s.poke)
+	})
+	if ok {
+		w.leave = true
+		return takeIt, time.Time{}
+	}
+	if w.Attempts == 0 {
+		s.causes.note(w.TaskID, causeThrottle)
+	}
+	if retry.IsZero() {
+		retry = now.Add(time.Hour) // a call that ends wakes us
+	}
+	return holdIt, retry
+}
+
+// uncut says whether nobody knows any more to whom a delivery goes.
+func (s *deliveries) uncut(w *waiting) bool { return !w.Named && w.content.needsTargets() }
+
+// claim makes the intent of a batch durable and lets its calls begin. It returns
+// whether the database answered.
+func (s *deliveries) claim(ctx context.Context, batch []*waiting) bool {
+	want := make([]store.WaitingDelivery, 0, len(batch))
+	byID := make(map[int64]*waiting, len(batch))
+	kept := batch[:0]
+	for _, w := range batch {
+		if w.content.message != nil && s.uncut(w) {
+			s.slots.release(1)
+			s.aside.Go(func() { s.recut(ctx, w) })
+			continue
+		}
+		kept = append(kept, w)
+		want = append(want, w.WaitingDelivery)
+		byID[w.ID] = w
+	}
+	if len(want) == 0 {
+		return true
+	}
+	daemon := s.heart.id()
+	got, err := s.ask(ctx, daemon, want)
+	begun := make(map[int64]bool, len(got))
+	attempts := make([]*attempt, len(got))
+	for i, d := range got {
+		begun[d.ID] = true
+		attempts[i] = &attempt{Delivery: d, daemon: daemon, content: byID[d.ID].content, leave: byID[d.ID].leave}
+	}
+	for _, w := range kept {
+		if !begun[w.ID] {
+			if w.leave {
+				w.content.app.undo()
+			}
+			s.slots.release(1)
+		}
+	}
+	s.queue.done(kept...)
+	if err == nil {
+		s.notePassedBy(kept, begun)
+	}
+	if len(got) < len(kept) {
+		s.reader.Wake()
+	}
+	if len(attempts) > 0 {
+		s.aside.Go(func() { s.launch(ctx, attempts) })
+	}
+	return err == nil
+}
+
+// notePassedBy keeps of which campaigns a claim got nothing.
+func (s *deliveries) notePassedBy(asked []*waiting, begun map[int64]bool) {
+	type campaign struct {
+		app int32
+		id  int64
+	}
+	got := make(map[campaign]bool)
+	for _, w := range asked {
+		c := campaign{w.AppNo, w.CampaignID}
+		got[c] = got[c] || begun[w.ID]
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c, some := range got {
+		if some {
+			delete(s.held, c.id)
+			continue
+		}
+		s.queue.drop(c.app, c.id)
+		h := s.held[c.id]
+		if h == nil {
+			h = &heldCampaign{}
+			s.held[c.id] = h
+		}
+		h.until = time.Now()
+		if h.misses++; h.misses > 1 {
+			h.until = h.until.Add(heldFor)
+			time.AfterFunc(heldFor, s.reader.Wake)
+		}
+	}
+}
+
+// heldBack lists the campaigns that are left out of what is read now.
+func (s *deliveries) heldBack() []int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now, out := time.Now(), []int64{}
+	for id, h := range s.held {
+		switch {
+		case now.Before(h.until):
+			out = append(out, id)
+		case now.Sub(h.until) > time.Minute:
+			delete(s.held, id)
+		}
+	}
+	return out
+}
+
+// ask makes the intent of attempts durable. The request is not given up when the
+// daemon stops: it may have been granted.
+func (s *deliveries) ask(ctx context.Context, daemon int64, want []store.WaitingDelivery) ([]store.Delivery, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StatementTimeout)
+	defer cancel()
+	s.unheard.asking.RLock()
+	defer s.unheard.asking.RUnlock()
+	failpoint.Hit("slice.claim.before")
+	generation := s.ledger.open()
+	got, err := s.Store.ClaimDeliveries(ctx, daemon, time.Time{}, want)
+	if err != nil {
+		s.unheard.note()
+		s.heart.trouble(ctx, "claim deliveries", err)
+		return nil, err
+	}
+	if !s.ledger.note(generation, func(p *page) {
+		for i := range got {
+			p.attempts = append(p.attempts, attemptOf(&got[i]))
+		}
+	}) {
+		s.unheard.note()
+		return nil, store.ErrUnrecognised
+	}
+	failpoint.Hit("slice.claim.after")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range got {
+		s.running[d.ID] = d.Attempts
+	}
+	return got, nil
+}
+
+// recut slices a delivery anew of which nobody knows any more to whom it goes.
+func (s *deliveries) recut(ctx context.Context, w *waiting) {
+	defer s.reader.Wake()
+	defer s.queue.done(w)
+	select {
+	case s.cutting <- struct{}{}:
+		defer func() { <-s.cutting }()
+	case <-ctx.Done():
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	if _, err := s.Store.Recut(ctx, w.WaitingDelivery, *w.content.start(w.TaskID)); err != nil {
+		s.heart.trouble(ctx, "slice a delivery anew", err)
+	}
+	s.settler.hint(w.TaskID) // there may be nobody to push to
+}
+
+// launch fetches what the calls still need, all at once, and begins each. What
+// was claimed goes on, though the daemon stops.
+func (s *deliveries) launch(ctx context.Context, attempts []*attempt) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StatementTimeout)
+	defer cancel()
+	var named []store.Delivery
+	for _, a := range attempts {
+		if a.content.message != nil && a.stored() {
+			named = append(named, a.Delivery)
+		}
+	}
+	var rows map[int64][]store.Target
+	if len(named) > 0 {
+		var err error
+		if rows, err = s.Store.NamedTargets(ctx, named); err != nil {
+			s.heart.trouble(ctx, "read targets", err)
+			for _, a := range attempts {
+				s.putOff(a, time.Second, "the targets could not be read")
+			}
+			return
+		}
+	}
+	for _, a := range attempts {
+		s.launchOne(ctx, a, rows[a.ID])
+	}
+}
+
+// stored says whether the delivery's targets are rows of campaign_targets.
+func (a *attempt) stored() bool {
+	v := a.content
+	return v.needsTargets() && len(v.message.Inline) == 0 && v.campaign.AudienceView == ""
+}
+
+func (s *deliveries) launchOne(ctx context.Context, a *attempt, rows []store.Target) {
+	v := a.content
+	if v.message == nil {
+		s.finish(a, dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: v.problem}, false)
+		return
+	}
+	targets, err := a.targets(rows)
+	switch {
+	case err != nil:
+		s.putOff(a, time.Second, "the targets could not be read")
+	case !v.needsTargets() || len(targets) > 0:
+		s.calls.Go(func() { s.push(a, targets) })
+	case a.stored() && a.Revision == a.TaskRevision:
+		s.finishEmpty(ctx, a)
+	default: // another audience has come in the place of the one it was cut from
+		s.finish(a, dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: audienceChanged}, false)
+	}
+}
+
+// audienceChanged is why a delivery ends whose names its campaign does not know.
+const audienceChanged = "audience changed: none of its targets is in the campaign any more"
+
+func (s *deliveries) push(a *attempt, targets []dispatch.Target) {
+	p := a.content.push(a.TaskID, a.SliceNo, a.DueAt, targets)
+	o, sent := s.caller.call(s.pushing, a.daemon, a.content.app, p)
+	s.traces.called(tracedDelivery(&a.Delivery, a.content), a.SliceNo, a.Attempts, p, o, sent)
+	a.content.app.heard(time.Now(), o)
+	s.finish(a, o, !sent.IsZero())
+}
+
+// finishEmpty ends a delivery whose targets were all deleted: there is nothing to
+// do for it, unless they went with their campaign, which ends what waits.
+func (s *deliveries) finishEmpty(ctx context.Context, a *attempt) {
+	stands, err := s.Store.Campaigns(ctx, []int64{a.CampaignID})
+	switch {
+	case err != nil:
+		s.putOff(a, time.Second, "the campaign could not be read")
+	case len(stands) == 0:
+		s.putOff(a, 0, "")
+	default:
+		s.finish(a, dispatch.Outcome{Class: dispatch.Accepted}, false)
+	}
+}
+
+// targets are the delivery's targets with their parameters as they stand now,
+// or, for an audience view, as they stood when the task began.
+func (a *attempt) targets(rows []store.Target) ([]dispatch.Target, error) {
+	v := a.content
+	switch {
+	case !v.needsTargets():
+		return nil, nil
+	case len(v.message.Inline) > 0:
+		return pick(v.inlineTargets(a.DueAt), a.Targets), nil
+	case v.campaign.AudienceView != "":
+		if len(a.Details) == 0 {
+			return nil, nil // they were of another audience
+		}
+		return detailed(&a.Delivery)
+	}
+	return v.storedTargets(a.DueAt, rows), nil
+}
+
+// pick returns those of the targets that are named.
+func pick(targets []dispatch.Target, named []string) []dispatch.Target {
+	set := make(map[string]bool, len(named))
+	for _, n := range named {
+		set[n] = true
+	}
+	var out []dispatch.Target
+	for _, t := range targets {
+		if set[t.Target] {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// detailed reads the targets of an audience view from the delivery itself.
+func detailed(d *store.Delivery) ([]dispatch.Target, error) {
+	var details map[string]struct {
+		K, X json.RawMessage
+	}
+	if err := json.Unmarshal(d.Details, &details); err != nil {
+		return nil, err
+	}
+	out := make([]dispatch.Target, len(d.Targets))
+	for i, name := range d.Targets {
+		of := details[name]
+		out[i] = dispatch.Target{
+			Target: name, MsgKey: MsgKey(d.CampaignID, d.DueAt, name, ""), TemplateKeyValue: object(of.K), ExtendedParams: object(of.X),
+		}
+	}
+	return out, nil
+}
+
+// object drops a JSON null.
+func object(raw json.RawMessage) json.RawMessage {
+	if string(raw) == "null" {
+		return nil
+	}
+	return raw
+}
+
+// earlierAttempt is why the end of a delivery is unknown though its last attempt
+// is known.
+const earlierAttempt = "an earlier attempt may have been taken"
+
+// never is when the window closes by which an outcome is judged: whether it has
+// closed is seen where the delivery waits, by its campaign as it stands then.
+var never = time.Unix(math.MaxInt32, 0)
+
+// finish turns an outcome into what is recorded of the attempt.
+func (s *deliveries) finish(a *attempt, o dispatch.Outcome, sent bool) {
+	r := s.Retry.rule(o, int(a.Attempts), a.content.campaign.ResendUnknown, s.clock.Now(), never)
+	out := store.DeliveryOutcome{
+		Delivery: a.Delivery, DaemonID: a.daemon, Status: r.status, ReadyAt: r.again, Reason: r.reason, Code: o.Code, Message: o.Message,
+		RequestID: o.RequestID, MessageID: o.MessageID, Sent: sent,
+		MaybeSent: o.Class == dispatch.Unknown, KeepQuota: o.Class != dispatch.NotSent,
+	}
+	switch r.status {
+	case "":
+		out.Status = "waiting"
+	case "succeeded":
+		out.Status = "accepted"
+	case "missed", "failed":
+		if a.MaybeSent { // the refusal is certain of this attempt alone
+			out.Status, out.Reason = "unknown", r.reason+"; "+earlierAttempt
+		}
+	}
+	s.put(a, out)
+}
+
+// putOff gives a delivery back, without an attempt, for a while.
+func (s *deliveries) putOff(a *attempt, pause time.Duration, reason string) {
+	s.put(a, store.DeliveryOutcome{Delivery: a.Delivery, DaemonID: a.daemon, Status: "waiting", ReadyAt: s.clock.Now().Add(pause), Reason: reason})
+}
+
+func (s *deliveries) put(a *attempt, o store.DeliveryOutcome) {
+	s.mu.Lock()
+	s.outcomes = append(s.outcomes, attemptEnd{o, a})
+	s.mu.Unlock()
+	s.writer.Wake()
+}
+
+// record makes outcomes durable, all that there are in one statement, and gives
+// back what their attempts held.
+func (s *deliveries) record(ctx context.Context) error {
+	for {
+		s.mu.Lock()
+		batch := s.outcomes
+		s.mu.Unlock()
+		if len(batch) == 0 {
+			return nil
+		}
+		if err := s.write(ctx, batch); err != nil {
+			t := time.AfterFunc(200*time.Millisecond, s.writer.Wake)
+			context.AfterFunc(ctx, func() { t.Stop() })
+			return err
+		}
+	}
+}
+
+func (s *deliveries) write(ctx context.Context, batch []attemptEnd) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	outcomes := make([]store.DeliveryOutcome, len(batch))
+	for i := range batch {
+		outcomes[i] = batch[i].DeliveryOutcome
+	}
+	failpoint.Hit("slice.record.before")
+	generation := s.ledger.open()
+	recorded, err := s.Store.RecordDeliveries(ctx, outcomes)
+	if err != nil {
+		return err
+	}
+	if !s.ledger.note(generation, func(p *page) { p.keepOutcomes(outcomes) }) {
+		return store.ErrUnrecognised // written again: it may be among what is lost
+	}
+	failpoint.Hit("slice.record.after")
+	again := s.forget(ctx, batch, recorded)
+	slots := 0
+	for i := range batch {
+		a := batch[i].attempt
+		if a == nil { // it was recorded before, and lost
+			continue
+		}
+		slots++
+		if a.leave {
+			a.content.app.free()
+		}
+	}
+	s.slots.release(slots)
+	signal(s.poke)
+	if again {
+		s.reader.Wake()
+	}
+	return nil
+}
+
+// forget drops outcomes that are recorded and says whether some of their
+// deliveries wait again.
+func (s *deliveries) forget(ctx context.Context, batch []attemptEnd, recorded map[int64]bool) (again bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outcomes = s.outcomes[len(batch):]
+	if len(s.outcomes) == 0 {
+		s.outcomes = nil
+	}
+	ended := make([]int64, 0, len(batch))
+	for i := range batch {
+		o := &batch[i].DeliveryOutcome
+		if s.running[o.Delivery.ID] == o.Delivery.Attempts { // not a later one, which began when this one was fenced
+			delete(s.running, o.Delivery.ID)
+		}
+		switch {
+		case !recorded[o.Delivery.ID]:
+			s.Metrics.Fenced.Inc()
+			s.Log.WarnContext(ctx, "outcome came too late, the delivery was ruled on already", "task", o.Delivery.TaskID, "slice", o.Delivery.SliceNo)
+		case o.Status == "waiting":
+			again = true
+		default:
+			ended = append(ended, o.Delivery.TaskID)
+		}
+	}
+	s.settler.hint(ended...)
+	s.tellIdle()
+	return again
+}
+
+// drained returns a channel that is closed once no attempt is under way and
+// every outcome is recorded.
+func (s *deliveries) drained() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ch := make(chan struct{})
+	s.idle = ch
+	s.tellIdle()
+	return ch
+}
+
+// tellIdle closes idle when there is nothing to wait for. s.mu is held.
+func (s *deliveries) tellIdle() {
+	if s.idle != nil && len(s.running) == 0 {
+		close(s.idle)
+		s.idle = nil
+	}
+}
+
+// ids lists the attempts under way.
+func (s *deliveries) ids() []int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]int64, 0, len(s.running))
+	for id := range s.running {
+		out = append(out, id)
+	}
+	return out
+}

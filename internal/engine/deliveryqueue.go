@@ -1,0 +1,254 @@
+package engine
+
+import (
+	"container/heap"
+	"sync"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A waiting delivery is one that this daemon means to begin.
+type waiting struct {
+	store.WaitingDelivery
+	content *content
+	ready   time.Time // by this machine's monotonic clock
+	leave   bool      // it holds its app's leave to begin a call
+}
+
+// A deliveryQueue holds the stored deliveries that are ready soon, in one line
+// per app, so that an app that is held back costs nothing until it may go on. It
+// is only a plan: the claim decides. Its instants are readings of the monotonic
+// clock.
+type deliveryQueue struct {
+	mu    sync.Mutex
+	lines map[int32]*line
+	order lineHeap // lines that are not empty, by when they want to be looked at
+	known map[int64]bool
+	ebb   bool // a line is short of which there is more to read
+}
+
+// A line is one app's deliveries in the order in which they begin.
+type line struct {
+	app     int32
+	entries []*waiting
+	held    time.Time // nothing of the app begins before
+	more    bool      // the last reading left some unread
+	index   int       // in the heap; -1: not there
+}
+
+// at is when the line wants to be looked at.
+func (l *line) at() time.Time {
+	if first := l.entries[0].ready; first.After(l.held) {
+		return first
+	}
+	return l.held
+}
+
+func newDeliveryQueue() *deliveryQueue {
+	return &deliveryQueue{lines: make(map[int32]*line), known: make(map[int64]bool)}
+}
+
+// room is how many more deliveries of an app its line takes, of size at most.
+func (q *deliveryQueue) room(app int32, size int) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l := q.lines[app]; l != nil {
+		return max(size-len(l.entries), 0)
+	}
+	return size
+}
+
+// add takes in deliveries that are not there yet, those of each app in their
+// order.
+func (q *deliveryQueue) add(list []*waiting) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, w := range list {
+		if q.known[w.ID] {
+			continue
+		}
+		q.known[w.ID] = true
+		l := q.lines[w.AppNo]
+		if l == nil {
+			l = &line{app: w.AppNo, index: -1}
+			q.lines[w.AppNo] = l
+		}
+		i := len(l.entries)
+		for i > 0 && w.before(l.entries[i-1]) {
+			i--
+		}
+		l.entries = append(l.entries, nil)
+		copy(l.entries[i+1:], l.entries[i:])
+		l.entries[i] = w
+		q.fix(l)
+	}
+}
+
+// before is the order in which an app's deliveries begin.
+func (w *waiting) before(o *waiting) bool {
+	if c := w.ReadyAt.Compare(o.ReadyAt); c != 0 {
+		return c < 0
+	}
+	return w.ID < o.ID
+}
+
+// fix brings a line to its place in the heap. q.mu is held.
+func (q *deliveryQueue) fix(l *line) {
+	switch {
+	case len(l.entries) == 0 && l.index >= 0:
+		heap.Remove(&q.order, l.index)
+	case len(l.entries) == 0:
+	case l.index < 0:
+		heap.Push(&q.order, l)
+	default:
+		heap.Fix(&q.order, l.index)
+	}
+}
+
+// A decision of what becomes of the delivery at the head of its line.
+type headRuling int
+
+const (
+	takeIt headRuling = iota // it may begin
+	dropIt                   // it has to be read again
+	holdIt                   // its app is held back
+)
+
+// take removes and returns up to n deliveries whose time has come. ask says
+// what becomes of each, and until when its app is held back.
+func (q *deliveryQueue) take(now time.Time, n int, ask func(*waiting) (headRuling, time.Time)) []*waiting {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var out []*waiting
+	for len(out) < n && len(q.order) > 0 && !q.order[0].at().After(now) {
+		l := q.order[0]
+		w := l.entries[0]
+		ruling, until := ask(w)
+		if ruling == holdIt {
+			l.held = until
+			q.fix(l)
+			continue
+		}
+		l.entries[0] = nil
+		l.entries = l.entries[1:]
+		if ruling == dropIt {
+			delete(q.known, w.ID)
+		} else {
+			out = append(out, w) // known until done, since a reading may show it as it was
+		}
+		if l.more && len(l.entries) < lineSize/2 {
+			l.more, q.ebb = false, true
+		}
+		q.fix(l)
+	}
+	return out
+}
+
+// done forgets deliveries that were taken: whatever stands of them may be read
+// anew.
+func (q *deliveryQueue) done(taken ...*waiting) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, w := range taken {
+		delete(q.known, w.ID)
+	}
+}
+
+// drop forgets what waits of a campaign.
+func (q *deliveryQueue) drop(app int32, campaign int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lines[app]
+	if l == nil {
+		return
+	}
+	kept := l.entries[:0]
+	for _, w := range l.entries {
+		if w.CampaignID == campaign {
+			delete(q.known, w.ID)
+		} else {
+			kept = append(kept, w)
+		}
+	}
+	clear(l.entries[len(kept):])
+	if l.entries = kept; len(kept) == 0 && l.index >= 0 {
+		heap.Remove(&q.order, l.index)
+		return
+	}
+	q.fix(l)
+}
+
+// more says whether there is more to read of an app than its line holds.
+func (q *deliveryQueue) more(app int32, more bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l := q.lines[app]; l != nil {
+		l.more = more
+	}
+}
+
+// low says whether a line has become short of which there is more to read.
+func (q *deliveryQueue) low() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	low := q.ebb
+	q.ebb = false
+	return low
+}
+
+// release ends what holds an app back, which is then asked again.
+func (q *deliveryQueue) release(app int32) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if l := q.lines[app]; l != nil {
+		l.held = time.Time{}
+		q.fix(l)
+	}
+}
+
+// clear forgets what waits; the next reading finds it again.
+func (q *deliveryQueue) clear() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, l := range q.lines {
+		for _, w := range l.entries {
+			delete(q.known, w.ID)
+		}
+	}
+	q.lines, q.order = make(map[int32]*line), nil
+}
+
+// next is when the earliest line wants to be looked at.
+func (q *deliveryQueue) next() (time.Time, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(q.order) == 0 {
+		return time.Time{}, false
+	}
+	return q.order[0].at(), true
+}
+
+type lineHeap []*line
+
+func (h lineHeap) Len() int           { return len(h) }
+func (h lineHeap) Less(i, j int) bool { return h[i].at().Before(h[j].at()) }
+func (h lineHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *lineHeap) Push(x any) {
+	l := x.(*line)
+	l.index = len(*h)
+	*h = append(*h, l)
+}
+
+func (h *lineHeap) Pop() any {
+	old := *h
+	l := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	l.index = -1
+	return l
+}

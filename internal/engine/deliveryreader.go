@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// readAhead fills the queue with the deliveries that are ready within the
+// horizon, for each app from the earliest on. Apps whose line is full, for which
+// there are no credentials here, or that another daemon serves are not read.
+func (s *deliveries) readAhead(ctx context.Context) error {
+	share, shares, ok := s.heart.share()
+	if !ok {
+		return nil // no lease: nothing could be claimed
+	}
+	s.watchClock()
+	until := s.clock.Now().Add(s.Horizon)
+	apps, err := s.Store.WaitingApps(ctx, until)
+	if err != nil {
+		return err
+	}
+	others := s.limited()
+	var readings []store.Reading
+	for _, no := range apps {
+		app := s.App(no)
+		if app == nil || slices.Contains(others, no) || s.queue.room(no, lineSize) < lineSize/2 {
+			continue
+		}
+		r := store.Reading{AppNo: no, Limit: lineSize, Shares: 1}
+		if !app.Limited() {
+			r.Share, r.Shares = share, shares
+		}
+		readings = append(readings, r)
+	}
+	return s.read(ctx, until, readings)
+}
+
+// read takes in what is to be read. Daemons begin with different deliveries of an
+// app, so that they do not meet; one whose own are few takes any.
+func (s *deliveries) read(ctx context.Context, until time.Time, readings []store.Reading) error {
+	if len(readings) == 0 {
+		return nil
+	}
+	found, err := s.Store.WaitingDeliveries(ctx, until, readings, s.heldBack())
+	if err != nil {
+		return err
+	}
+	if err := s.enter(ctx, found, readings); err != nil {
+		return err
+	}
+	perApp := make(map[int32]int)
+	for _, w := range found {
+		perApp[w.AppNo]++
+	}
+	var rest []store.Reading
+	for _, r := range readings {
+		if r.Shares > 1 && perApp[r.AppNo] < lineSize/4 {
+			rest = append(rest, store.Reading{AppNo: r.AppNo, Limit: lineSize, Shares: 1})
+		}
+	}
+	return s.read(ctx, until, rest)
+}
+
+// enter puts deliveries into the queue whose campaign could be read as it was
+// read with them; the others are read again.
+func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, readings []store.Reading) error {
+	wants := make([]want, len(found))
+	perApp := make(map[int32]int)
+	for i, w := range found {
+		wants[i] = want{id: w.CampaignID, revision: w.Revision, targets: w.Named}
+		perApp[w.AppNo]++
+	}
+	if err := s.contents.ensure(ctx, wants); err != nil {
+		return err
+	}
+	now, here := s.clock.Now(), time.Now()
+	list := make([]*waiting, 0, len(found))
+	s.mu.Lock()
+	for _, w := range found {
+		_, running := s.running[w.ID] // the reading began before its claim
+		if v := s.contents.get(w.CampaignID); v != nil && v.campaign.Revision == w.Revision && !running {
+			list = append(list, &waiting{WaitingDelivery: w, content: v, ready: here.Add(w.ReadyAt.Sub(now))})
+		}
+	}
+	s.mu.Unlock()
+	s.queue.add(list)
+	for _, r := range readings {
+		s.queue.more(r.AppNo, perApp[r.AppNo] >= r.Limit)
+	}
+	signal(s.poke)
+	return nil
+}
+
+// watchClock forgets when deliveries are ready once the database's clock, by
+// which they are, has moved against ours.
+func (s *deliveries) watchClock() {
+	apart := time.Until(s.clock.Now())
+	if (apart - s.apart).Abs() > 100*time.Millisecond {
+		s.queue.clear()
+	}
+	s.apart = apart
+}

@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// lockWaits looks for sessions of others whose locks the engine's own wait for, and
+// names them. It takes no lock and waits for none; two of it at once say the same.
+type lockWaits struct {
+	*loop
+	store   *store.Store
+	log     *slog.Logger
+	metrics *Metrics
+
+	mu   sync.Mutex
+	last []store.Wait
+	told map[int32]bool // what the log has named, by process
+}
+
+func newLockWaits(cfg Config) *lockWaits {
+	w := &lockWaits{store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, told: make(map[int32]bool)}
+	w.loop = newLoop("lock waits", cfg.Log, 3*time.Second, w.look)
+	return w
+}
+
+func (w *lockWaits) look(ctx context.Context) error {
+	found, err := w.store.Waits(ctx)
+	if err != nil {
+		return err
+	}
+	told := make(map[int32]bool, len(found))
+	for _, f := range found {
+		told[f.PID] = true
+		if !w.told[f.PID] {
+			w.log.WarnContext(ctx, "the engine waits for somebody's lock", "pid", f.PID, "login", f.Login, "application", f.Application, "relation", f.Relation)
+		}
+	}
+	w.told = told
+	w.metrics.Blocking.Set(float64(len(found)))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.last = found
+	return nil
+}
+
+// Blocking names the sessions for whose locks the engine's have waited for more
+// than a second, as of a moment ago.
+func (e *Engine) Blocking() []store.Wait {
+	e.lockWaits.mu.Lock()
+	defer e.lockWaits.mu.Unlock()
+	return e.lockWaits.last
+}

@@ -1,0 +1,318 @@
+// Package forecast says what the bounds will do to what is planned: which
+// occurrences will wait for a quota or be missed by it, when more falls due than
+// an app may have pending, when a burst's last call goes out, which users are
+// reached more than once a week, and which loops end. It is pure: rows and the
+// time are handed in.
+//
+// It follows the engine's rules: a quota counts the calls of any rolling
+// 7 x 24 h; a task without quota waits, the earliest due first, until one is free,
+// and is missed when its catch-up window closes before. What nobody knows ahead
+// is left out: campaigns written later, outages, refusals, and how long a
+// provider takes to answer.
+package forecast
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/strategy"
+)
+
+// Week is the window of quotas.
+const Week = 7 * 24 * time.Hour
+
+// Bounds of one forecast. Beyond them it says "at least".
+const (
+	MaxCampaigns   = 5_000
+	MaxOccurrences = 200_000
+)
+
+// An AppKey names an app.
+type AppKey struct{ AppID, WorkspaceID string }
+
+// An App is an app's bounds. Zero: none.
+type App struct {
+	AppKey
+	PendingLimit   int
+	CallsPerSecond float64 // of all daemons together
+}
+
+// A Campaign is what the forecast needs of an active campaign.
+type Campaign struct {
+	ID       int64
+	Name     string
+	App      AppKey
+	Channel  string
+	Zone     string
+	Schedule strategy.Schedule
+	Window   time.Duration // how late an occurrence may still be pushed
+	Calls    int           // an occurrence needs; 0 counts as one
+	Quota    int           // calls of the app's channel in any 7 days; zero: no quota
+}
+
+// A Call counts against a quota already.
+type Call struct {
+	App     AppKey
+	Channel string
+	At      time.Time
+}
+
+// Input is what there is now. Campaigns beyond MaxCampaigns are left out.
+type Input struct {
+	Now, Until time.Time
+	Apps       []App
+	Campaigns  []Campaign
+	Calls      []Call // of the last 7 days, on channels with a quota
+}
+
+// A Push is one occurrence that something happens to.
+type Push struct {
+	CampaignID int64     `json:"campaign_id"`
+	Campaign   string    `json:"campaign"`
+	AppID      string    `json:"app_id"`
+	Workspace  string    `json:"workspace_id"`
+	Channel    string    `json:"channel"`
+	DueAt      time.Time `json:"due_at"`
+	Zone       string    `json:"time_zone"`
+	FreeAt     time.Time `json:"free_at"` // when a call of the quota is free for it
+}
+
+// A Peak is a second in which more falls due than an app may have pending.
+type Peak struct {
+	AppID     string    `json:"app_id"`
+	Workspace string    `json:"workspace_id"`
+	At        time.Time `json:"at"`
+	Due       int       `json:"due"`
+	Limit     int       `json:"limit"`
+}
+
+// A Burst is a stretch of calls that the app's calls per second hold back. Last
+// is when the last of them goes out.
+type Burst struct {
+	AppID     string    `json:"app_id"`
+	Workspace string    `json:"workspace_id"`
+	From      time.Time `json:"from"`
+	Last      time.Time `json:"last"`
+	Calls     int       `json:"calls"`
+}
+
+// A Repeat is a campaign that reaches the same users more than once in 7 days.
+type Repeat struct {
+	CampaignID int64     `json:"campaign_id"`
+	Campaign   string    `json:"campaign"`
+	Channel    string    `json:"channel"`
+	From       time.Time `json:"from"`
+	Times      int       `json:"times"`
+	Zone       string    `json:"time_zone"`
+}
+
+// An End is a loop whose last occurrence lies within the forecast.
+type End struct {
+	CampaignID int64     `json:"campaign_id"`
+	Campaign   string    `json:"campaign"`
+	Last       time.Time `json:"last"`
+	Zone       string    `json:"time_zone"`
+}
+
+// A Result is what will happen until then, each list by time.
+type Result struct {
+	Until       time.Time `json:"until"`
+	Occurrences int       `json:"occurrences"`
+	AtLeast     bool      `json:"at_least"` // not everything could be looked at: there may be more
+	Waiting     []Push    `json:"waiting"`  // for a quota, inside their window
+	Missed      []Push    `json:"missed"`   // since the quota frees up too late
+	Peaks       []Peak    `json:"peaks"`
+	Bursts      []Burst   `json:"bursts"`
+	Repeats     []Repeat  `json:"repeats"`
+	Ends        []End     `json:"ends"`
+}
+
+// occurrence is one of a campaign's.
+type occurrence struct {
+	at time.Time
+	c  *Campaign
+}
+
+// Make works the forecast out. It takes time in proportion to the occurrences.
+func Make(in Input) Result {
+	r := Result{Until: in.Until, Waiting: []Push{}, Missed: []Push{}, Peaks: []Peak{}, Bursts: []Burst{}, Repeats: []Repeat{}, Ends: []End{}}
+	campaigns := in.Campaigns
+	if len(campaigns) > MaxCampaigns {
+		campaigns, r.AtLeast = campaigns[:MaxCampaigns], true
+	}
+	all := occurrences(campaigns, in.Now, in.Until)
+	if len(all) > MaxOccurrences {
+		all, r.AtLeast = all[:MaxOccurrences], true
+		r.Until = all[MaxOccurrences-1].at
+	}
+	r.Occurrences = len(all)
+	r.quotas(all, in)
+	r.peaks(all, in.Apps)
+	r.bursts(all, in.Apps)
+	r.repeats(all)
+	for i := range campaigns {
+		c := &campaigns[i]
+		if last := c.Schedule.Last(); last.After(in.Now) && !last.After(r.Until) {
+			r.Ends = append(r.Ends, End{c.ID, c.Name, last, c.Zone})
+		}
+	}
+	slices.SortFunc(r.Ends, func(a, b End) int { return cmp.Or(a.Last.Compare(b.Last), cmp.Compare(a.CampaignID, b.CampaignID)) })
+	return r
+}
+
+// occurrences lists those after now and until then, the earliest first.
+func occurrences(campaigns []Campaign, now, until time.Time) []occurrence {
+	var out []occurrence
+	for i := range campaigns {
+		c := &campaigns[i]
+		for t := c.Schedule.Next(now); !t.IsZero() && !t.After(until); t = c.Schedule.Next(t) {
+			out = append(out, occurrence{t, c})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b occurrence) int { return a.at.Compare(b.at) })
+	return out
+}
+
+// quotaKey is what a quota counts for.
+type quotaKey struct {
+	app     AppKey
+	channel string
+}
+
+// quotas follows each quota through the occurrences. Those that wait are served
+// the earliest due first, so the calls of a quota ascend.
+func (r *Result) quotas(all []occurrence, in Input) {
+	calls := make(map[quotaKey][]time.Time)
+	for _, c := range in.Calls {
+		key := quotaKey{c.App, c.Channel}
+		calls[key] = append(calls[key], c.At)
+	}
+	for _, list := range calls {
+		slices.SortFunc(list, time.Time.Compare)
+	}
+	for _, o := range all {
+		c := o.c
+		if c.Quota <= 0 {
+			continue
+		}
+		key := quotaKey{c.App, c.Channel}
+		for range max(c.Calls, 1) {
+			made := calls[key]
+			at := o.at
+			if len(made) >= c.Quota {
+				if free := made[len(made)-c.Quota].Add(Week); free.After(at) {
+					at = free
+				}
+			}
+			push := Push{c.ID, c.Name, c.App.AppID, c.App.WorkspaceID, c.Channel, o.at, c.Zone, at}
+			if at.After(o.at.Add(c.Window)) {
+				r.Missed = append(r.Missed, push)
+				break
+			}
+			if at.After(o.at) {
+				r.Waiting = append(r.Waiting, push)
+			}
+			calls[key] = append(made, at)
+		}
+	}
+}
+
+// peaks finds the seconds in which more falls due than may be pending. Those
+// beyond the limit follow as fast as the first begin; none is lost.
+func (r *Result) peaks(all []occurrence, apps []App) {
+	limits := make(map[AppKey]int, len(apps))
+	for _, a := range apps {
+		limits[a.AppKey] = a.PendingLimit
+	}
+	type second struct {
+		app AppKey
+		at  int64
+	}
+	due := make(map[second]int)
+	for _, o := range all {
+		due[second{o.c.App, o.at.Unix()}]++
+	}
+	for s, n := range due {
+		if limit := limits[s.app]; limit > 0 && n > limit {
+			r.Peaks = append(r.Peaks, Peak{s.app.AppID, s.app.WorkspaceID, time.Unix(s.at, 0).UTC(), n, limit})
+		}
+	}
+	slices.SortFunc(r.Peaks, func(a, b Peak) int {
+		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.AppID, b.AppID), cmp.Compare(a.Workspace, b.Workspace))
+	})
+}
+
+// least is the delay from which a burst is worth telling of.
+const least = time.Second
+
+// bursts follows each app's calls through its calls per second.
+func (r *Result) bursts(all []occurrence, apps []App) {
+	rates := make(map[AppKey]float64, len(apps))
+	for _, a := range apps {
+		rates[a.AppKey] = a.CallsPerSecond
+	}
+	busy := make(map[AppKey]*Burst)
+	end := func(b *Burst) {
+		if b != nil && b.Last.Sub(b.From) >= least {
+			r.Bursts = append(r.Bursts, *b)
+		}
+	}
+	for _, o := range all {
+		rate := rates[o.c.App]
+		if rate <= 0 {
+			continue
+		}
+		b := busy[o.c.App]
+		if b == nil || o.at.After(b.Last) {
+			end(b)
+			b = &Burst{o.c.App.AppID, o.c.App.WorkspaceID, o.at, o.at, 0}
+			busy[o.c.App] = b
+		}
+		n := max(o.c.Calls, 1)
+		b.Calls += n
+		b.Last = b.From.Add(time.Duration(float64(b.Calls-1) / rate * float64(time.Second)))
+	}
+	for _, b := range busy {
+		end(b)
+	}
+	slices.SortFunc(r.Bursts, func(a, b Burst) int {
+		return cmp.Or(a.From.Compare(b.From), cmp.Compare(a.AppID, b.AppID), cmp.Compare(a.Workspace, b.Workspace))
+	})
+}
+
+// repeats finds campaigns whose channel chooses the audience itself, so that
+// every call reaches the same users, and that push more than once in a week.
+func (r *Result) repeats(all []occurrence) {
+	times := make(map[*Campaign][]time.Time)
+	var order []*Campaign
+	for _, o := range all {
+		if o.c.Quota <= 0 {
+			continue
+		}
+		if times[o.c] == nil {
+			order = append(order, o.c)
+		}
+		times[o.c] = append(times[o.c], o.at)
+	}
+	for _, c := range order {
+		if most, from := BusiestWeek(times[c]); most > 1 {
+			r.Repeats = append(r.Repeats, Repeat{c.ID, c.Name, c.Channel, from, most, c.Zone})
+		}
+	}
+}
+
+// BusiestWeek returns the most of the times, which ascend, in any 7 x 24 h, and
+// when the first such week begins.
+func BusiestWeek(times []time.Time) (most int, from time.Time) {
+	end := 0
+	for i, t := range times {
+		for end < len(times) && times[end].Sub(t) < Week {
+			end++
+		}
+		if end-i > most {
+			most, from = end-i, t
+		}
+	}
+	return most, from
+}

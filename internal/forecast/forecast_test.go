@@ -1,0 +1,170 @@
+package forecast_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/campaign-scheduler/scheduler/internal/forecast"
+	"github.com/campaign-scheduler/scheduler/strategy"
+)
+
+var (
+	now  = time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC) // a Monday
+	life = forecast.AppKey{AppID: "life"}
+)
+
+// daily pushes every day at a time of day from tomorrow on, for some days.
+func daily(t testing.TB, at string, days int) strategy.Schedule {
+	t.Helper()
+	content := fmt.Sprintf(`{"startTime": %d, "endTime": %d, "circleType": 1, "time": %q}`,
+		now.AddDate(0, 0, 1).UnixMilli(), now.AddDate(0, 0, days).UnixMilli(), at)
+	s, _, err := strategy.Parse(strategy.Spec{
+		Type: strategy.Loop, Content: []byte(content), Zone: "UTC", ShortMonth: strategy.ShortMonthSkip, DSTGap: strategy.DSTGapShift, CatchUpWindow: time.Hour, WrittenAt: now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func label(id int64, s strategy.Schedule, window time.Duration) forecast.Campaign {
+	return forecast.Campaign{ID: id, Name: fmt.Sprint("c", id), App: life, Channel: "alipay.label_send", Zone: "UTC", Schedule: s, Window: window, Quota: 5}
+}
+
+func dues(list []forecast.Push) []string {
+	var out []string
+	for _, p := range list {
+		out = append(out, p.DueAt.Format("01-02 15h")+" free "+p.FreeAt.Format("01-02 15h"))
+	}
+	return out
+}
+
+// Five calls in any seven days: the sixth and seventh day's are missed where the
+// window is short, and the next week starts with the first that is free.
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	in := forecast.Input{Now: now, Until: now.AddDate(0, 0, 9), Campaigns: []forecast.Campaign{label(1, daily(t, "10:00:00", 9), time.Hour)}}
+	r := forecast.Make(in)
+	if diff := cmp.Diff([]string{"11-08 10h free 11-10 10h", "11-09 10h free 11-10 10h"}, dues(r.Missed)); diff != "" {
+		t.Errorf("missed (-want +got):\n%s", diff)
+	}
+	if len(r.Waiting) != 0 {
+		t.Errorf("waiting: %v", dues(r.Waiting))
+	}
+	in.Campaigns[0].Window = 48 * time.Hour
+	r = forecast.Make(in)
+	if diff := cmp.Diff([]string{"11-08 10h free 11-10 10h", "11-09 10h free 11-11 10h"}, dues(r.Waiting[:2])); diff != "" {
+		t.Errorf("waiting with a window of two days (-want +got):\n%s", diff)
+	}
+	in.Campaigns[0].Window = time.Hour
+	in.Calls = []forecast.Call{{life, "alipay.label_send", now.Add(-time.Hour)}, {life, "alipay.label_send", now.Add(-2 * time.Hour)}}
+	if r = forecast.Make(in); len(r.Missed) == 0 || dues(r.Missed)[0] != "11-06 10h free 11-08 22h" {
+		t.Errorf("with two calls made already: %v", dues(r.Missed))
+	}
+	if len(r.Repeats) != 1 || r.Repeats[0].Times != 7 {
+		t.Errorf("repeats: %+v", r.Repeats)
+	}
+}
+
+func TestPeaksBurstsAndEnds(t *testing.T) {
+	t.Parallel()
+	shop := forecast.AppKey{AppID: "shop", WorkspaceID: "test"}
+	in := forecast.Input{Now: now, Until: now.AddDate(0, 0, 2), Apps: []forecast.App{{AppKey: shop, PendingLimit: 3, CallsPerSecond: 2}}}
+	for id := range int64(5) {
+		in.Campaigns = append(in.Campaigns, forecast.Campaign{ID: id, App: shop, Schedule: daily(t, "10:00:00", 1), Window: time.Hour, Calls: 2})
+	}
+	r := forecast.Make(in)
+	at := now.AddDate(0, 0, 1).Add(10 * time.Hour)
+	if diff := cmp.Diff([]forecast.Peak{{AppID: "shop", Workspace: "test", At: at, Due: 5, Limit: 3}}, r.Peaks); diff != "" {
+		t.Errorf("peaks (-want +got):\n%s", diff)
+	}
+	want := []forecast.Burst{{AppID: "shop", Workspace: "test", From: at, Last: at.Add(4500 * time.Millisecond), Calls: 10}}
+	if diff := cmp.Diff(want, r.Bursts); diff != "" {
+		t.Errorf("bursts (-want +got):\n%s", diff)
+	}
+	if len(r.Ends) != 5 || !r.Ends[0].Last.Equal(at) {
+		t.Errorf("ends: %+v", r.Ends)
+	}
+	if r.Occurrences != 5 || r.AtLeast {
+		t.Errorf("%d occurrences, at least %v", r.Occurrences, r.AtLeast)
+	}
+}
+
+func TestBeyondTheBoundsItSaysAtLeast(t *testing.T) {
+	t.Parallel()
+	s := daily(t, "10:00:00", 1)
+	in := forecast.Input{Now: now, Until: now.AddDate(0, 0, 2), Campaigns: make([]forecast.Campaign, forecast.MaxCampaigns+1)}
+	for i := range in.Campaigns {
+		in.Campaigns[i].Schedule = s
+	}
+	if r := forecast.Make(in); !r.AtLeast || r.Occurrences != forecast.MaxCampaigns {
+		t.Errorf("%d occurrences, at least %v", r.Occurrences, r.AtLeast)
+	}
+}
+
+// Held against the plainest model of the rule there is: time goes on from event
+// to event, and whoever is due the longest takes a call when the last seven days
+// have room.
+func TestQuotaAgainstAModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		n := rapid.IntRange(1, 4).Draw(rt, "campaigns")
+		window := time.Duration(rapid.IntRange(1, 100).Draw(rt, "window")) * time.Hour
+		quota := rapid.IntRange(1, 6).Draw(rt, "quota")
+		in := forecast.Input{Now: now, Until: now.AddDate(0, 0, 30)}
+		var due []time.Time
+		for i := range n {
+			days := rapid.IntRange(1, 30).Draw(rt, "days")
+			clock := fmt.Sprintf("%02d:00:00", rapid.IntRange(0, 23).Draw(rt, "hour"))
+			c := label(int64(i), daily(t, clock, days), window)
+			c.Quota = quota
+			in.Campaigns = append(in.Campaigns, c)
+			for at := c.Schedule.Next(now); !at.IsZero() && !at.After(in.Until); at = c.Schedule.Next(at) {
+				due = append(due, at)
+			}
+		}
+		missed, waited := model(due, window, quota)
+		r := forecast.Make(in)
+		if len(r.Missed) != missed || len(r.Waiting) != waited {
+			rt.Fatalf("forecast: %d missed, %d waiting; model: %d, %d", len(r.Missed), len(r.Waiting), missed, waited)
+		}
+	})
+}
+
+// model goes through the hours one by one.
+func model(due []time.Time, window time.Duration, quota int) (missed, waited int) {
+	var calls, queue []time.Time
+	for at := now; at.Before(now.AddDate(0, 0, 60)); at = at.Add(time.Hour) {
+		for _, d := range due {
+			if d.Equal(at) {
+				queue = append(queue, d)
+			}
+		}
+		var left []time.Time
+		for _, d := range queue {
+			recent := 0
+			for _, c := range calls {
+				if at.Sub(c) < forecast.Week {
+					recent++
+				}
+			}
+			switch {
+			case at.After(d.Add(window)):
+				missed++
+			case recent < quota:
+				calls = append(calls, at)
+				if at.After(d) {
+					waited++
+				}
+			default:
+				left = append(left, d)
+			}
+		}
+		queue = left
+	}
+	return missed, waited
+}

@@ -1,0 +1,63 @@
+package forecast
+
+import (
+	"context"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
+)
+
+// Read makes a forecast from what is stored, for an app or, where it is empty,
+// for all that the store's login may see. settings are the apps of the
+// configuration, for their calls per second.
+func Read(ctx context.Context, s *store.Store, settings []config.App, appID string, now time.Time, days int) (Result, error) {
+	rows, calls, err := s.ForecastRows(ctx, appID, MaxCampaigns+1)
+	if err != nil {
+		return Result{}, err
+	}
+	apps, err := s.Apps(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	quotas, err := s.QuotaUsages(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	weekly := make(map[quotaKey]int, len(quotas))
+	for _, q := range quotas {
+		weekly[quotaKey{AppKey{q.AppID, q.WorkspaceID}, q.Channel}] = q.Weekly
+	}
+	in := Input{Now: now, Until: now.AddDate(0, 0, days)}
+	for _, a := range apps {
+		app := App{AppKey: AppKey{a.AppID, a.WorkspaceID}, PendingLimit: a.PendingLimit}
+		for _, c := range settings {
+			if c.AppID == a.AppID && c.WorkspaceID == a.WorkspaceID {
+				app.CallsPerSecond = c.CallsPerSecond
+			}
+		}
+		in.Apps = append(in.Apps, app)
+	}
+	for _, c := range rows {
+		schedule, _, err := strategy.Parse(strategy.Spec{
+			Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, WrittenAt: c.WrittenAt,
+			ShortMonth: strategy.ShortMonthPolicy(c.ShortMonth), DSTGap: strategy.DSTGapPolicy(c.DSTGap), CatchUpWindow: strategy.MaxCatchUpWindow,
+		})
+		if err != nil {
+			continue // the daemon cannot plan it either
+		}
+		key := AppKey{c.AppID, c.WorkspaceID}
+		n := 1
+		if c.MaxTargets > 0 {
+			n = max(int((c.Targets+int64(c.MaxTargets)-1)/int64(c.MaxTargets)), 1)
+		}
+		in.Campaigns = append(in.Campaigns, Campaign{
+			ID: c.ID, Name: c.Name, App: key, Channel: c.Channel, Zone: c.TimeZone, Schedule: schedule, Window: c.CatchUpWindow, Calls: n, Quota: weekly[quotaKey{key, c.Channel}],
+		})
+	}
+	for _, c := range calls {
+		in.Calls = append(in.Calls, Call{AppKey{c.AppID, c.WorkspaceID}, c.Channel, c.At})
+	}
+	return Make(in), nil
+}

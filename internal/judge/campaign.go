@@ -1,0 +1,167 @@
+package judge
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/strategy"
+)
+
+// A Campaign is a row of scheduler.campaigns as a JSON object, with the
+// defaults of the table.
+type Campaign struct {
+	Name            string          `json:"name"`
+	AppID           string          `json:"app_id"`
+	WorkspaceID     string          `json:"workspace_id"`
+	Channel         string          `json:"channel"`
+	StrategyType    int             `json:"strategy_type"`
+	StrategyContent json.RawMessage `json:"strategy_content"`
+	Request         json.RawMessage `json:"request"`
+	TimeZone        string          `json:"time_zone"`
+	MisfirePolicy   string          `json:"misfire_policy"`
+	CatchUpWindow   string          `json:"catch_up_window"`
+	ShortMonth      string          `json:"short_month_policy"`
+	DSTGap          string          `json:"dst_gap_policy"`
+	ResendUnknown   bool            `json:"resend_unknown"`
+	AudienceView    string          `json:"audience_view"`
+	StoredTargets   bool            `json:"stored_targets"`
+	Status          string          `json:"status"`
+}
+
+// keys are the keys that a campaign may have.
+var keys = func() []string {
+	var names []string
+	for field := range reflect.TypeFor[Campaign]().Fields() {
+		if key := field.Tag.Get("json"); key != "" {
+			names = append(names, key)
+		}
+	}
+	return names
+}()
+
+// Split yields the JSON values of a text with the line each begins on.
+// What follows a syntax error is yielded as one more value, which cannot be
+// read either: the caller reports it.
+func Split(text []byte) iter.Seq2[int, []byte] {
+	return func(yield func(int, []byte) bool) {
+		decoder := json.NewDecoder(bytes.NewReader(text))
+		for {
+			var raw json.RawMessage
+			start := decoder.InputOffset()
+			err := decoder.Decode(&raw)
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			start += int64(len(text[start:]) - len(bytes.TrimLeft(text[start:], " \t\r\n")))
+			if err != nil {
+				raw = text[start:]
+			}
+			if !yield(1+bytes.Count(text[:start], []byte("\n")), raw) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// Read reads one object; the campaign is nil when the text is none. A
+// value of the wrong type and an unknown key are problems of that key; the rest
+// is still read.
+func Read(raw []byte) (*Campaign, []Problem) {
+	c := &Campaign{
+		Request:       json.RawMessage("{}"),
+		MisfirePolicy: "latest", CatchUpWindow: "1 hour", Status: "active",
+		ShortMonth: string(strategy.ShortMonthSkip), DSTGap: string(strategy.DSTGapShift),
+	}
+	var given map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &given); err != nil || given == nil {
+		return nil, []Problem{{"campaign", "must be a JSON object with the columns of scheduler.campaigns as keys"}}
+	}
+	var problems []Problem
+	for i, field := range fields(c) {
+		value, ok := given[keys[i]]
+		delete(given, keys[i])
+		if !ok || string(value) == "null" {
+			continue
+		}
+		if err := json.Unmarshal(value, field.Addr().Interface()); err != nil {
+			problems = append(problems, Problem{keys[i], "must be " + kinds[field.Kind()]})
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(given)) {
+		problems = append(problems, Problem{key, "is no column of scheduler.campaigns; the columns are " + strings.Join(keys, ", ")})
+	}
+	return c, append(problems, c.columns()...)
+}
+
+// kinds names what a column takes.
+var kinds = map[reflect.Kind]string{reflect.String: "a string", reflect.Int: "a whole number", reflect.Bool: "true or false"}
+
+// fields yields the fields that keys names, in that order.
+func fields(c *Campaign) iter.Seq2[int, reflect.Value] {
+	return func(yield func(int, reflect.Value) bool) {
+		for i := range keys {
+			if !yield(i, reflect.ValueOf(c).Elem().Field(i)) {
+				return
+			}
+		}
+	}
+}
+
+// columns judges what the table's own constraints would.
+func (c *Campaign) columns() []Problem {
+	var problems []Problem
+	for _, required := range []struct{ field, value string }{{"name", c.Name}, {"app_id", c.AppID}, {"channel", c.Channel}} {
+		if required.value == "" {
+			problems = append(problems, Problem{required.field, "is required"})
+		}
+	}
+	if words := []string{"latest", "all", "skip"}; !slices.Contains(words, c.MisfirePolicy) {
+		problems = append(problems, Problem{"misfire_policy", fmt.Sprintf("must be latest, all or skip, not %q", c.MisfirePolicy)})
+	}
+	if words := []string{"active", "paused", "cancelled", "finished", "rejected"}; !slices.Contains(words, c.Status) {
+		problems = append(problems, Problem{"status", fmt.Sprintf("must be one of %s, not %q", strings.Join(words, ", "), c.Status)})
+	}
+	return problems
+}
+
+// AppAmong finds the campaign's app. Where no apps are known it is assumed to
+// exist and to have the defaults.
+func (c *Campaign) AppAmong(apps []config.App) (config.App, []Problem) {
+	for _, app := range apps {
+		if app.AppID == c.AppID && app.WorkspaceID == c.WorkspaceID {
+			return app, nil
+		}
+	}
+	app := config.App{TimeZone: "Asia/Shanghai"}
+	if len(apps) == 0 {
+		return app, nil
+	}
+	return app, []Problem{{"app_id", fmt.Sprintf("%q with the workspace_id %q is no app of the configuration", c.AppID, c.WorkspaceID)}}
+}
+
+// spec is the campaign's strategy, written now.
+func (c *Campaign) spec(app config.App, now time.Time) (strategy.Spec, []Problem) {
+	spec := strategy.Spec{
+		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, CatchUpWindow: time.Hour,
+		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonth), DSTGap: strategy.DSTGapPolicy(c.DSTGap), WrittenAt: now,
+	}
+	if spec.Zone == "" {
+		spec.Zone = app.TimeZone
+	}
+	window, err := Interval(c.CatchUpWindow)
+	if err != nil {
+		return spec, []Problem{{"catch_up_window", err.Error()}}
+	}
+	spec.CatchUpWindow = window
+	return spec, nil
+}

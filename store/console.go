@@ -1,0 +1,490 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// What the pages of the console ask. Each read goes through the views and
+// policies, so that an author may ask too, is planned for its own values, and
+// has a time limit: a page that would take longer says how to narrow it.
+
+// ErrReadTooLong says that a read was given up at its time limit.
+var ErrReadTooLong = errors.New("this takes too long: narrow it by app, campaign or time")
+
+// readLimit bounds one read of a page. It is far above what any page needs.
+const readLimit = 3 * time.Second
+
+// read runs f in a read-only transaction with the time limit of pages.
+func (s *Store) read(ctx context.Context, what string, f func(tx pgx.Tx) error) error {
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, fmt.Sprintf(`SET LOCAL statement_timeout = %d; SET LOCAL plan_cache_mode = force_custom_plan;
+			SET LOCAL enable_bitmapscan = on; SET LOCAL enable_seqscan = on`, readLimit.Milliseconds()))
+		if err != nil {
+			return err
+		}
+		return f(tx)
+	})
+	switch {
+	case err == nil:
+		return nil
+	case sqlState(err) == "57014": // query_canceled
+		return fmt.Errorf("%s: %w", what, ErrReadTooLong)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// A State says whether anything may begin.
+type State struct {
+	Now        time.Time // the database's clock
+	HeldSince  time.Time // zero: not held
+	HeldReason string
+	Daemons    int // with a lease
+}
+
+// State reads it.
+func (s *Store) State(ctx context.Context) (State, error) {
+	var st State
+	var held *time.Time
+	err := s.pool.QueryRow(ctx, `SELECT now, held_since, coalesce(held_reason, ''), daemons FROM scheduler.state`).
+		Scan(&st.Now, &held, &st.HeldReason, &st.Daemons)
+	if err != nil {
+		return State{}, fmt.Errorf("read state: %w", err)
+	}
+	st.HeldSince = orZero(held)
+	return st, nil
+}
+
+// Rights are what the role may do beside reading.
+type Rights struct {
+	Role    string
+	Write   bool // insert and change campaigns
+	Trigger bool
+	Rule    bool
+	Hold    bool
+}
+
+// Rights asks the database, which decides again at every deed.
+func (s *Store) Rights(ctx context.Context) (Rights, error) {
+	var r Rights
+	err := s.pool.QueryRow(ctx, `
+		SELECT current_user, has_column_privilege('scheduler.campaigns', 'name', 'INSERT'),
+		       has_function_privilege('scheduler.trigger_campaign(bigint, text)', 'EXECUTE'),
+		       has_function_privilege('scheduler.resolve_task(bigint, boolean, boolean, text, text)', 'EXECUTE'),
+		       has_function_privilege('scheduler.hold_pushes(text, text)', 'EXECUTE')`).
+		Scan(&r.Role, &r.Write, &r.Trigger, &r.Rule, &r.Hold)
+	if err != nil {
+		return Rights{}, fmt.Errorf("read rights: %w", err)
+	}
+	return r, nil
+}
+
+// Attention is what waits for somebody. Counts stop at 1,000.
+type Attention struct {
+	Unknown  int64 // tasks that wait for a ruling
+	Overdue  int64 // tasks ready for longer than a minute and not begun
+	Failed   int64 // of the last 24 hours: failed or missed
+	Rejected int64 // campaigns
+}
+
+// Attention counts for the first page.
+func (s *Store) Attention(ctx context.Context) (Attention, error) {
+	var a Attention
+	err := s.read(ctx, "count what waits", func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `
+			SELECT (SELECT count(*) FROM (SELECT FROM scheduler.unresolved LIMIT 1000) x),
+			       (SELECT count(*) FROM (SELECT FROM scheduler.upcoming u WHERE u.due_at < now() - interval '1 minute' AND u.waits_for IS NULL LIMIT 1000) x),
+			       (SELECT count(*) FROM (SELECT FROM scheduler.tasks t WHERE t.reason IS NOT NULL AND t.status IN ('failed', 'missed')
+			                                AND t.due_at >= now() - interval '24 hours' LIMIT 1000) x),
+			       (SELECT count(*) FROM (SELECT FROM scheduler.campaigns c WHERE c.status = 'rejected' LIMIT 1000) x)`).
+			Scan(&a.Unknown, &a.Overdue, &a.Failed, &a.Rejected)
+	})
+	return a, err
+}
+
+// An UpcomingRow is a row of scheduler.upcoming.
+type UpcomingRow struct {
+	TaskID, CampaignID                                        int64
+	Campaign, Channel, AppID, WorkspaceID, TimeZone, WaitsFor string
+	DueAt                                                     time.Time
+}
+
+// ListUpcoming returns the next pending tasks that the filter chooses.
+func (s *Store) ListUpcoming(ctx context.Context, f Filter) ([]UpcomingRow, error) {
+	where := f.common("u")
+	add(where, "u.campaign_id = ?", f.Campaign)
+	add(where, "u.due_at >= ?", f.Since)
+	add(where, "u.due_at < ?", f.Until)
+	limit := where.limit(f.Limit)
+	var out []UpcomingRow
+	err := s.read(ctx, "list what is coming", func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, `
+			SELECT u.task_id, u.campaign_id, u.campaign, u.channel, u.app_id, u.workspace_id, u.time_zone, coalesce(u.waits_for, ''), u.due_at
+			  FROM scheduler.upcoming u WHERE `+where.sql()+` ORDER BY u.due_at, u.task_id LIMIT `+limit, where.args...)
+		var err error
+		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[UpcomingRow])
+		return err
+	})
+	return out, err
+}
+
+// A CampaignSummary is one line of a list of campaigns.
+type CampaignSummary struct {
+	ID                           int64
+	Revision                     int32
+	Name, AppID, WorkspaceID     string
+	Channel, Status, Reason      string
+	StrategyType                 int16
+	StrategyContent              json.RawMessage
+	TimeZone, ShortMonth, DSTGap string
+	WrittenAt                    time.Time
+	LastStatus                   string
+	LastDueAt                    time.Time
+}
+
+// FindCampaigns returns the campaigns whose name contains the text, the newest
+// first, with ids below before; zero: from the newest.
+func (s *Store) FindCampaigns(ctx context.Context, text string, f Filter, before int64) ([]CampaignSummary, error) {
+	where := f.common("c")
+	add(where, "c.id < ?", before)
+	if text != "" {
+		where.args = append(where.args, text)
+		where.where = append(where.where, fmt.Sprintf("strpos(lower(c.name), lower($%d)) > 0", len(where.args)))
+	}
+	limit := where.limit(f.Limit)
+	var out []CampaignSummary
+	err := s.read(ctx, "find campaigns", func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, `
+			SELECT c.id, c.revision, c.name, c.app_id, c.workspace_id, c.channel, c.status, coalesce(c.status_reason, ''), c.strategy_type, c.strategy_content,
+			       c.time_zone, c.short_month_policy, c.dst_gap_policy, c.written_at, coalesce(l.status, ''), l.due_at
+			  FROM (SELECT c.* FROM scheduler.campaigns c WHERE `+where.sql()+` ORDER BY c.id DESC LIMIT `+limit+`) c
+			  LEFT JOIN LATERAL (SELECT t.status, t.due_at FROM scheduler.tasks t
+			                      WHERE t.campaign_id = c.id AND t.decided_at IS NOT NULL ORDER BY t.due_at DESC LIMIT 1) l ON true
+			 ORDER BY c.id DESC`, where.args...)
+		var err error
+		out, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c CampaignSummary, err error) {
+			var last *time.Time
+			err = row.Scan(&c.ID, &c.Revision, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.Status, &c.Reason, &c.StrategyType, &c.StrategyContent,
+				&c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.WrittenAt, &c.LastStatus, &last)
+			c.LastDueAt = orZero(last)
+			return c, err
+		})
+		return err
+	})
+	return out, err
+}
+
+// A CampaignDetail is a whole campaign as its author may read it.
+type CampaignDetail struct {
+	CampaignSummary
+	Request                     json.RawMessage
+	AudienceView, MisfirePolicy string
+	CatchUpWindow               time.Duration
+	ResendUnknown               bool
+	CreatedBy, UpdatedBy        string
+	CreatedAt, UpdatedAt        time.Time
+	Targets                     int64 // counted up to 10,001
+}
+
+// maxCountedTargets bounds the count of a campaign's targets.
+const maxCountedTargets = 10_001
+
+// CampaignDetail returns one campaign, or ErrNoCampaign: also for one that the
+// role may not see.
+func (s *Store) CampaignDetail(ctx context.Context, id int64) (CampaignDetail, error) {
+	var c CampaignDetail
+	err := s.read(ctx, fmt.Sprintf("read campaign %d", id), func(tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `
+			SELECT c.id, c.revision, c.name, c.app_id, c.workspace_id, c.channel, c.status, coalesce(c.status_reason, ''), c.strategy_type, c.strategy_content,
+			       c.time_zone, c.short_month_policy, c.dst_gap_policy, c.written_at, c.request, coalesce(c.audience_view, ''), c.misfire_policy, c.catch_up_window,
+			       c.resend_unknown, c.created_by, c.updated_by, c.created_at, c.updated_at,
+			       (SELECT count(*) FROM (SELECT FROM scheduler.campaign_targets t WHERE t.campaign_id = c.id LIMIT $2) x)
+			  FROM scheduler.campaigns c WHERE c.id = $1`, id, maxCountedTargets).
+			Scan(&c.ID, &c.Revision, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.Status, &c.Reason, &c.StrategyType, &c.StrategyContent,
+				&c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.WrittenAt, &c.Request, &c.AudienceView, &c.MisfirePolicy, (*interval)(&c.CatchUpWindow),
+				&c.ResendUnknown, &c.CreatedBy, &c.UpdatedBy, &c.CreatedAt, &c.UpdatedAt, &c.Targets)
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return CampaignDetail{}, fmt.Errorf("campaign %d: %w", id, ErrNoCampaign)
+	}
+	return c, err
+}
+
+// A TaskCursor is where a page of tasks ends.
+type TaskCursor struct {
+	DueAt time.Time
+	ID    int64
+}
+
+// PageTasks returns the tasks that the filter chooses, the latest due first,
+// from behind the cursor on; the zero cursor is before the first.
+func (s *Store) PageTasks(ctx context.Context, f Filter, after TaskCursor) ([]TaskRow, error) {
+	if !after.DueAt.IsZero() {
+		f.Until = after.DueAt.Add(time.Microsecond)
+		f.behind = after
+	}
+	out, err := s.ListTasks(ctx, f)
+	if sqlState(err) == "57014" {
+		return nil, ErrReadTooLong
+	}
+	return out, err
+}
+
+// A DayCount is how many tasks of one day have a status.
+type DayCount struct {
+	Day    int // counted from the first day asked for
+	Status string
+	Tasks  int64
+	More   bool // there are more than were counted
+}
+
+// maxDayTasks bounds what is counted of one day.
+const maxDayTasks = 1000
+
+// CountDays counts tasks by status for stretches of time, which ascend and do
+// not overlap: the first starts at bounds[0] and ends at bounds[1]. Of each
+// stretch at most 1,000 tasks are counted.
+func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) ([]DayCount, error) {
+	if len(bounds) < 2 {
+		return nil, nil
+	}
+	where := f.common("t")
+	add(where, "t.campaign_id = ?", f.Campaign)
+	where.args = append(where.args, bounds[:len(bounds)-1], bounds[1:], maxDayTasks)
+	n := len(where.args)
+	var out []DayCount
+	err := s.read(ctx, "count tasks by day", func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, fmt.Sprintf(`
+			SELECT (d.n - 1)::integer, x.status, count(*), sum(count(*)) OVER (PARTITION BY d.n) >= $%d
+			  FROM unnest($%d::timestamptz[], $%d::timestamptz[]) WITH ORDINALITY AS d (since, until, n)
+			 CROSS JOIN LATERAL (SELECT t.status FROM scheduler.tasks t
+			                      WHERE t.due_at >= d.since AND t.due_at < d.until AND %s LIMIT $%d) x
+			 GROUP BY d.n, x.status ORDER BY d.n, x.status`, n, n-2, n-1, where.sql(), n), where.args...)
+		var err error
+		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
+		return err
+	})
+	return out, err
+}
+
+// An AuditRow is a row of scheduler.audit.
+type AuditRow struct {
+	At                 time.Time
+	Who, Deed          string
+	CampaignID, TaskID int64 // zero: none
+	AppID, WorkspaceID string
+	Revision           int32
+	Note               string
+}
+
+// An AuditFilter chooses rows of the audit; zero fields choose all.
+type AuditFilter struct {
+	Who, Deed string
+	Campaign  int64
+	Until     time.Time // left out
+	Limit     int       // zero means 50
+}
+
+// ListAudit returns who did what, the newest first.
+func (s *Store) ListAudit(ctx context.Context, f AuditFilter) ([]AuditRow, error) {
+	where := &conditions{}
+	add(where, "a.who = ?", f.Who)
+	add(where, "a.deed LIKE ?", strings.TrimSpace(f.Deed)+ifText(f.Deed, "%"))
+	add(where, "a.campaign_id = ?", f.Campaign)
+	add(where, "a.at < ?", f.Until)
+	limit := where.limit(f.Limit)
+	var out []AuditRow
+	err := s.read(ctx, "read the audit", func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, `
+			SELECT a.at, a.who, a.deed, coalesce(a.campaign_id, 0), coalesce(a.task_id, 0), coalesce(a.app_id, ''), coalesce(a.workspace_id, ''),
+			       coalesce(a.revision, 0), coalesce(a.note, '')
+			  FROM scheduler.audit a WHERE `+where.sql()+` ORDER BY a.at DESC LIMIT `+limit, where.args...)
+		var err error
+		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[AuditRow])
+		return err
+	})
+	return out, err
+}
+
+// ifText returns then where the text is not empty.
+func ifText(text, then string) string {
+	if text == "" {
+		return ""
+	}
+	return then
+}
+
+// A LatenessHour is how late the pushes of one hour began.
+type LatenessHour struct {
+	Hour          time.Time
+	Tasks         int64
+	P50, P95, P99 time.Duration
+}
+
+// maxHourTasks bounds what is read of one hour.
+const maxHourTasks = 500
+
+// LatenessByHour returns the lateness of the hours since then, of at most 500
+// tasks each; hours without a push are left out.
+func (s *Store) LatenessByHour(ctx context.Context, since time.Time, hours int, f Filter) ([]LatenessHour, error) {
+	where := f.common("t")
+	where.args = append(where.args, since, hours, maxHourTasks)
+	n := len(where.args)
+	var out []LatenessHour
+	err := s.read(ctx, "read lateness", func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, fmt.Sprintf(`
+			SELECT h.at, count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
+			  FROM generate_series(0, $%[2]d - 1) g (n) CROSS JOIN LATERAL (SELECT $%[1]d::timestamptz + g.n * interval '1 hour') h (at)
+			 CROSS JOIN LATERAL (SELECT t.lateness FROM scheduler.tasks t
+			                      WHERE t.due_at >= h.at AND t.due_at < h.at + interval '1 hour' AND t.lateness IS NOT NULL AND %[4]s LIMIT $%[3]d) x
+			 GROUP BY h.at ORDER BY h.at`, n-2, n-1, n, where.sql()), where.args...)
+		var err error
+		out, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (h LatenessHour, err error) {
+			var q []float64
+			if err = row.Scan(&h.Hour, &h.Tasks, &q); err == nil && len(q) == 3 {
+				h.P50, h.P95, h.P99 = seconds(q[0]), seconds(q[1]), seconds(q[2])
+			}
+			return h, err
+		})
+		return err
+	})
+	return out, err
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// A CampaignDraft is what an author writes of a campaign.
+type CampaignDraft struct {
+	Name, AppID, WorkspaceID, Channel string
+	StrategyType                      int16
+	StrategyContent, Request          json.RawMessage // nil StrategyContent: none
+	AudienceView, TimeZone            string          // empty: NULL
+	MisfirePolicy                     string
+	CatchUpWindow                     time.Duration
+	ShortMonth, DSTGap                string
+	ResendUnknown                     bool
+	Status                            string
+	Targets                           []string // rows of campaign_targets
+}
+
+// draftColumns are a draft's columns in order, and draftValues what goes there.
+const draftColumns = `name, app_id, workspace_id, channel, strategy_type, strategy_content, request, audience_view, time_zone,
+	misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown, status`
+
+func (d *CampaignDraft) values() []any {
+	var content any
+	if len(d.StrategyContent) > 0 {
+		content = string(d.StrategyContent)
+	}
+	return []any{
+		d.Name, d.AppID, d.WorkspaceID, d.Channel, d.StrategyType, content, string(d.Request), nullIfEmpty(d.AudienceView), nullIfEmpty(d.TimeZone),
+		d.MisfirePolicy, d.CatchUpWindow, d.ShortMonth, d.DSTGap, d.ResendUnknown, d.Status,
+	}
+}
+
+func nullIfEmpty(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
+}
+
+// InsertCampaign stores a campaign with its targets in one transaction and
+// returns its id. The error may be a Refusal.
+func (s *Store) InsertCampaign(ctx context.Context, d *CampaignDraft) (id int64, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `
+			INSERT INTO scheduler.campaigns (`+draftColumns+`)
+			VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, $13, $14, $15) RETURNING id`, d.values()...).Scan(&id)
+		if err != nil {
+			return err
+		}
+		return insertTargets(ctx, tx, id, d.Targets)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("insert campaign: %w", refusal(err, ErrNoCampaign))
+	}
+	return id, nil
+}
+
+func insertTargets(ctx context.Context, tx pgx.Tx, id int64, targets []string) error {
+	if len(targets) == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT $1, unnest($2::text[])`, id, targets)
+	return err
+}
+
+// ErrRevisionMoved says that somebody changed the campaign meanwhile.
+var ErrRevisionMoved = errors.New("somebody changed the campaign meanwhile")
+
+// UpdateCampaign writes a draft over the campaign's revision, with a note of
+// why; its targets stay as they are. The error may be ErrNoCampaign,
+// ErrRevisionMoved or a Refusal.
+func (s *Store) UpdateCampaign(ctx context.Context, id int64, revision int32, d *CampaignDraft, note string) error {
+	err := s.changeCampaign(ctx, id, revision, note, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			UPDATE scheduler.campaigns SET (name, strategy_type, strategy_content, request, audience_view, time_zone,
+			       misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown) =
+			       ($2, $3, $4::jsonb, $5::jsonb, $6, coalesce($7, time_zone), $8, $9, $10, $11, $12) WHERE id = $1`,
+			append([]any{id, d.Name}, append(d.values()[4:9], d.values()[9:14]...)...)...)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("change campaign %d: %w", id, err)
+	}
+	return nil
+}
+
+// ChangeStatus pauses, resumes (active) or cancels a campaign of that revision,
+// with a note of why. Errors as UpdateCampaign's.
+func (s *Store) ChangeStatus(ctx context.Context, id int64, revision int32, status, note string) error {
+	err := s.changeCampaign(ctx, id, revision, note, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE scheduler.campaigns SET status = $2 WHERE id = $1`, id, status)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("campaign %d: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Store) changeCampaign(ctx context.Context, id int64, revision int32, note string, change func(tx pgx.Tx) error) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var now int32
+		if err := tx.QueryRow(ctx, `SELECT revision FROM scheduler.campaigns WHERE id = $1 FOR NO KEY UPDATE`, id).Scan(&now); err != nil {
+			return err
+		}
+		if now != revision {
+			return ErrRevisionMoved
+		}
+		if err := change(tx); err != nil {
+			return err
+		}
+		if note == "" {
+			return nil
+		}
+		_, err := tx.Exec(ctx, `SELECT scheduler.note_campaign($1, $2, $3)`, id, revision, note)
+		return err
+	})
+	return refusal(err, ErrNoCampaign)
+}
+
+// AppFills returns how full the apps' pending limits are, the fullest first.
+func (s *Store) AppFills(ctx context.Context, limit int) ([]AppFill, error) {
+	var out []AppFill
+	err := s.read(ctx, "read how full apps are", func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, `
+			SELECT app_id, workspace_id, pending_limit, pending FROM scheduler.app_usage ORDER BY percent_full DESC, app_id, workspace_id LIMIT $1`, limit)
+		var err error
+		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[AppFill])
+		return err
+	})
+	return out, err
+}

@@ -1,0 +1,264 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// windowEnd is where the catch-up window of running tasks r of campaigns c ends,
+// as the campaign stands now.
+const windowEnd = `scheduler.window_end(coalesce(r.window_from, r.due_at), c.catch_up_window)`
+
+// A WaitingDelivery is a stored delivery whose next attempt is ready.
+type WaitingDelivery struct {
+	ID         int64
+	TaskID     int64
+	AppNo      int32
+	CampaignID int64
+	Revision   int32 // the campaign's
+	Attempts   int32 // begun so far: the next one's fencing token is one more
+	ReadyAt    time.Time
+	Quota      bool // its channel has a weekly quota
+	Named      bool // it is kept to whom it goes
+}
+
+// WaitingApps lists the apps with deliveries that are ready until a given time.
+// It looks at one row of each app.
+func (s *Store) WaitingApps(ctx context.Context, until time.Time) ([]int32, error) {
+	rows, _ := s.pool.Query(ctx, waitingAppsSQL, at(until))
+	out, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return nil, fmt.Errorf("list apps with deliveries: %w", err)
+	}
+	return out, nil
+}
+
+const waitingAppsSQL = `
+	WITH RECURSIVE app AS (
+		(SELECT s.app_no, s.ready_at FROM scheduler.slices s WHERE s.status = 'waiting' ORDER BY s.app_no, s.ready_at LIMIT 1)
+		UNION ALL
+		SELECT n.app_no, n.ready_at FROM app CROSS JOIN LATERAL (
+			SELECT s.app_no, s.ready_at FROM scheduler.slices s WHERE s.status = 'waiting' AND s.app_no > app.app_no ORDER BY s.app_no, s.ready_at LIMIT 1) n
+	)
+	SELECT app_no FROM app WHERE ready_at <= coalesce($1, clock_timestamp())`
+
+// A Reading says how much of an app's deliveries to read: up to Limit, of every
+// Shares deliveries the one whose number is Share.
+type Reading struct {
+	AppNo         int32
+	Limit         int
+	Share, Shares int
+}
+
+// WaitingDeliveries returns the deliveries of each app that are ready until a
+// given time, the earliest first, but for those of the campaigns in without. Apps
+// that are not named cost nothing.
+func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings []Reading, without []int64) ([]WaitingDelivery, error) {
+	n := len(readings)
+	apps, limits, share, shares := make([]int32, n), make([]int, n), make([]int, n), make([]int, n)
+	for i, r := range readings {
+		apps[i], limits[i], share[i], shares[i] = r.AppNo, r.Limit, r.Share, max(r.Shares, 1)
+	}
+	rows, _ := s.pool.Query(ctx, waitingSQL, apps, limits, share, shares, at(until), orEmpty(without))
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[WaitingDelivery])
+	if err != nil {
+		return nil, fmt.Errorf("read waiting deliveries: %w", err)
+	}
+	return out, nil
+}
+
+// What is read is only a plan: the claim looks at all of it again. Tasks and
+// campaigns are looked up one by one: joined, the server may read all of them.
+const waitingSQL = `
+	SELECT w.id, w.task_id, w.app_no, w.campaign_id, c.revision, w.attempts, w.ready_at, coalesce(q.weekly_quota, ch.weekly_quota) > 0,
+	       (SELECT true FROM scheduler.slice_targets x WHERE x.slice_id = w.id) IS TRUE
+	  FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::integer[]) AS a (app_no, most, share, shares)
+	 CROSS JOIN LATERAL (
+		SELECT s.id, s.task_id, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
+		 WHERE s.app_no = a.app_no AND s.status = 'waiting' AND s.ready_at <= (SELECT coalesce($5, clock_timestamp())) AND s.id % a.shares = a.share AND s.campaign_id <> ALL($6)
+		 ORDER BY s.app_no, s.ready_at, s.id LIMIT a.most) w
+	 CROSS JOIN LATERAL (SELECT * FROM scheduler.running_tasks r WHERE r.id = w.task_id OFFSET 0) r
+	 CROSS JOIN LATERAL (SELECT * FROM scheduler.campaigns c WHERE c.id = w.campaign_id OFFSET 0) c
+	  JOIN scheduler.channels ch ON ch.channel = c.channel
+	  LEFT JOIN scheduler.app_quotas q ON q.app_no = w.app_no AND q.channel = c.channel
+	 WHERE c.status NOT IN ('paused', 'cancelled') AND (c.resend_unknown OR NOT w.maybe_sent) AND ` + windowEnd + ` > clock_timestamp()
+	 ORDER BY w.ready_at, w.id`
+
+// A Delivery is a stored delivery whose attempt has begun.
+type Delivery struct {
+	ID           int64
+	TaskID       int64
+	SliceNo      int32
+	AppNo        int32
+	CampaignID   int64
+	Attempts     int32 // this attempt's number, from 1: the fencing token, with the daemon
+	MaybeSent    bool  // an earlier attempt may have been taken
+	DueAt        time.Time
+	ExpiresAt    time.Time // the end of its window as the campaign stood
+	Revision     int32     // the campaign's
+	TaskRevision int32     // the campaign's as the task began
+	Targets      []string
+	Details      []byte
+}
+
+// ClaimDeliveries begins one attempt of each of the deliveries that still is as
+// it was read: nobody has begun it since, its campaign has the revision and
+// allows it, its window is open, this daemon has a lease and nothing is held.
+// One whose quota is used up is put off instead. What is returned may be pushed
+// at once; what is not has to be read again.
+//
+// The campaign is locked against authors: a change of theirs either waits for
+// the claim, which is at once, or is seen by it. Campaigns an author holds are
+// passed over, since the author may be about to forbid it.
+func (s *Store) ClaimDeliveries(ctx context.Context, daemonID int64, now time.Time, want []WaitingDelivery) ([]Delivery, error) {
+	n := len(want)
+	ids, attempts, revisions, quotas := make([]int64, n), make([]int32, n), make([]int32, n), make([]bool, n)
+	var booked []int64
+	for i, w := range want {
+		ids[i], attempts[i], revisions[i], quotas[i] = w.ID, w.Attempts, w.Revision, w.Quota
+		if w.Quota {
+			booked = append(booked, w.ID)
+		}
+	}
+	var out []Delivery
+	claim := func(q interface {
+		Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	},
+	) (err error) {
+		rows, _ := q.Query(ctx, claimSQL, daemonID, at(now), ids, attempts, revisions, quotas)
+		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Delivery])
+		return err
+	}
+	err := error(nil)
+	if booked == nil {
+		err = claim(s.pool)
+	} else {
+		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			if err := lockQuotas(ctx, tx, booked); err != nil {
+				return err
+			}
+			return claim(tx) // a statement of its own, so that it sees what the locks waited for
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("claim deliveries: %w", err)
+	}
+	return out, nil
+}
+
+// The ids are looked up in the key's index one by one, so that the cost of a
+// claim does not depend on the rows around them, alive or dead: the status is
+// written as text, so that no index of what waits is gone through instead.
+const claimSQL = `
+	WITH mine AS MATERIALIZED (
+		SELECT s.id, s.app_no, s.ready_at, c.channel, c.revision, r.due_at, r.revision AS task_revision, ` + windowEnd + ` AS expires_at,
+		       coalesce(q.weekly_quota, ch.weekly_quota) AS quota, coalesce($2, clock_timestamp()) AS now
+		  FROM scheduler.slices s
+		 CROSS JOIN LATERAL (SELECT array_position($3::bigint[], s.id) AS i) w
+		  JOIN scheduler.running_tasks r ON r.id = s.task_id
+		  JOIN scheduler.campaigns c ON c.id = s.campaign_id
+		  JOIN scheduler.channels ch ON ch.channel = c.channel
+		  LEFT JOIN scheduler.app_quotas q ON q.app_no = s.app_no AND q.channel = c.channel
+		 WHERE s.id = ANY($3) AND s.status::text = 'waiting' AND s.attempts = ($4::integer[])[w.i] AND s.ready_at <= coalesce($2, clock_timestamp())
+		   AND c.revision = ($5::integer[])[w.i] AND c.status NOT IN ('paused', 'cancelled') AND (c.resend_unknown OR NOT s.maybe_sent) AND ` + windowEnd + ` > coalesce($2, clock_timestamp())
+		   AND (coalesce(q.weekly_quota, ch.weekly_quota) = 0 OR ($6::boolean[])[w.i])
+		   AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND ` + notHeld + `
+		   FOR SHARE OF c SKIP LOCKED FOR UPDATE OF s SKIP LOCKED
+	), counted AS MATERIALIZED (
+		SELECT m.*, CASE WHEN m.quota > 0 THEN row_number() OVER (PARTITION BY m.app_no, m.channel ORDER BY m.ready_at, m.id)
+		       + (SELECT count(*) FROM scheduler.quota_uses u WHERE u.app_no = m.app_no AND u.channel = m.channel AND u.used_at > m.now - interval '168 hours') END AS n
+		  FROM mine m
+	), begun AS (
+		UPDATE scheduler.slices s SET status = 'running', daemon_id = $1, attempts = s.attempts + 1, sent_at = m.now
+		  FROM counted m WHERE s.id = m.id AND (m.quota = 0 OR m.n <= m.quota)
+		RETURNING s.id, s.task_id, s.slice_no, s.app_no, s.campaign_id, s.attempts, s.maybe_sent, m.due_at, m.expires_at, m.revision, m.task_revision,
+		          m.channel, m.quota, m.now
+	), booked AS (
+		INSERT INTO scheduler.quota_uses (app_no, channel, slice_id, used_at, weekly_quota) SELECT app_no, channel, id, now, quota FROM begun WHERE quota > 0
+	), later AS ( -- soon, since a booking may be given back and a quota raised before
+		UPDATE scheduler.slices s SET reason = 'quota', ready_at = least(m.now + interval '1 minute', (
+			SELECT u.used_at + interval '168 hours 1 microsecond' FROM scheduler.quota_uses u WHERE u.app_no = m.app_no AND u.channel = m.channel
+			 ORDER BY u.used_at DESC OFFSET greatest(m.quota - 1, 0) LIMIT 1))
+		  FROM counted m WHERE s.id = m.id AND m.quota > 0 AND m.n > m.quota
+	)
+	SELECT b.id, b.task_id, b.slice_no, b.app_no, b.campaign_id, b.attempts, b.maybe_sent, b.due_at, b.expires_at, b.revision, b.task_revision,
+	       coalesce(x.targets, '{}'), x.details
+	  FROM begun b LEFT JOIN scheduler.slice_targets x ON x.slice_id = b.id`
+
+// A DeliveryOutcome is how one attempt of a stored delivery ended.
+type DeliveryOutcome struct {
+	Delivery  Delivery
+	DaemonID  int64     // who began it
+	Status    string    // accepted, failed, unknown, missed; waiting for another attempt
+	ReadyAt   time.Time // of the next attempt, when waiting
+	Reason    string
+	Code      string
+	Message   string
+	RequestID string
+	MessageID string
+	MaybeSent bool // the outcome was unknown
+	Sent      bool // whether a call was made: an attempt without one does not count
+	KeepQuota bool // whether the call counts against a quota; it must be Sent
+}
+
+// RecordDeliveries writes the outcomes of attempts in one statement and returns
+// the ids of those it wrote: an attempt that was fenced off does not count.
+func (s *Store) RecordDeliveries(ctx context.Context, outcomes []DeliveryOutcome) (map[int64]bool, error) {
+	n := len(outcomes)
+	ids, daemons, attempts, statuses, ready := make([]int64, n), make([]int64, n), make([]int32, n), make([]string, n), make([]*time.Time, n)
+	reasons, codes, messages, requests, messageIDs := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	maybe, sent, keep := make([]bool, n), make([]bool, n), make([]bool, n)
+	for i, o := range outcomes {
+		ids[i], daemons[i], attempts[i], statuses[i], ready[i] = o.Delivery.ID, o.DaemonID, o.Delivery.Attempts, o.Status, at(o.ReadyAt)
+		reasons[i], codes[i], messages[i], requests[i], messageIDs[i] = o.Reason, o.Code, o.Message, o.RequestID, o.MessageID
+		maybe[i], sent[i], keep[i] = o.MaybeSent, o.Sent, o.Sent && o.KeepQuota
+	}
+	rows, _ := s.pool.Query(ctx, recordSQL, ids, daemons, attempts, statuses, ready, reasons, codes, messages, requests, messageIDs, maybe, sent, keep)
+	recorded := make(map[int64]bool, n)
+	var id int64
+	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { recorded[id] = true; return nil }); err != nil {
+		return nil, fmt.Errorf("record deliveries: %w", err)
+	}
+	return recorded, nil
+}
+
+// The fence is the attempt's own daemon and number. An attempt without a call
+// leaves no trace but its reason. A call that was or may have been made counts
+// against its quota from its end, so that a window counted from there covers its
+// arrival; another attempt is another call and books its own.
+const recordSQL = `
+	WITH o AS MATERIALIZED (
+		SELECT o.*, NOT o.sent AND o.status = 'waiting' AS put_off
+		  FROM unnest($1::bigint[], $2::bigint[], $3::integer[], $4::text[], $5::timestamptz[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
+		              $11::boolean[], $12::boolean[], $13::boolean[])
+		         AS o (id, daemon_id, attempts, status, ready_at, reason, code, message, request_id, message_id, maybe_sent, sent, keep)
+	), done AS (
+		UPDATE scheduler.slices s
+		   SET status = o.status::scheduler.slice_status, daemon_id = NULL, ready_at = coalesce(o.ready_at, s.ready_at),
+		       finished_at = CASE WHEN o.status = 'waiting' THEN NULL ELSE clock_timestamp() END,
+		       reason = CASE WHEN o.put_off THEN coalesce(nullif(o.reason, ''), s.reason) ELSE nullif(o.reason, '') END,
+		       code = CASE WHEN o.put_off THEN s.code ELSE nullif(o.code, '') END, message = CASE WHEN o.put_off THEN s.message ELSE nullif(o.message, '') END,
+		       request_id = CASE WHEN o.put_off THEN s.request_id ELSE nullif(o.request_id, '') END,
+		       message_id = CASE WHEN o.put_off THEN s.message_id ELSE nullif(o.message_id, '') END,
+		       attempts = s.attempts - (NOT o.sent)::integer, maybe_sent = s.maybe_sent OR o.maybe_sent,
+		       sent_at = CASE WHEN o.sent OR s.attempts > 1 THEN s.sent_at END
+		  FROM o WHERE s.id = ANY($1) AND s.id = o.id AND s.daemon_id = o.daemon_id AND s.attempts = o.attempts AND s.status::text = 'running'
+		RETURNING s.id, o.keep, o.status
+	), kept AS (
+		UPDATE scheduler.quota_uses q SET used_at = clock_timestamp(), slice_id = CASE WHEN done.status = 'waiting' THEN NULL ELSE q.slice_id END
+		  FROM done WHERE q.slice_id = done.id AND done.keep
+	), returned AS (
+		DELETE FROM scheduler.quota_uses q USING done WHERE q.slice_id = done.id AND NOT done.keep
+	)
+	SELECT id FROM done`
+
+// orEmpty turns nil, which is NULL to the database, into an empty array.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

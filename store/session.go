@@ -1,0 +1,141 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// A session is what the program's own connections are set to, whatever the
+// server, the database, the role or the URL say: its promises rest on it.
+type session struct{ names, values []string }
+
+func (s *session) set(name, value string) {
+	if i := slices.Index(s.names, name); i >= 0 {
+		s.values[i] = value
+		return
+	}
+	s.names, s.values = append(s.names, name), append(s.values, value)
+}
+
+// baseSession is what every connection is set to.
+func baseSession() *session {
+	s := &session{}
+	for _, p := range [][2]string{
+		{"synchronous_commit", "on"},                        // but remote_apply, which is more, stays
+		{"default_transaction_isolation", "read committed"}, // each statement is to see what its locks waited for
+		{"default_transaction_deferrable", "off"},
+		{"search_path", "pg_catalog, public"},
+		{"row_security", "on"},
+		{"IntervalStyle", "postgres"},
+		{"extra_float_digits", "1"},
+		{"bytea_output", "hex"},
+		{"array_nulls", "on"},
+		{"transform_null_equals", "off"},
+		{"idle_session_timeout", "0"},
+		{"transaction_timeout", "0"}, // PostgreSQL 17
+	} {
+		s.set(p[0], p[1])
+	}
+	return s
+}
+
+// daemonSession adds what the daemon's statements are written for.
+func daemonSession(statementTimeout time.Duration) *session {
+	s := baseSession()
+	s.set("statement_timeout", strconv.FormatInt(statementTimeout.Milliseconds(), 10))
+	s.set("lock_timeout", "5000")
+	// A daemon that is frozen or cut off in the middle of a transaction must not
+	// hold its locks, some of them on campaigns, for longer than it takes others
+	// to find it dead.
+	s.set("idle_in_transaction_session_timeout", "10000")
+	// Parameterised statements are planned once, for any value: their shape
+	// alone must lead to the right plan, whatever the statistics say.
+	s.set("plan_cache_mode", "force_generic_plan")
+	// A plan made while a table was empty would read the whole of it, or a whole
+	// range before its LIMIT, and go on to when it has grown. Where there is an
+	// index it is to be used, and in its order.
+	s.set("enable_seqscan", "off")
+	s.set("enable_bitmapscan", "off")
+	s.set("enable_indexscan", "on")
+	s.set("enable_indexonlyscan", "on")
+	s.set("enable_nestloop", "on")
+	s.set("enable_sort", "on")
+	s.set("jit", "off") // short statements: compiling costs more than it saves
+	return s
+}
+
+// trackedParams are the parameters that may be given as a connection starts:
+// PgBouncer refuses all others, and hands these to whichever server connection
+// it uses.
+var trackedParams = []string{"client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings", "application_name"}
+
+// configure gives a connection its settings: those that every pooler takes as
+// it starts, the rest by start once it is made. What the URL asks for goes the
+// same way, and gives way to what the program needs.
+func (s *session) configure(c *pgx.ConnConfig, application string) {
+	for name, value := range c.RuntimeParams {
+		if name == "options" || slices.ContainsFunc(trackedParams, func(t string) bool { return strings.EqualFold(t, name) }) {
+			continue
+		}
+		delete(c.RuntimeParams, name)
+		if !slices.Contains(s.names, name) {
+			s.set(name, value)
+		}
+	}
+	for name := range c.RuntimeParams { // as the URL spells them
+		if name != "options" {
+			delete(c.RuntimeParams, name)
+		}
+	}
+	c.RuntimeParams["client_encoding"] = "UTF8"
+	c.RuntimeParams["DateStyle"] = "ISO, MDY"
+	c.RuntimeParams["TimeZone"] = "UTC"
+	c.RuntimeParams["standard_conforming_strings"] = "on"
+	c.RuntimeParams["application_name"] = application
+	onlyPrimary(c)
+}
+
+// start sets what is set once a connection is made, in one round trip.
+func (s *session) start(ctx context.Context, c *pgx.Conn, more ...string) error {
+	names, values := slices.Clone(s.names), slices.Clone(s.values)
+	for i := 0; i < len(more); i += 2 {
+		names, values = append(names, more[i]), append(values, more[i+1])
+	}
+	if major(c) < 17 {
+		i := slices.Index(names, "transaction_timeout")
+		names, values = slices.Delete(names, i, i+1), slices.Delete(values, i, i+1)
+	}
+	_, err := c.Exec(ctx, `
+		SELECT set_config(name, CASE WHEN name = 'synchronous_commit' AND current_setting(name) = 'remote_apply' THEN 'remote_apply' ELSE value END, false)
+		  FROM unnest($1::text[], $2::text[]) AS u (name, value)`, pgx.QueryExecModeExec, names, values)
+	if err != nil {
+		return fmt.Errorf("set the session's parameters: %w", err)
+	}
+	registerUTC(c)
+	return nil
+}
+
+// major is the server's version without its minor part; 0 where it says none.
+func major(c *pgx.Conn) int { return number(c.PgConn().ParameterStatus("server_version")) }
+
+// onlyPrimary has a connection string with several hosts mean the one that
+// takes writes, unless it says otherwise.
+func onlyPrimary(c *pgx.ConnConfig) {
+	if c.ValidateConnect != nil || os.Getenv("PGTARGETSESSIONATTRS") != "" || strings.Contains(c.ConnString(), "target_session_attrs") {
+		return
+	}
+	for _, f := range c.Fallbacks { // one host has some too: with TLS and without
+		if f.Host != c.Host || f.Port != c.Port {
+			c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+			return
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+// URLProblem says what is wrong with a connection string, in words without any
+// part of it that may be secret; empty: nothing that can be seen before it is
+// read. What is no PostgreSQL connection string is to connect nowhere: pgx would
+// read jdbc:… as keywords, and go to the default server.
+func URLProblem(text string) string {
+	if strings.TrimSpace(text) != text {
+		return "there is a space or a line end before or after it"
+	}
+	scheme, rest, isURL := strings.Cut(text, "://")
+	switch {
+	case isURL && !strings.ContainsAny(scheme, "= '") && (scheme == "postgres" || scheme == "postgresql"):
+		return authorityProblem(rest)
+	case isURL && !strings.ContainsAny(scheme, "= '"):
+		return fmt.Sprintf("it begins with %q; it must begin with postgres://", scheme+"://")
+	case text != "" && !strings.Contains(text, "="):
+		return "it is neither a URL, postgres://…, nor of the form host=… dbname=…"
+	}
+	keyword, _, _ := strings.Cut(text, "=")
+	if strings.Trim(strings.TrimSpace(keyword), "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return "it is neither a URL, postgres://…, nor of the form host=… dbname=…"
+	}
+	return ""
+}
+
+const encodeIt = "in a user name or password, percent-encode what is neither a letter nor a digit: %2F for /, %40 for @, %3A for :, %23 for #, %3F for ?, %25 for %, %20 for a space"
+
+// authorityProblem looks for characters of a user name or password that end it
+// too early.
+func authorityProblem(rest string) string {
+	at := strings.LastIndex(rest, "@")
+	if question := strings.Index(rest, "?"); question >= 0 && question < at && !strings.ContainsAny(rest[question:at], "=") {
+		return "a ? stands before the @; " + encodeIt
+	} else if question >= 0 && question < at {
+		at = strings.LastIndex(rest[:question], "@") // one of the parameters has the @
+	}
+	if at < 0 {
+		return ""
+	}
+	switch who := rest[:at]; {
+	case strings.ContainsAny(who, "/@# \t\\\"<>^`{|}"):
+		return "the part before the @ has a character that must not stand there; " + encodeIt
+	case strings.Count(who, ":") > 1:
+		return "the part before the @ has more than one colon; " + encodeIt
+	default:
+		if _, err := url.PathUnescape(who); err != nil {
+			return "the part before the @ has a % that begins no code; " + encodeIt
+		}
+	}
+	return ""
+}
+
+// unreadable says what pgx found wrong with a connection string. Its own error
+// quotes parts of it.
+func unreadable(err error) error {
+	said := err.Error()
+	said = said[strings.LastIndex(said, "`: ")+1:] // after the connection string, in which any word may stand
+	for _, p := range []struct{ sign, means string }{
+		{"sslmode", "sslmode must be disable, allow, prefer, require, verify-ca or verify-full"},
+		{"port", "the port must be a number from 1 to 65535; and " + encodeIt},
+		{"target_session_attrs", "target_session_attrs must be any, read-write, read-only, primary, standby or prefer-standby"},
+		{"connect_timeout", "connect_timeout must be a number of seconds"},
+		{"channel_binding", "channel_binding must be disable, prefer or require"},
+		{"CA file", "the file of sslrootcert cannot be read"},
+		{"CA cert", "the file of sslrootcert holds no certificate"},
+		{"sslcertmode", "sslcertmode must be disable, allow or require"},
+		{"sslkey", "sslcert and sslkey must both be given, and their files be readable"},
+		{"cert", "the file of sslcert cannot be read"},
+		{"service", "the service is not in the service file"},
+		{"protocol_version", "min_protocol_version and max_protocol_version must be 3.0, 3.2 or latest"},
+		{"pool_", "pool_max_conns and its like must be numbers"},
+	} {
+		if strings.Contains(said, p.sign) {
+			return errors.New("read database URL: not a PostgreSQL connection string: " + p.means)
+		}
+	}
+	return errors.New("read database URL: not a PostgreSQL connection string: a part of it cannot be read; " + encodeIt)
+}
+
+// checkURL is URLProblem as an error.
+func checkURL(text string) error {
+	if problem := URLProblem(text); problem != "" {
+		return errors.New("read database URL: not a PostgreSQL connection string: " + problem)
+	}
+	return nil
+}
+
+// number reads the digits a text begins with; 0: it begins with none.
+func number(text string) int {
+	n, _ := strconv.Atoi(text[:len(text)-len(strings.TrimLeft(text, "0123456789"))])
+	return n
+}
