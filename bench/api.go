@@ -61,7 +61,7 @@ func frontAPI(ctx context.Context, b *bench) error {
 	}
 	server.Start()
 	defer func() { _ = server.Stop(context.WithoutCancel(ctx)) }()
-	author, err := db.as(ctx, apiRole)
+	author, err := db.poolAs(ctx, apiRole)
 	if err != nil {
 		return err
 	}
@@ -157,8 +157,8 @@ func fixedContent() string {
 	return fmt.Sprintf(`{"fixedTime":%d}`, time.Now().Add(time.Hour).UnixMilli())
 }
 
-// as is the database through a pool that acts as a role, as its own login would.
-func (d *database) as(ctx context.Context, role string) (*database, error) {
+// poolAs is the database through a pool that acts as a role, as its own login would.
+func (d *database) poolAs(ctx context.Context, role string) (*database, error) {
 	cfg, err := pgxpool.ParseConfig(d.url)
 	if err != nil {
 		return nil, err

@@ -179,9 +179,8 @@ BEGIN
   END IF;
   INSERT INTO scheduler.skipped_occurrences (campaign_id, app_no, due_at, task_id, note, skipped_by, skipped_via)
     VALUES (c.id, c.app_no, due, t.id, why, scheduler.actor(), scheduler.actor_via());
-  INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at, attempts, slices, accepted, target_count, reason)
-    VALUES (t.id, c.app_no, c.id, c.revision, (SELECT k.channel_no FROM scheduler.channels k WHERE k.channel = c.channel), t.origin, 'cancelled', due,
-      clock_timestamp(), 0, 0, 0, 0, concat('skipped by ', scheduler.actor(), ': ' || why));
+  PERFORM scheduler.decide(ARRAY[ROW(t.id, c.app_no, c.id, c.revision, NULL, t.origin, 'cancelled', due, NULL, NULL, 0, 0, 0, 0, NULL,
+    concat('skipped by ', scheduler.actor(), ': ' || why), NULL, NULL, NULL, NULL, NULL)::scheduler.ending], false);
   INSERT INTO scheduler.campaign_changes (app_no, campaign_id) VALUES (c.app_no, c.id); -- there may be room now
   PERFORM pg_notify('scheduler_changes', c.app_no::text);
   RETURN true;
