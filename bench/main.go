@@ -38,9 +38,9 @@ var parts = []part{
 	{"growth", growth},
 	{"planning", planning},
 	{"standing", standing},
-	{"api", frontAPI},
 	{"hostile", hostile},
 	{"audience", audience},
+	{"api", frontAPI},
 }
 
 type options struct {

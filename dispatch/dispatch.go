@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -55,6 +56,11 @@ type Message struct {
 	// Inline holds the targets the request itself names, in order; their MsgKey
 	// is the author's own, not yet bound to an occurrence.
 	Inline []Target
+	// Judge says what is wrong with one target, by the same rules wherever it
+	// stands: in the request, in campaign_targets or in an audience view; "" is
+	// nothing. It is not nil where the channel takes targets. A target that it
+	// objects to is left out of its call.
+	Judge func(*Target) string
 	// Encoded belongs to the adapter that made the Message.
 	Encoded any
 }
@@ -116,6 +122,11 @@ type Settings struct {
 	Endpoint           string            // scheme and host; of a webhook the whole URL
 	Options            map[string]string // by Option.Name; files already read
 	Transport          http.RoundTripper // nil: the adapter's own
+	// Proxy returns the forward proxy for an endpoint, or nil for none. Nil: calls
+	// go directly.
+	Proxy func(endpoint *url.URL) (*url.URL, error)
+	// Authorities are certificates, PEM, that are trusted beside the system's.
+	Authorities string
 	// Now is the clock that requests are signed with; nil means time.Now. The
 	// daemon passes the database's clock.
 	Now func() time.Time

@@ -69,6 +69,9 @@ type Outcome struct {
 	Code, Message string
 	RequestID     string // the provider's id or trace of the call
 	MessageID     string // the provider's id of the message, where it has one
+	// LeftOut says how many of the call's targets were left out, and why; "" for
+	// none. The engine sets it, which leaves them out.
+	LeftOut string
 	// RetryAfter is the provider's hint for a throttled call; zero means none.
 	RetryAfter time.Duration
 }

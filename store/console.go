@@ -395,9 +395,9 @@ func nullIfEmpty(text string) *string {
 	return &text
 }
 
-// InsertCampaign stores a campaign with its targets in one transaction and
+// InsertDraft stores a campaign with its targets in one transaction and
 // returns its id. The error may be a Refusal.
-func (s *Store) InsertCampaign(ctx context.Context, d *CampaignDraft) (id int64, err error) {
+func (s *Store) InsertDraft(ctx context.Context, d *CampaignDraft) (id int64, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
 			INSERT INTO scheduler.campaigns (`+draftColumns+`)

@@ -153,9 +153,10 @@ func writeSlices(ctx context.Context, tx pgx.Tx, in Start, t *startingTask) (sli
 	case in.Inline != nil:
 		source, args = `SELECT target, NULL::jsonb AS details FROM unnest($6::text[]) AS u (target)`, in.Inline
 	case t.audienceView != "":
-		// A view may name a target twice; it is pushed to once.
-		source = `SELECT DISTINCT ON (target::text) target::text, jsonb_build_object('k', template_key_value, 'x', extended_params) AS details
-			FROM audience.` + pgx.Identifier{t.audienceView}.Sanitize() + ` WHERE $6::text = '' AND target IS NOT NULL`
+		// A view may name a target twice; it is pushed to once. One without a name is
+		// left out of its call and told of, like any other that cannot be sent.
+		source = `SELECT DISTINCT ON (coalesce(target::text, '')) coalesce(target::text, '') AS target, jsonb_build_object('k', template_key_value, 'x', extended_params) AS details
+			FROM audience.` + pgx.Identifier{t.audienceView}.Sanitize() + ` WHERE $6::text = ''`
 	default:
 		// The key's order is the order wanted: with the statistics of a table just
 		// filled, the server would read all of it and sort.

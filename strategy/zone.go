@@ -1,6 +1,9 @@
 package strategy
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"sync"
 	"time"
 	_ "time/tzdata" // zones are known on machines without the IANA database, too
@@ -82,3 +85,23 @@ const (
 	minUnix = -1 << 60
 	maxUnix = 1 << 60
 )
+
+// ForgetZones drops what is known of zones: the next schedule reads the rules
+// anew. Schedules that were made before keep the rules they were made with.
+func ForgetZones() { zones.Clear() }
+
+// ZoneRules returns a text that differs between two sets of rules for a zone, as
+// far as a campaign may see them: its offsets from 2020 to 2060. It returns false
+// for a name that no campaign may give.
+func ZoneRules(name string) (string, bool) {
+	zone := loadZone(name)
+	if zone == nil {
+		return "", false
+	}
+	from, to := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).Unix(), time.Date(2060, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
+	h := sha256.New()
+	for _, s := range spansOf(zone, from, to) {
+		fmt.Fprintf(h, "%d %d\n", max(s.from, from), s.offset)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16]), true
+}

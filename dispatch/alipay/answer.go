@@ -23,23 +23,10 @@ const (
 
 // answerBody is what an answer may hold, of a success or of an error.
 type answerBody struct {
-	Code      looseText       `json:"code"`
-	Message   looseText       `json:"message"`
+	Code      httpcall.Word   `json:"code"`
+	Message   httpcall.Word   `json:"message"`
 	Links     json.RawMessage `json:"links"` // a string or a list
-	MessageID looseText       `json:"message_id"`
-}
-
-// looseText is a string, or the JSON text of anything else.
-type looseText string
-
-// UnmarshalJSON never fails: an odd field must not hide the others.
-func (t *looseText) UnmarshalJSON(b []byte) error {
-	var s string
-	if err := json.Unmarshal(b, &s); err != nil {
-		s = string(b)
-	}
-	*t = looseText(s)
-	return nil
+	MessageID httpcall.Word   `json:"message_id"`
 }
 
 // judge classes an answer. Its signature comes first: an answer that is not
@@ -57,7 +44,7 @@ func (p *pusher) judge(a *httpcall.Answer) dispatch.Outcome {
 	if success(a.Status) {
 		return accepted(a, body, readable)
 	}
-	return refused(a, body)
+	return refused(a, body, signed(a.Header))
 }
 
 // success reports whether an answer says that the message was taken. A 202 says
@@ -83,13 +70,13 @@ func (p *pusher) badSignature(a *httpcall.Answer, isSigned bool) dispatch.Outcom
 // read decodes the body, decrypting it first in AES mode. Errors may come in the
 // clear there as well, and no ciphertext begins with a brace.
 func (p *pusher) read(a *httpcall.Answer) (answerBody, bool) {
-	text := bytes.TrimSpace(a.Body)
+	text := a.Text()
 	if p.cipher != nil && !bytes.HasPrefix(text, []byte("{")) {
 		plain, err := p.cipher.decrypt(text)
 		if err != nil {
 			return answerBody{}, false
 		}
-		text = bytes.TrimSpace(plain)
+		text = (&httpcall.Answer{Body: plain}).Text()
 	}
 	var body answerBody
 	if !bytes.HasPrefix(text, []byte("{")) || json.Unmarshal(text, &body) != nil {
@@ -113,8 +100,10 @@ func accepted(a *httpcall.Answer, body answerBody, readable bool) dispatch.Outco
 }
 
 // refused classes everything else, in the order of the table in the API's
-// description: certainly not sent, unknown, permanent.
-func refused(a *httpcall.Answer, body answerBody) dispatch.Outcome {
+// description: certainly not sent, unknown, permanent. A 4xx that is neither
+// signed nor holds a code is not Alipay's: a proxy, gateway or firewall on the
+// way made it, and it does not say whether the call had gone further.
+func refused(a *httpcall.Answer, body answerBody, isSigned bool) dispatch.Outcome {
 	o := dispatch.Outcome{Code: string(body.Code), Message: body.words(a)}
 	if o.Code == "" {
 		o.Code = strconv.Itoa(a.Status)
@@ -124,6 +113,8 @@ func refused(a *httpcall.Answer, body answerBody) dispatch.Outcome {
 		o.Class, o.Reason, o.RetryAfter = dispatch.NotSent, dispatch.ReasonThrottled, a.RetryAfter()
 	case undecided(a.Status, code):
 		o.Class, o.Reason = dispatch.Unknown, dispatch.ReasonServerError
+	case a.Status/100 == 4 && !isSigned && body.Code == "":
+		return a.BadAnswer()
 	case a.Status/100 == 4:
 		o.Class, o.Reason = dispatch.Permanent, refusal(a.Status, code)
 	case a.Status/100 == 3:

@@ -1,16 +1,16 @@
 package alipay
 
 import (
-	"bytes"
 	"crypto/md5"
 	"crypto/rsa"
 	"encoding/asn1"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"strings"
+
+	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
 
 // A certificate is the part of an X.509 certificate that Alipay's rules are
@@ -21,6 +21,9 @@ type certificate struct {
 	serial    *big.Int
 	signature string // the OID of the signature's algorithm, dotted
 	publicKey []byte // the SubjectPublicKeyInfo, DER
+
+	der, signed, signedBy []byte // the whole, the part that is signed, and the signature
+	issuerDER, subjectDER []byte
 }
 
 // An attribute is one part of a distinguished name.
@@ -38,6 +41,7 @@ type certificateDER struct {
 }
 
 type tbsDER struct {
+	Raw       asn1.RawContent
 	Version   int `asn1:"optional,explicit,default:0,tag:0"`
 	Serial    asn1.RawValue
 	Algorithm algorithmDER
@@ -57,40 +61,44 @@ type attributeDER struct {
 	Value asn1.RawValue
 }
 
-var errNoCertificate = errors.New("holds no certificate in PEM form")
-
 // parseCertificates reads every certificate of a PEM text, or the one
-// certificate of a bare base64 text.
+// certificate of a bare base64 text. Whatever else the text holds is refused.
 func parseCertificates(text string) ([]certificate, error) {
-	blocks, err := derBlocks(text)
+	blocks, err := textfile.PEM(text)
 	if err != nil {
-		return nil, errNoCertificate
+		return nil, fmt.Errorf("is not certificates in PEM form: %w", err)
 	}
-	var certs []certificate
-	for _, der := range blocks {
-		cert, err := parseCertificate(der)
-		if err != nil {
-			return nil, err
+	certs := make([]certificate, len(blocks))
+	for i, b := range blocks {
+		if b.Type != "" && b.Type != "CERTIFICATE" && b.Type != "X509 CERTIFICATE" {
+			return nil, fmt.Errorf("holds a %s in line %d, and only certificates are wanted here", b.Type, b.Line)
 		}
-		certs = append(certs, cert)
+		if certs[i], err = parseCertificate(b.DER); err != nil {
+			return nil, fmt.Errorf("holds, in line %d, %w", b.Line, err)
+		}
 	}
 	return certs, nil
 }
 
 func parseCertificate(der []byte) (certificate, error) {
 	var raw certificateDER
-	if _, err := asn1.Unmarshal(der, &raw); err != nil {
-		return certificate{}, errors.New("holds a certificate that cannot be read")
+	if rest, err := asn1.Unmarshal(der, &raw); err != nil || len(rest) > 0 {
+		return certificate{}, errors.New("a certificate that cannot be read")
 	}
 	issuer, err := parseName(raw.TBS.Issuer.Bytes)
 	if err != nil {
 		return certificate{}, err
 	}
 	return certificate{
-		issuer:    issuer,
-		serial:    new(big.Int).SetBytes(raw.TBS.Serial.Bytes),
-		signature: raw.Algorithm.OID.String(),
-		publicKey: raw.TBS.PublicKey.FullBytes,
+		issuer:     issuer,
+		serial:     new(big.Int).SetBytes(raw.TBS.Serial.Bytes),
+		signature:  raw.Algorithm.OID.String(),
+		publicKey:  raw.TBS.PublicKey.FullBytes,
+		der:        der,
+		signed:     raw.TBS.Raw,
+		signedBy:   raw.Signature.RightAlign(),
+		issuerDER:  raw.TBS.Issuer.FullBytes,
+		subjectDER: raw.TBS.Subject.FullBytes,
 	}, nil
 }
 
@@ -102,7 +110,7 @@ func parseName(der []byte) ([]attribute, error) {
 		var set []attributeDER
 		rest, err := asn1.UnmarshalWithParams(der, &set, "set")
 		if err != nil {
-			return nil, errors.New("holds a certificate whose issuer cannot be read")
+			return nil, errors.New("a certificate whose issuer cannot be read")
 		}
 		for _, a := range set {
 			name = append(name, attribute{oid: a.OID.String(), value: attributeText(a.Value)})
@@ -166,33 +174,4 @@ func rootSN(certs []certificate) string {
 		}
 	}
 	return strings.Join(sns, "_")
-}
-
-var errNoBlock = errors.New("is neither PEM nor base64")
-
-// derBlocks returns the contents of the PEM blocks of text. Text without any is
-// taken for bare base64, as the open platform's console shows keys. Newlines
-// written as \n, as environment variables often hold them, are read as such.
-func derBlocks(text string) ([][]byte, error) {
-	rest := []byte(strings.ReplaceAll(text, `\n`, "\n"))
-	if !bytes.Contains(rest, []byte("-----BEGIN")) {
-		der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(string(rest)), ""))
-		if err != nil || len(der) == 0 {
-			// The decoder's error is left out: it may quote the text.
-			return nil, errNoBlock
-		}
-		return [][]byte{der}, nil
-	}
-	var blocks [][]byte
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		blocks = append(blocks, block.Bytes)
-	}
-	if len(blocks) == 0 {
-		return nil, errNoBlock
-	}
-	return blocks, nil
 }

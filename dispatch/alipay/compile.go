@@ -29,8 +29,8 @@ func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Proble
 	if document.kind == kindObject {
 		audience(j, a, r, document)
 	}
-	if len(j.problems) > 0 {
-		return nil, j.problems
+	if j.problems.Len() > 0 {
+		return nil, j.problems.List()
 	}
 	return encode(a, document), nil
 }
@@ -47,7 +47,7 @@ func audience(j *judge, a api, r dispatch.Request, document node) {
 func encode(a api, document node) *dispatch.Message {
 	if a.channel.MaxTargets > 0 {
 		s, inline := newSingle(document)
-		return &dispatch.Message{Channel: a.channel, Inline: inline, Encoded: &payload{path: a.path, single: s}}
+		return &dispatch.Message{Channel: a.channel, Inline: inline, Judge: dispatch.TargetJudge(judgeTarget), Encoded: &payload{path: a.path, single: s}}
 	}
 	return &dispatch.Message{
 		Channel: a.channel,

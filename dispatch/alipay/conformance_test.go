@@ -9,8 +9,10 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -73,7 +75,13 @@ func subject(t *testing.T, settings dispatch.Settings, request dispatch.Request)
 		Throttled: func(_ dispatchtest.Call, text string) dispatchtest.Answer {
 			return bare(http.StatusForbidden, problem("app-call-limited", text))
 		},
-		Cases:      gateway.cases(),
+		Cases: gateway.cases(),
+		Bare: func(status int) dispatch.Class {
+			if status == http.StatusTooManyRequests {
+				return dispatch.NotSent
+			}
+			return dispatch.Unknown
+		},
 		DeliveryID: func(c dispatchtest.Call) string { return c.Header.Get("alipay-request-id") },
 		Nonce: func(c dispatchtest.Call) string {
 			_, nonce, _ := strings.Cut(c.Header.Get("Authorization"), ",nonce=")
@@ -163,6 +171,7 @@ func (g gateway) cases() []dispatchtest.Case {
 		{"accepted without one", g.signed(200, `{}`), outcome{Class: dispatch.Accepted, RequestID: "trace-1"}},
 		{"accepted with a numeric id", g.signed(200, `{"message_id":17}`), outcome{Class: dispatch.Accepted, MessageID: "17"}},
 		{"accepted in the clear", g.sign(200, `{}`), outcome{Class: dispatch.Accepted}},
+		{"accepted after a byte order mark", g.sign(200, "\ufeff{}"), outcome{Class: dispatch.Accepted}},
 		{"created", g.signed(201, `{}`), outcome{Class: dispatch.Accepted}},
 
 		{"unsigned success", bare(200, `{}`), unknown(dispatch.ReasonBadSignature, "200")},
@@ -194,8 +203,8 @@ func (g gateway) cases() []dispatchtest.Case {
 		{"does not follow", g.signed(400, problem("MSG_SD_NOFOLLOW", "m")), permanent(dispatch.ReasonRefused, "MSG_SD_NOFOLLOW")},
 		{"401", bare(401, problem("invalid-app-auth-token", "m")), permanent(dispatch.ReasonAuth, "invalid-app-auth-token")},
 		{"403", bare(403, problem("access-forbidden", "m")), permanent(dispatch.ReasonAuth, "access-forbidden")},
-		{"404", bare(404, ""), permanent(dispatch.ReasonRefused, "404")},
-		{"408", bare(408, ""), permanent(dispatch.ReasonRefused, "408")},
+		{"success with a null code", g.signed(200, `{"code":null,"message_id":9007199254740993}`), outcome{Class: dispatch.Accepted, MessageID: "9007199254740993"}},
+		{"signed refusal without a code", g.sign(400, ""), permanent(dispatch.ReasonRefused, "400")},
 		{
 			"no links", bare(400, `{"code":"X","message":"m","links":[]}`),
 			outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonRefused, Message: "m"},
@@ -208,6 +217,16 @@ func (g gateway) cases() []dispatchtest.Case {
 			"links as a list", bare(400, `{"code":"X","message":"m","links":[{"link":"https://a.example"}]}`),
 			outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonRefused, Message: `m links: [{"link":"https://a.example"}]`},
 		},
+	}
+	// Unsigned and without a code of Alipay's, a refusal is that of a middlebox.
+	for _, status := range []int{400, 401, 403, 404, 405, 407, 408, 413, 414, 421, 431, 451, 499} {
+		for name, body := range map[string]string{"no body": "", "a page": "<html>no</html>", "other JSON": `{"error":"no"}`, "a list": "[]"} {
+			cases = append(cases, struct {
+				name   string
+				answer dispatchtest.Answer
+				want   outcome
+			}{fmt.Sprintf("middlebox %d, %s", status, name), bare(status, body), unknown(dispatch.ReasonBadAnswer, strconv.Itoa(status))})
+		}
 	}
 	out := make([]dispatchtest.Case, len(cases))
 	for i, c := range cases {

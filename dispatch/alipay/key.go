@@ -4,11 +4,14 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"strings"
+
+	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
 
-// The errors of this file are fixed texts: those of the standard library may
-// quote what they could not read, and that is a key.
+// The errors of this file are fixed texts and places: those of the standard
+// library may quote what they could not read, and that is a key.
 var (
 	errEncryptedKey  = errors.New("is encrypted: give the key without a passphrase")
 	errPublicKey     = errors.New("holds a public key")
@@ -18,17 +21,32 @@ var (
 	errBadPublicKey  = errors.New("is not a public key in PEM or bare base64")
 )
 
+// oneBlock reads a text that holds one key. unread is what the text is not, for
+// one that is no PEM at all.
+func oneBlock(text string, unread error) (textfile.Block, error) {
+	blocks, err := textfile.PEM(text)
+	switch {
+	case err != nil:
+		return textfile.Block{}, fmt.Errorf("%w: %w", unread, err)
+	case len(blocks) > 1:
+		return textfile.Block{}, fmt.Errorf("holds %d blocks, and one key is wanted: the second begins in line %d", len(blocks), blocks[1].Line)
+	case blocks[0].Encrypted:
+		return textfile.Block{}, errEncryptedKey
+	}
+	return blocks[0], nil
+}
+
 // parsePrivateKey reads an RSA private key in PKCS#1 or PKCS#8, as PEM or as
 // bare base64, whatever the PEM block calls it.
 func parsePrivateKey(text string) (*rsa.PrivateKey, error) {
-	if strings.Contains(text, "ENCRYPTED") {
-		return nil, errEncryptedKey
-	}
-	blocks, err := derBlocks(text)
+	block, err := oneBlock(text, errBadPrivateKey)
 	if err != nil {
-		return nil, errBadPrivateKey
+		if strings.Contains(text, "ENCRYPTED") {
+			return nil, errEncryptedKey
+		}
+		return nil, err
 	}
-	der := blocks[0]
+	der := block.DER
 	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
 		return key, nil
 	}
@@ -46,11 +64,11 @@ func parsePrivateKey(text string) (*rsa.PrivateKey, error) {
 
 // parsePublicKey reads an RSA public key as PEM or as bare base64.
 func parsePublicKey(text string) (*rsa.PublicKey, error) {
-	blocks, err := derBlocks(text)
+	block, err := oneBlock(text, errBadPublicKey)
 	if err != nil {
-		return nil, errBadPublicKey
+		return nil, err
 	}
-	key, err := publicKeyFromDER(blocks[0])
+	key, err := publicKeyFromDER(block.DER)
 	if errors.Is(err, errBadPublicKey) {
 		if _, err := parsePrivateKey(text); err == nil {
 			return nil, errPrivateKey

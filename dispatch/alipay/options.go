@@ -5,6 +5,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,12 +46,16 @@ func (Adapter) New(s dispatch.Settings) (dispatch.Pusher, error) {
 	if err := errors.Join(append(c.problems, err)...); err != nil {
 		return nil, err
 	}
+	client, err := httpcall.NewClientFor(endpoint, httpcall.Way{Transport: s.Transport, Proxy: s.Proxy, Authorities: s.Authorities})
+	if err != nil {
+		return nil, err
+	}
 	now := s.Now
 	if now == nil {
 		now = time.Now
 	}
 	return &pusher{
-		client:   httpcall.NewClient(s.Transport),
+		client:   client,
 		endpoint: endpoint,
 		signer:   signer{appID: s.AppID, appCertSN: c.appCertSN, authToken: c.authToken, key: c.private},
 		redactor: httpcall.NewRedactor(s.Options[optPrivateKey], c.authToken, s.Options[optAESKey]),
@@ -142,28 +147,94 @@ func (c *credentials) readCertificates() {
 	app := c.certificates(optAppCert)
 	alipay := c.certificates(optAlipayCert)
 	root := c.certificates(optRootCert)
+	if len(root) > 0 {
+		c.readRootCerts(root)
+	}
 	if len(app) > 0 {
-		c.appCertSN = app[0].sn()
-		key, err := app[0].key()
-		switch {
-		case err != nil:
-			c.problem(optAppCert, err)
-		case c.private != nil && !c.private.PublicKey.Equal(key):
-			c.problem(optAppCert, errors.New("does not belong to private_key"))
-		}
+		c.readAppCert(app, root)
 	}
 	if len(alipay) > 0 {
-		c.alipayCertSN = alipay[0].sn()
-		key, err := alipay[0].key()
-		if err != nil {
-			c.problem(optAlipayCert, err)
-		}
-		c.alipay = key
+		c.readAlipayCert(alipay, root)
 	}
-	if len(root) > 0 {
-		if c.rootCertSN = rootSN(root); c.rootCertSN == "" {
-			c.problem(optRootCert, errors.New("holds no certificate signed with RSA"))
+}
+
+// readRootCerts holds each root that can be checked to be whole: those that name
+// themselves as their issuer have to have signed themselves.
+func (c *credentials) readRootCerts(root []certificate) {
+	for i, r := range root {
+		if _, rsa := rsaHashes[r.signature]; rsa && r.selfIssued() && !r.issued(r) {
+			c.problem(optRootCert, fmt.Errorf("holds a certificate, the %s of the file, whose own signature does not fit: it was changed or damaged", ordinal(i+1)))
 		}
+	}
+	if c.rootCertSN = rootSN(root); c.rootCertSN == "" {
+		c.problem(optRootCert, errors.New("holds no certificate signed with RSA"))
+	}
+}
+
+func ordinal(n int) string {
+	switch {
+	case n%100 >= 11 && n%100 <= 13:
+	case n%10 == 1:
+		return fmt.Sprintf("%dst", n)
+	case n%10 == 2:
+		return fmt.Sprintf("%dnd", n)
+	case n%10 == 3:
+		return fmt.Sprintf("%drd", n)
+	}
+	return fmt.Sprintf("%dth", n)
+}
+
+// readAppCert takes the file's leaf, wherever it stands, and proves that it is
+// the app's.
+func (c *credentials) readAppCert(app, root []certificate) {
+	leaf, err := leafOf(app)
+	if err != nil {
+		c.problem(optAppCert, err)
+		return
+	}
+	c.appCertSN = leaf.sn()
+	key, err := leaf.key()
+	switch {
+	case err != nil:
+		c.problem(optAppCert, err)
+	case c.private != nil && !c.private.PublicKey.Equal(key):
+		c.problem(optAppCert, errors.New("does not belong to private_key"))
+	default:
+		c.prove(optAppCert, leaf, root, app)
+	}
+}
+
+// readAlipayCert takes the file's leaf, and proves that it is not the app's and
+// that the same authority issued it.
+func (c *credentials) readAlipayCert(alipay, root []certificate) {
+	leaf, err := leafOf(alipay)
+	if err != nil {
+		c.problem(optAlipayCert, err)
+		return
+	}
+	c.alipayCertSN = leaf.sn()
+	key, err := leaf.key()
+	switch {
+	case err != nil:
+		c.problem(optAlipayCert, err)
+	case c.private != nil && c.private.PublicKey.Equal(key):
+		c.problem(optAlipayCert, errors.New("is the app's own certificate: take Alipay's, alipayCertPublicKey_RSA2.crt, from the console"))
+	case slices.ContainsFunc(root, leaf.is):
+		c.problem(optAlipayCert, errors.New("is one of the root certificates: take Alipay's, alipayCertPublicKey_RSA2.crt, from the console"))
+	default:
+		c.prove(optAlipayCert, leaf, root, alipay)
+	}
+	c.alipay = key
+}
+
+// prove reports a certificate that is not issued under root_cert. Without roots,
+// which is reported already, nothing can be proved.
+func (c *credentials) prove(option string, leaf certificate, root, between []certificate) {
+	if len(root) == 0 {
+		return
+	}
+	if err := issuedUnder(leaf, root, between); err != nil {
+		c.problem(option, err)
 	}
 }
 

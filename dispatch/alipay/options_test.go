@@ -40,6 +40,13 @@ func TestKeysAreReadInEveryForm(t *testing.T) {
 		"crlf":               {strings.ReplaceAll(pkcs1, "\n", "\r\n"), strings.ReplaceAll(public, "\n", "\r\n")},
 		`\n of environments`: {strings.ReplaceAll(pkcs8, "\n", `\n`), strings.ReplaceAll(public, "\n", `\n`)},
 		"wrapped base64":     {"  " + bareBase64(t, pkcs8)[:64] + "\n" + bareBase64(t, pkcs8)[64:] + "\n", public},
+		"byte order mark":    {"\ufeff" + pkcs8, "\ufeff" + public},
+		"on one line":        {strings.ReplaceAll(pkcs8, "\n", " "), strings.ReplaceAll(public, "\n", "")},
+		"CR only":            {strings.ReplaceAll(pkcs8, "\n", "\r"), strings.ReplaceAll(public, "\n", "\r")},
+		`\r\n written out`:   {strings.ReplaceAll(pkcs8, "\n", `\r\n`), strings.ReplaceAll(public, "\n", `\r\n`)},
+		"in quotes":          {`"` + pkcs8 + `"`, "'" + bareBase64(t, public) + "'"},
+		"indented":           {"  " + strings.ReplaceAll(pkcs8, "\n", "\n  "), "\t" + strings.ReplaceAll(public, "\n", "\n\t")},
+		"text around":        {"Bag Attributes\n    friendlyName: app\n" + pkcs8, public + "\n# Alipay's\n"},
 		"pkcs8 named pkcs1":  {strings.ReplaceAll(pkcs8, "PRIVATE KEY", "RSA PRIVATE KEY"), public},
 	}
 	for name, form := range forms {
@@ -85,12 +92,14 @@ func TestOptionsAreJudged(t *testing.T) {
 		},
 		{"a key of another kind", keyMode, map[string]string{"private_key": ecKey(t)}, "private_key is not an RSA key"},
 		{"an encrypted key", keyMode, map[string]string{"private_key": "-----BEGIN ENCRYPTED PRIVATE KEY-----\n"}, "private_key is encrypted: give the key without a passphrase"},
-		{"a broken key", keyMode, map[string]string{"private_key": key(t, "app_priv_pkcs8.pem")[:200]}, "private_key is not a private key in PKCS#1 or PKCS#8, PEM or bare base64"},
-		{"a broken public key", keyMode, map[string]string{"alipay_public_key": "c2VjcmV0"}, "alipay_public_key is not a public key in PEM or bare base64"},
+		{"a broken key", keyMode, map[string]string{"private_key": key(t, "app_priv_pkcs8.pem")[:200]}, "private_key is not a private key in PKCS#1 or PKCS#8, PEM or bare base64: line 1: the block that begins here has no END line"},
+		{"a broken public key", keyMode, map[string]string{"alipay_public_key": "c2VjcmV0"}, "alipay_public_key is not a public key in PEM or bare base64: the text is damaged: characters are missing, added or changed"},
 		{
 			"no certificates", certMode,
 			map[string]string{"app_cert": "!", "alipay_cert": "c2VjcmV0", "root_cert": key(t, "ali_pub.pem")},
-			"app_cert holds no certificate in PEM form\nalipay_cert holds a certificate that cannot be read\nroot_cert holds a certificate that cannot be read",
+			"app_cert is not certificates in PEM form: the text is neither PEM nor base64: one that begins with -----BEGIN is wanted\n" +
+				"alipay_cert is not certificates in PEM form: the text is damaged: characters are missing, added or changed\n" +
+				"root_cert holds a PUBLIC KEY in line 1, and only certificates are wanted here",
 		},
 		{"an AES key of 3 bytes", keyMode, map[string]string{"aes_key": "c2Vj"}, "aes_key is not an AES key of 16, 24 or 32 bytes in base64"},
 		{"an AES key with a newline", keyMode, map[string]string{"aes_key": key(t, "aes.key") + "\n"}, ""},

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/spelling"
 )
 
 // A rule judges one value of a request. Rules report to the judge and go on, so
@@ -14,11 +15,11 @@ type rule func(j *judge, field string, n node)
 
 // A judge collects the problems of one request.
 type judge struct {
-	problems []dispatch.Problem
+	problems dispatch.Problems
 }
 
 func (j *judge) report(field, format string, args ...any) {
-	j.problems = append(j.problems, dispatch.Problem{Field: field, Text: fmt.Sprintf(format, args...)})
+	j.problems.Add(field, format, args...)
 }
 
 // is reports whether n is of kind k, and a problem when it is not.
@@ -48,7 +49,7 @@ func oneOf(words ...string) rule {
 	}
 	return func(j *judge, field string, n node) {
 		if j.is(field, n, kindString) && !slices.Contains(words, n.text) {
-			j.report(field, "%s, not %q%s", choice, n.text, suggest(n.text, words))
+			j.report(field, "%s, not %q%s", choice, n.text, j.suggest(n.text, words))
 		}
 	}
 }
@@ -64,6 +65,7 @@ func listOf(limit int, item rule) rule {
 		}
 		if limit > 0 && len(n.items) > limit {
 			j.report(field, "holds %d items; at most %d are allowed", len(n.items), limit)
+			return // what to keep is the author's choice, and then judged
 		}
 		for i, v := range n.items {
 			item(j, fmt.Sprintf("%s[%d]", field, i), v)
@@ -113,7 +115,7 @@ func object(specs ...spec) rule {
 			if r, ok := rules[m.name]; ok {
 				r(j, join(field, m.name), m.value)
 			} else {
-				j.report(join(field, m.name), "is not a parameter of this call%s", suggest(m.name, names))
+				j.report(join(field, m.name), "is not a parameter of this call%s", j.suggest(m.name, names))
 			}
 		}
 		for _, s := range specs {
@@ -148,11 +150,29 @@ func (j *judge) duplicates(field string, n node) {
 	}
 }
 
+// join names a member. Names are cut, since each of a member's own members
+// repeats its name.
 func join(field, name string) string {
+	name = dispatch.Clip(name, maxName)
 	if field == "" {
 		return name
 	}
-	return field + "." + name
+	return dispatch.Clip(field, maxName) + "." + name
+}
+
+// maxName bounds a part of a field's name, in bytes.
+const maxName = 128
+
+// suggest returns a sentence that names the word nearest to what the author
+// wrote, or nothing when none is near.
+func (j *judge) suggest(wrote string, words []string) string {
+	if j.problems.Full() {
+		return ""
+	}
+	if near := spelling.Nearest(wrote, words); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return ""
 }
 
 // fieldOrRequest names the whole request by the word of dispatch.Problem.

@@ -108,11 +108,11 @@ func (s *single) body(targets []dispatch.Target) ([]byte, error) {
 		return nil, errOneTarget
 	}
 	t := targets[0]
-	if len(t.ExtendedParams) > 0 {
+	if !dispatch.IsEmptyObject(t.ExtendedParams) {
 		return nil, errExtendedParams
 	}
 	document := s.document.with(s.field, stringNode(t.Target))
-	if len(t.TemplateKeyValue) > 0 {
+	if !dispatch.IsEmptyObject(t.TemplateKeyValue) {
 		values, err := judgeValues(t.TemplateKeyValue)
 		if err != nil {
 			return nil, err
@@ -122,6 +122,26 @@ func (s *single) body(targets []dispatch.Target) ([]byte, error) {
 	return document.appendJSON(nil), nil
 }
 
+// judgeTarget holds the rules of one target, wherever it stands.
+func judgeTarget(t *dispatch.Target, report dispatch.Report) {
+	t.Judge(report)
+	if !dispatch.IsEmptyObject(t.ExtendedParams) {
+		report(dispatch.FieldExtendedParams, "must be empty: a single send has none")
+	}
+	if dispatch.IsEmptyObject(t.TemplateKeyValue) {
+		return
+	}
+	values, err := parseDocument(t.TemplateKeyValue)
+	if err != nil {
+		return // reported already
+	}
+	j := &judge{}
+	contextRule(j, "", values)
+	for _, p := range j.problems.List() {
+		report(dispatch.FieldTemplateKeyValue, "has %s, which %s", p.Field, p.Text)
+	}
+}
+
 func judgeValues(text []byte) (node, error) {
 	values, err := parseDocument(text)
 	if err != nil {
@@ -129,8 +149,8 @@ func judgeValues(text []byte) (node, error) {
 	}
 	j := &judge{}
 	contextRule(j, "template_key_value", values)
-	if len(j.problems) > 0 {
-		return node{}, fmt.Errorf("%s %s", j.problems[0].Field, j.problems[0].Text)
+	if problems := j.problems.List(); len(problems) > 0 {
+		return node{}, fmt.Errorf("%s %s", problems[0].Field, problems[0].Text)
 	}
 	return values, nil
 }

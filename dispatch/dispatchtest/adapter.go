@@ -70,8 +70,30 @@ func (s Subject) testCompile(t *testing.T) {
 	if m, problems := s.Adapter.Compile(r); m != nil || len(problems) == 0 {
 		t.Errorf("an unknown channel: got %v, %v", m, problems)
 	}
-	if m := s.compile(t, "http://127.0.0.1:1"); m.Channel.Name != sample.Channel {
+	m := s.compile(t, "http://127.0.0.1:1")
+	if m.Channel.Name != sample.Channel {
 		t.Errorf("the message's channel is %q, want %q", m.Channel.Name, sample.Channel)
+	}
+	if m.Channel.MaxTargets > 0 {
+		s.testJudge(t, m)
+	}
+}
+
+// testJudge wants the sample's targets to be good, and one without a name not to be.
+func (s Subject) testJudge(t *testing.T, m *dispatch.Message) {
+	t.Helper()
+	if m.Judge == nil {
+		t.Fatal("a message that takes targets has no Judge")
+	}
+	for _, target := range s.Targets {
+		if problem := m.Judge(&target); problem != "" {
+			t.Errorf("target %q: %s", target.Target, problem)
+		}
+	}
+	for _, name := range []string{"", " \t\n", strings.Repeat("t", dispatch.MaxTarget+1)} {
+		if m.Judge(&dispatch.Target{Target: name}) == "" {
+			t.Errorf("target %.20q is good", name)
+		}
 	}
 }
 

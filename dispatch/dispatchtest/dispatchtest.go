@@ -51,6 +51,15 @@ type Subject struct {
 	// DefaultBare.
 	Bare func(status int) dispatch.Class
 
+	// StatusDecides says that an answer's status decides although its body did not
+	// come whole. Else such an answer is unknown.
+	StatusDecides bool
+
+	// EveryByte has the way through a proxy cut at every byte of a call, which takes
+	// some thousand calls; else at every byte until the tunnel stands, and at a
+	// sixtieth of the others. The machinery below the adapters is the same for all.
+	EveryByte bool
+
 	// DeliveryID finds the delivery's id in a call. Nil: the API carries none.
 	DeliveryID func(Call) string
 	// Check says what is wrong with a call, for example a signature that does not
@@ -108,6 +117,7 @@ func Run(t *testing.T, s Subject) {
 	t.Run("New", s.testNew)
 	t.Run("Misuse", s.testMisuse)
 	t.Run("Classes", s.testClasses)
+	t.Run("Encodings", s.testEncodings)
 	t.Run("Statuses", s.testStatuses)
 	t.Run("Redirects", s.testRedirects)
 	t.Run("HugeBody", s.testHugeBody)
@@ -123,4 +133,6 @@ func Run(t *testing.T, s Subject) {
 	t.Run("Texts", s.testTexts)
 	t.Run("DeliveryID", s.testDeliveryID)
 	t.Run("Concurrency", s.testConcurrency)
+	t.Run("Proxy", s.testProxy)
+	t.Run("ProxyCuts", s.testProxyCuts)
 }

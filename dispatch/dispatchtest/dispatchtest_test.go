@@ -64,7 +64,7 @@ func (toy) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Problem) {
 	if err := d.Decode(&body); err != nil || body.Text == nil || d.More() {
 		return nil, []dispatch.Problem{{Field: "request", Text: `must be {"text": "…"}`}}
 	}
-	return &dispatch.Message{Channel: toy{}.Channels()[0], Encoded: toyText(*body.Text)}, nil
+	return &dispatch.Message{Channel: toy{}.Channels()[0], Judge: dispatch.TargetJudge((*dispatch.Target).Judge), Encoded: toyText(*body.Text)}, nil
 }
 
 func (toy) New(s dispatch.Settings) (dispatch.Pusher, error) {
@@ -75,9 +75,11 @@ func (toy) New(s dispatch.Settings) (dispatch.Pusher, error) {
 	if s.Options["key"] == "" {
 		return nil, errors.New("key is missing")
 	}
-	return &toyPusher{
-		url: u, key: s.Options["key"], redact: httpcall.NewRedactor(s.Options["key"]), Client: httpcall.NewClient(s.Transport),
-	}, nil
+	client, err := httpcall.NewClientFor(u, httpcall.Way{Transport: s.Transport, Proxy: s.Proxy, Authorities: s.Authorities})
+	if err != nil {
+		return nil, err
+	}
+	return &toyPusher{url: u, key: s.Options["key"], redact: httpcall.NewRedactor(s.Options["key"]), Client: client}, nil
 }
 
 type toyPusher struct {

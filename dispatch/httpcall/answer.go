@@ -22,6 +22,7 @@ func readAnswer(res *http.Response) (*Answer, error) {
 		b, a.TooLong = b[:MaxAnswer], true
 	}
 	a.Body = b
+	a.decode()
 	return a, nil
 }
 

@@ -38,7 +38,7 @@ func (c *conn) exchange(ctx context.Context, r *Request) (a *Answer, f *Failure,
 		if c.wire.wrote == 0 {
 			return nil, notSent(because(ctx, err)), false
 		}
-		return nil, unknown(because(ctx, err), 0), false
+		return nil, unknown(because(ctx, err)), false
 	}
 	if cap(c.out) > maxRoom {
 		c.out = nil
@@ -49,7 +49,7 @@ func (c *conn) exchange(ctx context.Context, r *Request) (a *Answer, f *Failure,
 	}
 	a, err = readAnswer(res)
 	if err != nil {
-		return nil, unknown(because(ctx, err), res.StatusCode), false
+		return nil, cutShort(because(ctx, err), res), false
 	}
 	// What comes unasked for would be taken for the next call's answer.
 	return a, nil, a.Status >= 200 && !res.Close && !a.TooLong && c.r.Buffered() == 0

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"strconv"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
@@ -14,8 +15,10 @@ import (
 type Failure struct {
 	Class  dispatch.Class // NotSent, Unknown, or Permanent when the request itself cannot be sent
 	Reason dispatch.Reason
-	Status int // of an answer that was cut off after its first line; else 0
-	err    error
+	// Head is the answer whose header came and whose body did not come whole: it
+	// has a Status, a Header and no Body. Nil: not even the header came.
+	Head *Answer
+	err  error
 }
 
 // Error says what happened. It may quote bytes the other side sent, so an
@@ -28,8 +31,8 @@ func (f *Failure) Unwrap() error { return f.err }
 // Outcome is the failure as a Pusher returns it.
 func (f *Failure) Outcome() dispatch.Outcome {
 	o := dispatch.Outcome{Class: f.Class, Reason: f.Reason, Message: f.Error()}
-	if f.Status != 0 {
-		o.Code = strconv.Itoa(f.Status)
+	if f.Head != nil {
+		o.Code = strconv.Itoa(f.Head.Status)
 	}
 	return o
 }
@@ -46,15 +49,21 @@ func notSent(err error) *Failure {
 	return f
 }
 
-// unknown is a request that may have been taken. status is that of an answer
-// that was cut off after its first line, else 0.
-func unknown(err error, status int) *Failure {
-	return &Failure{Class: dispatch.Unknown, Reason: interruption(err), Status: status, err: err}
+// unknown is a request that may have been taken.
+func unknown(err error) *Failure {
+	return &Failure{Class: dispatch.Unknown, Reason: interruption(err), err: err}
+}
+
+// cutShort is an answer whose header came and whose body did not come whole.
+func cutShort(err error, res *http.Response) *Failure {
+	f := unknown(err)
+	f.Head = &Answer{Status: res.StatusCode, Header: res.Header}
+	return f
 }
 
 // unreadable is what came instead of an answer.
 func unreadable(err error) *Failure {
-	f := unknown(err, 0)
+	f := unknown(err)
 	if f.Reason == dispatch.ReasonCut && !isCut(err) {
 		f.Reason = dispatch.ReasonBadAnswer
 	}

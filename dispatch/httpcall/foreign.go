@@ -14,6 +14,7 @@ func roundTrip(ctx context.Context, transport http.RoundTripper, r *Request) (*A
 	for _, f := range r.Header {
 		header.Add(f.Name, f.Value)
 	}
+	header.Set("Accept-Encoding", "identity")
 	req := &http.Request{
 		Method:        http.MethodPost,
 		URL:           r.URL,
@@ -27,12 +28,12 @@ func roundTrip(ctx context.Context, transport http.RoundTripper, r *Request) (*A
 	}
 	res, err := transport.RoundTrip(req.WithContext(ctx))
 	if err != nil {
-		return nil, unknown(err, 0)
+		return nil, unknown(err)
 	}
 	defer func() { _ = res.Body.Close() }()
 	a, err := readAnswer(res)
 	if err != nil {
-		return nil, unknown(err, res.StatusCode)
+		return nil, cutShort(err, res)
 	}
 	return a, nil
 }

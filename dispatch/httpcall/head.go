@@ -17,6 +17,7 @@ func appendRequest(b []byte, r *Request) []byte {
 		b = appendField(b, f.Name, f.Value)
 	}
 	b = appendField(b, "User-Agent", userAgent)
+	b = appendField(b, "Accept-Encoding", "identity")
 	b = append(b, "Content-Length: "...)
 	b = strconv.AppendInt(b, int64(len(r.Body)), 10)
 	return append(append(b, "\r\n\r\n"...), r.Body...)

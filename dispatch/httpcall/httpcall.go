@@ -11,8 +11,9 @@
 // and cost more than the rest of a call together.
 //
 // Calls speak HTTP/1.1 only, because only there is a request on a connection of
-// its own. They take no proxy from the environment, which could see a call and
-// answer it. A call has no timeout but its context's.
+// its own. They go through a proxy only as a tunnel to an https endpoint, and only
+// where they are told to: a proxy that sees a call could answer it. A call has no
+// timeout but its context's.
 package httpcall
 
 import (
@@ -59,7 +60,7 @@ func (c *Client) CloseIdleConnections() {
 // A Request is one POST.
 type Request struct {
 	URL    *url.URL
-	Header []Field // all but Host, User-Agent and Content-Length, sent in this order
+	Header []Field // all but Host, User-Agent, Accept-Encoding and Content-Length, sent in this order
 	Body   []byte
 }
 
@@ -70,14 +71,14 @@ type Field struct{ Name, Value string }
 type Answer struct {
 	Status int
 	Header http.Header
-	Body   []byte
+	Body   []byte // decoded where it came compressed
 	// TooLong says that the body was longer than MaxAnswer; Body is its beginning.
 	TooLong bool
 }
 
 // Post makes one call and blocks until it was answered or ctx ended. Exactly one
-// of the results is nil. A failure after the answer's first line leaves the
-// status in Failure.Status.
+// of the results is nil. A failure after the answer's header leaves
+// that in Failure.Head.
 func (c *Client) Post(ctx context.Context, r *Request) (*Answer, *Failure) {
 	if err := ctx.Err(); err != nil {
 		return nil, notSent(err)

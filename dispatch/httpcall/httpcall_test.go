@@ -2,6 +2,8 @@ package httpcall_test
 
 import (
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -140,7 +142,7 @@ func TestTheRequest(t *testing.T) {
 	if _, f := httpcall.NewClient(nil).Post(t.Context(), r); f != nil {
 		t.Fatal(f)
 	}
-	want := "POST /a%20b?c=d HTTP/1.1\r\nHost: " + l + "\r\nx-two: 2\r\nX-One: 1\t1\r\nUser-Agent: campaign-scheduler\r\nContent-Length: 3\r\n\r\na=b"
+	want := "POST /a%20b?c=d HTTP/1.1\r\nHost: " + l + "\r\nx-two: 2\r\nX-One: 1\t1\r\nUser-Agent: campaign-scheduler\r\nAccept-Encoding: identity\r\nContent-Length: 3\r\n\r\na=b"
 	if text := <-got; text != want {
 		t.Errorf("sent %q, want %q", text, want)
 	}
@@ -472,5 +474,46 @@ func TestParseEndpoint(t *testing.T) {
 		} else if strings.Contains(err.Error(), "pass-word") {
 			t.Errorf("%q: the error quotes it", bad)
 		}
+	}
+}
+
+// A compressed body is decoded within the bound of a plain one; what cannot be
+// decoded stays as it came.
+func TestCompressedAnswers(t *testing.T) {
+	t.Parallel()
+	zip := func(s string) string {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		_, _ = io.WriteString(w, s)
+		_ = w.Close()
+		return b.String()
+	}
+	bomb := zip(strings.Repeat(" ", 64<<20))
+	for name, tt := range map[string]struct {
+		encoding, body, want string
+		tooLong              bool
+	}{
+		"gzip":         {"gzip", zip("ok"), "ok", false},
+		"named twice":  {"gzip, gzip", zip(zip("ok")), "ok", false},
+		"cut gzip":     {"gzip", zip("ok")[:15], zip("ok")[:15], false},
+		"not gzip":     {"gzip", "plain", "plain", false},
+		"unknown":      {"br", "??", "??", false},
+		"identity":     {"identity", "ok", "ok", false},
+		"much in less": {"gzip", bomb, strings.Repeat(" ", httpcall.MaxAnswer), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Encoding", tt.encoding)
+				_, _ = io.WriteString(w, tt.body)
+			}))
+			t.Cleanup(server.Close)
+			client := httpcall.NewClient(nil)
+			t.Cleanup(client.CloseIdleConnections)
+			a, f := client.Post(t.Context(), request(server.URL))
+			if f != nil || string(a.Body) != tt.want || a.TooLong != tt.tooLong {
+				t.Errorf("got %d bytes, too long %v, failure %v", len(a.Body), a.TooLong, f)
+			}
+		})
 	}
 }

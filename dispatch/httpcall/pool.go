@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"net"
+	"net/url"
 	"slices"
 	"sync"
 	"syscall"
@@ -31,6 +33,7 @@ var shared = sync.OnceValue(func() *pool { return newPool(nil) })
 type pool struct {
 	dialer net.Dialer
 	tls    *tls.Config
+	proxy  *url.URL // nil: none
 
 	mu       sync.Mutex
 	idle     map[host][]*conn // the longest idle first
@@ -69,8 +72,10 @@ func (p *pool) post(ctx context.Context, r *Request) (*Answer, *Failure) {
 	return a, f
 }
 
-func hostOf(r *Request) host {
-	h := host{name: r.URL.Hostname(), port: r.URL.Port(), tls: r.URL.Scheme == "https"}
+func hostOf(r *Request) host { return hostOfURL(r.URL) }
+
+func hostOfURL(u *url.URL) host {
+	h := host{name: u.Hostname(), port: u.Port(), tls: u.Scheme == "https"}
 	switch {
 	case h.port != "":
 	case h.tls:
@@ -156,35 +161,57 @@ func (p *pool) closeIdle() {
 	clear(p.idle)
 }
 
-// open makes a new connection, with TLS where it is asked for.
+// open makes a new connection, through the proxy where there is one, and with TLS
+// where it is asked for. Whatever it fails with, nothing of a call has left.
 func (p *pool) open(ctx context.Context, h host) (*conn, error) {
-	bare, err := p.dialer.DialContext(ctx, "tcp", net.JoinHostPort(h.name, h.port))
+	to := h
+	if p.proxy != nil {
+		to = hostOfURL(p.proxy)
+	}
+	bare, err := p.dialer.DialContext(ctx, "tcp", net.JoinHostPort(to.name, to.port))
 	if err != nil {
 		return nil, err
 	}
+	// At the bottom, so that it counts whatever leaves.
 	w := &wire{Conn: bare, budget: maxHandshake}
 	c := &conn{Conn: w, wire: w}
 	if tcp, ok := bare.(syscall.Conn); ok {
 		c.raw, _ = tcp.SyscallConn()
 	}
-	if h.tls {
-		if c.Conn, err = p.handshake(ctx, w, h.name); err != nil {
-			_ = bare.Close()
-			return nil, err
-		}
+	if err := p.secure(ctx, c, h, to); err != nil {
+		_ = bare.Close()
+		return nil, err
 	}
 	c.r = bufio.NewReader(c.Conn)
 	return c, nil
 }
 
+// secure makes a bare connection one to the host, as it was asked for.
+func (p *pool) secure(ctx context.Context, c *conn, h, to host) (err error) {
+	if p.proxy != nil {
+		if to.tls {
+			if c.Conn, err = p.handshake(ctx, c.Conn, to.name); err != nil {
+				return fmt.Errorf("TLS with the proxy: %w", err)
+			}
+		}
+		if err = tunnel(ctx, c.Conn, p.proxy, h); err != nil {
+			return err
+		}
+	}
+	if h.tls {
+		c.Conn, err = p.handshake(ctx, c.Conn, h.name)
+	}
+	return err
+}
+
 // maxHandshake bounds what is read of a handshake, in bytes.
 const maxHandshake = 1 << 20
 
-func (p *pool) handshake(ctx context.Context, w *wire, name string) (net.Conn, error) {
+func (p *pool) handshake(ctx context.Context, over net.Conn, name string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
 	config := p.tls.Clone()
 	config.ServerName = name
-	secured := tls.Client(w, config)
+	secured := tls.Client(over, config)
 	return secured, secured.HandshakeContext(ctx)
 }

@@ -120,7 +120,7 @@ func classify(a *httpcall.Answer) dispatch.Outcome {
 // read decodes an answer. It is readable when it holds a code, ours to judge.
 func read(a *httpcall.Answer) (*words, bool) {
 	w := &words{}
-	readable := !a.TooLong && w.read(a.Body)
+	readable := !a.TooLong && w.read(a.Text())
 	return w, readable && w.code() != ""
 }
 

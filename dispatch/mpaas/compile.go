@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/spelling"
 )
 
 // A judge collects what is given and what is wrong in one request.
@@ -17,7 +18,7 @@ type judge struct {
 	region   string
 	given    values
 	targets  []dispatch.Target
-	problems []dispatch.Problem
+	problems dispatch.Problems
 }
 
 // A value is one parameter as given.
@@ -58,21 +59,23 @@ func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Proble
 	members, err := parseObject(r.Body)
 	if err != nil {
 		j.problem("request", "%v", err)
-		return nil, j.problems
+		return nil, j.problems.List()
 	}
 	j.read(members)
 	j.judgeRules()
 	j.judgeAudience(r)
 	j.judgeTargets(r)
-	if len(j.problems) > 0 {
-		return nil, j.problems
+	if j.problems.Len() > 0 {
+		return nil, j.problems.List()
 	}
-	return &dispatch.Message{Channel: c.Channel, Inline: j.targets, Encoded: j.encode(r.TaskName)}, nil
+	m := &dispatch.Message{Channel: c.Channel, Inline: j.targets, Encoded: j.encode(r.TaskName)}
+	if c.MaxTargets > 0 {
+		m.Judge = dispatch.TargetJudge(func(t *dispatch.Target, report dispatch.Report) { judgeTarget(c.action, t, report) })
+	}
+	return m, nil
 }
 
-func (j *judge) problem(field, format string, args ...any) {
-	j.problems = append(j.problems, dispatch.Problem{Field: field, Text: fmt.Sprintf(format, args...)})
-}
+func (j *judge) problem(field, format string, args ...any) { j.problems.Add(field, format, args...) }
 
 // read takes every member for the parameter it spells, then looks for those that
 // are missing.
@@ -122,11 +125,26 @@ func (j *judge) take(list values, p *param, name string, raw json.RawMessage) va
 
 // unknown reports name, found at field, as no parameter of what.
 func (j *judge) unknown(field, name string, table []param, what string) {
-	if n := nearest(name, table, j.action); n != "" {
+	if j.problems.Full() {
+		j.problem(field, "is not a parameter")
+		return
+	}
+	if n := spelling.Nearest(name, names(table, j.action)); n != "" {
 		j.problem(field, "is not a parameter of %s; did you mean %s?", what, n)
 		return
 	}
 	j.problem(field, "is not a parameter of %s", what)
+}
+
+// names lists the documents' names of an action's parameters.
+func names(table []param, a action) []string {
+	var list []string
+	for i := range table {
+		if table[i].in.has(a) {
+			list = append(list, table[i].docName())
+		}
+	}
+	return list
 }
 
 // readValue checks the type of v and fills what it holds.

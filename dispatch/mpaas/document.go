@@ -19,6 +19,7 @@ type member struct {
 var (
 	errNotObject = errors.New("must be a JSON object")
 	errTrailing  = errors.New("has text after the JSON object")
+	errTooDeep   = errors.New("is nested too deeply")
 )
 
 // parseObject reads one JSON object and nothing after it. It keeps the order and
@@ -32,10 +33,36 @@ func parseObject(raw []byte) ([]member, error) {
 		return nil, errNotObject
 	}
 	raw = raw[skipSpace(raw, 0):]
-	if raw[0] != '{' {
+	switch {
+	case raw[0] != '{':
 		return nil, errNotObject
+	case tooDeep(raw):
+		return nil, errTooDeep
 	}
 	return members(raw), nil
+}
+
+// maxDepth is far deeper than any request is. Each level is read anew, so that
+// the cost grows with the depth.
+const maxDepth = 32
+
+// tooDeep reports whether lists and objects of a valid JSON text stand in each
+// other more than maxDepth deep.
+func tooDeep(raw []byte) bool {
+	depth := 0
+	for i := 0; i < len(raw); i++ {
+		switch raw[i] {
+		case '"':
+			i = endOfString(raw, i) - 1
+		case '{', '[':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case '}', ']':
+			depth--
+		}
+	}
+	return false
 }
 
 // members takes a JSON object apart that is known to be valid and begins raw.
@@ -123,12 +150,11 @@ func firstValue(raw []byte) (v json.RawMessage, err error) {
 // repeated returns the names that occur more than once.
 func repeated(members []member) []string {
 	var again []string
-	seen := make(map[string]bool, len(members))
+	seen := make(map[string]int, len(members))
 	for _, m := range members {
-		if seen[m.name] && !slices.Contains(again, m.name) {
+		if seen[m.name]++; seen[m.name] == 2 {
 			again = append(again, m.name)
 		}
-		seen[m.name] = true
 	}
 	return again
 }

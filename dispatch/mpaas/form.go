@@ -171,7 +171,7 @@ func appendTargetMap(b []byte, targets []dispatch.Target) ([]byte, error) {
 		if err := checkTarget(t); err != nil {
 			return b, err
 		}
-		if !isEmptyObject(t.TemplateKeyValue) || !isEmptyObject(t.ExtendedParams) {
+		if !dispatch.IsEmptyObject(t.TemplateKeyValue) || !dispatch.IsEmptyObject(t.ExtendedParams) {
 			return b, fmt.Errorf("target %.64q has values of its own, which only mpaas.push_multiple can send", t.Target)
 		}
 		scratch = append(scratch, ',')
@@ -206,7 +206,7 @@ func appendTargetList(b []byte, targets []dispatch.Target) ([]byte, error) {
 		if i > 1 {
 			b = append(b, '&')
 		}
-		if !isEmptyObject(t.ExtendedParams) {
+		if !dispatch.IsEmptyObject(t.ExtendedParams) {
 			b = append(append(b, prefix...), "ExtendedParams="...)
 			var n int
 			if b, n = appendEscapedJSON(b, t.ExtendedParams); n > maxTargetExtendedParams {
@@ -218,7 +218,7 @@ func appendTargetList(b []byte, targets []dispatch.Target) ([]byte, error) {
 		b = append(appendEscaped(b, t.MsgKey), '&')
 		b = append(append(b, prefix...), "Target="...)
 		b = appendEscaped(b, t.Target)
-		if !isEmptyObject(t.TemplateKeyValue) {
+		if !dispatch.IsEmptyObject(t.TemplateKeyValue) {
 			b = append(append(append(b, '&'), prefix...), "TemplateKeyValue="...)
 			b, _ = appendEscapedJSON(b, t.TemplateKeyValue)
 		}
@@ -234,9 +234,4 @@ func checkTarget(t *dispatch.Target) error {
 		return fmt.Errorf("target %.64q has no msgKey", t.Target)
 	}
 	return nil
-}
-
-// isEmptyObject reports whether raw says nothing: nil, null or {}.
-func isEmptyObject(raw json.RawMessage) bool {
-	return len(raw) == 0 || string(raw) == "null" || string(raw) == "{}"
 }

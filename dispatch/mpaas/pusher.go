@@ -43,12 +43,16 @@ func (Adapter) New(s dispatch.Settings) (dispatch.Pusher, error) {
 		return nil, err
 	}
 	endpoint.Path = "/"
+	client, err := httpcall.NewClientFor(endpoint, httpcall.Way{Transport: s.Transport, Proxy: s.Proxy, Authorities: s.Authorities})
+	if err != nil {
+		return nil, err
+	}
 	now := s.Now
 	if now == nil {
 		now = time.Now
 	}
 	return &pusher{
-		client:      httpcall.NewClient(s.Transport),
+		client:      client,
 		endpoint:    endpoint,
 		appID:       string(appendEscaped(nil, s.AppID)),
 		workspaceID: string(appendEscaped(nil, s.WorkspaceID)),

@@ -103,6 +103,10 @@ func cases() []dispatchtest.Case {
 			Class: dispatch.Accepted, Code: "OK", Message: "ok", RequestID: "r-1", MessageID: "m-1",
 		}},
 		{
+			Name: "byte order mark", Answer: answer(200, "\ufeff"+accepted),
+			Want: dispatch.Outcome{Class: dispatch.Accepted, MessageID: "m-1"},
+		},
+		{
 			Name: "100, lowerCamel, numbers", Answer: answer(200,
 				`{"requestId":7,"resultCode":100,"pushResult":{"success":"true","data":99}}`),
 			Want: dispatch.Outcome{Class: dispatch.Accepted, Code: "100", RequestID: "7", MessageID: "99"},

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
 )
 
 // What the documents bound [doc].
@@ -43,10 +45,10 @@ func (j *judge) judgeRules() {
 		j.problem(v.name, "must not hold a comma: %q", v.wire)
 	}
 	if v := j.good("ExtendedParams"); v != nil {
-		j.judgeExtendedParams(v.name, v.members, maxExtendedParams)
+		judgeExtendedParams(j.problem, v.name, v.members, maxExtendedParams)
 	}
 	if v := j.good("TemplateKeyValue"); v != nil {
-		j.judgeKeyValue(v.name, v.members)
+		judgeKeyValue(j.problem, v.name, v.members)
 	}
 	j.judgeVendors()
 	j.judgeLiveActivity()
@@ -63,23 +65,23 @@ func (j *judge) good(wire string) *value {
 	return nil
 }
 
-func (j *judge) judgeExtendedParams(field string, members []member, limit int) {
+func judgeExtendedParams(report dispatch.Report, field string, members []member, limit int) {
 	if len(members) > limit {
-		j.problem(field, "has %d keys, and at most %d are allowed", len(members), limit)
+		report(field, "has %d keys, and at most %d are allowed", len(members), limit)
 	}
 	for _, m := range members {
 		if slices.Contains(reservedKeys, m.name) {
-			j.problem(field, "holds %q, which is one of the reserved keys %s", m.name, choice(reservedKeys))
+			report(field, "holds %q, which is one of the reserved keys %s", m.name, choice(reservedKeys))
 		}
 	}
 }
 
 // judgeKeyValue wants what a placeholder can be replaced by [inferred].
-func (j *judge) judgeKeyValue(field string, members []member) {
+func judgeKeyValue(report dispatch.Report, field string, members []member) {
 	for _, m := range members {
 		switch m.raw[0] {
 		case '{', '[', 'n':
-			j.problem(field, "must hold texts for placeholders, and %q is %s", m.name, typeOf(m.raw))
+			report(field, "must hold texts for placeholders, and %q is %s", m.name, typeOf(m.raw))
 		}
 	}
 }

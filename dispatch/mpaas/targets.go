@@ -59,10 +59,11 @@ func (j *judge) readTargetMap(v *value) bool {
 		if !ok {
 			j.problem(v.name, "must hold a msgKey for each target, and that of %q is %s", m.name, typeOf(m.raw))
 		}
-		if m.name == "" {
-			j.problem(v.name, "holds an empty target")
-		}
-		j.targets = append(j.targets, dispatch.Target{Target: m.name, MsgKey: key})
+		t := dispatch.Target{Target: m.name, MsgKey: key}
+		judgeTarget(j.action, &t, func(_, format string, args ...any) {
+			j.problem(v.name, "holds a target that "+format, args...)
+		})
+		j.targets = append(j.targets, t)
 	}
 	return true
 }
@@ -72,7 +73,7 @@ func (j *judge) readTargetList(v *value) bool {
 	inner, valid := v.raw, true
 	if s, ok := asString(v.raw); ok {
 		inner = bytes.TrimSpace([]byte(s))
-		valid = json.Valid(inner)
+		valid = json.Valid(inner) && !tooDeep(inner)
 	}
 	if !valid || inner[0] != '[' {
 		j.problem(v.name, "must be a list of targets, not %s", typeOf(v.raw))
@@ -103,15 +104,36 @@ func (j *judge) readTarget(field string, raw json.RawMessage) {
 		j.problem(field+".target", "is missing")
 	}
 	t := dispatch.Target{Target: wireOf(given.of("Target")), MsgKey: wireOf(given.of("MsgKey"))}
-	if v := given.of("TemplateKeyValue"); v != nil {
-		j.judgeKeyValue(v.name, v.members)
-		t.TemplateKeyValue = json.RawMessage(v.wire)
+	names := map[string]string{dispatch.FieldTarget: field + ".target"}
+	if v := given.of("TemplateKeyValue"); v != nil && v.good {
+		t.TemplateKeyValue, names[dispatch.FieldTemplateKeyValue] = json.RawMessage(v.wire), v.name
 	}
-	if v := given.of("ExtendedParams"); v != nil {
-		j.judgeExtendedParams(v.name, v.members, maxTargetExtendedParams)
-		t.ExtendedParams = json.RawMessage(v.wire)
+	if v := given.of("ExtendedParams"); v != nil && v.good {
+		t.ExtendedParams, names[dispatch.FieldExtendedParams] = json.RawMessage(v.wire), v.name
 	}
+	judgeTarget(j.action, &t, func(at, format string, args ...any) {
+		if at != dispatch.FieldTarget || t.Target != "" { // an empty one is reported already
+			j.problem(names[at], format, args...)
+		}
+	})
 	j.targets = append(j.targets, t)
+}
+
+// judgeTarget holds the rules of one target, wherever it stands.
+func judgeTarget(a action, t *dispatch.Target, report dispatch.Report) {
+	t.Judge(report)
+	if a != multiple {
+		if !dispatch.IsEmptyObject(t.TemplateKeyValue) || !dispatch.IsEmptyObject(t.ExtendedParams) {
+			report(dispatch.FieldTarget, "has values of its own, which only mpaas.push_multiple can send")
+		}
+		return
+	}
+	if list, err := parseObject(t.TemplateKeyValue); err == nil {
+		judgeKeyValue(report, dispatch.FieldTemplateKeyValue, list)
+	}
+	if list, err := parseObject(t.ExtendedParams); err == nil {
+		judgeExtendedParams(report, dispatch.FieldExtendedParams, list, maxTargetExtendedParams)
+	}
 }
 
 func (j *judge) readTargetMembers(field string, members []member) (given values) {

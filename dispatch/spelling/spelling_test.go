@@ -1,27 +1,27 @@
 package spelling_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/campaign-scheduler/scheduler/dispatch/spelling"
 )
 
-func TestDistance(t *testing.T) {
+func TestNearest(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		a, b string
-		want int
-	}{
-		{"", "", 0},
-		{"", "abc", 3},
-		{"abc", "", 3},
-		{"title", "title", 0},
-		{"titel", "title", 2},
-		{"tittle", "title", 1},
-		{"kitten", "sitting", 3},
+	names := []string{"title", "expired_seconds", "templateName", "template_id"}
+	for _, c := range []struct{ wrote, want string }{
+		{"titel", "title"},
+		{"tittle", "title"},
+		{"expiredSeconds", "expired_seconds"},
+		{"Template-Name", "templateName"},
+		{"templateID", "template_id"},
+		{"xyz", ""},
+		{"", ""},
+		{strings.Repeat("title", 1<<20), ""},
 	} {
-		if got := spelling.Distance(c.a, c.b); got != c.want {
-			t.Errorf("%q, %q: %d, want %d", c.a, c.b, got, c.want)
+		if got := spelling.Nearest(c.wrote, names); got != c.want {
+			t.Errorf("%.20q: %q, want %q", c.wrote, got, c.want)
 		}
 	}
 }

@@ -4,9 +4,6 @@ import (
 	"net/netip"
 	"slices"
 	"syscall"
-
-	"github.com/campaign-scheduler/scheduler/dispatch"
-	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
 )
 
 // special are the ranges that IANA's special-purpose registries for IPv4 and IPv6
@@ -98,16 +95,9 @@ func (r *refusedAddress) Error() string {
 	return "has the address " + r.addr.String() + ", which is not public; " + optAllowPrivate + " allows it"
 }
 
-// newClient returns what calls are made with. The address is judged after the
-// name was resolved and for each connection anew, so that no answer of a name
-// server leads into the network around the daemon.
-func newClient(s dispatch.Settings, allowPrivate bool) *httpcall.Client {
-	if s.Transport != nil || allowPrivate {
-		return httpcall.NewClient(s.Transport)
-	}
-	return httpcall.NewGuardedClient(refuseInternal)
-}
-
+// refuseInternal judges the address after the name was resolved and for each
+// connection anew, so that no answer of a name server leads into the network
+// around the daemon. Behind a proxy that is the proxy's affair.
 func refuseInternal(_, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {

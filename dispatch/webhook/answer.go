@@ -12,14 +12,14 @@ import (
 // words are what a receiver may say beside its status, in a JSON object. All of
 // it is optional.
 type words struct {
-	Code      string `json:"code"`
-	Message   string `json:"message"`
-	MessageID string `json:"message_id"`
-	RequestID string `json:"request_id"`
+	Code      httpcall.Word `json:"code"`
+	Message   httpcall.Word `json:"message"`
+	MessageID httpcall.Word `json:"message_id"`
+	RequestID httpcall.Word `json:"request_id"`
 }
 
 // judge classes an answer by its status alone, so that a receiver need not write
-// a body. A redirect is not followed, and leaves open what the receiver did
+// a body, and so that a body that was cut changes nothing. A redirect is not followed, and leaves open what the receiver did
 // before it answered.
 func judge(a *httpcall.Answer) dispatch.Outcome {
 	o, decided := a.ByStatus()
@@ -34,7 +34,7 @@ func judge(a *httpcall.Answer) dispatch.Outcome {
 		}
 	}
 	o.RequestID = a.Header.Get("X-Request-Id")
-	return say(o, a.Body)
+	return say(o, a)
 }
 
 func refusal(status int) dispatch.Reason {
@@ -46,20 +46,20 @@ func refusal(status int) dispatch.Reason {
 
 // say adds the receiver's words. What is not in their form is left out: an
 // answer that is not the receiver's own may hold anything.
-func say(o dispatch.Outcome, body []byte) dispatch.Outcome {
+func say(o dispatch.Outcome, a *httpcall.Answer) dispatch.Outcome {
 	var w words
-	if json.Unmarshal(body, &w) != nil {
+	if a.TooLong || json.Unmarshal(a.Text(), &w) != nil {
 		return o
 	}
 	if w.Code != "" {
-		o.Code = w.Code
+		o.Code = string(w.Code)
 	}
 	if w.Message != "" {
-		o.Message = w.Message
+		o.Message = string(w.Message)
 	}
 	if w.RequestID != "" {
-		o.RequestID = w.RequestID
+		o.RequestID = string(w.RequestID)
 	}
-	o.MessageID = w.MessageID
+	o.MessageID = string(w.MessageID)
 	return o
 }

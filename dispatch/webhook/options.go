@@ -43,7 +43,14 @@ func (Adapter) New(s dispatch.Settings) (dispatch.Pusher, error) {
 	if p.now == nil {
 		p.now = time.Now
 	}
-	p.client = newClient(s, allowPrivate)
+	way := httpcall.Way{Transport: s.Transport, Proxy: s.Proxy, Authorities: s.Authorities}
+	if !allowPrivate {
+		way.Control = refuseInternal
+	}
+	var err error
+	if p.client, err = httpcall.NewClientFor(endpoint, way); err != nil {
+		return nil, err
+	}
 	return p, nil
 }
 
@@ -91,7 +98,7 @@ func tokens(u *url.URL) []string {
 	for _, values := range u.Query() {
 		for _, v := range values {
 			if len(v) >= minQueryToken {
-				found = append(found, v, url.QueryEscape(v))
+				found = append(found, v, url.QueryEscape(v), url.PathEscape(v))
 			}
 		}
 	}

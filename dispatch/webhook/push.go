@@ -57,10 +57,14 @@ func (p *pusher) push(ctx context.Context, push *dispatch.Push) dispatch.Outcome
 	answer, failure := p.client.Post(ctx, &httpcall.Request{
 		URL: p.endpoint, Header: p.header(push.DeliveryID, body), Body: body,
 	})
-	if failure != nil {
+	switch {
+	case failure == nil:
+		return judge(answer)
+	case failure.Head != nil: // the status came, and it decides
+		return judge(failure.Head)
+	default:
 		return failure.Outcome()
 	}
-	return judge(answer)
 }
 
 // call is the JSON of a body.

@@ -59,6 +59,7 @@ func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Proble
 	}
 	return &dispatch.Message{
 		Channel: channel,
+		Judge:   dispatch.TargetJudge((*dispatch.Target).Judge),
 		Encoded: &content{taskName: r.TaskName, request: compact.Bytes()},
 	}, nil
 }

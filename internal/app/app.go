@@ -45,10 +45,10 @@ type App struct {
 	metrics     prometheus.Registerer
 	engine      *engine.Engine
 	admin       *admin.Server
+	console     *Console    // nil: off
 	api         *api.Server // nil: there is none
 	trial       *api.Client // nil: the clients are configured
 	databaseURL string      // may hold a password
-	console     *Console    // nil: off
 
 	closers []closer // in the order of starting
 	ready   atomic.Bool

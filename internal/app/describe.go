@@ -18,14 +18,14 @@ func (a *App) Describe(w io.Writer) {
 		fmt.Fprintf(w, "  sandbox   %s, journal %s\n", a.sandbox.URL(), a.Config.Sandbox.Journal)
 	}
 	fmt.Fprintf(w, "  admin     http://%s/healthz /readyz /metrics\n", a.admin.Addr())
+	if a.console != nil {
+		fmt.Fprintf(w, "  console   %s\n", a.console.URL())
+	}
 	if a.api != nil {
 		fmt.Fprintf(w, "  mPaaS API %s\n", a.api.URL())
 	}
-	if a.console != nil {
-		fmt.Fprintf(w, "  console   %s\n", a.console.URL())
-		if a.postgres != nil {
-			fmt.Fprintf(w, "\nSign in to the console, once, within 15 minutes:\n  %s\n", a.console.Link())
-		}
+	if a.console != nil && a.postgres != nil {
+		fmt.Fprintf(w, "\nSign in to the console, once, within 15 minutes:\n  %s\n", a.console.Link())
 	}
 	if a.postgres != nil {
 		fmt.Fprintf(w, "\nOpen the database:\n  %s\n", a.postgres.current().PSQL())

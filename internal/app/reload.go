@@ -35,7 +35,7 @@ func (a *App) Reload(ctx context.Context, c *config.Config) (later []string, err
 	a.engine.Reload(c.Dispatch.MaxInFlight)
 	a.reloadAPI(c.API)
 	later = restartSettings(a.Config, c)
-	a.Config.Apps, a.Config.Dispatch.MaxInFlight = c.Apps, c.Dispatch.MaxInFlight
+	a.Config.Apps, a.Config.Dispatch.MaxInFlight, a.Config.Dispatch.Proxy = c.Apps, c.Dispatch.MaxInFlight, c.Dispatch.Proxy
 	a.Config.API.Clients, a.Config.API.CallsPerSecond = c.API.Clients, c.API.CallsPerSecond
 	return later, nil
 }
@@ -48,7 +48,7 @@ func restartSettings(before, after *config.Config) []string {
 }
 
 // reloaded are the settings a reload takes over, and what is no setting.
-var reloaded = map[string]bool{"apps": true, "dispatch.max_in_flight": true, "log.level": true, "api.clients": true, "api.calls_per_second": true, "-": true}
+var reloaded = map[string]bool{"apps": true, "dispatch.max_in_flight": true, "dispatch.proxy": true, "log.level": true, "api.clients": true, "api.calls_per_second": true, "-": true}
 
 func compareSettings(prefix string, before, after reflect.Value, names *[]string) {
 	for i := range before.NumField() {

@@ -144,7 +144,7 @@ func (l *loader) checkApps(apps []App) {
 	type key struct{ appID, workspaceID string }
 	seen := map[key]int{}
 	for i, app := range apps {
-		path := fmt.Sprintf("apps[%d]", i)
+		path := appPath(i)
 		before := len(l.problems)
 		l.checkApp(path, app)
 		if len(l.problems) == before {
@@ -158,6 +158,8 @@ func (l *loader) checkApps(apps []App) {
 		seen[k] = i
 	}
 }
+
+func appPath(i int) string { return fmt.Sprintf("apps[%d]", i) }
 
 func (l *loader) checkApp(path string, app App) {
 	if app.AppID == "" {
@@ -181,6 +183,9 @@ func (l *loader) tryApp(path string, app App) {
 		if l.faulty[join(path, o.Name)] {
 			return
 		}
+	}
+	if l.faulty[join(path, "proxy")] || l.faulty[join(path, "ca_file")] {
+		return
 	}
 	if _, err := provider.New(app.Settings()); err != nil {
 		l.problem(path, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
 )
 
 // check finds what each value alone cannot show.
@@ -24,6 +26,7 @@ func (l *loader) check(c *Config) {
 	l.checkTracing(&c.Tracing)
 	l.checkListen("sandbox.listen", c.Sandbox.Listen)
 	l.checkAPI(&c.API, c.Database.URL == "")
+	l.fillWays(c)
 	l.checkApps(c.Apps)
 }
 
@@ -127,9 +130,17 @@ func (l *loader) checkEndpoint(path, endpoint string) {
 		l.problem(path, "must be a URL such as https://host")
 	case u.User != nil || u.Fragment != "":
 		l.problem(path, "must have no user, password or fragment")
+	case wireError(endpoint) != nil:
+		l.problem(path, "%s", strings.TrimPrefix(wireError(endpoint).Error(), "endpoint "))
 	case u.Scheme == "http" && !IsLoopback(net.JoinHostPort(u.Hostname(), "0")):
 		l.warnings = append(l.warnings, path+" is not https: pushes and their answers can be read and changed on the way")
 	}
+}
+
+// wireError says why an endpoint cannot be written into a request.
+func wireError(endpoint string) error {
+	_, err := httpcall.ParseURL(endpoint)
+	return err
 }
 
 func (l *loader) checkZone(path, zone string) {

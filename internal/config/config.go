@@ -10,6 +10,7 @@
 package config
 
 import (
+	"net/url"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
@@ -110,6 +111,10 @@ type Dispatch struct {
 	// MaxInFlight bounds the daemon's calls in flight, over all apps.
 	MaxInFlight int   `yaml:"max_in_flight"`
 	Retry       Retry `yaml:"retry"`
+	// Proxy is the forward proxy that push calls go through, as a tunnel (CONNECT)
+	// to https endpoints: an http:// or https:// URL, or "environment" for
+	// HTTPS_PROXY and NO_PROXY. Empty: calls go directly.
+	Proxy Secret `yaml:"proxy"`
 	// MisfireGrace is how late a task may be and still count as on time.
 	MisfireGrace time.Duration `yaml:"misfire_grace"`
 }
@@ -162,6 +167,11 @@ type App struct {
 	// Endpoint is the push API's scheme and host; a webhook's whole URL. Some
 	// providers have a default.
 	Endpoint string `yaml:"endpoint"`
+	// Proxy is this app's instead of Dispatch.Proxy; "none": its calls go directly.
+	Proxy Secret `yaml:"proxy"`
+	// CAFile, PEM, holds authorities that are trusted beside the system's, for an
+	// endpoint whose certificate a private one issued.
+	CAFile string `yaml:"ca_file" as:"path"`
 	// TimeZone is of campaigns that name none.
 	TimeZone string `yaml:"time_zone"`
 	// PendingLimit is how many tasks the app may have stored as pending.
@@ -179,6 +189,12 @@ type App struct {
 	// Options are the provider's own keys. All are kept as secrets, since a few
 	// of them are and none needs to be printed.
 	Options map[string]Secret `yaml:"-"`
+
+	// Authorities is what CAFile holds.
+	Authorities string `yaml:"-"`
+	// Way returns the proxy for an endpoint, or nil for none. A nil Way: calls go
+	// directly.
+	Way func(endpoint *url.URL) (*url.URL, error) `yaml:"-" json:"-"`
 }
 
 // Region is the option of that name, which some providers have.
@@ -190,7 +206,9 @@ func (a App) Settings() dispatch.Settings {
 	for name, value := range a.Options {
 		options[name] = value.Reveal()
 	}
-	return dispatch.Settings{AppID: a.AppID, WorkspaceID: a.WorkspaceID, Endpoint: a.Endpoint, Options: options}
+	return dispatch.Settings{
+		AppID: a.AppID, WorkspaceID: a.WorkspaceID, Endpoint: a.Endpoint, Options: options, Proxy: a.Way, Authorities: a.Authorities,
+	}
 }
 
 // Default returns the configuration of an empty file, but for DataDir, which

@@ -6,7 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"strings"
+
+	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
 
 // secret finds the secret at path, given as it is or as the name of a file that
@@ -45,15 +46,19 @@ func (l *loader) given(n *node, path string) bool {
 	return hasPlain && hasFile && plain.value.kind != nothing && file.value.kind != nothing
 }
 
-// readSecret reads the file that holds a secret. The line end that editors and
-// echo leave behind is not part of it.
+// readSecret reads the file that holds a secret. A byte order mark and the line
+// ends that editors and echo leave behind are not part of it.
 func (l *loader) readSecret(path, name string) Secret {
 	text, err := readSmall(name)
 	if err != nil {
 		l.problem(path, "cannot read %s: %s", name, reason(err))
 		return ""
 	}
-	trimmed := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+	trimmed, err := textfile.Clean(text)
+	if err != nil {
+		l.problem(path, "the file %s %s", name, err)
+		return ""
+	}
 	if trimmed == "" {
 		l.problem(path, "the file %s is empty", name)
 	}

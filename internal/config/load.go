@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
 
 // maxFile bounds the configuration and every file a _file key names.
@@ -36,6 +37,11 @@ func Load(path string, environ []string, providers []Provider) (*Config, error) 
 		if text, err = readSmall(path); err != nil {
 			return nil, Problems{{File: path, Text: "cannot be read: " + reason(err)}}
 		}
+		clean, err := textfile.Clean(text)
+		if err != nil {
+			return nil, Problems{{File: path, Text: err.Error()}}
+		}
+		text = []byte(clean)
 	}
 	l := newLoader(path, text, environ, providers)
 	root, err := parse(text)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -241,5 +242,90 @@ apps:
 	}
 	if got := c.Apps[0].Settings().Options["access_key_secret"]; got != "hunter2" {
 		t.Errorf("Settings gives %q, want the secret itself", got)
+	}
+}
+
+// Calls leave by the way that the app's setting says, else by the general one.
+func TestWaysOut(t *testing.T) {
+	t.Parallel()
+	const apps = `
+apps:
+  - {app_id: a, provider: mpaas, endpoint: "https://a.example", access_key_id: i, access_key_secret: s}
+  - {app_id: b, provider: mpaas, endpoint: "https://b.example", access_key_id: i, access_key_secret: s, proxy: none}
+  - {app_id: c, provider: mpaas, endpoint: "https://c.example", access_key_id: i, access_key_secret: s, proxy_file: way}
+`
+	for name, tt := range map[string]struct {
+		text    string
+		environ []string
+		want    string // the proxies of a, b and c
+	}{
+		"none":                   {apps, nil, "direct direct https://u:p%40ss@c.proxy:8443"},
+		"one for all":            {"dispatch: {proxy: 'http://proxy:3128'}" + apps, nil, "http://proxy:3128 direct https://u:p%40ss@c.proxy:8443"},
+		"the environment unused": {apps, []string{"HTTPS_PROXY=http://env:1"}, "direct direct https://u:p%40ss@c.proxy:8443"},
+		"the environment":        {"dispatch: {proxy: environment}" + apps, []string{"https_proxy=http://env:1"}, "http://env:1 direct https://u:p%40ss@c.proxy:8443"},
+		"but not for it":         {"dispatch: {proxy: environment}" + apps, []string{"HTTPS_PROXY=http://env:1", "NO_PROXY=.example"}, "direct direct https://u:p%40ss@c.proxy:8443"},
+		"by a variable":          {apps, []string{"SCHEDULER_DISPATCH_PROXY=http://var:1", "SCHEDULER_APPS_0_PROXY=none"}, "direct direct https://u:p%40ss@c.proxy:8443"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := load(t, write(t, tt.text, "way", "\ufeffhttps://u:p%40ss@c.proxy:8443\r\n"), tt.environ...)
+			var got []string
+			for _, app := range c.Apps {
+				way := "direct"
+				if app.Way != nil {
+					endpoint, _ := url.Parse(app.Endpoint)
+					proxy, err := app.Way(endpoint)
+					if err != nil {
+						t.Error(err)
+					}
+					if proxy != nil {
+						way = proxy.String()
+					}
+				}
+				got = append(got, way)
+			}
+			if diff := cmp.Diff(tt.want, strings.Join(got, " ")); diff != "" {
+				t.Error(diff)
+			}
+			if told := strings.Contains(strings.Join(c.Warnings, "\n"), "HTTPS_PROXY is set and not used"); told != (name == "the environment unused") {
+				t.Errorf("warnings: %q", c.Warnings)
+			}
+		})
+	}
+	for name, tt := range map[string]struct{ text, want string }{
+		"a bad URL":      {"dispatch: {proxy: 'proxy:3128'}" + apps, "dispatch.proxy: must begin with http:// or https://"},
+		"a path":         {"dispatch: {proxy: 'http://u:hunter2@proxy/a'}" + apps, "dispatch.proxy: must be a scheme and a host"},
+		"no authorities": {strings.Replace(apps, "proxy: none", "ca_file: way", 1), "is not certificates in PEM form"},
+		"no such file":   {strings.Replace(apps, "proxy: none", "ca_file: absent", 1), "cannot read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, err := config.Load(write(t, tt.text, "way", "https://c.proxy"), home, providers())
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// Files are read as editors leave them: byte order marks and line ends of any
+// system at their ends are no part of what they hold.
+func TestFilesAsEditorsLeaveThem(t *testing.T) {
+	t.Parallel()
+	const mark = "\ufeff"
+	text := mark + "database:\r\n  url_file: url\r\napps:\r\n  - {app_id: a, provider: mpaas, endpoint: \"https://a\", access_key_id_file: id, access_key_secret_file: secret}\r\n"
+	c := load(t, write(t, text, "url", mark+"postgres://h/d\r\n\r\n", "id", "key id\n\n", "secret", mark+"hunter2\r"))
+	got := []string{c.Database.URL.Reveal(), c.Apps[0].Options["access_key_id"].Reveal(), c.Apps[0].Options["access_key_secret"].Reveal()}
+	if diff := cmp.Diff([]string{"postgres://h/d", "key id", "hunter2"}, got); diff != "" {
+		t.Error(diff)
+	}
+	for name, text := range map[string]string{
+		"the file itself": "\xff\xfed\x00",
+		"a secret":        "apps:\n  - {app_id: a, provider: mpaas, endpoint: \"https://a\", access_key_id: i, access_key_secret_file: wide}\n",
+	} {
+		_, err := config.Load(write(t, text, "wide", "\xff\xfes\x00"), home, providers())
+		if err == nil || !strings.Contains(err.Error(), "is UTF-16 text: save it as UTF-8") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

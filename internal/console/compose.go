@@ -429,7 +429,7 @@ func (c *Console) insertCampaign(x *exchange) error {
 		return c.render(x, statusOf(p), "compose", p)
 	}
 	window, _ := judge.Interval(p.Form.Window) // it was judged
-	id, err := x.store.InsertCampaign(x.Context(), p.Form.draft(window))
+	id, err := x.store.InsertDraft(x.Context(), p.Form.draft(window))
 	if err != nil {
 		return err
 	}

@@ -58,12 +58,14 @@ func (d *dispatcher) missed(e *entry, now time.Time) string {
 // Each entry holds a slot, and those to be claimed their app's leave.
 func (d *dispatcher) beginBatch(ctx context.Context, batch []*entry, now time.Time) (pause time.Duration) {
 	var misses, starts, claims []*entry
+	var unpushable []int64
 	for _, e := range batch {
 		switch {
 		case d.missed(e, now) != "":
 			misses = append(misses, e)
 		case e.content.message == nil:
-			d.slots.release(1) // the planner rejects it; its task goes away
+			d.slots.release(1)
+			unpushable = append(unpushable, e.task.CampaignID) // the planner rejects it; its task goes away
 			d.agenda.done(e)
 		case e.content.stored():
 			starts = append(starts, e)
@@ -72,7 +74,24 @@ func (d *dispatcher) beginBatch(ctx context.Context, batch []*entry, now time.Ti
 		}
 	}
 	d.startStored(ctx, starts)
+	d.rejudged(ctx, unpushable)
 	return max(d.miss(ctx, misses, now), d.claim(ctx, claims))
+}
+
+// rejudged has the planner look at campaigns that are due and cannot be pushed as
+// they stand, though nobody has changed their row.
+func (d *dispatcher) rejudged(ctx context.Context, campaigns []int64) {
+	if len(campaigns) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.StatementTimeout)
+	defer cancel()
+	d.contents.forget(campaigns) // they may be good again when they are read anew
+	if err := d.Store.Rejudge(ctx, campaigns); err != nil {
+		d.heart.trouble(ctx, "have campaigns judged again", err)
+		return
+	}
+	d.planner.Wake()
 }
 
 // put gives an entry's slot and leave back without a call.

@@ -69,6 +69,16 @@ func (c *contents) put(v *content) {
 	c.young[v.campaign.ID] = v
 }
 
+// forget drops campaigns.
+func (c *contents) forget(ids []int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		delete(c.young, id)
+		delete(c.old, id)
+	}
+}
+
 // reset forgets everything, for example when the configuration has changed.
 func (c *contents) reset() {
 	c.mu.Lock()

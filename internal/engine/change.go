@@ -76,8 +76,11 @@ func (p *Planner) follow(c *store.Campaign, next time.Time, known bool, now time
 		return
 	}
 	out.schedule = s
-	if !known {
+	switch {
+	case !known:
 		next = first(s)
+	case !next.IsZero() && c.StrategyType == 2: // the rules of its zone may have changed since it was worked out
+		next = onSchedule(s, next)
 	}
 	if c.Status == "active" {
 		out.rejected = problemText(p.judge(c))
@@ -130,6 +133,9 @@ func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.C
 			if err := p.reject(ctx, tx, c.Campaign, &out); err != nil {
 				return applied{}, err
 			}
+		}
+		if c.Campaign != nil && c.Campaign.Status == "rejected" {
+			p.OnRejected(c.CampaignID)
 		}
 		all.add(&out)
 		switch {

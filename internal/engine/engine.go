@@ -21,6 +21,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
 // Config configures an Engine. Store, Log, Compile and App are required; zero
@@ -97,9 +98,11 @@ type Engine struct {
 	unheard    *unheard
 	finisher   *finisher
 	pruner     *pruner
-	revoker    *revoker
 	lockWaits  *lockWaits
+	revoker    *revoker
 	pulse      *pulse
+	rejudge    *rejudge
+	zoneRules  *zoneRules
 	calls      *crew
 
 	wg, late      sync.WaitGroup // services; those that outlive them to record
@@ -118,8 +121,10 @@ func New(cfg Config) *Engine {
 	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, e.heart.id, e.finisher.hint)
 	e.planner = NewPlanner(PlannerConfig{
 		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,
-		OnReady: e.ready, Others: e.hasOthers,
+		OnReady: e.ready, Others: e.hasOthers, OnRejected: func(id int64) { e.rejudge.rejected(id) },
 	})
+	e.rejudge = newRejudge(cfg, e.planner.Wake)
+	e.zoneRules = newZoneRules(cfg, e.planner.Wake)
 	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, log: cfg.Log}
 	e.dispatcher = newDispatcher(cfg)
 	d := e.dispatcher
@@ -147,8 +152,8 @@ func New(cfg Config) *Engine {
 	tr := newTraces(cfg.Tracer, e.clock)
 	d.traces, s.traces, e.settler.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
-	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, cfg.PushTimeout, cfg.Retry)
 	e.lockWaits = newLockWaits(cfg)
+	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, cfg.PushTimeout, cfg.Retry)
 	return e
 }
 
@@ -170,8 +175,10 @@ func (e *Engine) Start() {
 	e.unheard.Start(ctx, &e.wg)
 	e.finisher.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
-	e.revoker.Start(ctx, &e.wg)
 	e.lockWaits.Start(ctx, &e.wg)
+	e.revoker.Start(ctx, &e.wg)
+	e.rejudge.Start(ctx, &e.wg)
+	e.zoneRules.Start(ctx, &e.wg)
 	e.wg.Go(func() { e.listen(ctx) })
 	e.startPulse(ctx)
 	e.wakeAll()
@@ -201,6 +208,8 @@ func (e *Engine) prepare() {
 	e.planner.Wake()
 	e.finisher.Wake()
 	e.revoker.Wake()
+	e.rejudge.Wake()
+	e.zoneRules.Wake()
 }
 
 // wakeAll wakes every loop, for when much may have changed.
@@ -285,7 +294,10 @@ func (e *Engine) Ready(context.Context) error {
 // Reload forgets what was compiled with the old configuration, and bounds the
 // calls under way anew. What is under way goes on.
 func (e *Engine) Reload(maxInFlight int) {
+	strategy.ForgetZones()
 	e.contents.reset()
+	e.zoneRules.look()
+	e.rejudge.everything()
 	e.slots.resize(maxInFlight)
 	e.dispatcher.reloaded.Store(true)
 	e.deliveries.reload()

@@ -181,6 +181,9 @@ func reasonLabel(reason string) string {
 			return c.label
 		}
 	}
+	if reason[0] >= '0' && reason[0] <= '9' && strings.Contains(reason, " targets left out: ") {
+		return "targets_left_out"
+	}
 	for _, r := range dispatch.Reasons() {
 		if strings.HasPrefix(reason, strings.ReplaceAll(string(r), "_", " ")) {
 			return string(r)

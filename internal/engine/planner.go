@@ -28,6 +28,9 @@ type PlannerConfig struct {
 	Others func() bool
 	// OnReady is told of apps that got tasks due before Horizon from now.
 	OnReady func(appNo int32)
+	// OnRejected is told of rejected campaigns that something happened to, such as
+	// the loss of targets: their requests may be good now. Nil: nobody is told.
+	OnRejected func(campaign int64)
 	// Horizon is how far ahead the dispatcher reads; default 2 s.
 	Horizon time.Duration
 	// Sweep is how often paused campaigns are looked at for occurrences that are
@@ -55,6 +58,9 @@ func (c PlannerConfig) withDefaults() PlannerConfig {
 	}
 	if c.OnReady == nil {
 		c.OnReady = func(int32) {}
+	}
+	if c.OnRejected == nil {
+		c.OnRejected = func(int64) {}
 	}
 	if c.Metrics == nil {
 		c.Metrics = NewMetrics(nil)

@@ -32,6 +32,10 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 	if !c.mayPush(daemon) {
 		return dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: "the lease ran out before the call"}, time.Time{}
 	}
+	p, leftOut := sendable(p)
+	if leftOut != "" && len(p.Targets) == 0 {
+		return unsendable(leftOut), time.Time{}
+	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
 	c.metrics.InFlight.Inc()
@@ -46,6 +50,7 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 	}()
 	failpoint.Hit("call.before")
 	o = app.pusher().Push(ctx, p)
+	o.LeftOut = leftOut
 	failpoint.Hit("call.after")
 	return o, sent
 }

@@ -29,7 +29,7 @@ func (r RetryPolicy) rule(o dispatch.Outcome, attempts int, resendUnknown bool, 
 	reason := outcomeText(o)
 	switch {
 	case o.Class == dispatch.Accepted:
-		return verdict{status: "succeeded"}
+		return verdict{status: "succeeded", reason: reason}
 	case o.Class == dispatch.Permanent:
 		return verdict{status: "failed", reason: reason}
 	case o.Class == dispatch.Unknown && !resendUnknown:
@@ -59,10 +59,11 @@ func (r RetryPolicy) wait(attempts int) time.Duration {
 	return d
 }
 
-// outcomeText says in words what a call came to.
+// outcomeText says in words what a call came to, and which targets it was
+// without; "": it was accepted with all of them.
 func outcomeText(o dispatch.Outcome) string {
 	if o.Class == dispatch.Accepted {
-		return ""
+		return o.LeftOut
 	}
 	parts := []string{strings.ReplaceAll(string(o.Reason), "_", " ")}
 	if o.Code != "" {
@@ -71,5 +72,9 @@ func outcomeText(o dispatch.Outcome) string {
 	if o.Message != "" {
 		parts = append(parts, o.Message)
 	}
-	return strings.Join(parts, ": ")
+	text := strings.Join(parts, ": ")
+	if o.LeftOut != "" {
+		text += "; " + o.LeftOut
+	}
+	return text
 }

@@ -1,0 +1,140 @@
+package httpcall
+
+import (
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"syscall"
+
+	"github.com/campaign-scheduler/scheduler/internal/textfile"
+)
+
+// A Way is how a client's calls leave the machine. The zero value is the direct
+// one.
+type Way struct {
+	// Transport, when not nil, makes the calls instead of the package's own
+	// connections. See NewClient.
+	Transport http.RoundTripper
+	// Proxy returns the forward proxy for an endpoint, or nil for none. A proxy is
+	// used as a tunnel (CONNECT) to an https endpoint only, so that it can neither
+	// read nor answer a call.
+	Proxy func(endpoint *url.URL) (*url.URL, error)
+	// Authorities are certificates in PEM form that are trusted beside the
+	// system's.
+	Authorities string
+	// Control may refuse a connection by its address before it is made; see
+	// net.Dialer. It is not asked about a proxy's address.
+	Control func(network, address string, c syscall.RawConn) error
+}
+
+var errClear = errors.New("endpoint must begin with https:// to be called through a proxy; proxy: none calls it directly")
+
+// NewClientFor returns a Client for calls to an endpoint by a way. Clients of
+// the same way share connections, but for those with a Control.
+func NewClientFor(endpoint *url.URL, way Way) (*Client, error) {
+	if way.Transport != nil {
+		return NewClient(way.Transport), nil
+	}
+	var proxy *url.URL
+	if way.Proxy != nil {
+		var err error
+		if proxy, err = way.Proxy(endpoint); err != nil {
+			return nil, fmt.Errorf("proxy %w", err)
+		}
+	}
+	if proxy != nil && endpoint.Scheme != "https" {
+		return nil, errClear
+	}
+	roots, err := trust(way.Authorities)
+	if err != nil {
+		return nil, fmt.Errorf("ca_file %w", err)
+	}
+	if way.Control != nil && proxy == nil {
+		p := newPool(way.Control)
+		p.tls.RootCAs = roots
+		return &Client{pool: p}, nil
+	}
+	return &Client{pool: poolOf(proxy, way.Authorities, roots)}, nil
+}
+
+// ParseProxy reads a proxy's URL: a scheme, a host, and a user and password where
+// it wants some. Errors do not quote it.
+func ParseProxy(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return nil, errors.New("is not a URL; a password in it has to be percent-encoded")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return nil, errors.New("must begin with http:// or https://")
+	case u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("must be a scheme and a host, and nothing after them")
+	}
+	host, err := ParseURL(u.Scheme + "://" + u.Host)
+	if err != nil {
+		return nil, errors.New("names a host or port that cannot be one")
+	}
+	return &url.URL{Scheme: u.Scheme, Host: host.Host, User: u.User}, nil
+}
+
+// ParseAuthorities checks that a text is certificates in PEM form.
+func ParseAuthorities(text string) error {
+	_, err := trust(text)
+	return err
+}
+
+// trust returns the system's authorities and those of a text; nil for none more.
+func trust(text string) (*x509.CertPool, error) {
+	if text == "" {
+		return nil, nil //nolint:nilnil // the system's alone
+	}
+	blocks, err := textfile.PEM(text)
+	if err != nil {
+		return nil, fmt.Errorf("is not certificates in PEM form: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	for _, b := range blocks {
+		cert, err := x509.ParseCertificate(b.DER)
+		if err != nil {
+			return nil, fmt.Errorf("holds in line %d what is no certificate", b.Line)
+		}
+		pool.AddCert(cert)
+	}
+	return pool, nil
+}
+
+// A route tells ways apart that cannot share connections.
+type route struct {
+	proxy       string
+	authorities [sha256.Size]byte
+}
+
+var routes = struct {
+	mu    sync.Mutex
+	pools map[route]*pool
+}{pools: make(map[route]*pool)}
+
+func poolOf(proxy *url.URL, authorities string, roots *x509.CertPool) *pool {
+	if proxy == nil && authorities == "" {
+		return shared()
+	}
+	r := route{authorities: sha256.Sum256([]byte(authorities))}
+	if proxy != nil {
+		r.proxy = proxy.String()
+	}
+	routes.mu.Lock()
+	defer routes.mu.Unlock()
+	p := routes.pools[r]
+	if p == nil {
+		p = newPool(nil)
+		p.proxy, p.tls.RootCAs = proxy, roots
+		routes.pools[r] = p
+	}
+	return p
+}

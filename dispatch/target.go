@@ -1,0 +1,75 @@
+package dispatch
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+)
+
+// Bounds of one target, in bytes. They are those of scheduler.campaign_targets;
+// rows of an audience view have no others.
+const (
+	MaxTarget       = 1024
+	MaxTargetKey    = 256
+	MaxTargetValues = 4096 // of each of the two objects
+)
+
+// A Report notes what is wrong with a field.
+type Report func(field, format string, args ...any)
+
+// Names of a target's fields, as campaign_targets and audience views have them.
+const (
+	FieldTarget           = "target"
+	FieldMsgKey           = "msg_key"
+	FieldTemplateKeyValue = "template_key_value"
+	FieldExtendedParams   = "extended_params"
+)
+
+// Judge reports what is wrong with a target whatever its channel. Adapters add
+// their own rules to these.
+func (t *Target) Judge(report Report) {
+	switch {
+	case strings.TrimSpace(t.Target) == "":
+		report(FieldTarget, "is empty")
+	case len(t.Target) > MaxTarget:
+		report(FieldTarget, "has %d bytes, and at most %d are allowed", len(t.Target), MaxTarget)
+	}
+	for _, f := range []struct {
+		name string
+		raw  json.RawMessage
+	}{{FieldTemplateKeyValue, t.TemplateKeyValue}, {FieldExtendedParams, t.ExtendedParams}} {
+		switch {
+		case IsEmptyObject(f.raw):
+		case len(f.raw) > MaxTargetValues:
+			report(f.name, "has %d bytes, and at most %d are allowed", len(f.raw), MaxTargetValues)
+		case bytes.TrimLeft(f.raw, " \t\r\n")[0] != '{' || !json.Valid(f.raw):
+			report(f.name, "must be a JSON object")
+		}
+	}
+}
+
+// IsEmptyObject reports whether a target's object says nothing: nil, null or {}.
+func IsEmptyObject(raw json.RawMessage) bool {
+	switch text := string(bytes.TrimSpace(raw[:min(len(raw), 8)])); text {
+	case "", "null", "{}":
+		return len(raw) <= 8
+	}
+	return false
+}
+
+// TargetJudge turns rules into the function that a Message has: it returns in
+// one text what is wrong with a target, or "".
+func TargetJudge(rules func(t *Target, report Report)) func(*Target) string {
+	return func(t *Target) string {
+		var p Problems
+		rules(t, p.Add)
+		if p.Len() == 0 {
+			return ""
+		}
+		var texts []string
+		for _, problem := range p.List()[:min(p.Len(), 3)] {
+			texts = append(texts, problem.Field+" "+problem.Text)
+		}
+		return Clip(strings.Join(texts, "; "), maxText)
+	}
+}

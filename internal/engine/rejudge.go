@@ -1,0 +1,140 @@
+package engine
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// A rejudge looks at campaigns whose verdict may have changed without a change of
+// their row: the configuration was read, the program is another, targets came or
+// went. Those that are good now are active again; those that are pushed next and
+// are bad now are told to the planner, which rejects them with the reason. Any
+// number of daemons may do it at once.
+type rejudge struct {
+	Config
+	*loop
+	planned func() // wakes the planner
+
+	mu    sync.Mutex
+	all   bool
+	named map[int64]bool // rejected campaigns that something happened to
+}
+
+func newRejudge(cfg Config, planned func()) *rejudge {
+	r := &rejudge{Config: cfg, planned: planned, all: true, named: make(map[int64]bool)}
+	r.loop = newLoop("judge", cfg.Log, 0, r.run)
+	return r
+}
+
+// everything asks for a look at all campaigns, with the next beat.
+func (r *rejudge) everything() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = true
+}
+
+// rejected asks for a look at one rejected campaign, with the next beat.
+func (r *rejudge) rejected(id int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.named[id] = true
+}
+
+// judgedAtOnce is how many campaigns are read together.
+const judgedAtOnce = 200
+
+// run looks at what was asked for. What fails is asked for again.
+func (r *rejudge) run(ctx context.Context) error {
+	r.mu.Lock()
+	all, named := r.all, r.named
+	r.all, r.named = false, make(map[int64]bool)
+	r.mu.Unlock()
+	ids := make([]int64, 0, len(named))
+	for id := range named {
+		ids = append(ids, id)
+	}
+	err := r.look(ctx, ids)
+	if err != nil {
+		for _, id := range ids {
+			r.rejected(id)
+		}
+	}
+	if !all || err != nil {
+		return err
+	}
+	if err = r.pages(ctx, r.Store.RejectedCampaigns); err == nil {
+		err = r.pages(ctx, r.Store.PendingCampaigns)
+	}
+	if err != nil {
+		r.everything()
+	}
+	return err
+}
+
+// pages looks at all campaigns of a list, in the order of their ids.
+func (r *rejudge) pages(ctx context.Context, list func(ctx context.Context, after int64, limit int) ([]int64, error)) error {
+	for after := int64(0); ; {
+		began := time.Now()
+		ids, err := list(ctx, after, judgedAtOnce)
+		if err != nil || len(ids) == 0 {
+			return err
+		}
+		if err := r.look(ctx, ids); err != nil {
+			return err
+		}
+		after = ids[len(ids)-1]
+		giveWay(ctx, began)
+	}
+}
+
+// look judges campaigns as they stand. Those of apps that this daemon has no
+// credentials for are left to the others, since their configuration is not here.
+func (r *rejudge) look(ctx context.Context, ids []int64) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	campaigns, err := r.Store.Campaigns(ctx, ids)
+	if err != nil {
+		return err
+	}
+	good := make(map[int64]int32)
+	var bad []int64
+	for i := range campaigns {
+		c := &campaigns[i]
+		if r.App(c.AppNo) == nil {
+			continue
+		}
+		_, err := schedule(c)
+		problems := 1
+		if err == nil {
+			_, found := r.Compile(c)
+			problems = len(found)
+		}
+		switch {
+		case c.Status == "rejected" && problems == 0:
+			good[c.ID] = c.Revision
+		case c.Status == "active" && problems > 0:
+			bad = append(bad, c.ID)
+		}
+	}
+	if len(bad) > 0 {
+		if err := r.Store.Rejudge(ctx, bad); err != nil {
+			return err
+		}
+		r.planned()
+	}
+	if len(good) == 0 {
+		return nil
+	}
+	accepted, err := r.Store.Accept(ctx, good)
+	for _, id := range accepted {
+		r.Log.InfoContext(ctx, "campaign is no longer rejected: its request is good as it stands", "campaign", id)
+	}
+	if len(accepted) > 0 {
+		r.planned()
+	}
+	return err
+}

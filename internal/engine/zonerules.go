@@ -1,0 +1,180 @@
+package engine
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
+)
+
+// A zoneRules has stored occurrences follow the rules of time zones that are in
+// force: governments change them, and a new tzdata comes with the program or the
+// machine. It looks when the daemon starts and when it is told to read its
+// configuration. Any number of daemons may do it at once; with different rules on
+// their machines the last one to look wins, and its log says so.
+type zoneRules struct {
+	Config
+	*loop
+	planned func() // wakes the planner
+
+	mu     sync.Mutex
+	wanted bool
+}
+
+func newZoneRules(cfg Config, planned func()) *zoneRules {
+	z := &zoneRules{Config: cfg, planned: planned, wanted: true}
+	z.loop = newLoop("zone rules", cfg.Log, 0, z.run)
+	return z
+}
+
+// look asks for a look with the next beat.
+func (z *zoneRules) look() {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	z.wanted = true
+}
+
+func (z *zoneRules) run(ctx context.Context) error {
+	z.mu.Lock()
+	wanted := z.wanted
+	z.wanted = false
+	z.mu.Unlock()
+	if !wanted {
+		return nil
+	}
+	err := z.follow(ctx)
+	if err != nil {
+		z.look()
+	}
+	return err
+}
+
+// follow compares the rules that stored occurrences follow with those in force.
+// The rules are recorded last: what is cut off in between is done again.
+func (z *zoneRules) follow(ctx context.Context) error {
+	known, err := z.Store.ZoneRules(ctx)
+	if err != nil {
+		return err
+	}
+	changed := make(map[string]string)
+	for name, mark := range known {
+		if now, ok := strategy.ZoneRules(name); ok && now != mark {
+			changed[name] = now
+		}
+	}
+	if len(changed) == 0 {
+		return nil
+	}
+	names := slices.Sorted(maps.Keys(changed))
+	z.compareServer(ctx, names)
+	moved := make(map[string]int)
+	for after := int64(0); ; {
+		began := time.Now()
+		page, err := z.Store.Zoned(ctx, names, after, judgedAtOnce)
+		if err != nil {
+			return err
+		}
+		if len(page) == 0 {
+			break
+		}
+		if err := z.move(ctx, page, moved); err != nil {
+			return err
+		}
+		after = page[len(page)-1].CampaignID
+		giveWay(ctx, began)
+	}
+	return z.Store.SaveZoneRules(ctx, z.Name, changed, moved)
+}
+
+// move takes back what is no occurrence any more.
+func (z *zoneRules) move(ctx context.Context, page []store.Zoned, moved map[string]int) error {
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	ids := make([]int64, len(page))
+	instants := make(map[int64][]time.Time, len(page))
+	for i, c := range page {
+		ids[i], instants[c.CampaignID] = c.CampaignID, c.Instants
+	}
+	campaigns, err := z.Store.Campaigns(ctx, ids)
+	if err != nil {
+		return err
+	}
+	var stale []int64
+	for i := range campaigns {
+		c := &campaigns[i]
+		s, err := schedule(c)
+		if err != nil {
+			continue // the planner rejects it
+		}
+		if slices.ContainsFunc(instants[c.ID], func(at time.Time) bool { return !occurs(s, at) }) {
+			stale = append(stale, c.ID)
+			moved[c.TimeZone]++
+		}
+	}
+	if len(stale) == 0 {
+		return nil
+	}
+	if err := z.Store.FollowZones(ctx, stale); err != nil {
+		return err
+	}
+	z.Log.WarnContext(ctx, "the rules of a time zone have changed: coming occurrences follow them", "campaigns", stale)
+	z.planned()
+	return nil
+}
+
+// compareServer tells of zones for which PostgreSQL has other rules than this
+// program: what people see in local times, and verify, go by the server's.
+func (z *zoneRules) compareServer(ctx context.Context, names []string) {
+	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
+	defer cancel()
+	var at []time.Time
+	for month := range 12 {
+		at = append(at, time.Now().UTC().Truncate(time.Hour).AddDate(0, month, 0))
+	}
+	offsets, err := z.Store.ZoneOffsets(ctx, names, at)
+	if err != nil {
+		z.Log.DebugContext(ctx, "the server's zones could not be compared", "error", err)
+		return
+	}
+	var differ []string
+	for _, name := range names {
+		zone, err := time.LoadLocation(name)
+		if err != nil {
+			continue
+		}
+		for i, t := range at {
+			if _, own := t.In(zone).Zone(); i < len(offsets[name]) && time.Duration(own)*time.Second != offsets[name][i] {
+				differ = append(differ, name)
+				break
+			}
+		}
+	}
+	if len(differ) > 0 {
+		z.Log.WarnContext(ctx, "PostgreSQL has other rules for time zones than this program, which pushes by its own: update the tzdata that is older",
+			"zones", differ)
+	}
+}
+
+// occurs says whether an instant is one of a schedule's.
+func occurs(s strategy.Schedule, at time.Time) bool { return s.Next(at.Add(-time.Second)).Equal(at) }
+
+// onSchedule returns the occurrence that an instant stands for, which was one
+// under other rules of its zone: the one before, where it is less than half a day
+// away and nearer, else the next.
+func onSchedule(s strategy.Schedule, at time.Time) time.Time {
+	if occurs(s, at) {
+		return at
+	}
+	const half = 12 * time.Hour
+	next := s.Next(at)
+	for before := s.Next(at.Add(-half)); !before.IsZero() && before.Before(at); before = s.Next(before) {
+		if next.IsZero() || at.Sub(before) < next.Sub(at) {
+			return before
+		}
+	}
+	return next
+}
