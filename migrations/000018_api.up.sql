@@ -316,8 +316,8 @@ BEGIN
     VALUES (revoke_task.task_id, t.app_no, t.campaign_id, t.due_at, who, nullif(revoke_task.note, ''), scheduler.actor(), scheduler.actor_via())
     ON CONFLICT (task_id, target) DO UPDATE SET due_at = v.due_at RETURNING v.id INTO r; -- the row is locked: two that ask at once come one after the other
   WITH delivery AS (
-    SELECT s.slice_no, s.message_id, s.request_id FROM scheduler.slices s
-     WHERE s.task_id = revoke_task.task_id AND s.status = 'accepted' AND (who = '' OR cardinality(s.targets) = 0 OR who = ANY (s.targets))
+    SELECT s.slice_no, s.message_id, s.request_id FROM scheduler.slices s LEFT JOIN scheduler.slice_targets x ON x.slice_id = s.id
+     WHERE s.task_id = revoke_task.task_id AND s.status = 'accepted' AND (who = '' OR x.targets IS NULL OR who = ANY (x.targets))
     UNION ALL
     SELECT 1, d.message_id, d.request_id FROM scheduler.decided_tasks d
      WHERE d.id = revoke_task.task_id AND d.status = 'succeeded' AND NOT EXISTS (SELECT FROM scheduler.slices s WHERE s.task_id = d.id)
