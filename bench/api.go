@@ -51,7 +51,9 @@ func frontAPI(ctx context.Context, b *bench) error {
 	}
 	server, err := api.New(ctx, api.Config{
 		Listen: "127.0.0.1:0", Store: s, Now: time.Now, Log: b.logger(),
-		Compile: func(_, _ string, r dispatch.Request) (*dispatch.Message, []dispatch.Problem) { return mpaas.Adapter{}.Compile(r) },
+		Compile: func(_, _ string, r dispatch.Request) (*dispatch.Message, []dispatch.Problem) {
+			return mpaas.Adapter{}.Compile(r)
+		},
 		Clients: []api.Client{{AccessKeyID: "bench", AccessKeySecret: "secret", Role: apiRole}},
 	})
 	if err != nil {
@@ -59,7 +61,7 @@ func frontAPI(ctx context.Context, b *bench) error {
 	}
 	server.Start()
 	defer func() { _ = server.Stop(context.WithoutCancel(ctx)) }()
-	author, err := db.as(ctx, apiRole)
+	author, err := db.poolAs(ctx, apiRole)
 	if err != nil {
 		return err
 	}
@@ -151,10 +153,12 @@ var apiClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: api
 
 const targetValues = `{"name":"Zhang San"}`
 
-func fixedContent() string { return fmt.Sprintf(`{"fixedTime":%d}`, time.Now().Add(time.Hour).UnixMilli()) }
+func fixedContent() string {
+	return fmt.Sprintf(`{"fixedTime":%d}`, time.Now().Add(time.Hour).UnixMilli())
+}
 
-// as is the database through a pool that acts as a role, as its own login would.
-func (d *database) as(ctx context.Context, role string) (*database, error) {
+// poolAs is the database through a pool that acts as a role, as its own login would.
+func (d *database) poolAs(ctx context.Context, role string) (*database, error) {
 	cfg, err := pgxpool.ParseConfig(d.url)
 	if err != nil {
 		return nil, err

@@ -170,9 +170,8 @@ BEGIN
   END IF;
   INSERT INTO scheduler.skipped_occurrences (campaign_id, app_no, due_at, task_id, note, skipped_by, skipped_via)
     VALUES (c.id, c.app_no, due, t.id, why, scheduler.actor(), scheduler.actor_via());
-  INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at, attempts, slices, accepted, target_count, reason)
-    VALUES (t.id, c.app_no, c.id, c.revision, (SELECT k.channel_no FROM scheduler.channels k WHERE k.channel = c.channel), t.origin, 'cancelled', due,
-      clock_timestamp(), 0, 0, 0, 0, concat('skipped by ', scheduler.actor(), ': ' || why));
+  PERFORM scheduler.decide(ARRAY[ROW(t.id, c.app_no, c.id, c.revision, NULL, t.origin, 'cancelled', due, NULL, NULL, 0, 0, 0, 0, NULL,
+    concat('skipped by ', scheduler.actor(), ': ' || why), NULL, NULL, NULL, NULL, NULL)::scheduler.ending], false);
   INSERT INTO scheduler.campaign_changes (app_no, campaign_id) VALUES (c.app_no, c.id); -- there may be room now
   PERFORM pg_notify('scheduler_changes', c.app_no::text);
   RETURN true;
@@ -308,8 +307,8 @@ BEGIN
     VALUES (revoke_task.task_id, t.app_no, t.campaign_id, t.due_at, who, nullif(revoke_task.note, ''), scheduler.actor(), scheduler.actor_via())
     ON CONFLICT (task_id, target) DO UPDATE SET due_at = v.due_at RETURNING v.id INTO r; -- the row is locked: two that ask at once come one after the other
   WITH delivery AS (
-    SELECT s.slice_no, s.message_id, s.request_id FROM scheduler.slices s
-     WHERE s.task_id = revoke_task.task_id AND s.status = 'accepted' AND (who = '' OR cardinality(s.targets) = 0 OR who = ANY (s.targets))
+    SELECT s.slice_no, s.message_id, s.request_id FROM scheduler.slices s LEFT JOIN scheduler.slice_targets x ON x.slice_id = s.id
+     WHERE s.task_id = revoke_task.task_id AND s.status = 'accepted' AND (who = '' OR x.targets IS NULL OR who = ANY (x.targets))
     UNION ALL
     SELECT 1, d.message_id, d.request_id FROM scheduler.decided_tasks d
      WHERE d.id = revoke_task.task_id AND d.status = 'succeeded' AND NOT EXISTS (SELECT FROM scheduler.slices s WHERE s.task_id = d.id)

@@ -134,11 +134,11 @@ type CampaignRefusal struct{ Text string }
 // Error is the text.
 func (r CampaignRefusal) Error() string { return r.Text }
 
-// InsertCampaign stores a campaign with its targets for a caller. The error may
+// StoreCampaign stores a campaign with its targets for a caller. The error may
 // be ErrNonceUsed, ErrNoPrivilege, ErrTokenTaken or a CampaignRefusal; then nothing
 // is stored, the nonce neither. With judge only nothing is stored at all: nil
 // means that it could be.
-func (s *Store) InsertCampaign(ctx context.Context, c Caller, n *NewCampaign, judgeOnly bool) (id int64, err error) {
+func (s *Store) StoreCampaign(ctx context.Context, c Caller, n *NewCampaign, judgeOnly bool) (id int64, err error) {
 	if judgeOnly {
 		err = s.judgeCampaign(ctx, c, n)
 	} else {

@@ -121,8 +121,8 @@ func TestSkipOccurrenceThatHasBegun(t *testing.T) {
 	for place, sql := range map[string]string{
 		"claims": `INSERT INTO scheduler.claims (daemon_id, task_ids, app_nos, campaign_ids, revisions, origins, due_ats)
 			SELECT 1, ARRAY[-1], ARRAY[app_no], ARRAY[id], ARRAY[1], ARRAY['scheduled'::scheduler.task_origin], ARRAY[$2::timestamptz] FROM scheduler.campaigns WHERE id = $1`,
-		"running_tasks": `INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, expires_at, started_at, slices, targets)
-			SELECT -2, app_no, id, 1, 'scheduled', $2, $2, now(), 1, 1 FROM scheduler.campaigns WHERE id = $1`,
+		"running_tasks": `INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+			SELECT -2, app_no, id, 1, 'scheduled', $2, now(), 1, 1 FROM scheduler.campaigns WHERE id = $1`,
 	} {
 		run(t, db, sql, id, due)
 		if _, err := s.SkipOccurrence(t.Context(), id, due, "", false); err == nil || !strings.Contains(err.Error(), "is running already") {

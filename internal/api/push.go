@@ -30,7 +30,7 @@ func (s *Server) push(ctx context.Context, c *call) (*reply, error) {
 	p := s.readPush(c)
 	var stored int64
 	var err error
-	if stored, err = s.cfg.Store.InsertCampaign(ctx, c.caller, &p.campaign, len(p.bad) > 0); err == nil && len(p.bad) == 0 {
+	if stored, err = s.cfg.Store.StoreCampaign(ctx, c.caller, &p.campaign, len(p.bad) > 0); err == nil && len(p.bad) == 0 {
 		failpoint.Hit("api.stored")
 		return pushed(stored), nil
 	}
