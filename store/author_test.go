@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -262,12 +261,6 @@ func TestAuthorDoesNotLockDeliveries(t *testing.T) {
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// blocked waits until n sessions on the database wait for a lock.
-func blocked(t *testing.T, db *pgtest.DB, n int) {
-	t.Helper()
-	eventually(t, db, fmt.Sprintf(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' HAVING count(*) = %d`, n))
 }
 
 // A change made with an old snapshot did not see the tasks planned since, and

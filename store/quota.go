@@ -69,8 +69,9 @@ func lookAgain(now, free time.Time) time.Time {
 // transaction, which is at once.
 func lockQuotas(ctx context.Context, tx pgx.Tx, deliveries []int64) error {
 	_, err := tx.Exec(ctx, `
-		SELECT pg_advisory_xact_lock(`+quotaLock+`, app_no)
-		  FROM (SELECT DISTINCT s.app_no FROM scheduler.slices s WHERE s.id = ANY($1) ORDER BY s.app_no OFFSET 0) a`, deliveries)
+		SELECT FROM scheduler.engine_locks l
+		 WHERE l.name = $2 AND l.app_no = ANY(ARRAY(SELECT DISTINCT s.app_no FROM scheduler.slices s WHERE s.id = ANY($1)))
+		 ORDER BY l.app_no FOR UPDATE`, deliveries, quotaLock)
 	if err != nil {
 		return fmt.Errorf("lock quotas: %w", err)
 	}
