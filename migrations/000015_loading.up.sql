@@ -245,7 +245,7 @@ RETURN CASE
            ELSE content ->> 'circleValue' ~ '^\[[0-9, ]{1,200}\]$' AND content ->> 'circleValue' !~ '\y([0-9]+)\y.*\y\1\y' END
       -- It begins today or later, ends within 180 days, and lasts long enough from
       -- tomorrow on to have an occurrence.
-      AND (content -> 'startTime')::numeric BETWEEN (date_part('epoch', written_at) * 1000)::bigint - 90000000 AND 253402300799999
+      AND (content -> 'startTime')::numeric BETWEEN greatest(0, (date_part('epoch', written_at) * 1000)::bigint - 90000000) AND 253402300799999
       AND (content -> 'endTime')::numeric <= (date_part('epoch', written_at) * 1000)::bigint + 179 * 86400000::bigint
       AND (content -> 'endTime')::numeric - greatest((content -> 'startTime')::numeric, (date_part('epoch', written_at) * 1000)::bigint)
         > CASE content -> 'circleType' WHEN '1' THEN 3 WHEN '2' THEN 9 ELSE 33 END * 86400000::bigint

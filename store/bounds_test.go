@@ -174,8 +174,10 @@ func TestIDs(t *testing.T) {
 		{"admin", insert("0"), "23514", "id: must be 1 or more"},
 		{"admin", insert("-5"), "23514", "id: must be 1 or more"},
 		{"admin", insert("7000"), "23514", "id: must not be used again: it is that of a campaign with a record"},
-		{"admin", `INSERT INTO scheduler.campaigns (id, name, app_id, channel) SELECT (h.before ->> 'id')::bigint, 'back', 'mine', 'webhook' FROM scheduler.campaign_history h WHERE h.action = 'delete'`,
-			"23514", "id: must not be used again"},
+		{
+			"admin", `INSERT INTO scheduler.campaigns (id, name, app_id, channel) SELECT (h.before ->> 'id')::bigint, 'back', 'mine', 'webhook' FROM scheduler.campaign_history h WHERE h.action = 'delete'`,
+			"23514", "id: must not be used again",
+		},
 	} {
 		conn := p.connect(t, c.role)
 		told := told(t, conn, c.sql)

@@ -83,25 +83,29 @@ func TestNoExpressionSeesAForeignRow(t *testing.T) {
 	if len(columns["scheduler.deliveries"]) == 0 || len(columns["scheduler.campaign_targets"]) == 0 {
 		t.Fatalf("authors read %v", columns)
 	}
-	for _, plan := range []string{`SET enable_seqscan = on`, `SET enable_seqscan = off`, `SET join_collapse_limit = 1; SET enable_hashjoin = off; SET enable_seqscan = on`} {
+	for _, plan := range []string{`SET enable_seqscan = on`, `SET enable_seqscan = off`} {
 		exec(plan)
 		for relation, names := range columns {
 			if slices.Contains(shared, relation) {
 				continue
 			}
 			for _, column := range names {
-				rows, _ := conn.Query(t.Context(), fmt.Sprintf(`SELECT 'shown ' || coalesce(%s::text, '<NULL>') FROM %s`, column, relation))
-				want, err := pgx.CollectRows(rows, pgx.RowTo[string])
-				if err != nil {
-					t.Fatal(err)
+				selected := func() []string {
+					rows, _ := conn.Query(t.Context(), fmt.Sprintf(`SELECT 'shown ' || coalesce(%s::text, '<NULL>') FROM %s`, column, relation))
+					values, err := pgx.CollectRows(rows, pgx.RowTo[string])
+					if err != nil {
+						t.Fatal(err)
+					}
+					slices.Sort(values)
+					return values
 				}
+				want := selected()
 				notices = nil
 				exec(fmt.Sprintf(`SELECT FROM %s WHERE authors.tell(%s::text)`, relation, column))
-				slices.Sort(want)
 				got := slices.Clone(notices)
 				slices.Sort(got)
-				if column == `"in"` {
-					got, want = make([]string, len(got)), make([]string, len(want)) // it is another at each moment
+				if !slices.Equal(want, got) && !slices.Equal(want, selected()) { // a clock: it is another at each moment
+					got, want = make([]string, len(got)), make([]string, len(want))
 				}
 				if diff := cmp.Diff(strings.Join(want, "\n"), strings.Join(got, "\n")); diff != "" {
 					t.Errorf("%s.%s, %s (-selected +shown):\n%s", relation, column, plan, diff)
