@@ -160,8 +160,9 @@ COMMENT ON FUNCTION scheduler.hold_signed() IS 'Writes who holds and who release
 CREATE TRIGGER hold_signed BEFORE UPDATE ON scheduler.hold FOR EACH ROW EXECUTE FUNCTION scheduler.hold_signed();
 
 -- Comes after campaigns_judge, by the order of their names, and has the last
--- word. The engine sets finished and rejected; that is nobody's change of the
--- campaign. It sets nothing else, whatever it says of itself.
+-- word. The engine sets finished and rejected, and takes back what it rejected
+-- when the cause was not in the row; that is nobody's change of the campaign. It
+-- sets nothing else, whatever it says of itself.
 CREATE FUNCTION scheduler.campaigns_signed() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$
@@ -172,7 +173,8 @@ BEGIN
     engine := scheduler.is_daemon();
     NEW.created_by := OLD.created_by;
     NEW.created_via := OLD.created_via;
-    IF engine AND NEW.status IN ('finished', 'rejected') AND (scheduler.acts_as('scheduler_daemon') OR NOT scheduler.content_changed(OLD, NEW)) THEN
+    IF engine AND (NEW.status IN ('finished', 'rejected') AND (scheduler.acts_as('scheduler_daemon') OR NOT scheduler.content_changed(OLD, NEW))
+        OR OLD.status = 'rejected' AND NEW.status = 'active' AND NOT scheduler.content_changed(OLD, NEW)) THEN
       NEW.updated_by := OLD.updated_by;
       NEW.updated_via := OLD.updated_via;
       RETURN NEW;
@@ -180,7 +182,7 @@ BEGIN
     author := NOT scheduler.acts_as('scheduler_daemon') OR scheduler.is_owner() OR scheduler.acts_as('scheduler_author') OR scheduler.acts_as('scheduler_admin');
     IF engine OR NOT author THEN
       RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', SCHEMA = 'scheduler', TABLE = 'campaigns',
-        MESSAGE = 'the engine sets a campaign to finished or rejected, and nothing else',
+        MESSAGE = 'the engine sets a campaign to finished or rejected, takes a rejection back, and does nothing else',
         HINT = 'change campaigns with the login of an author or an admin, and without the setting scheduler.daemon';
     END IF;
   ELSE
@@ -514,7 +516,7 @@ BEGIN
        WHERE c.relnamespace = 'scheduler'::regnamespace AND c.relname = ANY ('{audit,state,quota_calls,skipped_occurrences,revocations,revocation_calls}') LOOP
       EXECUTE format('GRANT SELECT ON %s TO scheduler_author', object.name);
     END LOOP;
-    -- Not id: a number taken by hand would refuse the one that the sequence gives out later.
+    -- id for DEFAULT alone: 000015 refuses a number of the author's own.
     EXECUTE format('GRANT INSERT (%s) ON scheduler.campaigns TO scheduler_author', scheduler.columns_of('scheduler.campaigns', authors_columns || '{id,client_token,client_digest}'::name[]));
   END IF;
 

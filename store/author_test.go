@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -294,4 +295,10 @@ func TestChangeWithAnOldSnapshotIsRefused(t *testing.T) {
 			})
 		}
 	}
+}
+
+// blocked waits until n sessions on the database wait for a lock.
+func blocked(t *testing.T, db *pgtest.DB, n int) {
+	t.Helper()
+	eventually(t, db, fmt.Sprintf(`SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock' HAVING count(*) = %d`, n))
 }
