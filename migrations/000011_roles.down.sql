@@ -135,6 +135,9 @@ BEGIN
     EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA scheduler FROM %I', role);
     EXECUTE format('REVOKE ALL ON ALL FUNCTIONS IN SCHEMA scheduler FROM %I', role);
   END LOOP;
+  IF to_regrole('scheduler_front') IS NOT NULL THEN
+    REVOKE USAGE ON SCHEMA scheduler FROM scheduler_front;
+  END IF;
 END $$;
 
 SELECT scheduler.set_schema_version(10);

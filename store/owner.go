@@ -3,8 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-
-	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // Owner is the role that owns the schema where it is separated from everybody's
@@ -15,7 +13,7 @@ const Owner = "scheduler_owner"
 // a superuser, or a login that is a member of the present owner and of Owner. To
 // do it again changes nothing.
 func (m *Migrator) Own(ctx context.Context) error {
-	db := stdlib.OpenDB(*m.config)
+	db := m.database()
 	defer db.Close()
 	current, err := appliedVersion(ctx, db)
 	if err != nil {

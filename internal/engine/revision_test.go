@@ -204,7 +204,7 @@ func TestPanicOfAnAdapterStaysOutOfTheRecord(t *testing.T) {
 		t.Errorf("the record holds %s", row)
 	}
 	text := log.String()
-	if n := strings.Count(text, "a fault of this program"); n != 1 || strings.Contains(text, "s3cret") {
+	if n := strings.Count(text, `msg="a fault of this program"`); n != 1 || strings.Contains(text, "s3cret") {
 		t.Errorf("told %d times:\n%s", n, text)
 	}
 	if diff := cmp.Diff(map[string]float64{"scheduler_faults_total call": 2}, figures(t, cfg.Metrics.Faults)); diff != "" {
