@@ -32,15 +32,21 @@ type installation struct {
 
 func install(t *testing.T) *installation {
 	t.Helper()
+	return installOn(t, newRig(t), time.Now)
+}
+
+// installOn is install with a clock of the push API's own.
+func installOn(t *testing.T, r *rig, now func() time.Time) *installation {
+	t.Helper()
 	dir := t.TempDir()
-	in := &installation{rig: newRig(t), binary: filepath.Join(dir, "scheduler"), file: filepath.Join(dir, "scheduler.yaml")}
+	in := &installation{rig: r, binary: filepath.Join(dir, "scheduler"), file: filepath.Join(dir, "scheduler.yaml")}
 	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-tags", "failpoint", "-o", in.binary, "./cmd/scheduler")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	var err error
-	in.push, err = sandbox.New(sandbox.Config{Apps: sandbox.Apps{MPaaS: []sandbox.MPaaSApp{{AppID: "shop", WorkspaceID: "test", AccessKeyID: "x", AccessKeySecret: "x"}}}})
+	in.push, err = sandbox.New(sandbox.Config{Now: now, Apps: sandbox.Apps{MPaaS: []sandbox.MPaaSApp{{AppID: "shop", WorkspaceID: "test", AccessKeyID: "x", AccessKeySecret: "x"}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,7 +42,12 @@ const keyOf = "key-" // and the team
 
 func newRig(t *testing.T, edit ...func(*api.Config)) *rig {
 	t.Helper()
-	r := &rig{DB: pgtest.New(t), log: &strings.Builder{}}
+	return newRigOn(t, pgtest.New(t), edit...)
+}
+
+func newRigOn(t *testing.T, db *pgtest.DB, edit ...func(*api.Config)) *rig {
+	t.Helper()
+	r := &rig{DB: db, log: &strings.Builder{}}
 	r.now = time.Now
 	if err := r.QueryRow(t.Context(), `SELECT current_database()`).Scan(&r.base); err != nil {
 		t.Fatal(err)

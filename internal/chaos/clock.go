@@ -3,20 +3,13 @@
 package chaos
 
 import (
-	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
-)
 
-// fakeTimeLibraries is where Debian, Fedora and others keep libfaketime, which
-// gives one program a clock of its own.
-var fakeTimeLibraries = []string{
-	"/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
-	"/usr/lib64/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1",
-}
+	"github.com/campaign-scheduler/scheduler/internal/faketime"
+)
 
 // A clock is the database's wall clock, which the harness can set. The daemons
 // and the push APIs keep the machine's: to each other they are off by minutes.
@@ -35,14 +28,7 @@ type setting struct {
 }
 
 func newClock(dir string) *clock {
-	c := &clock{file: filepath.Join(dir, "clock")}
-	for _, path := range fakeTimeLibraries {
-		if _, err := os.Stat(path); err == nil {
-			c.library = path
-			break
-		}
-	}
-	return c
+	return &clock{library: faketime.Library(), file: filepath.Join(dir, "clock")}
 }
 
 // set puts the clock ahead of the machine's, or behind.
@@ -52,13 +38,8 @@ func (c *clock) set(ahead time.Duration) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	text := fmt.Sprintf("%+.3f\n", ahead.Seconds())
-	unfinished := c.file + ".new"
-	if err := os.WriteFile(unfinished, []byte(text), 0o644); err != nil {
-		return err
-	}
 	c.history = append(c.history, setting{time.Now(), ahead})
-	return os.Rename(unfinished, c.file)
+	return faketime.Set(c.file, ahead)
 }
 
 // ahead is how much the clock was ahead in the seconds before a moment, at the
@@ -92,25 +73,5 @@ func (c *clock) wrap(dir, programs string) (string, error) {
 	if c.library == "" {
 		return programs, nil
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	entries, err := os.ReadDir(programs)
-	if err != nil {
-		return "", err
-	}
-	for _, e := range entries {
-		path := filepath.Join(dir, e.Name())
-		if e.Name() == "postgres" {
-			script := fmt.Sprintf("#!/bin/sh\nexport LD_PRELOAD=%s FAKETIME_TIMESTAMP_FILE=%s FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\nexec %s \"$@\"\n",
-				c.library, c.file, filepath.Join(programs, "postgres"))
-			err = os.WriteFile(path, []byte(script), 0o755)
-		} else {
-			err = os.Symlink(filepath.Join(programs, e.Name()), path)
-		}
-		if err != nil && !os.IsExist(err) {
-			return "", err
-		}
-	}
-	return dir, nil
+	return dir, faketime.Wrap(c.library, c.file, programs, dir)
 }
