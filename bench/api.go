@@ -119,7 +119,8 @@ func shared(ctx context.Context, n int, one func(context.Context, int) error) (t
 
 var apiKey = aliyun.NewKey("bench", "secret", "")
 
-func callAPI(ctx context.Context, endpoint string, i int) error {
+// pushParams are those of the ith call.
+func pushParams(i int) map[string]string {
 	params := map[string]string{
 		"AppId": appID(i%benchApps + 1), "WorkspaceId": workspace, "TaskName": "bench", "DeliveryType": "3", "ExpiredSeconds": "600", "TemplateName": "t",
 		"StrategyType": "1", "StrategyContent": fixedContent(),
@@ -129,7 +130,11 @@ func callAPI(ctx context.Context, endpoint string, i int) error {
 		params[at+"Target"], params[at+"MsgKey"] = fmt.Sprintf("user-%d", k), fmt.Sprintf("key-%d-%d", i, k)
 		params[at+"TemplateKeyValue"] = targetValues
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, aliyun.SignURL(endpoint, apiKey, "PushMultiple", params, rand.Text(), time.Now()), nil)
+	return params
+}
+
+func callAPI(ctx context.Context, endpoint string, i int) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, aliyun.SignURL(endpoint, apiKey, "PushMultiple", pushParams(i), rand.Text(), time.Now()), nil)
 	if err != nil {
 		return err
 	}

@@ -41,6 +41,7 @@ var parts = []part{
 	{"hostile", hostile},
 	{"audience", audience},
 	{"api", frontAPI},
+	{"flood", flood},
 	{"loading", loading},
 }
 

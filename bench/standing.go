@@ -139,7 +139,7 @@ func sleepUntil(ctx context.Context, t time.Time) error {
 // A program is the scheduler's own binary at work.
 type program struct{ cmd *exec.Cmd }
 
-func (b *bench) startProgram(ctx context.Context, db *database, limit int) (*program, error) {
+func (b *bench) startProgram(ctx context.Context, db *database, limit int, settings ...string) (*program, error) {
 	binary := filepath.Join(b.dir, "scheduler")
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", binary, "./cmd/scheduler")
 	build.Dir, build.Stderr = "..", os.Stderr
@@ -147,7 +147,7 @@ func (b *bench) startProgram(ctx context.Context, db *database, limit int) (*pro
 		return nil, fmt.Errorf("build the program (the suite runs in its own folder): %w", err)
 	}
 	conf := filepath.Join(b.dir, "scheduler.yaml")
-	if err := os.WriteFile(conf, []byte(b.configuration(db, limit)), 0o600); err != nil {
+	if err := os.WriteFile(conf, []byte(b.configuration(db, limit)+strings.Join(settings, "")), 0o600); err != nil {
 		return nil, err
 	}
 	p := &program{exec.CommandContext(ctx, binary, "serve", "--config", conf)}
