@@ -395,6 +395,32 @@ func TestRefusedSignatureAsksNoDatabase(t *testing.T) {
 	}
 }
 
+// A flood of bad signatures is answered at a pace, by any number of connections,
+// which no machine is too fast for; a client with a good key is answered beside it.
+func TestFloodOfBadSignaturesIsPaced(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const callers, calls = 8, 30 // 140 more than are answered at once, at 100 a second
+	began := time.Now()
+	var all sync.WaitGroup
+	for range callers {
+		all.Go(func() {
+			for range calls {
+				if a := r.call(t, "nobody", "PushMultiple", multipleCall(1)); a.Code != "InvalidAccessKeyId.NotFound" {
+					t.Errorf("%s", a.body)
+				}
+			}
+		})
+	}
+	for range 3 {
+		r.must(t, "crm", "QueryPushSchedulerList", window(time.Now()))
+	}
+	all.Wait()
+	if took := time.Since(began); took < 1300*time.Millisecond {
+		t.Errorf("%d bad calls were answered in %s", callers*calls, took)
+	}
+}
+
 // A key that was taken away is gone with the reload; its successor works beside
 // it until then.
 func TestKeysRotate(t *testing.T) {

@@ -62,8 +62,10 @@ type Server struct {
 	verifying chan struct{}
 	// refusals bounds the log lines about strangers, who could fill it.
 	refusals *rate.Limiter
-	stop     context.CancelFunc
-	pruned   chan struct{}
+	// strangers bounds how fast calls without a good signature are answered.
+	strangers *rate.Limiter
+	stop      context.CancelFunc
+	pruned    chan struct{}
 }
 
 // Bounds of what may be open. A body is read before a slot is taken, so
@@ -76,6 +78,11 @@ const (
 	pruneAtOnce  = 5000
 	nonceLasts   = 2*aliyun.Window + time.Minute // by the time of its own a call may be that much ahead, and the clocks some more
 	refusalsASec = 10
+	// Calls without a good signature are answered this many a second, after as many at
+	// once; but none waits longer than strangerWait, so that a flood holds no more
+	// than it could by saying nothing.
+	strangersASec = 100
+	strangerWait  = time.Second
 )
 
 // New binds the listener. It refuses an address that other machines can reach
@@ -84,8 +91,9 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 32)
 	s := &Server{
 		cfg: cfg, metrics: newMetrics(cfg.Metrics), slots: make(chan struct{}, cfg.MaxInFlight), verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		refusals: rate.NewLimiter(refusalsASec, refusalsASec),
-		pruned:   make(chan struct{}),
+		refusals:  rate.NewLimiter(refusalsASec, refusalsASec),
+		strangers: rate.NewLimiter(strangersASec, strangersASec),
+		pruned:    make(chan struct{}),
 	}
 	s.SetClients(cfg.Clients, cfg.CallsPerSecond)
 	tls, err := listen.TLS(cfg.CertFile, cfg.KeyFile, "")
@@ -241,10 +249,30 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, c *aliyun.Call, 
 	if c != nil {
 		format, keyID = c.Format, c.KeyID
 	}
+	s.pace(r.Context())
 	aliyun.Refuse(w, format, id, r.Host, e)
 	s.metrics.refused(e.Code)
 	if s.refusals.Allow() {
 		s.cfg.Log.WarnContext(r.Context(), "api call refused", "code", e.Code, "request_id", id, "access_key_id", clip(keyID), "remote", r.RemoteAddr)
+	}
+}
+
+// pace has a stranger wait for the answer where many call, so that their next calls
+// take nothing from the pushes: a caller waits for its answer, and connections are
+// bounded.
+func (s *Server) pace(ctx context.Context) {
+	turn := s.strangers.Reserve()
+	wait := turn.Delay()
+	if wait > strangerWait {
+		turn.Cancel() // so that the queue is no longer than this, and is over soon after the flood
+		wait = strangerWait
+	}
+	if wait == 0 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(wait):
 	}
 }
 
