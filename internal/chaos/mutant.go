@@ -174,7 +174,7 @@ var Mutants = []Mutant{
 	{
 		Name:  "claimed-before-asked",
 		Break: "deliveries are claimed before their app is asked for leave, and wait for it with their intent durable",
-		Shows: []string{inFlight, lost, neighbours},
+		Shows: []string{inFlight, lost},
 		Edits: []Edit{
 			{"internal/engine/deliveries.go", "	case v.message == nil || s.uncut(w):", "	case v.message == nil || s.uncut(w) || w.ID > 0:"},
 			{"internal/engine/deliveries.go", "	o, sent := s.caller.call(s.pushing, a.daemon, a.content.app, p)\n", askLate + "	o, sent := s.caller.call(s.pushing, a.daemon, a.content.app, p)\n"},
