@@ -159,7 +159,7 @@ func (r *run) disturb(ctx context.Context) (*editor, error) {
 
 // opening is the first seconds, in which nothing is broken: one app's large
 // audience waits for its bounds, and another's pushes fall due. How late they are
-// can be told only here.
+// can be told only here. Then the audience's author cancels it.
 func (r *run) opening(ctx context.Context) error {
 	size := crowdSize(r.Duration)
 	if err := errors.Join(r.db.crowd(ctx, size, false), r.db.neighbours(ctx)); err != nil {
@@ -180,6 +180,9 @@ func (r *run) opening(ctx context.Context) error {
 		r.report.violate(neighbours, "%d campaigns of other apps were not pushed %s after they were due", open, neighbourLate)
 	}
 	r.report.count("pushes beside a large audience", neighbourCount)
+	if err := r.db.exec(ctx, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE name = '`+crowd+`'`); err != nil {
+		return fmt.Errorf("cancel the large audience: %w", err)
+	}
 	for _, d := range r.daemons {
 		d.arm()
 	}
@@ -394,6 +397,8 @@ func (r *run) readLogs() {
 			switch {
 			case strings.Contains(line, "panic"):
 				r.report.violate("no panic", "%s: %s", d.name, line)
+			case strings.Contains(line, "SQLSTATE 42501"):
+				r.report.violate("the daemons have the rights that they need", "%s: %s", d.name, line)
 			case strings.Contains(line, "too late"):
 				r.report.count("outcomes fenced", 1)
 			case strings.Contains(line, `"level":"WARN"`) && !strings.Contains(line, "task decided"):

@@ -111,7 +111,6 @@ const singleSend = `{"template": {"template_id": "T1", "context": {"first": {"va
 // the window closes, so that thousands are ended together.
 func (w *workload) runCrowds(ctx context.Context, rng *rand.Rand, duration time.Duration) {
 	size := crowdSize(duration)
-	sleep(ctx, 15*time.Second) // the first is the opening's
 	for ctx.Err() == nil && time.Until(w.until) > 10*time.Second {
 		err := w.db.crowd(ctx, size, rng.IntN(4) == 0)
 		pause := time.Second
@@ -129,6 +128,9 @@ func crowdSize(duration time.Duration) int {
 	return min(max(int(duration/time.Second)*40, 1000), 20_000)
 }
 
+// crowd is the name of their campaigns.
+const crowd = "crowd.r0"
+
 // crowd writes a campaign of a large audience that is pushed at once.
 func (d *database) crowd(ctx context.Context, size int, resend bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
@@ -136,10 +138,10 @@ func (d *database) crowd(ctx context.Context, size int, resend bool) error {
 	_, err := d.pool.Exec(ctx, `
 		WITH c AS (
 			INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, request, time_zone, catch_up_window, resend_unknown)
-			VALUES ('crowd.r0', $1, '', 'alipay.single_send', 0, $2, 'UTC', '20 seconds', $4) RETURNING id
+			VALUES ($5, $1, '', 'alipay.single_send', 0, $2, 'UTC', '20 seconds', $4) RETURNING id
 		)
 		INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT c.id, '20881' || i FROM c, generate_series(1, $3) i`,
-		crowdApp, singleSend, size, resend)
+		crowdApp, singleSend, size, resend, crowd)
 	return err
 }
 
@@ -148,7 +150,7 @@ func (d *database) crowd(ctx context.Context, size int, resend bool) error {
 const (
 	neighbour      = "neighbour.r0"
 	neighbourCount = 10
-	neighbourLead  = 2 * time.Second
+	neighbourLead  = 4 * time.Second
 	neighbourLate  = 2 * lease
 )
 
