@@ -152,6 +152,9 @@ func (r *run) disturb(ctx context.Context) (*editor, error) {
 	wg.Go(func() { r.kill(faults, source(3)) })
 	wg.Go(func() { r.breakThings(faults, source(4)) })
 	wg.Go(func() { r.moveClocks(faults, source(5)) })
+	if r.Jumps && r.db.clock.library != "" {
+		wg.Go(func() { r.jumpClock(faults, source(8)) })
+	}
 	wg.Go(func() { r.sample(faults) })
 	wg.Wait()
 	return e, nil

@@ -64,17 +64,6 @@ func (r *run) outage(rng *rand.Rand) outage {
 	if r.Mutant != nil && r.Mutant.Fault != "" && rng.IntN(2) == 0 {
 		return r.badAPI(r.Mutant.Fault)
 	}
-	if r.Jumps && rng.IntN(8) == 0 {
-		return outage{name: "the database's clock an hour back", run: func(ctx context.Context, pause time.Duration) error {
-			err := r.db.clock.set(r.ahead() - time.Hour)
-			sleep(ctx, pause)
-			return errors.Join(err, r.db.clock.set(r.ahead()))
-		}}
-	}
-	if r.Jumps && rng.IntN(3) == 0 {
-		ahead := r.ahead() + time.Duration(rng.IntN(60_000)-30_000)*time.Millisecond
-		return outage{name: "the database's clock jumps", run: func(context.Context, time.Duration) error { return r.db.clock.set(ahead) }}
-	}
 	switch rng.IntN(12) {
 	case 0:
 		return outage{name: "database restarted", run: func(ctx context.Context, pause time.Duration) error {
@@ -113,6 +102,34 @@ func (r *run) outage(rng *rand.Rand) outage {
 			n = len(r.daemons)
 		}
 		return r.network(rng, first, n)
+	}
+}
+
+// jumpClock sets the database's clock anew now and then: by up to half a minute, or
+// back by an hour and after a while to where it was.
+func (r *run) jumpClock(ctx context.Context, rng *rand.Rand) {
+	for hour := true; ; hour = rng.IntN(3) == 0 {
+		sleep(ctx, time.Duration(5000+rng.IntN(8000))*time.Millisecond)
+		if ctx.Err() != nil {
+			return
+		}
+		ahead := r.ahead() + time.Duration(rng.IntN(60_000)-30_000)*time.Millisecond
+		pause := time.Duration(0)
+		if hour {
+			ahead, pause = r.ahead()-time.Hour, r.pause(rng)
+		}
+		r.Log.InfoContext(ctx, "the database's clock", "ahead", ahead, "for", pause)
+		err := r.db.clock.set(ahead)
+		if hour {
+			r.report.count("database's clock an hour back", 1)
+			sleep(ctx, pause)
+			err = errors.Join(err, r.db.clock.set(r.ahead()))
+		} else {
+			r.report.count("jumps of the database's clock", 1)
+		}
+		if err != nil {
+			r.Log.WarnContext(ctx, "the database's clock", "error", err)
+		}
 	}
 }
 
