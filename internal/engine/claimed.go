@@ -40,7 +40,7 @@ func (d *dispatcher) launch(ctx context.Context, tasks []*claimed) {
 func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 	var stale []want
 	for _, t := range tasks {
-		if t.content.campaign.Revision != t.Revision {
+		if t.compiled.campaign.Revision != t.Revision {
 			t.moved = true
 			stale = append(stale, want{id: t.task.CampaignID, revision: t.Revision})
 		}
@@ -49,7 +49,7 @@ func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.StatementTimeout)
 	defer cancel()
 	if len(stale) > 0 {
-		if err := d.contents.ensure(ctx, stale); err != nil {
+		if err := d.cache.ensure(ctx, stale); err != nil {
 			return err
 		}
 	}
@@ -60,11 +60,11 @@ func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 	}
 	for _, t := range tasks {
 		switch {
-		case t.content.message == nil || !t.content.needsTargets():
-		case len(t.content.message.Inline) > 0:
-			t.targets = t.content.inlineTargets(t.task.DueAt)
+		case t.compiled.message == nil || !t.compiled.needsTargets():
+		case len(t.compiled.message.Inline) > 0:
+			t.targets = t.compiled.inlineTargets(t.task.DueAt)
 		default:
-			t.targets = t.content.storedTargets(t.task.DueAt, t.named(rows[t.task.CampaignID]))
+			t.targets = t.compiled.storedTargets(t.task.DueAt, t.named(rows[t.task.CampaignID]))
 		}
 	}
 	return d.keepNames(ctx, tasks)
@@ -73,8 +73,8 @@ func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 // recall gives each task its campaign as it was read last.
 func (d *dispatcher) recall(tasks []*claimed) {
 	for _, t := range tasks {
-		if v := d.contents.get(t.task.CampaignID); v != nil {
-			t.content = v.on(t.content.app) // a call ends on the app it began on
+		if v := d.cache.get(t.task.CampaignID); v != nil {
+			t.compiled = v.on(t.compiled.app) // a call ends on the app it began on
 		}
 	}
 }
@@ -83,7 +83,7 @@ func (d *dispatcher) recall(tasks []*claimed) {
 func (d *dispatcher) listedTargets(ctx context.Context, tasks []*claimed) (map[int64][]store.Target, error) {
 	var lists []int64
 	for _, t := range tasks {
-		if t.Listed || t.moved && t.content.message != nil && t.content.mayTakeTargets() {
+		if t.Listed || t.moved && t.compiled.message != nil && t.compiled.mayTakeTargets() {
 			lists = append(lists, t.task.CampaignID)
 		}
 	}
@@ -99,7 +99,7 @@ func (d *dispatcher) listedTargets(ctx context.Context, tasks []*claimed) (map[i
 	for id := range rows {
 		takers = append(takers, want{id: id, targets: true})
 	}
-	if err := d.contents.ensure(ctx, takers); err != nil {
+	if err := d.cache.ensure(ctx, takers); err != nil {
 		return nil, err
 	}
 	d.recall(tasks)
@@ -123,7 +123,7 @@ func (t *claimed) named(rows []store.Target) []store.Target {
 func (d *dispatcher) keepNames(ctx context.Context, tasks []*claimed) error {
 	missing := make(map[int64]map[int64][]string)
 	for _, t := range tasks {
-		if t.moved && !t.Listed && len(t.targets) > 0 && len(t.content.message.Inline) == 0 {
+		if t.moved && !t.Listed && len(t.targets) > 0 && len(t.compiled.message.Inline) == 0 {
 			if missing[t.claim] == nil {
 				missing[t.claim] = make(map[int64][]string)
 			}
@@ -143,7 +143,7 @@ const maxTargets = 100
 
 // push makes the task's one call and hands its outcome on.
 func (d *dispatcher) push(t *claimed) {
-	v := t.content
+	v := t.compiled
 	n := len(t.targets)
 	if t.moved { // what it was judged by before the claim does not stand any more
 		if reason := d.missed(t.entry, d.clock.Now()); reason != "" {
@@ -169,7 +169,7 @@ func (d *dispatcher) push(t *claimed) {
 // unnamed says that the claim found more targets than one call may carry, so that
 // it names none.
 func (t *claimed) unnamed() bool {
-	return t.Listed && len(t.Names) == 0 && len(t.content.message.Inline) == 0
+	return t.Listed && len(t.Names) == 0 && len(t.compiled.message.Inline) == 0
 }
 
 // putOff has a claimed task tried again whose campaign could not be read.
@@ -213,7 +213,7 @@ func (d *dispatcher) cut(t *claimed) {
 	started := d.storeCut(t)
 	d.recorder.put(&result{retry: r, stored: started.Begun})
 	if started.Decided != nil {
-		tell(d.pushing, d.Log, d.Metrics, d.traces, started.Decided, "")
+		logDecided(d.pushing, d.Log, d.Metrics, d.traces, started.Decided, "")
 		d.recorder.onEnd([]int64{t.task.CampaignID})
 	}
 	if started.Slices > 0 {
@@ -232,9 +232,9 @@ func (d *dispatcher) storeCut(t *claimed) store.Started {
 	}
 	ctx, cancel := context.WithTimeout(d.pushing, startTimeout)
 	defer cancel()
-	started, err := d.Store.CutClaimed(ctx, d.recorder.daemonOf(t.claim), t.claim, *t.content.start(t.task.ID))
+	started, err := d.Store.CutClaimed(ctx, d.recorder.daemonOf(t.claim), t.claim, *t.compiled.start(t.task.ID))
 	if err != nil {
-		d.heart.trouble(ctx, "cut task", err)
+		d.lease.trouble(ctx, "cut task", err)
 	}
 	return started
 }
@@ -247,7 +247,7 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 	if !sent.IsZero() {
 		sent = notBefore(sent, t.started)
 	}
-	v := d.Retry.rule(o, 1, t.content.campaign.ResendUnknown, d.clock.Now(), time.Time{})
+	v := d.Retry.rule(o, 1, t.compiled.campaign.ResendUnknown, d.clock.Now(), time.Time{})
 	if v.status == "" {
 		d.recorder.put(&result{retry: t.retry(o, v, sent)})
 		return
@@ -255,19 +255,19 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 	dec := t.decision()
 	dec.Status, dec.Reason, dec.SentAt, dec.Targets = v.status, v.reason, sent, names(t.targets)
 	dec.Code, dec.Message, dec.RequestID, dec.MessageID = o.Code, o.Message, o.RequestID, o.MessageID
-	d.recorder.put(&result{decision: dec, last: t.last(), cause: d.causes.of(t.entry, sent, d.heart.steadyFor(), d.heart.releasedAt())})
+	d.recorder.put(&result{decision: dec, last: t.last(), cause: d.causes.of(t.entry, sent, d.lease.steadyFor(), d.lease.releasedAt())})
 }
 
 // release gives the call's slot and its app's leave back.
 func (d *dispatcher) release(t *claimed, o dispatch.Outcome) {
-	t.content.app.end(time.Now(), o)
-	d.slots.release(1)
+	t.compiled.app.end(time.Now(), o)
+	d.limit.release(1)
 }
 
 func (t *claimed) decision() store.Decision {
 	return store.Decision{
 		ClaimID: t.claim, TaskID: t.task.ID, AppNo: t.task.AppNo, CampaignID: t.task.CampaignID, Revision: t.Revision,
-		Channel: t.content.campaign.Channel, Origin: t.task.Origin, DueAt: t.task.DueAt, StartedAt: t.started,
+		Channel: t.compiled.campaign.Channel, Origin: t.task.Origin, DueAt: t.task.DueAt, StartedAt: t.started,
 	}
 }
 

@@ -22,23 +22,23 @@ import (
 // unknown is never more than may be under way.
 type deliveries struct {
 	Config
-	clock    *Clock
-	heart    *heart
-	contents *contents
-	caller   *caller
-	slots    *slots
-	causes   *causes
-	traces   *traces
-	settler  *settler
-	unheard  *unheard
-	ledger   *ledger
-	limited  func() []int32 // apps another daemon serves, since their rate is bounded
+	clock   *Clock
+	lease   *lease
+	cache   *compileCache
+	caller  *caller
+	limit   *callLimit
+	causes  *latenessCauses
+	traces  *traces
+	settler *settler
+	lost    *lostClaims
+	ledger  *ledger
+	limited func() []int32 // apps another daemon serves, since their rate is bounded
 
 	queue   *deliveryQueue
 	reader  *loop
 	writer  *loop
 	poke    chan struct{}
-	calls   *crew
+	calls   *pool
 	aside   sync.WaitGroup  // what was claimed and has not begun yet
 	pushing context.Context //nolint:containedctx // it bounds calls, not this struct's methods
 
@@ -69,9 +69,9 @@ const heldFor = 200 * time.Millisecond
 // An attempt is one that has begun.
 type attempt struct {
 	store.Delivery
-	daemon  int64 // the lease it was claimed under
-	content *content
-	leave   bool
+	daemon   int64 // the lease it was claimed under
+	compiled *compiled
+	leave    bool
 }
 
 // An attemptEnd is an outcome that waits to be recorded.
@@ -121,7 +121,7 @@ func (s *deliveries) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		case <-s.poke:
-		case <-s.slots.spared:
+		case <-s.limit.spared:
 		}
 	}
 }
@@ -130,7 +130,7 @@ func (s *deliveries) run(ctx context.Context) {
 func (s *deliveries) begin(ctx context.Context) time.Duration {
 	const nothing = time.Hour // until something wakes us
 	for ctx.Err() == nil {
-		if !s.heart.alive() {
+		if !s.lease.alive() {
 			return 100 * time.Millisecond
 		}
 		now := time.Now()
@@ -142,12 +142,12 @@ func (s *deliveries) begin(ctx context.Context) time.Duration {
 			return wait
 		}
 		// Half of the slots at most, so that tasks at their second find room.
-		n := s.slots.acquire(min(s.ClaimBatch, s.slots.spare()))
+		n := s.limit.acquire(min(s.ClaimBatch, s.limit.spare()))
 		if n == 0 {
 			return nothing
 		}
 		batch := s.queue.take(now, n, func(w *waiting) (headRuling, time.Time) { return s.mayBegin(w, now) })
-		s.slots.release(n - len(batch))
+		s.limit.release(n - len(batch))
 		if s.queue.low() {
 			s.reader.Wake()
 		}
@@ -160,7 +160,7 @@ func (s *deliveries) begin(ctx context.Context) time.Duration {
 
 // mayBegin asks a delivery's app for leave, where a call is about to be made.
 func (s *deliveries) mayBegin(w *waiting, now time.Time) (headRuling, time.Time) {
-	v := w.content
+	v := w.compiled
 	switch {
 	case v.app == nil:
 		return dropIt, time.Time{}
@@ -185,7 +185,7 @@ func (s *deliveries) mayBegin(w *waiting, now time.Time) (headRuling, time.Time)
 }
 
 // uncut says whether nobody knows any more to whom a delivery goes.
-func (s *deliveries) uncut(w *waiting) bool { return !w.Named && w.content.needsTargets() }
+func (s *deliveries) uncut(w *waiting) bool { return !w.Named && w.compiled.needsTargets() }
 
 // claim makes the intent of a batch durable and lets its calls begin. It returns
 // whether the database answered.
@@ -194,8 +194,8 @@ func (s *deliveries) claim(ctx context.Context, batch []*waiting) bool {
 	byID := make(map[int64]*waiting, len(batch))
 	kept := batch[:0]
 	for _, w := range batch {
-		if w.content.message != nil && s.uncut(w) {
-			s.slots.release(1)
+		if w.compiled.message != nil && s.uncut(w) {
+			s.limit.release(1)
 			s.aside.Go(func() { s.recut(ctx, w) })
 			continue
 		}
@@ -206,20 +206,20 @@ func (s *deliveries) claim(ctx context.Context, batch []*waiting) bool {
 	if len(want) == 0 {
 		return true
 	}
-	daemon := s.heart.id()
+	daemon := s.lease.id()
 	got, err := s.ask(ctx, daemon, want)
 	begun := make(map[int64]bool, len(got))
 	attempts := make([]*attempt, len(got))
 	for i, d := range got {
 		begun[d.ID] = true
-		attempts[i] = &attempt{Delivery: d, daemon: daemon, content: byID[d.ID].content, leave: byID[d.ID].leave}
+		attempts[i] = &attempt{Delivery: d, daemon: daemon, compiled: byID[d.ID].compiled, leave: byID[d.ID].leave}
 	}
 	for _, w := range kept {
 		if !begun[w.ID] {
 			if w.leave {
-				w.content.app.undo()
+				w.compiled.app.undo()
 			}
-			s.slots.release(1)
+			s.limit.release(1)
 		}
 	}
 	s.queue.done(kept...)
@@ -288,14 +288,14 @@ func (s *deliveries) heldBack() []int64 {
 func (s *deliveries) ask(ctx context.Context, daemon int64, want []store.WaitingDelivery) ([]store.Delivery, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StatementTimeout)
 	defer cancel()
-	s.unheard.asking.RLock()
-	defer s.unheard.asking.RUnlock()
+	s.lost.asking.RLock()
+	defer s.lost.asking.RUnlock()
 	failpoint.Hit("slice.claim.before")
 	generation := s.ledger.open()
 	got, err := s.Store.ClaimDeliveries(ctx, daemon, time.Time{}, want)
 	if err != nil {
-		s.unheard.note()
-		s.heart.trouble(ctx, "claim deliveries", err)
+		s.lost.answerLost()
+		s.lease.trouble(ctx, "claim deliveries", err)
 		return nil, err
 	}
 	if !s.ledger.note(generation, func(p *page) {
@@ -303,7 +303,7 @@ func (s *deliveries) ask(ctx context.Context, daemon int64, want []store.Waiting
 			p.attempts = append(p.attempts, attemptOf(&got[i]))
 		}
 	}) {
-		s.unheard.note()
+		s.lost.answerLost()
 		return nil, store.ErrUnrecognised
 	}
 	failpoint.Hit("slice.claim.after")
@@ -327,8 +327,8 @@ func (s *deliveries) recut(ctx context.Context, w *waiting) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if _, err := s.Store.Recut(ctx, w.WaitingDelivery, *w.content.start(w.TaskID)); err != nil {
-		s.heart.trouble(ctx, "slice a delivery anew", err)
+	if _, err := s.Store.Recut(ctx, w.WaitingDelivery, *w.compiled.start(w.TaskID)); err != nil {
+		s.lease.trouble(ctx, "slice a delivery anew", err)
 	}
 	s.settler.hint(w.TaskID) // there may be nobody to push to
 }
@@ -340,7 +340,7 @@ func (s *deliveries) launch(ctx context.Context, attempts []*attempt) {
 	defer cancel()
 	var named []store.Delivery
 	for _, a := range attempts {
-		if a.content.message != nil && a.stored() {
+		if a.compiled.message != nil && a.stored() {
 			named = append(named, a.Delivery)
 		}
 	}
@@ -348,7 +348,7 @@ func (s *deliveries) launch(ctx context.Context, attempts []*attempt) {
 	if len(named) > 0 {
 		var err error
 		if rows, err = s.Store.NamedTargets(ctx, named); err != nil {
-			s.heart.trouble(ctx, "read targets", err)
+			s.lease.trouble(ctx, "read targets", err)
 			for _, a := range attempts {
 				s.putOff(a, time.Second, "the targets could not be read")
 			}
@@ -362,12 +362,12 @@ func (s *deliveries) launch(ctx context.Context, attempts []*attempt) {
 
 // stored says whether the delivery's targets are rows of campaign_targets.
 func (a *attempt) stored() bool {
-	v := a.content
+	v := a.compiled
 	return v.needsTargets() && len(v.message.Inline) == 0 && v.campaign.AudienceView == ""
 }
 
 func (s *deliveries) launchOne(ctx context.Context, a *attempt, rows []store.Target) {
-	v := a.content
+	v := a.compiled
 	if v.message == nil {
 		s.finish(a, dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: v.problem}, false)
 		return
@@ -389,10 +389,10 @@ func (s *deliveries) launchOne(ctx context.Context, a *attempt, rows []store.Tar
 const audienceChanged = "audience changed: none of its targets is in the campaign any more"
 
 func (s *deliveries) push(a *attempt, targets []dispatch.Target) {
-	p := a.content.push(a.TaskID, a.SliceNo, a.DueAt, targets)
-	o, sent := s.caller.call(s.pushing, a.daemon, a.content.app, p)
-	s.traces.called(tracedDelivery(&a.Delivery, a.content), a.SliceNo, a.Attempts, p, o, sent)
-	a.content.app.heard(time.Now(), o)
+	p := a.compiled.push(a.TaskID, a.SliceNo, a.DueAt, targets)
+	o, sent := s.caller.call(s.pushing, a.daemon, a.compiled.app, p)
+	s.traces.called(tracedDelivery(&a.Delivery, a.compiled), a.SliceNo, a.Attempts, p, o, sent)
+	a.compiled.app.heard(time.Now(), o)
 	s.finish(a, o, !sent.IsZero())
 }
 
@@ -413,7 +413,7 @@ func (s *deliveries) finishEmpty(ctx context.Context, a *attempt) {
 // targets are the delivery's targets with their parameters as they stand now,
 // or, for an audience view, as they stood when the task began.
 func (a *attempt) targets(rows []store.Target) ([]dispatch.Target, error) {
-	v := a.content
+	v := a.compiled
 	switch {
 	case !v.needsTargets():
 		return nil, nil
@@ -444,7 +444,7 @@ func pick(targets []dispatch.Target, named []string) []dispatch.Target {
 }
 
 // detailed reads the targets of an audience view from the delivery itself.
-func (v *content) detailed(d *store.Delivery) ([]dispatch.Target, error) {
+func (v *compiled) detailed(d *store.Delivery) ([]dispatch.Target, error) {
 	var details map[string]struct {
 		K, X json.RawMessage
 	}
@@ -479,7 +479,7 @@ var never = time.Unix(math.MaxInt32, 0)
 
 // finish turns an outcome into what is recorded of the attempt.
 func (s *deliveries) finish(a *attempt, o dispatch.Outcome, sent bool) {
-	r := s.Retry.rule(o, int(a.Attempts), a.content.campaign.ResendUnknown, s.clock.Now(), never)
+	r := s.Retry.rule(o, int(a.Attempts), a.compiled.campaign.ResendUnknown, s.clock.Now(), never)
 	out := store.DeliveryOutcome{
 		Delivery: a.Delivery, DaemonID: a.daemon, Status: r.status, ReadyAt: r.again, Reason: r.reason, Code: o.Code, Message: o.Message,
 		RequestID: o.RequestID, MessageID: o.MessageID, Sent: sent,
@@ -554,10 +554,10 @@ func (s *deliveries) write(ctx context.Context, batch []attemptEnd) error {
 		}
 		slots++
 		if a.leave {
-			a.content.app.free()
+			a.compiled.app.free()
 		}
 	}
-	s.slots.release(slots)
+	s.limit.release(slots)
 	signal(s.poke)
 	if again {
 		s.reader.Wake()

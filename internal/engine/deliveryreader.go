@@ -12,7 +12,7 @@ import (
 // horizon, for each app from the earliest on. Apps whose line is full, for which
 // there are no credentials here, or that another daemon serves are not read.
 func (s *deliveries) readAhead(ctx context.Context) error {
-	share, shares, ok := s.heart.share()
+	share, shares, ok := s.lease.share()
 	if !ok {
 		return nil // no lease: nothing could be claimed
 	}
@@ -73,7 +73,7 @@ func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, r
 		wants[i] = want{id: w.CampaignID, revision: w.Revision, targets: w.Named}
 		perApp[w.AppNo]++
 	}
-	if err := s.contents.ensure(ctx, wants); err != nil {
+	if err := s.cache.ensure(ctx, wants); err != nil {
 		return err
 	}
 	now, here := s.clock.Now(), time.Now()
@@ -81,8 +81,8 @@ func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, r
 	s.mu.Lock()
 	for _, w := range found {
 		_, running := s.running[w.ID] // the reading began before its claim
-		if v := s.contents.get(w.CampaignID); v != nil && v.campaign.Revision == w.Revision && !running {
-			list = append(list, &waiting{WaitingDelivery: w, content: v, ready: here.Add(w.ReadyAt.Sub(now))})
+		if v := s.cache.get(w.CampaignID); v != nil && v.campaign.Revision == w.Revision && !running {
+			list = append(list, &waiting{WaitingDelivery: w, compiled: v, ready: here.Add(w.ReadyAt.Sub(now))})
 		}
 	}
 	s.mu.Unlock()

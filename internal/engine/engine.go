@@ -1,4 +1,4 @@
-// Package engine is the daemon's heart: it plans tasks, begins each at its
+// Package engine does the daemon's work: it plans tasks, begins each at its
 // second, makes outcomes durable and rules on what others left behind.
 //
 // Every service is a loop with one pass (loop.go). robfig/cron is the
@@ -87,15 +87,15 @@ func (c Config) withDefaults() Config {
 type Engine struct {
 	Config
 	clock      *Clock
-	heart      *heart
-	contents   *contents
-	slots      *slots
+	lease      *lease
+	cache      *compileCache
+	limit      *callLimit
 	planner    *Planner
 	dispatcher *dispatcher
 	deliveries *deliveries
 	settler    *settler
 	recorder   *recorder
-	unheard    *unheard
+	lost       *lostClaims
 	finisher   *finisher
 	pruner     *pruner
 	lockWaits  *lockWaits
@@ -103,7 +103,7 @@ type Engine struct {
 	pulse      *pulse
 	rejudge    *rejudge
 	zoneRules  *zoneRules
-	calls      *crew
+	calls      *pool
 	faults     *faults
 
 	wg, late      sync.WaitGroup // services; those that outlive them to record
@@ -115,53 +115,53 @@ type Engine struct {
 // New makes an Engine.
 func New(cfg Config) *Engine {
 	cfg = cfg.withDefaults()
-	e := &Engine{Config: cfg, clock: &Clock{}, slots: newSlots(cfg.MaxInFlight), calls: newCrew()}
-	e.heart = newHeart(cfg, e.clock)
+	e := &Engine{Config: cfg, clock: &Clock{}, limit: newCallLimit(cfg.MaxInFlight), calls: newPool()}
+	e.lease = newLease(cfg, e.clock)
 	e.faults = newFaults(cfg.Log, cfg.Metrics)
-	e.contents = newContents(cfg.ReadAhead, e.faults.guard(cfg.Compile), cfg.App, cfg.Store.LoadCampaigns)
-	e.contents.bad = e.revisit
+	e.cache = newCompileCache(cfg.ReadAhead, e.faults.guard(cfg.Compile), cfg.App, cfg.Store.LoadCampaigns)
+	e.cache.bad = e.revisit
 	e.finisher = newFinisher(cfg.Store, cfg.Log, cfg.Sweep)
-	e.finisher.onFinished = e.contents.forget
-	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, e.heart.id, e.finisher.hint)
+	e.finisher.onFinished = e.cache.forget
+	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, e.lease.id, e.finisher.hint)
 	e.planner = NewPlanner(PlannerConfig{
 		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,
 		OnReady: e.ready, Others: e.hasOthers, OnRejected: func(id int64) { e.rejudge.rejected(id) },
 	})
 	e.rejudge = newRejudge(cfg, e.planner.Wake)
 	e.zoneRules = newZoneRules(cfg, e.planner.Wake)
-	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, faults: e.faults}
+	call := &caller{clock: e.clock, mayPush: e.lease.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, faults: e.faults}
 	e.dispatcher = newDispatcher(cfg)
 	d := e.dispatcher
-	d.clock, d.heart, d.contents, d.caller, d.recorder, d.slots, d.planner = e.clock, e.heart, e.contents, call, e.recorder, e.slots, e.planner
+	d.clock, d.lease, d.cache, d.caller, d.recorder, d.limit, d.planner = e.clock, e.lease, e.cache, call, e.recorder, e.limit, e.planner
 	e.deliveries = newDeliveries(cfg)
 	s := e.deliveries
-	s.clock, s.heart, s.contents, s.caller, s.slots, s.limited = e.clock, e.heart, e.contents, call, e.slots, e.othersLimited
+	s.clock, s.lease, s.cache, s.caller, s.limit, s.limited = e.clock, e.lease, e.cache, call, e.limit, e.othersLimited
 	e.settler = newSettler(cfg)
-	e.settler.heart, e.settler.onEnd, e.settler.reporter = e.heart, e.finisher.hint, newReporter(cfg.Store, cfg.Log, e.heart.share)
+	e.settler.lease, e.settler.onEnd, e.settler.reporter = e.lease, e.finisher.hint, newReporter(cfg.Store, cfg.Log, e.lease.share)
 	s.settler = e.settler
 	d.sliced = s.Wake
 	d.calls, s.calls = e.calls, e.calls
-	e.unheard = newUnheard(cfg)
-	u := e.unheard
-	u.clock, u.heart, u.recorder, u.deliveries = e.clock, e.heart, e.recorder, s
-	d.unheard, s.unheard = u, u
+	e.lost = newLostClaims(cfg)
+	u := e.lost
+	u.clock, u.lease, u.recorder, u.deliveries = e.clock, e.lease, e.recorder, s
+	d.lost, s.lost = u, u
 	d.faults, e.calls.faults = e.faults, e.faults
-	d.causes = newCauses()
+	d.causes = newLatenessCauses()
 	s.causes, e.settler.causes = d.causes, d.causes
-	e.heart.onStored = func() { s.Wake(); e.settler.Wake() }
-	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
-	e.heart.onGone = e.planner.Recount
-	e.heart.onKeys = e.contents.setKeys
-	e.heart.onLoss = func() { d.agenda.clear(); s.queue.clear() }
-	e.heart.onLost = e.lostAgain
-	e.recorder.ledger, s.ledger, d.ledger, u.ledger = e.heart.ledger, e.heart.ledger, e.heart.ledger, e.heart.ledger
+	e.lease.onStored = func() { s.Wake(); e.settler.Wake() }
+	e.lease.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
+	e.lease.onGone = e.planner.Recount
+	e.lease.onKeys = e.cache.setKeys
+	e.lease.onLoss = func() { d.due.clear(); s.queue.clear() }
+	e.lease.onLost = e.lostAgain
+	e.recorder.ledger, s.ledger, d.ledger, u.ledger = e.lease.ledger, e.lease.ledger, e.lease.ledger, e.lease.ledger
 	tr := newTraces(cfg.Tracer, e.clock)
-	d.traces, s.traces, e.settler.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr, tr
+	d.traces, s.traces, e.settler.traces, e.recorder.traces, e.planner.traces, e.lease.traces = tr, tr, tr, tr, tr, tr
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
 	e.lockWaits = newLockWaits(cfg)
-	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, e.contents.namedBy, cfg.PushTimeout, cfg.Retry)
-	for _, l := range []*loop{e.planner.loop, d.reader, e.recorder.loop, e.finisher.loop, e.pruner.loop, e.unheard.loop} {
-		l.answers = e.heart.answers
+	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, e.cache.namedBy, cfg.PushTimeout, cfg.Retry)
+	for _, l := range []*loop{e.planner.loop, d.reader, e.recorder.loop, e.finisher.loop, e.pruner.loop, e.lost.loop} {
+		l.answers = e.lease.answers
 	}
 	return e
 }
@@ -175,13 +175,13 @@ func (e *Engine) Start() {
 	pushing, stopCalls := context.WithCancel(context.Background())
 	recording, stopRecorders := context.WithCancel(context.Background())
 	e.stop, e.stopCalls, e.stopRecorders = stop, stopCalls, stopRecorders
-	e.heart.Start(recording, &e.late) // the lease is needed as long as outcomes come in
+	e.lease.Start(recording, &e.late) // the lease is needed as long as outcomes come in
 	e.recorder.Start(recording, &e.late)
 	e.planner.Start(ctx, &e.wg)
 	e.dispatcher.Start(ctx, pushing, &e.wg)
 	e.deliveries.Start(ctx, pushing, recording, &e.wg, &e.late)
 	e.settler.Start(ctx, &e.wg)
-	e.unheard.Start(ctx, &e.wg)
+	e.lost.Start(ctx, &e.wg)
 	e.finisher.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
 	e.lockWaits.Start(ctx, &e.wg)
@@ -207,8 +207,8 @@ func (e *Engine) startPulse(ctx context.Context) {
 
 // beat wakes what has to be on time.
 func (e *Engine) beat() {
-	e.heart.Wake() // which wakes deliveries and settler, when there is something for them
-	e.unheard.Wake()
+	e.lease.Wake() // which wakes deliveries and settler, when there is something for them
+	e.lost.Wake()
 }
 
 // prepare wakes what looks ahead and clears up.
@@ -219,7 +219,7 @@ func (e *Engine) prepare() {
 	e.revoker.Wake()
 	e.rejudge.Wake()
 	e.zoneRules.Wake()
-	e.contents.age(contentAge)
+	e.cache.age(compiledAge)
 }
 
 // wakeAll wakes every loop, for when much may have changed.
@@ -233,7 +233,7 @@ func (e *Engine) wakeAll() {
 // ready is told by the planner of apps with tasks that are due soon.
 func (e *Engine) ready(appNo int32) {
 	e.dispatcher.Wake()
-	if _, shares, ok := e.heart.share(); ok && shares > 1 {
+	if _, shares, ok := e.lease.share(); ok && shares > 1 {
 		ctx, cancel := context.WithTimeout(context.Background(), e.StatementTimeout)
 		defer cancel()
 		_ = e.Store.NotifyReady(ctx, appNo) // a hint: the others look every second anyway
@@ -242,8 +242,8 @@ func (e *Engine) ready(appNo int32) {
 
 // listen turns notifications into wakes, and connects again when it must.
 //
-// An outage is the heart's to tell of. Where notifications alone cannot be had,
-// everything is found by polling.
+// The lease's loop reports an outage. Where only notifications are missing, polling
+// finds everything.
 func (e *Engine) listen(ctx context.Context) {
 	told := false
 	for ctx.Err() == nil {
@@ -272,7 +272,7 @@ func (e *Engine) revisit(campaigns []int64) {
 	ctx, cancel := context.WithTimeout(context.Background(), e.StatementTimeout)
 	defer cancel()
 	if err := e.Store.Revisit(ctx, campaigns); err != nil {
-		e.heart.trouble(ctx, "revisit campaigns", err)
+		e.lease.trouble(ctx, "revisit campaigns", err)
 		return
 	}
 	e.planner.Wake()
@@ -284,7 +284,7 @@ func (e *Engine) Unplanned() []UnplannedApp { return e.planner.Unplanned() }
 
 // hasOthers says whether there are other daemons.
 func (e *Engine) hasOthers() bool {
-	_, shares, ok := e.heart.share()
+	_, shares, ok := e.lease.share()
 	return ok && shares > 1
 }
 
@@ -296,7 +296,7 @@ func (e *Engine) othersLimited() []int32 {
 	}
 	var out []int32
 	for _, no := range e.LimitedApps() {
-		if !e.heart.owns(no) {
+		if !e.lease.owns(no) {
 			out = append(out, no)
 		}
 	}
@@ -307,24 +307,24 @@ func (e *Engine) othersLimited() []int32 {
 // nothing is held, and its last heartbeat was written. The heartbeat knows all of
 // it, so that whoever asks costs the database nothing.
 func (e *Engine) Ready(context.Context) error {
-	if !e.heart.hasLease() {
+	if !e.lease.hasLease() {
 		return errors.New("no lease: the database does not answer or has just come back")
 	}
-	if held := e.heart.holding(); held != "" {
+	if held := e.lease.holding(); held != "" {
 		return errors.New(held)
 	}
-	return e.heart.failing()
+	return e.lease.failing()
 }
 
 // Reload forgets what was compiled with the old configuration, and bounds the
 // calls under way anew. What is under way goes on.
 func (e *Engine) Reload(maxInFlight int) {
 	strategy.ForgetZones()
-	e.contents.reset()
+	e.cache.reset()
 	e.zoneRules.look()
 	e.rejudge.everything()
-	e.heart.forgetLacks()
-	e.slots.resize(maxInFlight)
+	e.lease.forgetLacks()
+	e.limit.resize(maxInFlight)
 	e.dispatcher.reloaded.Store(true)
 	e.deliveries.reload()
 	e.wakeAll()

@@ -62,7 +62,7 @@ func (f *finisher) finish(ctx context.Context) error {
 			return err
 		}
 		f.onFinished(finished)
-		giveWay(ctx, began)
+		pace(ctx, began)
 	}
 	return nil // the next pass goes on
 }

@@ -56,7 +56,7 @@ func (l *loop) Start(ctx context.Context, wg *sync.WaitGroup) {
 
 // runOnce runs a pass and logs when passes begin to fail and when they recover,
 // not each failure in between. An outage of the database is every service's and
-// logged by the heart alone; but what is not over in time, twice in a row, while
+// logged by the lease's loop alone; but what is not over in time, twice in a row, while
 // the database answers is this service's.
 func (l *loop) runOnce(ctx context.Context) {
 	if l.timeout > 0 {

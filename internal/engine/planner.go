@@ -231,7 +231,7 @@ func (p *Planner) attend(ctx context.Context, e *queuedApp) {
 		p.trouble(ctx, e, err, p.queue.failed(e))
 	}
 	if rest {
-		giveWay(ctx, began)
+		pace(ctx, began)
 	}
 }
 
@@ -320,8 +320,8 @@ func (p *Planner) planApp(ctx context.Context, app int32, now time.Time) (progre
 	p.mu.Unlock()
 	held := p.pass(app, looked, out.taken)
 	p.Metrics.PlanSeconds.Observe(time.Since(began).Seconds())
-	tellAll(ctx, p.Log, p.Metrics, p.traces, out.decided)
-	tellRefused(ctx, p.Log, p.Metrics, out.refused)
+	logDecisions(ctx, p.Log, p.Metrics, p.traces, out.decided)
+	logRefused(ctx, p.Log, p.Metrics, out.refused)
 	if out.ready {
 		p.OnReady(app)
 	}

@@ -324,7 +324,7 @@ func (r *recorder) tell(ctx context.Context, batch []*result, recorded map[int64
 			r.fenced(ctx, d.TaskID, d.CampaignID)
 			continue
 		}
-		tell(ctx, r.log, r.metrics, r.traces, d, res.cause)
+		logDecided(ctx, r.log, r.metrics, r.traces, d, res.cause)
 		if res.last {
 			ended = append(ended, d.CampaignID)
 		}

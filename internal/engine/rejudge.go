@@ -84,7 +84,7 @@ func (r *rejudge) pages(ctx context.Context, list func(ctx context.Context, afte
 			return err
 		}
 		after = ids[len(ids)-1]
-		giveWay(ctx, began)
+		pace(ctx, began)
 	}
 }
 

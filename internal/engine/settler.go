@@ -19,8 +19,8 @@ import (
 type settler struct {
 	Config
 	*loop
-	heart    *heart
-	causes   *causes
+	lease    *lease
+	causes   *latenessCauses
 	traces   *traces
 	onEnd    func([]int64)
 	reporter *reporter
@@ -154,7 +154,7 @@ func (s *settler) settle(ctx context.Context, tasks []int64) error {
 		began := s.traces.now()
 		failpoint.Hit("settle.before")
 		rows := s.deciding.rows
-		settled, err := s.Store.Settle(ctx, s.heart.id(), tasks, rows)
+		settled, err := s.Store.Settle(ctx, s.lease.id(), tasks, rows)
 		s.deciding.over(ctx, s.Log, err)
 		if err != nil {
 			return err
@@ -172,7 +172,7 @@ func (s *settler) tell(ctx context.Context, settled []store.Decision, began time
 	for i := range settled {
 		d := &settled[i]
 		s.traces.settled(d, began)
-		tell(ctx, s.Log, s.Metrics, s.traces, d, s.causes.take(d.TaskID))
+		logDecided(ctx, s.Log, s.Metrics, s.traces, d, s.causes.take(d.TaskID))
 		ended = append(ended, d.CampaignID)
 	}
 	if len(ended) > 0 {

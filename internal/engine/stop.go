@@ -45,7 +45,7 @@ func (e *Engine) beatOn() (rest func()) {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				e.heart.Wake()
+				e.lease.Wake()
 				e.recorder.Wake()
 				e.deliveries.writer.Wake()
 			}
@@ -93,7 +93,7 @@ func (e *Engine) flush(ctx context.Context) error {
 // retire gives the lease up. Who wants to end now does not wait for a database
 // that does not answer: the lease runs out by itself.
 func (e *Engine) retire(ctx context.Context) error {
-	id := e.heart.id()
+	id := e.lease.id()
 	if id == 0 {
 		return nil
 	}

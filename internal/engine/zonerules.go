@@ -85,7 +85,7 @@ func (z *zoneRules) follow(ctx context.Context) error {
 			return err
 		}
 		after = page[len(page)-1].CampaignID
-		giveWay(ctx, began)
+		pace(ctx, began)
 	}
 	return z.Store.SaveZoneRules(ctx, z.Name, changed, moved)
 }
