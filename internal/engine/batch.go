@@ -43,7 +43,7 @@ func (d *dispatcher) missed(e *entry, now time.Time) string {
 		return "no daemon has credentials for the app"
 	case late > c.CatchUpWindow:
 		return windowReason(c)
-	case late <= d.MisfireGrace || e.task.Origin != "scheduled" || e.task.WaitsFor != "":
+	case late <= d.misfireGrace || e.task.Origin != "scheduled" || e.task.WaitsFor != "":
 		return ""
 	case c.MisfirePolicy == "skip":
 		return "misfire policy skip: it was " + late.Truncate(time.Second).String() + " late"
@@ -85,14 +85,14 @@ func (d *dispatcher) rejudged(ctx context.Context, campaigns []int64) {
 	if len(campaigns) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.StatementTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout)
 	defer cancel()
 	d.cache.forget(campaigns) // they may be good again when they are read anew
-	if err := d.Store.Rejudge(ctx, campaigns); err != nil {
+	if err := d.store.Rejudge(ctx, campaigns); err != nil {
 		d.lease.trouble(ctx, "have campaigns judged again", err)
 		return
 	}
-	d.planner.Wake()
+	d.wakes.campaignsToPlan()
 }
 
 // put gives an entry's slot and leave back without a call.
@@ -118,10 +118,10 @@ func (d *dispatcher) miss(ctx context.Context, entries []*entry, now time.Time) 
 		misses[i] = store.Decision{TaskID: e.task.ID, Revision: e.compiled.campaign.Revision, Reason: d.missed(e, now)}
 		byTask[e.task.ID] = e
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.StatementTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout)
 	defer cancel()
 	failpoint.Hit("miss.before")
-	done, err := d.Store.Missed(ctx, d.lease.id(), misses)
+	done, err := d.store.Missed(ctx, d.lease.id(), misses)
 	d.due.done(entries...)
 	if err != nil {
 		return d.trouble(ctx, "record missed tasks", err)
@@ -129,7 +129,7 @@ func (d *dispatcher) miss(ctx context.Context, entries []*entry, now time.Time) 
 	if len(done) < len(misses) {
 		d.reader.Wake()
 	}
-	logDecisions(ctx, d.Log, d.Metrics, d.traces, done)
+	logDecisions(ctx, d.log, d.metrics, d.traces, done)
 	var ended []int64
 	apps := make(map[int32]bool)
 	for i := range done {
@@ -138,7 +138,7 @@ func (d *dispatcher) miss(ctx context.Context, entries []*entry, now time.Time) 
 			ended = append(ended, done[i].CampaignID)
 		}
 	}
-	d.recorder.onEnd(ended)
+	d.wakes.tasksDecided(ended)
 	d.hint(apps)
 	return 0
 }
@@ -177,7 +177,7 @@ func (d *dispatcher) startOne(ctx context.Context, e *entry) {
 	defer cancel()
 	began := d.traces.now()
 	failpoint.Hit("start.before")
-	started, err := d.Store.StartTask(ctx, d.lease.id(), time.Time{}, *e.compiled.start(e.task.ID))
+	started, err := d.store.StartTask(ctx, d.lease.id(), time.Time{}, *e.compiled.start(e.task.ID))
 	failpoint.Hit("start.after")
 	switch {
 	case err != nil:
@@ -187,12 +187,12 @@ func (d *dispatcher) startOne(ctx context.Context, e *entry) {
 		d.reader.Wake() // its campaign may have been changed
 		return
 	case started.Decided != nil:
-		logDecided(ctx, d.Log, d.Metrics, d.traces, started.Decided, "")
-		d.recorder.onEnd([]int64{e.task.CampaignID})
+		logDecided(ctx, d.log, d.metrics, d.traces, started.Decided, "")
+		d.wakes.tasksDecided([]int64{e.task.CampaignID})
 	case started.Slices > 0:
 		d.traces.started(e, began)
 		d.causes.note(e.task.ID, d.causes.of(e, d.clock.Now(), d.lease.steadyFor(), d.lease.releasedAt()))
-		d.sliced()
+		d.wakes.deliveriesStored()
 	}
 	d.hint(map[int32]bool{e.task.AppNo: true})
 }
@@ -216,7 +216,7 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 		d.put(entries...)
 		return d.trouble(ctx, "claim tasks", err)
 	}
-	d.Metrics.ClaimSeconds.Observe(time.Since(began).Seconds())
+	d.metrics.ClaimSeconds.Observe(time.Since(began).Seconds())
 	started := d.clock.Now()
 	mine := make([]*claimed, 0, len(tasks))
 	apps := make(map[int32]bool)
@@ -256,16 +256,16 @@ func (d *dispatcher) passedBy(left map[int64]*entry, now time.Time) (pause time.
 // listed in campaign_targets. The request is not given up when the daemon stops:
 // it may have been granted.
 func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64, byTask map[int64]*entry, listed bool) (claim int64, tasks []store.ClaimedTask, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.StatementTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.statementTimeout)
 	defer cancel()
 	d.lost.asking.RLock()
 	defer d.lost.asking.RUnlock()
 	failpoint.Hit("claim.before")
 	generation := d.ledger.open()
 	if listed {
-		claim, tasks, err = d.Store.ClaimListed(ctx, daemon, time.Time{}, ids)
+		claim, tasks, err = d.store.ClaimListed(ctx, daemon, time.Time{}, ids)
 	} else {
-		claim, tasks, err = d.Store.Claim(ctx, daemon, time.Time{}, ids)
+		claim, tasks, err = d.store.Claim(ctx, daemon, time.Time{}, ids)
 	}
 	if err != nil {
 		d.lost.answerLost()

@@ -23,7 +23,7 @@ type claimed struct {
 // launch fetches what the calls still need and begins each.
 func (d *dispatcher) launch(ctx context.Context, tasks []*claimed) {
 	if err := d.refresh(ctx, tasks); err != nil {
-		d.Log.WarnContext(ctx, "campaign could not be read after the claim, will retry its tasks", "error", err)
+		d.log.WarnContext(ctx, "campaign could not be read after the claim, will retry its tasks", "error", err)
 		for _, t := range tasks {
 			d.putOff(t)
 		}
@@ -46,7 +46,7 @@ func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 		}
 	}
 	// What was claimed goes on, though the daemon stops.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.StatementTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.statementTimeout)
 	defer cancel()
 	if len(stale) > 0 {
 		if err := d.cache.ensure(ctx, stale); err != nil {
@@ -90,7 +90,7 @@ func (d *dispatcher) listedTargets(ctx context.Context, tasks []*claimed) (map[i
 	if len(lists) == 0 {
 		return nil, nil
 	}
-	rows, err := d.Store.StoredTargets(ctx, lists, maxTargets+1)
+	rows, err := d.store.StoredTargets(ctx, lists, maxTargets+1)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func (d *dispatcher) keepNames(ctx context.Context, tasks []*claimed) error {
 		}
 	}
 	for claim, of := range missing {
-		if err := d.Store.KeepNames(ctx, d.recorder.daemonOf(claim), claim, of); err != nil {
+		if err := d.store.KeepNames(ctx, d.recorder.daemonOf(claim), claim, of); err != nil {
 			return err
 		}
 	}
@@ -180,9 +180,9 @@ func (d *dispatcher) putOff(t *claimed) {
 // finishEmpty decides a task that has no targets, unless they went with their
 // campaign: then it is tried again, and ended as what waits of such a campaign is.
 func (d *dispatcher) finishEmpty(t *claimed) {
-	ctx, cancel := context.WithTimeout(d.pushing, d.StatementTimeout)
+	ctx, cancel := context.WithTimeout(d.pushing, d.statementTimeout)
 	defer cancel()
-	stands, err := d.Store.Campaigns(ctx, []int64{t.task.CampaignID})
+	stands, err := d.store.Campaigns(ctx, []int64{t.task.CampaignID})
 	if err != nil || len(stands) == 0 {
 		d.putOff(t)
 		return
@@ -213,11 +213,11 @@ func (d *dispatcher) cut(t *claimed) {
 	started := d.storeCut(t)
 	d.recorder.put(&result{retry: r, stored: started.Begun})
 	if started.Decided != nil {
-		logDecided(d.pushing, d.Log, d.Metrics, d.traces, started.Decided, "")
-		d.recorder.onEnd([]int64{t.task.CampaignID})
+		logDecided(d.pushing, d.log, d.metrics, d.traces, started.Decided, "")
+		d.wakes.tasksDecided([]int64{t.task.CampaignID})
 	}
 	if started.Slices > 0 {
-		d.sliced()
+		d.wakes.deliveriesStored()
 	}
 }
 
@@ -232,7 +232,7 @@ func (d *dispatcher) storeCut(t *claimed) store.Started {
 	}
 	ctx, cancel := context.WithTimeout(d.pushing, startTimeout)
 	defer cancel()
-	started, err := d.Store.CutClaimed(ctx, d.recorder.daemonOf(t.claim), t.claim, *t.compiled.start(t.task.ID))
+	started, err := d.store.CutClaimed(ctx, d.recorder.daemonOf(t.claim), t.claim, *t.compiled.start(t.task.ID))
 	if err != nil {
 		d.lease.trouble(ctx, "cut task", err)
 	}
@@ -247,7 +247,7 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 	if !sent.IsZero() {
 		sent = notBefore(sent, t.started)
 	}
-	v := d.Retry.rule(o, 1, t.compiled.campaign.ResendUnknown, d.clock.Now(), time.Time{})
+	v := d.retry.rule(o, 1, t.compiled.campaign.ResendUnknown, d.clock.Now(), time.Time{})
 	if v.status == "" {
 		d.recorder.put(&result{retry: t.retry(o, v, sent)})
 		return

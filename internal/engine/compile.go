@@ -11,6 +11,10 @@ import (
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
+// A compileFunc judges a campaign's request and encodes it. It returns what is wrong
+// with the request, or the message.
+type compileFunc = func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
+
 // A compiled campaign is one revision of it, ready to be pushed.
 type compiled struct {
 	campaign store.Campaign
@@ -36,10 +40,10 @@ func (v *compiled) on(app *App) *compiled {
 // number and in bytes, so that memory stays flat however many campaigns there are
 // and however large. What is not asked for any more goes with its generation.
 type compileCache struct {
-	compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
+	compile compileFunc
 	app     func(appNo int32) *App
 	load    func(ctx context.Context, ids []int64, take func([]store.Campaign) bool) error
-	bad     func(ids []int64) // is told of active campaigns that cannot be pushed as they stand; nil: nobody is
+	bad     func(ids []int64) // is told of active campaigns that cannot be pushed as they stand
 	size    int
 	bytes   int64 // of a generation
 
@@ -58,10 +62,12 @@ const compiledAge = time.Minute
 // compileCacheBytes bounds the bytes that one generation takes.
 const compileCacheBytes = 32 << 20
 
-func newCompileCache(size int, compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem), app func(int32) *App,
-	load func(context.Context, []int64, func([]store.Campaign) bool) error,
+func newCompileCache(size int, compile compileFunc, app func(int32) *App, load func(context.Context, []int64, func([]store.Campaign) bool) error,
+	bad func(ids []int64),
 ) *compileCache {
-	return &compileCache{compile: compile, app: app, load: load, size: size, bytes: compileCacheBytes, young: make(map[int64]*compiled), turned: time.Now()}
+	return &compileCache{
+		compile: compile, app: app, load: load, bad: bad, size: size, bytes: compileCacheBytes, young: make(map[int64]*compiled), turned: time.Now(),
+	}
 }
 
 // get returns the cached compilation, whatever its revision, or nil.
@@ -193,7 +199,7 @@ func (c *compileCache) keep(loaded []store.Campaign) {
 			runtime.Gosched() // calls that are due go first
 		}
 		if c.putAll(prepared, resets) {
-			if len(bad) > 0 && c.bad != nil {
+			if len(bad) > 0 {
 				c.bad(bad)
 			}
 			return

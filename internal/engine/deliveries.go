@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"math"
 	"sync"
 	"time"
@@ -21,24 +22,12 @@ import (
 // Leave and slot are kept until the outcome is recorded: what a kill can leave
 // unknown is never more than may be under way.
 type deliveries struct {
-	Config
-	clock   *Clock
-	lease   *lease
-	cache   *compileCache
-	caller  *caller
-	limit   *callLimit
-	causes  *latenessCauses
-	traces  *traces
-	settler *settler
-	lost    *lostClaims
-	ledger  *ledger
-	limited func() []int32 // apps another daemon serves, since their rate is bounded
+	deliveriesParts
 
 	queue   *deliveryQueue
 	reader  *loop
 	writer  *loop
 	poke    chan struct{}
-	calls   *pool
 	aside   sync.WaitGroup  // what was claimed and has not begun yet
 	pushing context.Context //nolint:containedctx // it bounds calls, not this struct's methods
 
@@ -51,6 +40,31 @@ type deliveries struct {
 	held     map[int64]*heldCampaign
 	running  map[int64]int32 // the attempt under way of each delivery
 	idle     chan struct{}   // closed when nothing is under way; nil: nobody waits
+}
+
+// deliveriesParts is what deliveries are made of. All are required.
+type deliveriesParts struct {
+	store   *store.Store
+	log     *slog.Logger
+	metrics *Metrics
+	traces  *traces
+	clock   *Clock
+	lease   *lease
+	ledger  *ledger
+	cache   *compileCache
+	limit   *callLimit
+	calls   *pool
+	caller  *caller
+	lost    *lostClaims
+	causes  *latenessCauses
+	wakes   wakes
+
+	app              func(appNo int32) *App // nil for an app without credentials here
+	limited          func() []int32         // apps another daemon serves, since their rate is bounded
+	statementTimeout time.Duration          // of one database call on the way to a push
+	retry            RetryPolicy
+	horizon          time.Duration // how far they are read ahead
+	claimBatch       int           // deliveries claimed at once
 }
 
 // lineSize is how many deliveries of one app are held in memory.
@@ -80,13 +94,13 @@ type attemptEnd struct {
 	attempt *attempt // nil: it has ended before, and its record was lost
 }
 
-func newDeliveries(cfg Config) *deliveries {
+func newDeliveries(parts deliveriesParts) *deliveries {
 	s := &deliveries{
-		Config: cfg, queue: newDeliveryQueue(), poke: make(chan struct{}, 1), cutting: make(chan struct{}, maxStarts),
+		deliveriesParts: parts, queue: newDeliveryQueue(), poke: make(chan struct{}, 1), cutting: make(chan struct{}, maxStarts),
 		running: make(map[int64]int32), held: make(map[int64]*heldCampaign),
 	}
-	s.reader = newLoop("delivery reader", cfg.Log, 10*time.Second, s.readAhead)
-	s.writer = newLoop("delivery recorder", cfg.Log, 0, s.record)
+	s.reader = newLoop("delivery reader", parts.log, 10*time.Second, nil, s.readAhead)
+	s.writer = newLoop("delivery recorder", parts.log, 0, nil, s.record)
 	return s
 }
 
@@ -142,7 +156,7 @@ func (s *deliveries) begin(ctx context.Context) time.Duration {
 			return wait
 		}
 		// Half of the slots at most, so that tasks at their second find room.
-		n := s.limit.acquire(min(s.ClaimBatch, s.limit.spare()))
+		n := s.limit.acquire(min(s.claimBatch, s.limit.spare()))
 		if n == 0 {
 			return nothing
 		}
@@ -286,13 +300,13 @@ func (s *deliveries) heldBack() []int64 {
 // ask makes the intent of attempts durable. The request is not given up when the
 // daemon stops: it may have been granted.
 func (s *deliveries) ask(ctx context.Context, daemon int64, want []store.WaitingDelivery) ([]store.Delivery, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StatementTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.statementTimeout)
 	defer cancel()
 	s.lost.asking.RLock()
 	defer s.lost.asking.RUnlock()
 	failpoint.Hit("slice.claim.before")
 	generation := s.ledger.open()
-	got, err := s.Store.ClaimDeliveries(ctx, daemon, time.Time{}, want)
+	got, err := s.store.ClaimDeliveries(ctx, daemon, time.Time{}, want)
 	if err != nil {
 		s.lost.answerLost()
 		s.lease.trouble(ctx, "claim deliveries", err)
@@ -327,16 +341,16 @@ func (s *deliveries) recut(ctx context.Context, w *waiting) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if _, err := s.Store.Recut(ctx, w.WaitingDelivery, *w.compiled.start(w.TaskID)); err != nil {
+	if _, err := s.store.Recut(ctx, w.WaitingDelivery, *w.compiled.start(w.TaskID)); err != nil {
 		s.lease.trouble(ctx, "slice a delivery anew", err)
 	}
-	s.settler.hint(w.TaskID) // there may be nobody to push to
+	s.wakes.deliveriesEnded(w.TaskID) // there may be nobody to push to
 }
 
 // launch fetches what the calls still need, all at once, and begins each. What
 // was claimed goes on, though the daemon stops.
 func (s *deliveries) launch(ctx context.Context, attempts []*attempt) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StatementTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.statementTimeout)
 	defer cancel()
 	var named []store.Delivery
 	for _, a := range attempts {
@@ -347,7 +361,7 @@ func (s *deliveries) launch(ctx context.Context, attempts []*attempt) {
 	var rows map[int64][]store.Target
 	if len(named) > 0 {
 		var err error
-		if rows, err = s.Store.NamedTargets(ctx, named); err != nil {
+		if rows, err = s.store.NamedTargets(ctx, named); err != nil {
 			s.lease.trouble(ctx, "read targets", err)
 			for _, a := range attempts {
 				s.putOff(a, time.Second, "the targets could not be read")
@@ -399,7 +413,7 @@ func (s *deliveries) push(a *attempt, targets []dispatch.Target) {
 // finishEmpty ends a delivery whose targets were all deleted: there is nothing to
 // do for it, unless they went with their campaign, which ends what waits.
 func (s *deliveries) finishEmpty(ctx context.Context, a *attempt) {
-	stands, err := s.Store.Campaigns(ctx, []int64{a.CampaignID})
+	stands, err := s.store.Campaigns(ctx, []int64{a.CampaignID})
 	switch {
 	case err != nil:
 		s.putOff(a, time.Second, "the campaign could not be read")
@@ -479,7 +493,7 @@ var never = time.Unix(math.MaxInt32, 0)
 
 // finish turns an outcome into what is recorded of the attempt.
 func (s *deliveries) finish(a *attempt, o dispatch.Outcome, sent bool) {
-	r := s.Retry.rule(o, int(a.Attempts), a.compiled.campaign.ResendUnknown, s.clock.Now(), never)
+	r := s.retry.rule(o, int(a.Attempts), a.compiled.campaign.ResendUnknown, s.clock.Now(), never)
 	out := store.DeliveryOutcome{
 		Delivery: a.Delivery, DaemonID: a.daemon, Status: r.status, ReadyAt: r.again, Reason: r.reason, Code: o.Code, Message: o.Message,
 		RequestID: o.RequestID, MessageID: o.MessageID, Sent: sent,
@@ -537,7 +551,7 @@ func (s *deliveries) write(ctx context.Context, batch []attemptEnd) error {
 	}
 	failpoint.Hit("slice.record.before")
 	generation := s.ledger.open()
-	recorded, err := s.Store.RecordDeliveries(ctx, outcomes)
+	recorded, err := s.store.RecordDeliveries(ctx, outcomes)
 	if err != nil {
 		return err
 	}
@@ -582,15 +596,15 @@ func (s *deliveries) forget(ctx context.Context, batch []attemptEnd, recorded ma
 		}
 		switch {
 		case !recorded[o.Delivery.ID]:
-			s.Metrics.Fenced.Inc()
-			s.Log.WarnContext(ctx, "outcome came too late, the delivery was ruled on already", "task", o.Delivery.TaskID, "slice", o.Delivery.SliceNo)
+			s.metrics.Fenced.Inc()
+			s.log.WarnContext(ctx, "outcome came too late, the delivery was ruled on already", "task", o.Delivery.TaskID, "slice", o.Delivery.SliceNo)
 		case o.Status == "waiting":
 			again = true
 		default:
 			ended = append(ended, o.Delivery.TaskID)
 		}
 	}
-	s.settler.hint(ended...)
+	s.wakes.deliveriesEnded(ended...)
 	s.tellIdle()
 	return again
 }

@@ -17,15 +17,15 @@ func (s *deliveries) readAhead(ctx context.Context) error {
 		return nil // no lease: nothing could be claimed
 	}
 	s.watchClock()
-	until := s.clock.Now().Add(s.Horizon)
-	apps, err := s.Store.WaitingApps(ctx, until)
+	until := s.clock.Now().Add(s.horizon)
+	apps, err := s.store.WaitingApps(ctx, until)
 	if err != nil {
 		return err
 	}
 	others := s.limited()
 	var readings []store.Reading
 	for _, no := range apps {
-		app := s.App(no)
+		app := s.app(no)
 		if app == nil || slices.Contains(others, no) || s.queue.room(no, lineSize) < lineSize/2 {
 			continue
 		}
@@ -44,7 +44,7 @@ func (s *deliveries) read(ctx context.Context, until time.Time, readings []store
 	if len(readings) == 0 {
 		return nil
 	}
-	found, err := s.Store.WaitingDeliveries(ctx, until, readings, s.heldBack())
+	found, err := s.store.WaitingDeliveries(ctx, until, readings, s.heldBack())
 	if err != nil {
 		return err
 	}

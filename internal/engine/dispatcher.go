@@ -2,9 +2,12 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // A dispatcher begins tasks at their second. It reads a little ahead into its
@@ -12,27 +15,13 @@ import (
 // durable (the claim), and only then lets the call begin. What was read ahead may
 // be out of date by then: the claim takes only what still stands.
 type dispatcher struct {
-	Config
-	clock    *Clock
-	lease    *lease
-	cache    *compileCache
-	caller   *caller
-	recorder *recorder
-	limit    *callLimit
-	causes   *latenessCauses
-	traces   *traces
-	due      *dueQueue
-	planner  *Planner
-	lost     *lostClaims
-	ledger   *ledger
-	faults   *faults
-	sliced   func() // tells of stored deliveries
+	dispatcherParts
+	due *dueQueue
 
 	reader   *loop
 	poke     chan struct{}
 	reloaded atomic.Bool
-	unread   atomic.Bool // the last read-ahead left tasks within the horizon unread
-	calls    *pool
+	unread   atomic.Bool   // the last read-ahead left tasks within the horizon unread
 	starts   chan struct{} // slots of startStored
 	// pushing outlives the dispatcher's context by the grace period, so that
 	// calls under way may end.
@@ -43,6 +32,34 @@ type dispatcher struct {
 	beginning chan struct{}  // holds one of claimers for each batch
 }
 
+// dispatcherParts is what a dispatcher is made of. All are required.
+type dispatcherParts struct {
+	store    *store.Store
+	log      *slog.Logger
+	metrics  *Metrics
+	traces   *traces
+	faults   *faults
+	clock    *Clock
+	lease    *lease
+	ledger   *ledger
+	cache    *compileCache
+	limit    *callLimit
+	calls    *pool
+	caller   *caller
+	recorder *recorder
+	lost     *lostClaims
+	causes   *latenessCauses
+	wakes    wakes
+
+	statementTimeout time.Duration // of one database call on the way to a push
+	misfireGrace     time.Duration // lateness from which the misfire policy applies
+	retry            RetryPolicy
+	horizon          time.Duration // how far it reads ahead
+	claimBatch       int           // tasks claimed at once
+	capacity         int           // tasks held in memory
+	maxBacklog       int           // outcomes waiting to be recorded at which no task begins
+}
+
 // claimers is how many batches are begun at once: while the claim of one waits
 // for the disk, the next is made ready.
 const claimers = 2
@@ -51,12 +68,12 @@ const claimers = 2
 // free: a claim of many tasks costs the database little more than a claim of one.
 const gather = 5 * time.Millisecond
 
-func newDispatcher(cfg Config) *dispatcher {
+func newDispatcher(parts dispatcherParts) *dispatcher {
 	d := &dispatcher{
-		Config: cfg, due: newDueQueue(), poke: make(chan struct{}, 1), starts: make(chan struct{}, maxStarts),
+		dispatcherParts: parts, due: newDueQueue(), poke: make(chan struct{}, 1), starts: make(chan struct{}, maxStarts),
 		beginning: make(chan struct{}, claimers),
 	}
-	d.reader = newLoop("reader", cfg.Log, 10*time.Second, d.readAhead)
+	d.reader = newLoop("reader", parts.log, 10*time.Second, parts.lease.answers, d.readAhead)
 	return d
 }
 
@@ -109,7 +126,7 @@ func (d *dispatcher) begin(ctx context.Context) time.Duration {
 		if !d.lease.alive() {
 			return 100 * time.Millisecond
 		}
-		if d.recorder.backlog() > d.MaxBacklog {
+		if d.recorder.backlog() > d.maxBacklog {
 			return 10 * time.Millisecond
 		}
 		now := d.clock.Now()
@@ -123,7 +140,7 @@ func (d *dispatcher) begin(ctx context.Context) time.Duration {
 		if len(d.beginning) == claimers {
 			return time.Hour // the end of one wakes us
 		}
-		n := d.limit.acquire(d.ClaimBatch)
+		n := d.limit.acquire(d.claimBatch)
 		if n == 0 {
 			return 0
 		}
@@ -135,7 +152,7 @@ func (d *dispatcher) begin(ctx context.Context) time.Duration {
 		d.claimedAt = time.Now()
 		d.beginning <- struct{}{}
 		d.begun.Go(func() { d.beginAside(ctx, batch, now) })
-		if d.due.len() < d.ReadAhead/4 {
+		if d.due.len() < d.capacity/4 {
 			d.readOn()
 		}
 	}
@@ -182,7 +199,7 @@ func (d *dispatcher) hint(apps map[int32]bool) {
 	for a := range apps {
 		list = append(list, a)
 	}
-	d.planner.Hint(d.clock.Now().Add(d.Horizon), list...)
+	d.wakes.tasksBegun(d.clock.Now().Add(d.horizon), list...)
 }
 
 // trouble logs a failure of the database once per state and says how long to

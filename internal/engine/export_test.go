@@ -17,7 +17,6 @@ var (
 	First   = first
 	Parse   = schedule
 	NewLoop = newLoop
-	Answers = func(l *loop, f func() bool) { l.answers = f }
 	RunOnce = func(l *loop, ctx context.Context) { l.runOnce(ctx) }
 )
 
@@ -126,7 +125,7 @@ func (e *Engine) Beats() int64 { return e.lease.written() }
 
 // Prune makes one pass of a pruner.
 func Prune(ctx context.Context, s *store.Store, log *slog.Logger, r Retention) error {
-	return newPruner(s, log, NewMetrics(nil), &Clock{}, r).prune(ctx)
+	return newPruner(s, log, NewMetrics(nil), &Clock{}, nil, r).prune(ctx)
 }
 
 // Trouble tells of a failed call of the database.
@@ -142,7 +141,7 @@ type CompileCache struct{ c *compileCache }
 func NewCompileCache(compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem), app func(int32) *App,
 	load func(context.Context, []int64, func([]store.Campaign) bool) error,
 ) CompileCache {
-	return CompileCache{newCompileCache(100, compile, app, load)}
+	return CompileCache{newCompileCache(100, compile, app, load, func([]int64) {})}
 }
 
 // Reset forgets everything.

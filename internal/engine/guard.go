@@ -113,7 +113,7 @@ func (l *lease) watchHold(ctx context.Context, held bool) {
 	}
 	switch {
 	case held && !before:
-		l.onLoss() // what was planned is read again after the release
+		l.wakes.leaseLost() // what was planned is read again after the release
 		l.tellHeld(ctx)
 	case !held && before:
 		l.setHoldReason("")
@@ -156,7 +156,7 @@ func (l *lease) enlist(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.onKeys(keysOf(keys)) // before there is a lease under which anything could be named
+	l.setKeys(keysOf(keys)) // before there is a lease under which anything could be named
 	l.mu.Lock()
 	l.daemon, l.last, l.beats, l.installation = in.ID, in.ID, 0, in.Installation
 	if l.seal == "" { // else recognise looks through what another database may have lost

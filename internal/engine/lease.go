@@ -18,24 +18,21 @@ import (
 // whether a dead one left calls to rule on.
 type lease struct {
 	*loop
-	store    *store.Store
-	log      *slog.Logger
-	metrics  *Metrics
-	clock    *Clock
-	name     string
-	version  string
-	length   time.Duration // without a renewal, after which the daemon counts as dead
-	alone    bool
-	guard    Guard
-	traces   *traces
-	memory   *memory
-	ledger   *ledger
-	onStored func()                                                 // stored deliveries may be ready, or their tasks complete
-	onShare  func()                                                 // daemons came or went: what is this one's to begin has changed
-	onGone   func()                                                 // daemons went: what only they knew has to be found
-	onLoss   func()                                                 // the lease was lost: forget what was planned
-	onLost   func(*store.Known, ledgerCopy, *store.Recognition) int // the database lost records: write them again
-	onKeys   func(Keys)
+	store   *store.Store
+	log     *slog.Logger
+	metrics *Metrics
+	clock   *Clock
+	name    string
+	version string
+	length  time.Duration // without a renewal, after which the daemon counts as dead
+	alone   bool
+	guard   Guard
+	traces  *traces
+	memory  *memory
+	ledger  *ledger
+	wakes   wakes
+	setKeys func(Keys)                                             // of the database, by which messages are named
+	rewrite func(*store.Known, ledgerCopy, *store.Recognition) int // writes records again that the database lost
 
 	mu       sync.RWMutex
 	daemon   int64
@@ -63,12 +60,13 @@ type lease struct {
 	released     time.Time // when a hold was last seen to have ended; zero: none was
 }
 
-func newLease(cfg Config, clock *Clock) *lease {
+func newLease(cfg *Config, clock *Clock, t *traces, w wakes, setKeys func(Keys), rewrite func(*store.Known, ledgerCopy, *store.Recognition) int) *lease {
 	l := &lease{
 		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, clock: clock, name: cfg.Name, version: cfg.Version, length: cfg.Lease, alone: cfg.Alone,
-		guard: cfg.Guard, memory: &memory{dir: cfg.Guard.Dir, log: cfg.Log}, ledger: newLedger(),
+		guard: cfg.Guard, traces: t, memory: &memory{dir: cfg.Guard.Dir, log: cfg.Log}, ledger: newLedger(),
+		wakes: w, setKeys: setKeys, rewrite: rewrite,
 	}
-	l.loop = newLoop("heartbeat", cfg.Log, cfg.Lease, l.beat)
+	l.loop = newLoop("heartbeat", cfg.Log, cfg.Lease, nil, l.beat)
 	return l
 }
 
@@ -179,7 +177,7 @@ func (l *lease) beat(ctx context.Context) error {
 	l.remember(hb)
 	l.watchClock(ctx)
 	if hb.Stored {
-		l.onStored()
+		l.wakes.deliveriesFound()
 	}
 	if hb.Left || len(l.dead) > 0 {
 		return l.reap(ctx)
@@ -200,7 +198,7 @@ func (l *lease) lost(ctx context.Context) {
 	l.mu.Lock()
 	l.daemon, l.daemons, l.steady, l.dead = 0, nil, time.Time{}, nil
 	l.mu.Unlock()
-	l.onLoss()
+	l.wakes.leaseLost()
 	l.Wake()
 }
 
@@ -254,14 +252,14 @@ func (l *lease) keep(asked time.Time, peers []store.Peer) {
 	l.dead = dead
 	if !slices.Equal(l.daemons, daemons) {
 		if slices.ContainsFunc(l.daemons, func(id int64) bool { return !slices.Contains(daemons, id) }) {
-			l.onGone()
+			l.wakes.daemonsGone()
 		}
 		l.daemons = daemons
 		l.log.Info("daemons on this database", "count", len(daemons))
 		moved = true
 	}
 	if moved {
-		l.onShare()
+		l.wakes.shareChanged()
 	}
 	l.metrics.Daemons.Set(float64(len(daemons)))
 }

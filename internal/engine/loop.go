@@ -25,8 +25,10 @@ type loop struct {
 	answers func() bool // whether the database answers others; nil: it does
 }
 
-func newLoop(name string, log *slog.Logger, timeout time.Duration, pass func(ctx context.Context) error) *loop {
-	return &loop{name: name, pass: pass, timeout: timeout, log: log, woken: make(chan struct{}, 1)}
+// newLoop makes a loop. answers says whether the database answers other services: a
+// pass that is late then is this service's fault. Nil: it always does.
+func newLoop(name string, log *slog.Logger, timeout time.Duration, answers func() bool, pass func(ctx context.Context) error) *loop {
+	return &loop{name: name, pass: pass, timeout: timeout, answers: answers, log: log, woken: make(chan struct{}, 1)}
 }
 
 // Wake asks for a pass. It never blocks.

@@ -2,21 +2,26 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // lostClaims gives back claims whose answer was lost: the statement failed here, or
 // was given up, and the database committed it, at once or when the network let it
 // through later. No call of such a claim begins here.
 type lostClaims struct {
-	Config
 	*loop
-	clock      *Clock
-	lease      *lease
-	recorder   *recorder
-	deliveries *deliveries
-	ledger     *ledger
+	store    *store.Store
+	log      *slog.Logger
+	clock    *Clock
+	lease    *lease
+	recorder *recorder
+	ledger   *ledger
+	attempts func() []int64 // deliveries under way here, by id
+	sweep    time.Duration  // between looks without a reason
 
 	// asking is read-locked from before a claim is sent until its answer is
 	// registered. While it is write-locked, any claim in the database that is not
@@ -32,9 +37,11 @@ type lostClaims struct {
 // daemon's reckoning of the database's clock can be wrong.
 const settled = 10 * time.Second
 
-func newLostClaims(cfg Config) *lostClaims {
-	l := &lostClaims{Config: cfg}
-	l.loop = newLoop("lost claims", cfg.Log, cfg.StatementTimeout, l.giveBack)
+func newLostClaims(cfg *Config, clock *Clock, own *lease, r *recorder, attempts func() []int64) *lostClaims {
+	l := &lostClaims{
+		store: cfg.Store, log: cfg.Log, clock: clock, lease: own, recorder: r, ledger: own.ledger, attempts: attempts, sweep: cfg.Sweep,
+	}
+	l.loop = newLoop("lost claims", cfg.Log, cfg.StatementTimeout, own.answers, l.giveBack)
 	return l
 }
 
@@ -51,7 +58,7 @@ func (l *lostClaims) answerLost() {
 func (l *lostClaims) due(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.lease.id() != 0 && l.clock.known() && (!l.since.IsZero() || now.Sub(l.swept) >= l.Sweep)
+	return l.lease.id() != 0 && l.clock.known() && (!l.since.IsZero() || now.Sub(l.swept) >= l.sweep)
 }
 
 // giveBack is one pass.
@@ -62,14 +69,14 @@ func (l *lostClaims) giveBack(ctx context.Context) error {
 	}
 	l.asking.Lock()
 	daemon, before := l.lease.id(), l.clock.Now().Add(-settled)
-	claims, slices := append(l.recorder.claims(), l.ledger.recorded()...), l.deliveries.ids()
+	claims, slices := append(l.recorder.claims(), l.ledger.recorded()...), l.attempts()
 	l.asking.Unlock()
-	n, err := l.Store.ReturnLostClaims(ctx, daemon, before, claims, slices)
+	n, err := l.store.ReturnLostClaims(ctx, daemon, before, claims, slices)
 	if err != nil {
 		return err
 	}
 	if n > 0 {
-		l.Log.WarnContext(ctx, "claims given back whose answer was lost", "calls", n)
+		l.log.WarnContext(ctx, "claims given back whose answer was lost", "calls", n)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

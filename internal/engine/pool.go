@@ -17,7 +17,9 @@ type pool struct {
 	all    sync.WaitGroup // goroutines
 }
 
-func newPool() *pool { return &pool{next: make(chan func()), leave: make(chan struct{})} }
+func newPool(f *faults) *pool {
+	return &pool{next: make(chan func()), leave: make(chan struct{}), faults: f}
+}
 
 // Go begins a call. It does not wait.
 func (p *pool) Go(call func()) {

@@ -29,7 +29,7 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 	mine, others := d.lease.exceptions()
 	d.due.drop(others)
 	d.due.reading()
-	tasks, err := d.Store.Upcoming(ctx, d.clock.Now().Add(d.Horizon), append(others, crowded...), mine, share, shares, d.ReadAhead/8, d.ReadAhead)
+	tasks, err := d.store.Upcoming(ctx, d.clock.Now().Add(d.horizon), append(others, crowded...), mine, share, shares, d.capacity/8, d.capacity)
 	if err != nil {
 		return err
 	}
@@ -41,19 +41,19 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 		perApp[t.AppNo]++
 		most = max(most, perApp[t.AppNo])
 	}
-	d.unread.Store(len(crowded) > 0 || len(tasks) >= d.ReadAhead || most >= d.ReadAhead/8 || d.full())
+	d.unread.Store(len(crowded) > 0 || len(tasks) >= d.capacity || most >= d.capacity/8 || d.full())
 	return nil
 }
 
 // full says whether the dueQueue holds as much as it may.
 func (d *dispatcher) full() bool {
-	return d.due.len() >= d.ReadAhead || d.due.size() >= dueQueueBytes
+	return d.due.len() >= d.capacity || d.due.size() >= dueQueueBytes
 }
 
 // crowded lists apps that already hold more of the dueQueue than they can begin
 // soon, so that a slow app does not keep others out.
 func (d *dispatcher) crowded() []int32 {
-	return d.due.crowded(d.ReadAhead / 8)
+	return d.due.crowded(d.capacity / 8)
 }
 
 // enter takes in the tasks that are new. Those that are early it takes in some at
@@ -70,7 +70,7 @@ func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
 	for len(fresh) > 0 && !d.full() {
 		began, n := time.Now(), len(fresh)
 		n = min(n, readAtOnce)
-		early := fresh[0].ReadyAt.Sub(d.clock.Now()) > d.Horizon/4 && !d.reader.wanted()
+		early := fresh[0].ReadyAt.Sub(d.clock.Now()) > d.horizon/4 && !d.reader.wanted()
 		if early {
 			n = min(n, atOnce)
 		}

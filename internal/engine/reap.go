@@ -26,7 +26,7 @@ func (l *lease) reap(ctx context.Context) error {
 		return err
 	}
 	if len(r.Daemons) > 0 {
-		l.onGone()
+		l.wakes.daemonsGone()
 		l.metrics.LeasesExpired.Add(float64(len(r.Daemons)))
 		l.log.WarnContext(ctx, "daemon found dead", "daemons", r.Daemons)
 	}
@@ -34,8 +34,8 @@ func (l *lease) reap(ctx context.Context) error {
 		l.log.WarnContext(ctx, "calls of dead daemons ruled on", "unknown", r.Unknown, "resent", r.Resent)
 		l.metrics.Reaped.WithLabelValues("unknown").Add(float64(r.Unknown))
 		l.metrics.Reaped.WithLabelValues("resend").Add(float64(r.Resent))
-		l.onStored()
-		l.onGone() // what they had begun left room
+		l.wakes.deliveriesFound()
+		l.wakes.daemonsGone() // what they had begun left room
 	}
 	logDecisions(ctx, l.log, l.metrics, l.traces, r.Decided)
 	return nil

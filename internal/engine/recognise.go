@@ -53,7 +53,7 @@ func (l *lease) lookThrough(ctx context.Context) (complete bool, err error) {
 		l.lost(ctx)
 		return false, nil
 	}
-	records := l.onLost(&known, book, &found)
+	records := l.rewrite(&known, book, &found)
 	l.tellRecognised(ctx, &found, records)
 	return found.Complete, nil
 }
@@ -100,7 +100,7 @@ func (l *lease) setRecognised(yes bool) {
 	case !yes:
 		time.AfterFunc(recognitionPoll, l.Wake)
 	case !was:
-		l.onShare() // nothing began meanwhile
+		l.wakes.shareChanged() // nothing began meanwhile
 	}
 }
 
