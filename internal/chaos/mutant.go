@@ -60,7 +60,7 @@ var Mutants = []Mutant{
 		Fault: "cut_after=0.5",
 		Edits: []Edit{
 			{
-				"internal/engine/verdict.go",
+				"internal/engine/record.go",
 				"case o.Class == dispatch.Unknown && !resendUnknown:",
 				"case o.Class == dispatch.Unknown && !resendUnknown && attempts > 100:",
 			},
@@ -163,7 +163,7 @@ var Mutants = []Mutant{
 		Name:  "occurrence-skipped",
 		Break: "the planner takes a campaign's second occurrence for its first",
 		Shows: []string{decided},
-		Edits: []Edit{{"internal/engine/schedule.go", "{ return s.Next(time.Time{}) }", "{ return s.Next(s.Next(time.Time{})) }"}},
+		Edits: []Edit{{"internal/engine/plan.go", "{ return s.Next(time.Time{}) }", "{ return s.Next(s.Next(time.Time{})) }"}},
 	},
 	{
 		Name:  "pushed-early",
