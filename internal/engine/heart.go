@@ -27,6 +27,7 @@ type heart struct {
 	lease    time.Duration
 	alone    bool
 	guard    Guard
+	inline   func(*store.Campaign) []string // whom a campaign's request names
 	traces   *traces
 	memory   *memory
 	ledger   *ledger
@@ -68,6 +69,7 @@ func newHeart(cfg Config, clock *Clock) *heart {
 		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, clock: clock, name: cfg.Name, version: cfg.Version, lease: cfg.Lease, alone: cfg.Alone,
 		guard: cfg.Guard, memory: &memory{dir: cfg.Guard.Dir, log: cfg.Log}, ledger: newLedger(),
 	}
+	h.inline = inlineNames(newFaults(cfg.Log, cfg.Metrics).guard(cfg.Compile))
 	h.loop = newLoop("heartbeat", cfg.Log, cfg.Lease, h.beat)
 	return h
 }
@@ -305,7 +307,7 @@ func (h *heart) reap(ctx context.Context) error {
 	failpoint.Hit("reap.before")
 	ctx, cancel := context.WithTimeout(ctx, h.lease/2) // the next renewal must not wait for it
 	defer cancel()
-	r, err := h.store.Reap(ctx, h.dead...)
+	r, err := h.store.Reap(ctx, h.inline, h.dead...)
 	failpoint.Hit("reap.after")
 	if err != nil {
 		return err
