@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"container/heap"
 	"maps"
 	"math"
@@ -149,6 +150,59 @@ func (a *agenda) add(entries []*entry) {
 	}
 }
 
+// outdated forgets those of the tasks that wait as they were before: their campaigns
+// were changed since. tasks are what was read just now.
+func (a *agenda) outdated(tasks []store.ReadyTask) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	changed := make(map[int32]map[int64]bool)
+	for i := range tasks {
+		t := &tasks[i]
+		if s, known := a.known[t.ID]; !known || s != waits || a.queues[t.AppNo].has(t) {
+			continue
+		}
+		if changed[t.AppNo] == nil {
+			changed[t.AppNo] = make(map[int64]bool)
+		}
+		changed[t.AppNo][t.ID] = true
+	}
+	for app, ids := range changed {
+		a.forget(app, ids)
+	}
+}
+
+// has says whether the queue holds the task as it was read.
+func (q *queue) has(t *store.ReadyTask) bool {
+	i, found := slices.BinarySearchFunc(q.entries, t, func(e *entry, t *store.ReadyTask) int {
+		return cmp.Or(e.task.ReadyAt.Compare(t.ReadyAt), cmp.Compare(e.task.ID, t.ID))
+	})
+	return found && q.entries[i].task.Revision == t.Revision && q.entries[i].task.WaitsFor == t.WaitsFor
+}
+
+// forget takes tasks of an app out of its queue. a.mu is held.
+func (a *agenda) forget(app int32, ids map[int64]bool) {
+	q := a.queues[app]
+	of := &a.order
+	if !q.held.IsZero() {
+		of = &a.held
+	}
+	q.entries = slices.DeleteFunc(q.entries, func(e *entry) bool {
+		if !ids[e.task.ID] {
+			return false
+		}
+		delete(a.known, e.task.ID)
+		a.waiting--
+		a.bytes -= e.bytes()
+		return true
+	})
+	if len(q.entries) > 0 {
+		heap.Fix(of, q.index)
+		return
+	}
+	heap.Remove(of, q.index)
+	delete(a.queues, app)
+}
+
 // putBack takes in tasks that could not be begun.
 func (a *agenda) putBack(entries []*entry) {
 	a.mu.Lock()
@@ -171,8 +225,13 @@ func (a *agenda) put(e *entry) {
 	switch {
 	case len(q.entries) == 1:
 		heap.Push(&a.order, q)
-	case q.entries[0] == e && q.held.IsZero():
+	case q.entries[0] != e:
+	case q.held.IsZero():
 		heap.Fix(&a.order, q.index)
+	default: // it was held back for another; this one may be missed and need no leave
+		heap.Remove(&a.held, q.index)
+		q.held = time.Time{}
+		heap.Push(&a.order, q)
 	}
 }
 
