@@ -40,7 +40,7 @@ var Mutants = []Mutant{
 		Break: "what a failover lost is not written again",
 		Shows: []string{twice},
 		Lost:  true,
-		Edits: []Edit{{"internal/engine/recognise.go", "	book := h.ledger.copy()\n", "	book := ledgerCopy{since: h.ledger.copy().since}\n"}},
+		Edits: []Edit{{"internal/engine/recognise.go", "	book := l.ledger.copy()\n", "	book := ledgerCopy{since: l.ledger.copy().since}\n"}},
 	},
 	{
 		Name:  "database-unrecognised",
@@ -49,8 +49,8 @@ var Mutants = []Mutant{
 		Lost:  true,
 		Edits: []Edit{
 			{"store/recognition.go", "	if known := s.seal.Load(); known != nil {\n		return *known\n	}\n	return anySeal", "	return anySeal"},
-			{"internal/engine/heart.go", "return !h.held && h.recognised && h.leased()", "return !h.held && h.leased()"},
-			{"internal/engine/heart.go", "return !h.held && h.recognised && h.daemon == daemon && h.leased()", "return !h.held && h.daemon == daemon && h.leased()"},
+			{"internal/engine/lease.go", "return !l.held && l.recognised && l.leased()", "return !l.held && l.leased()"},
+			{"internal/engine/lease.go", "return !l.held && l.recognised && l.daemon == daemon && l.leased()", "return !l.held && l.daemon == daemon && l.leased()"},
 		},
 	},
 	{
@@ -102,7 +102,7 @@ var Mutants = []Mutant{
 		Shows:  []string{afterDecision, twice},
 		Resend: true,
 		Point:  "claim.after:stop",
-		Edits:  []Edit{{"internal/engine/heart.go", "return !h.held && h.recognised && h.daemon == daemon && h.leased()", "return !h.held && daemon > 0"}},
+		Edits:  []Edit{{"internal/engine/lease.go", "return !l.held && l.recognised && l.daemon == daemon && l.leased()", "return !l.held && daemon > 0"}},
 	},
 	{
 		Name:  "quota-skipped",
@@ -202,14 +202,14 @@ func (d *dispatcher) callFirst(ctx context.Context, daemon int64, entries []*ent
 	var tasks []*claimed
 	for _, e := range entries {
 		tasks = append(tasks, &claimed{
-			entry: e, daemon: daemon, ClaimedTask: store.ClaimedTask{ID: e.task.ID, Revision: e.content.campaign.Revision, Listed: e.content.mayTakeTargets()},
+			entry: e, daemon: daemon, ClaimedTask: store.ClaimedTask{ID: e.task.ID, Revision: e.compiled.campaign.Revision, Listed: e.compiled.mayTakeTargets()},
 		})
 	}
 	if d.refresh(ctx, tasks) != nil {
 		return
 	}
 	for _, t := range tasks {
-		v := t.content
+		v := t.compiled
 		if n := len(t.targets); v.needsTargets() && (n == 0 || n > v.message.Channel.MaxTargets) {
 			continue
 		}

@@ -13,19 +13,19 @@ import (
 // made: not for tasks that will not be pushed, nor for those whose deliveries
 // are stored, since each of them asks.
 func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
-	if e.content.app == nil && !now.After(e.task.DueAt.Add(e.content.campaign.CatchUpWindow)) {
-		d.heart.lack(e.task.AppNo)
+	if e.compiled.app == nil && !now.After(e.task.DueAt.Add(e.compiled.campaign.CatchUpWindow)) {
+		d.lease.lack(e.task.AppNo)
 		return false, time.Now().Add(time.Second) // another daemon may have the credentials
 	}
-	if d.missed(e, now) != "" || e.content.message == nil || e.content.stored() {
+	if d.missed(e, now) != "" || e.compiled.message == nil || e.compiled.stored() {
 		return true, time.Time{} // no call of this task's begins here
 	}
 	here := time.Now() // the app's bounds are held by our own clock
-	ok, retry := e.content.app.begin(here)
+	ok, retry := e.compiled.app.begin(here)
 	if ok {
 		return true, time.Time{}
 	}
-	d.causes.refuse(e.content.app, now)
+	d.causes.refuse(e.compiled.app, now)
 	if retry.IsZero() {
 		retry = here.Add(5 * time.Millisecond)
 	}
@@ -34,21 +34,21 @@ func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 
 // missed says why a task is not pushed any more; empty: it is.
 func (d *dispatcher) missed(e *entry, now time.Time) string {
-	c := &e.content.campaign
+	c := &e.compiled.campaign
 	late := now.Sub(e.task.DueAt)
 	switch {
 	case late > c.CatchUpWindow && e.task.WaitsFor != "":
 		return e.task.WaitsFor
-	case late > c.CatchUpWindow && e.content.app == nil:
+	case late > c.CatchUpWindow && e.compiled.app == nil:
 		return "no daemon has credentials for the app"
 	case late > c.CatchUpWindow:
 		return windowReason(c)
-	case late <= d.MisfireGrace || e.task.Origin != "scheduled" || e.task.WaitsFor != "":
+	case late <= d.misfireGrace || e.task.Origin != "scheduled" || e.task.WaitsFor != "":
 		return ""
 	case c.MisfirePolicy == "skip":
 		return "misfire policy skip: it was " + late.Truncate(time.Second).String() + " late"
-	case c.MisfirePolicy == "latest" && e.content.message != nil:
-		if next := e.content.schedule.Next(e.task.DueAt); !next.IsZero() && !next.After(now) {
+	case c.MisfirePolicy == "latest" && e.compiled.message != nil:
+		if next := e.compiled.schedule.Next(e.task.DueAt); !next.IsZero() && !next.After(now) {
 			return "misfire policy latest: a later occurrence was due"
 		}
 	}
@@ -64,11 +64,11 @@ func (d *dispatcher) beginBatch(ctx context.Context, batch []*entry, now time.Ti
 		switch {
 		case d.missed(e, now) != "":
 			misses = append(misses, e)
-		case e.content.message == nil:
-			d.slots.release(1)
+		case e.compiled.message == nil:
+			d.limit.release(1)
 			unpushable = append(unpushable, e.task.CampaignID) // the planner rejects it; its task goes away
-			d.agenda.done(e)
-		case e.content.stored():
+			d.due.done(e)
+		case e.compiled.stored():
 			starts = append(starts, e)
 		default:
 			claims = append(claims, e)
@@ -85,24 +85,24 @@ func (d *dispatcher) rejudged(ctx context.Context, campaigns []int64) {
 	if len(campaigns) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.StatementTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout)
 	defer cancel()
-	d.contents.forget(campaigns) // they may be good again when they are read anew
-	if err := d.Store.Rejudge(ctx, campaigns); err != nil {
-		d.heart.trouble(ctx, "have campaigns judged again", err)
+	d.cache.forget(campaigns) // they may be good again when they are read anew
+	if err := d.store.Rejudge(ctx, campaigns); err != nil {
+		d.lease.trouble(ctx, "have campaigns judged again", err)
 		return
 	}
-	d.planner.Wake()
+	d.wakes.campaignsToPlan()
 }
 
 // put gives an entry's slot and leave back without a call.
 func (d *dispatcher) put(entries ...*entry) {
 	for _, e := range entries {
-		if e.content.app != nil {
-			e.content.app.undo()
+		if e.compiled.app != nil {
+			e.compiled.app.undo()
 		}
 	}
-	d.slots.release(len(entries))
+	d.limit.release(len(entries))
 }
 
 // miss decides tasks as missed, each on the revision it was judged by: what has
@@ -111,25 +111,25 @@ func (d *dispatcher) miss(ctx context.Context, entries []*entry, now time.Time) 
 	if len(entries) == 0 {
 		return 0
 	}
-	defer d.slots.release(len(entries)) // they had no leave to give back
+	defer d.limit.release(len(entries)) // they had no leave to give back
 	misses := make([]store.Decision, len(entries))
 	byTask := make(map[int64]*entry, len(entries))
 	for i, e := range entries {
-		misses[i] = store.Decision{TaskID: e.task.ID, Revision: e.content.campaign.Revision, Reason: d.missed(e, now)}
+		misses[i] = store.Decision{TaskID: e.task.ID, Revision: e.compiled.campaign.Revision, Reason: d.missed(e, now)}
 		byTask[e.task.ID] = e
 	}
-	ctx, cancel := context.WithTimeout(ctx, d.StatementTimeout)
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout)
 	defer cancel()
 	failpoint.Hit("miss.before")
-	done, err := d.Store.Missed(ctx, d.heart.id(), misses)
-	d.agenda.done(entries...)
+	done, err := d.store.Missed(ctx, d.lease.id(), misses)
+	d.due.done(entries...)
 	if err != nil {
 		return d.trouble(ctx, "record missed tasks", err)
 	}
 	if len(done) < len(misses) {
 		d.reader.Wake()
 	}
-	tellAll(ctx, d.Log, d.Metrics, d.traces, done)
+	logDecisions(ctx, d.log, d.metrics, d.traces, done)
 	var ended []int64
 	apps := make(map[int32]bool)
 	for i := range done {
@@ -138,14 +138,14 @@ func (d *dispatcher) miss(ctx context.Context, entries []*entry, now time.Time) 
 			ended = append(ended, done[i].CampaignID)
 		}
 	}
-	d.recorder.onEnd(ended)
+	d.wakes.tasksDecided(ended)
 	d.hint(apps)
 	return 0
 }
 
 // last says whether the campaign has no occurrence after the entry's.
 func (e *entry) last() bool {
-	return e.task.Origin != "triggered" && e.content.schedule.Next(e.task.DueAt).IsZero()
+	return e.task.Origin != "triggered" && e.compiled.schedule.Next(e.task.DueAt).IsZero()
 }
 
 // maxStarts is how many tasks with stored deliveries are begun at once, and
@@ -160,8 +160,8 @@ const (
 func (d *dispatcher) startStored(ctx context.Context, entries []*entry) {
 	for _, e := range entries {
 		d.calls.Go(func() {
-			defer d.slots.release(1)
-			defer d.agenda.done(e)
+			defer d.limit.release(1)
+			defer d.due.done(e)
 			select {
 			case d.starts <- struct{}{}:
 				defer func() { <-d.starts }()
@@ -177,22 +177,22 @@ func (d *dispatcher) startOne(ctx context.Context, e *entry) {
 	defer cancel()
 	began := d.traces.now()
 	failpoint.Hit("start.before")
-	started, err := d.Store.StartTask(ctx, d.heart.id(), time.Time{}, *e.content.start(e.task.ID))
+	started, err := d.store.StartTask(ctx, d.lease.id(), time.Time{}, *e.compiled.start(e.task.ID))
 	failpoint.Hit("start.after")
 	switch {
 	case err != nil:
-		d.heart.trouble(ctx, "start task", err)
+		d.lease.trouble(ctx, "start task", err)
 		return
 	case !started.Begun:
 		d.reader.Wake() // its campaign may have been changed
 		return
 	case started.Decided != nil:
-		tell(ctx, d.Log, d.Metrics, d.traces, started.Decided, "")
-		d.recorder.onEnd([]int64{e.task.CampaignID})
+		logDecided(ctx, d.log, d.metrics, d.traces, started.Decided, "")
+		d.wakes.tasksDecided([]int64{e.task.CampaignID})
 	case started.Slices > 0:
 		d.traces.started(e, began)
-		d.causes.note(e.task.ID, d.causes.of(e, d.clock.Now(), d.heart.steadyFor(), d.heart.releasedAt()))
-		d.sliced()
+		d.causes.note(e.task.ID, d.causes.of(e, d.clock.Now(), d.lease.steadyFor(), d.lease.releasedAt()))
+		d.wakes.deliveriesStored()
 	}
 	d.hint(map[int32]bool{e.task.AppNo: true})
 }
@@ -208,15 +208,15 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 		ids[i] = e.task.ID
 		byTask[e.task.ID] = e
 	}
-	daemon := d.heart.id()
+	daemon := d.lease.id()
 	began, asked := time.Now(), d.traces.now()
-	claim, tasks, err := d.ask(ctx, daemon, ids, byTask, slices.ContainsFunc(entries, func(e *entry) bool { return e.content.mayTakeTargets() }))
-	d.agenda.done(entries...)
+	claim, tasks, err := d.ask(ctx, daemon, ids, byTask, slices.ContainsFunc(entries, func(e *entry) bool { return e.compiled.mayTakeTargets() }))
+	d.due.done(entries...)
 	if err != nil {
 		d.put(entries...)
 		return d.trouble(ctx, "claim tasks", err)
 	}
-	d.Metrics.ClaimSeconds.Observe(time.Since(began).Seconds())
+	d.metrics.ClaimSeconds.Observe(time.Since(began).Seconds())
 	started := d.clock.Now()
 	mine := make([]*claimed, 0, len(tasks))
 	apps := make(map[int32]bool)
@@ -248,7 +248,7 @@ func (d *dispatcher) passedBy(left map[int64]*entry, now time.Time) (pause time.
 	if len(again) == 0 {
 		return 0
 	}
-	d.agenda.putBack(again)
+	d.due.putBack(again)
 	return time.Millisecond
 }
 
@@ -256,23 +256,23 @@ func (d *dispatcher) passedBy(left map[int64]*entry, now time.Time) (pause time.
 // listed in campaign_targets. The request is not given up when the daemon stops:
 // it may have been granted.
 func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64, byTask map[int64]*entry, listed bool) (claim int64, tasks []store.ClaimedTask, err error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.StatementTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.statementTimeout)
 	defer cancel()
-	d.unheard.asking.RLock()
-	defer d.unheard.asking.RUnlock()
+	d.lost.asking.RLock()
+	defer d.lost.asking.RUnlock()
 	failpoint.Hit("claim.before")
 	generation := d.ledger.open()
 	if listed {
-		claim, tasks, err = d.Store.ClaimListed(ctx, daemon, time.Time{}, ids)
+		claim, tasks, err = d.store.ClaimListed(ctx, daemon, time.Time{}, ids)
 	} else {
-		claim, tasks, err = d.Store.Claim(ctx, daemon, time.Time{}, ids)
+		claim, tasks, err = d.store.Claim(ctx, daemon, time.Time{}, ids)
 	}
 	if err != nil {
-		d.unheard.note()
+		d.lost.answerLost()
 		return 0, nil, err
 	}
 	if !d.ledger.note(generation, func(p *page) { p.intents = append(p.intents, intents(claim, tasks, byTask)...) }) {
-		d.unheard.note()
+		d.lost.answerLost()
 		return 0, nil, store.ErrUnrecognised
 	}
 	failpoint.Hit("claim.after")

@@ -18,7 +18,7 @@ type planned struct {
 	cursor    store.Cursor
 	fresh     bool              // it was never planned
 	schedule  strategy.Schedule // of the version that stands; zero: it was not needed
-	undone    []store.Decision  // occurrences decided without a task
+	unplanned []store.Decision  // occurrences decided without a task
 	immediate *store.NewTask
 	rejected  string // why the campaign cannot be pushed
 }
@@ -41,7 +41,7 @@ func (p *Planner) replan(c store.Change, problem string, now time.Time) planned 
 			next = first(s)
 		}
 		for ; !next.IsZero() && next.Before(h.ChangedAt); next = s.Next(next) {
-			out.undone = append(out.undone, undone(&h.Before, next, "cancelled", "campaign changed ("+h.Action+") before it was pushed"))
+			out.unplanned = append(out.unplanned, decideUnplanned(&h.Before, next, "cancelled", "campaign changed ("+h.Action+") before it was pushed"))
 		}
 		next, known = time.Time{}, false
 	}
@@ -104,7 +104,7 @@ func (p *Planner) follow(c *store.Campaign, problem string, next time.Time, know
 		return
 	}
 	for ; !next.IsZero() && next.Add(c.CatchUpWindow).Before(now); next = s.Next(next) {
-		out.undone = append(out.undone, undone(c, next, "missed", reason))
+		out.unplanned = append(out.unplanned, decideUnplanned(c, next, "missed", reason))
 	}
 	if atOnce && out.cursor.Active && !next.IsZero() {
 		out.immediate = &store.NewTask{CampaignID: c.ID, Revision: c.Revision, Origin: "immediate", DueAt: next}
@@ -200,20 +200,20 @@ func (p *Planner) reject(ctx context.Context, tx *store.PlanTx, c *store.Campaig
 type findings struct {
 	cursors   []store.Cursor
 	forget    []int64
-	undone    []store.Decision
+	unplanned []store.Decision
 	immediate []store.NewTask
 }
 
 func (f *findings) add(p *planned) {
-	f.undone = append(f.undone, p.undone...)
+	f.unplanned = append(f.unplanned, p.unplanned...)
 	if p.immediate != nil {
 		f.immediate = append(f.immediate, *p.immediate)
 	}
 }
 
 func (f *findings) write(ctx context.Context, tx *store.PlanTx) error {
-	if len(f.undone) > 0 {
-		if err := tx.Decide(ctx, f.undone); err != nil {
+	if len(f.unplanned) > 0 {
+		if err := tx.Decide(ctx, f.unplanned); err != nil {
 			return err
 		}
 	}

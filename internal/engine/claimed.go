@@ -23,7 +23,7 @@ type claimed struct {
 // launch fetches what the calls still need and begins each.
 func (d *dispatcher) launch(ctx context.Context, tasks []*claimed) {
 	if err := d.refresh(ctx, tasks); err != nil {
-		d.Log.WarnContext(ctx, "campaign could not be read after the claim, will retry its tasks", "error", err)
+		d.log.WarnContext(ctx, "campaign could not be read after the claim, will retry its tasks", "error", err)
 		for _, t := range tasks {
 			d.putOff(t)
 		}
@@ -40,16 +40,16 @@ func (d *dispatcher) launch(ctx context.Context, tasks []*claimed) {
 func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 	var stale []want
 	for _, t := range tasks {
-		if t.content.campaign.Revision != t.Revision {
+		if t.compiled.campaign.Revision != t.Revision {
 			t.moved = true
 			stale = append(stale, want{id: t.task.CampaignID, revision: t.Revision})
 		}
 	}
 	// What was claimed goes on, though the daemon stops.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.StatementTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.statementTimeout)
 	defer cancel()
 	if len(stale) > 0 {
-		if err := d.contents.ensure(ctx, stale); err != nil {
+		if err := d.cache.ensure(ctx, stale); err != nil {
 			return err
 		}
 	}
@@ -60,11 +60,11 @@ func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 	}
 	for _, t := range tasks {
 		switch {
-		case t.content.message == nil || !t.content.needsTargets():
-		case len(t.content.message.Inline) > 0:
-			t.targets = t.content.inlineTargets(t.task.DueAt)
+		case t.compiled.message == nil || !t.compiled.needsTargets():
+		case len(t.compiled.message.Inline) > 0:
+			t.targets = t.compiled.inlineTargets(t.task.DueAt)
 		default:
-			t.targets = t.content.storedTargets(t.task.DueAt, t.named(rows[t.task.CampaignID]))
+			t.targets = t.compiled.storedTargets(t.task.DueAt, t.named(rows[t.task.CampaignID]))
 		}
 	}
 	return d.keepNames(ctx, tasks)
@@ -73,8 +73,8 @@ func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 // recall gives each task its campaign as it was read last.
 func (d *dispatcher) recall(tasks []*claimed) {
 	for _, t := range tasks {
-		if v := d.contents.get(t.task.CampaignID); v != nil {
-			t.content = v.on(t.content.app) // a call ends on the app it began on
+		if v := d.cache.get(t.task.CampaignID); v != nil {
+			t.compiled = v.on(t.compiled.app) // a call ends on the app it began on
 		}
 	}
 }
@@ -83,14 +83,14 @@ func (d *dispatcher) recall(tasks []*claimed) {
 func (d *dispatcher) listedTargets(ctx context.Context, tasks []*claimed) (map[int64][]store.Target, error) {
 	var lists []int64
 	for _, t := range tasks {
-		if t.Listed || t.moved && t.content.message != nil && t.content.mayTakeTargets() {
+		if t.Listed || t.moved && t.compiled.message != nil && t.compiled.mayTakeTargets() {
 			lists = append(lists, t.task.CampaignID)
 		}
 	}
 	if len(lists) == 0 {
 		return nil, nil
 	}
-	rows, err := d.Store.StoredTargets(ctx, lists, maxTargets+1)
+	rows, err := d.store.StoredTargets(ctx, lists, maxTargets+1)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (d *dispatcher) listedTargets(ctx context.Context, tasks []*claimed) (map[i
 	for id := range rows {
 		takers = append(takers, want{id: id, targets: true})
 	}
-	if err := d.contents.ensure(ctx, takers); err != nil {
+	if err := d.cache.ensure(ctx, takers); err != nil {
 		return nil, err
 	}
 	d.recall(tasks)
@@ -132,7 +132,7 @@ func (d *dispatcher) keepNames(ctx context.Context, tasks []*claimed) error {
 		}
 	}
 	for claim, of := range missing {
-		if err := d.Store.KeepNames(ctx, d.recorder.daemonOf(claim), claim, of); err != nil {
+		if err := d.store.KeepNames(ctx, d.recorder.daemonOf(claim), claim, of); err != nil {
 			return err
 		}
 	}
@@ -142,12 +142,12 @@ func (d *dispatcher) keepNames(ctx context.Context, tasks []*claimed) error {
 // unknownTo says that whom the task's one call is meant for could not be told
 // after this daemon's death.
 func (t *claimed) unknownTo() bool {
-	m := t.content.message
+	m := t.compiled.message
 	switch {
 	case len(t.targets) == 0 || len(t.targets) > m.Channel.MaxTargets: // there is no call, or it is cut first
 		return false
 	case len(m.Inline) > 0:
-		return t.Listed || t.content.campaign.Revision != t.Revision
+		return t.Listed || t.compiled.campaign.Revision != t.Revision
 	default:
 		return t.moved && !t.Listed
 	}
@@ -158,7 +158,7 @@ const maxTargets = 100
 
 // push makes the task's one call and hands its outcome on.
 func (d *dispatcher) push(t *claimed) {
-	v := t.content
+	v := t.compiled
 	n := len(t.targets)
 	if t.moved { // what it was judged by before the claim does not stand any more
 		if reason := d.missed(t.entry, d.clock.Now()); reason != "" {
@@ -184,7 +184,7 @@ func (d *dispatcher) push(t *claimed) {
 // unnamed says that the claim found more targets than one call may carry, so that
 // it names none.
 func (t *claimed) unnamed() bool {
-	return t.Listed && len(t.Names) == 0 && len(t.content.message.Inline) == 0
+	return t.Listed && len(t.Names) == 0 && len(t.compiled.message.Inline) == 0
 }
 
 // putOff has a claimed task tried again whose campaign could not be read.
@@ -195,9 +195,9 @@ func (d *dispatcher) putOff(t *claimed) {
 // finishEmpty decides a task that has no targets, unless they went with their
 // campaign: then it is tried again, and ended as what waits of such a campaign is.
 func (d *dispatcher) finishEmpty(t *claimed) {
-	ctx, cancel := context.WithTimeout(d.pushing, d.StatementTimeout)
+	ctx, cancel := context.WithTimeout(d.pushing, d.statementTimeout)
 	defer cancel()
-	stands, err := d.Store.Campaigns(ctx, []int64{t.task.CampaignID})
+	stands, err := d.store.Campaigns(ctx, []int64{t.task.CampaignID})
 	if err != nil || len(stands) == 0 {
 		d.putOff(t)
 		return
@@ -228,11 +228,11 @@ func (d *dispatcher) cut(t *claimed) {
 	started := d.storeCut(t)
 	d.recorder.put(&result{retry: r, stored: started.Begun})
 	if started.Decided != nil {
-		tell(d.pushing, d.Log, d.Metrics, d.traces, started.Decided, "")
-		d.recorder.onEnd([]int64{t.task.CampaignID})
+		logDecided(d.pushing, d.log, d.metrics, d.traces, started.Decided, "")
+		d.wakes.tasksDecided([]int64{t.task.CampaignID})
 	}
 	if started.Slices > 0 {
-		d.sliced()
+		d.wakes.deliveriesStored()
 	}
 }
 
@@ -247,9 +247,9 @@ func (d *dispatcher) storeCut(t *claimed) store.Started {
 	}
 	ctx, cancel := context.WithTimeout(d.pushing, startTimeout)
 	defer cancel()
-	started, err := d.Store.CutClaimed(ctx, d.recorder.daemonOf(t.claim), t.claim, *t.content.start(t.task.ID))
+	started, err := d.store.CutClaimed(ctx, d.recorder.daemonOf(t.claim), t.claim, *t.compiled.start(t.task.ID))
 	if err != nil {
-		d.heart.trouble(ctx, "cut task", err)
+		d.lease.trouble(ctx, "cut task", err)
 	}
 	return started
 }
@@ -262,7 +262,7 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 	if !sent.IsZero() {
 		sent = notBefore(sent, t.started)
 	}
-	v := d.Retry.rule(o, 1, t.content.campaign.ResendUnknown, d.clock.Now(), time.Time{})
+	v := d.retry.rule(o, 1, t.compiled.campaign.ResendUnknown, d.clock.Now(), time.Time{})
 	if v.status == "" {
 		d.recorder.put(&result{retry: t.retry(o, v, sent)})
 		return
@@ -270,19 +270,19 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 	dec := t.decision()
 	dec.Status, dec.Reason, dec.SentAt, dec.Targets = v.status, v.reason, sent, names(t.targets)
 	dec.Code, dec.Message, dec.RequestID, dec.MessageID = o.Code, o.Message, o.RequestID, o.MessageID
-	d.recorder.put(&result{decision: dec, last: t.last(), cause: d.causes.of(t.entry, sent, d.heart.steadyFor(), d.heart.releasedAt())})
+	d.recorder.put(&result{decision: dec, last: t.last(), cause: d.causes.of(t.entry, sent, d.lease.steadyFor(), d.lease.releasedAt())})
 }
 
 // release gives the call's slot and its app's leave back.
 func (d *dispatcher) release(t *claimed, o dispatch.Outcome) {
-	t.content.app.end(time.Now(), o)
-	d.slots.release(1)
+	t.compiled.app.end(time.Now(), o)
+	d.limit.release(1)
 }
 
 func (t *claimed) decision() store.Decision {
 	return store.Decision{
 		ClaimID: t.claim, TaskID: t.task.ID, AppNo: t.task.AppNo, CampaignID: t.task.CampaignID, Revision: t.Revision,
-		Channel: t.content.campaign.Channel, Origin: t.task.Origin, DueAt: t.task.DueAt, StartedAt: t.started,
+		Channel: t.compiled.campaign.Channel, Origin: t.task.Origin, DueAt: t.task.DueAt, StartedAt: t.started,
 	}
 }
 

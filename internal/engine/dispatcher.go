@@ -2,37 +2,26 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // A dispatcher begins tasks at their second. It reads a little ahead into its
-// agenda; when a task's time has come it makes the intent to push durable (the
-// claim), and only then lets the call begin. What it read ahead may be out of
-// date by then: the claim takes only what still stands.
+// dueQueue. When a task's time has come, the dispatcher makes the intent to push
+// durable (the claim), and only then lets the call begin. What was read ahead may
+// be out of date by then: the claim takes only what still stands.
 type dispatcher struct {
-	Config
-	clock    *Clock
-	heart    *heart
-	contents *contents
-	caller   *caller
-	recorder *recorder
-	slots    *slots
-	causes   *causes
-	traces   *traces
-	agenda   *agenda
-	planner  *Planner
-	unheard  *unheard
-	ledger   *ledger
-	faults   *faults
-	sliced   func() // tells of stored deliveries
+	dispatcherParts
+	due *dueQueue
 
 	reader   *loop
 	poke     chan struct{}
 	reloaded atomic.Bool
-	unread   atomic.Bool // the last read-ahead left tasks within the horizon unread
-	calls    *crew
+	unread   atomic.Bool   // the last read-ahead left tasks within the horizon unread
 	starts   chan struct{} // slots of startStored
 	// pushing outlives the dispatcher's context by the grace period, so that
 	// calls under way may end.
@@ -43,6 +32,34 @@ type dispatcher struct {
 	beginning chan struct{}  // holds one of claimers for each batch
 }
 
+// dispatcherParts is what a dispatcher is made of. All are required.
+type dispatcherParts struct {
+	store    *store.Store
+	log      *slog.Logger
+	metrics  *Metrics
+	traces   *traces
+	faults   *faults
+	clock    *Clock
+	lease    *lease
+	ledger   *ledger
+	cache    *compileCache
+	limit    *callLimit
+	calls    *pool
+	caller   *caller
+	recorder *recorder
+	lost     *lostClaims
+	causes   *latenessCauses
+	wakes    wakes
+
+	statementTimeout time.Duration // of one database call on the way to a push
+	misfireGrace     time.Duration // lateness from which the misfire policy applies
+	retry            RetryPolicy
+	horizon          time.Duration // how far it reads ahead
+	claimBatch       int           // tasks claimed at once
+	capacity         int           // tasks held in memory
+	maxBacklog       int           // outcomes waiting to be recorded at which no task begins
+}
+
 // claimers is how many batches are begun at once: while the claim of one waits
 // for the disk, the next is made ready.
 const claimers = 2
@@ -51,12 +68,12 @@ const claimers = 2
 // free: a claim of many tasks costs the database little more than a claim of one.
 const gather = 5 * time.Millisecond
 
-func newDispatcher(cfg Config) *dispatcher {
+func newDispatcher(parts dispatcherParts) *dispatcher {
 	d := &dispatcher{
-		Config: cfg, agenda: newAgenda(), poke: make(chan struct{}, 1), starts: make(chan struct{}, maxStarts),
+		dispatcherParts: parts, due: newDueQueue(), poke: make(chan struct{}, 1), starts: make(chan struct{}, maxStarts),
 		beginning: make(chan struct{}, claimers),
 	}
-	d.reader = newLoop("reader", cfg.Log, 10*time.Second, d.readAhead)
+	d.reader = newLoop("reader", parts.log, 10*time.Second, parts.lease.answers, d.readAhead)
 	return d
 }
 
@@ -84,7 +101,7 @@ func (d *dispatcher) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		case <-d.poke:
-		case <-d.slots.freed:
+		case <-d.limit.freed:
 		}
 	}
 }
@@ -95,8 +112,8 @@ func (d *dispatcher) untilNext(again time.Duration) time.Duration {
 	if again > 0 {
 		return again
 	}
-	wait, ok := d.agenda.next(d.clock.Now())
-	if !ok || d.slots.available() <= 0 {
+	wait, ok := d.due.next(d.clock.Now())
+	if !ok || d.limit.available() <= 0 {
 		return time.Hour
 	}
 	return wait
@@ -106,36 +123,36 @@ func (d *dispatcher) untilNext(again time.Duration) time.Duration {
 // zero: until the next entry's time.
 func (d *dispatcher) begin(ctx context.Context) time.Duration {
 	for ctx.Err() == nil {
-		if !d.heart.alive() {
+		if !d.lease.alive() {
 			return 100 * time.Millisecond
 		}
-		if d.recorder.backlog() > d.MaxBacklog {
+		if d.recorder.backlog() > d.maxBacklog {
 			return 10 * time.Millisecond
 		}
 		now := d.clock.Now()
-		if wait, ok := d.agenda.next(now); !ok || wait > 0 {
+		if wait, ok := d.due.next(now); !ok || wait > 0 {
 			d.readOn()
 			return 0
 		}
-		if wait := gather - time.Since(d.claimedAt); wait > 0 && d.slots.scarce() {
+		if wait := gather - time.Since(d.claimedAt); wait > 0 && d.limit.scarce() {
 			return wait
 		}
 		if len(d.beginning) == claimers {
 			return time.Hour // the end of one wakes us
 		}
-		n := d.slots.acquire(d.ClaimBatch)
+		n := d.limit.acquire(d.claimBatch)
 		if n == 0 {
 			return 0
 		}
-		batch := d.agenda.take(now, n, func(e *entry) (bool, time.Time) { return d.allow(e, now) })
-		d.slots.release(n - len(batch))
+		batch := d.due.take(now, n, func(e *entry) (bool, time.Time) { return d.allow(e, now) })
+		d.limit.release(n - len(batch))
 		if len(batch) == 0 {
 			return 0
 		}
 		d.claimedAt = time.Now()
 		d.beginning <- struct{}{}
 		d.begun.Go(func() { d.beginAside(ctx, batch, now) })
-		if d.agenda.len() < d.ReadAhead/4 {
+		if d.due.len() < d.capacity/4 {
 			d.readOn()
 		}
 	}
@@ -182,12 +199,12 @@ func (d *dispatcher) hint(apps map[int32]bool) {
 	for a := range apps {
 		list = append(list, a)
 	}
-	d.planner.Hint(d.clock.Now().Add(d.Horizon), list...)
+	d.wakes.tasksBegun(d.clock.Now().Add(d.horizon), list...)
 }
 
 // trouble logs a failure of the database once per state and says how long to
 // spare it.
 func (d *dispatcher) trouble(ctx context.Context, what string, err error) time.Duration {
-	d.heart.trouble(ctx, what, err)
+	d.lease.trouble(ctx, what, err)
 	return 200 * time.Millisecond
 }

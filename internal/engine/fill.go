@@ -69,7 +69,7 @@ func (f *filling) expire(candidates []candidate, now time.Time, moved map[int64]
 	for i := range candidates {
 		c := &candidates[i]
 		for !c.next.IsZero() && c.next.Add(c.campaign.CatchUpWindow).Before(now) {
-			f.missed = append(f.missed, undone(c.campaign, c.next, "missed", windowReason(c.campaign)))
+			f.missed = append(f.missed, decideUnplanned(c.campaign, c.next, "missed", windowReason(c.campaign)))
 			c.advance(moved)
 		}
 		if !c.next.IsZero() {
@@ -151,7 +151,8 @@ func (q *byNext) Pop() any {
 	return x
 }
 
-func undone(c *store.Campaign, due time.Time, status, reason string) store.Decision {
+// decideUnplanned decides an occurrence that never became a task.
+func decideUnplanned(c *store.Campaign, due time.Time, status, reason string) store.Decision {
 	return store.Decision{CampaignID: c.ID, Revision: c.Revision, Channel: c.Channel, DueAt: due, Status: status, Reason: reason}
 }
 

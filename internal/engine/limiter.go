@@ -76,7 +76,7 @@ type throttle struct {
 	raised   time.Time     // when the penalty was last eased
 	slowedAt time.Time     // when the penalty was last imposed
 	growth   float64       // by which it is eased each time
-	pace     pace
+	recent   callRate
 
 	waiting []func()  // told once when there may be leave again
 	first   time.Time // until then the next leave is kept for a task at its second
@@ -144,7 +144,7 @@ func (a *App) ask(now time.Time) (ok bool, retry time.Time) {
 		return false, now.Add(max(time.Duration(missing/float64(t.limiter.Limit())*float64(time.Second)), time.Microsecond))
 	}
 	t.inFlight++
-	t.pace.add(now)
+	t.recent.add(now)
 	return true, time.Time{}
 }
 
@@ -156,7 +156,7 @@ func (a *App) undo() {
 	if t.limiter != nil {
 		t.limiter.AllowN(time.Now(), -1)
 	}
-	t.pace.now--
+	t.recent.now--
 	t.mu.Unlock()
 	a.free()
 }
@@ -210,7 +210,7 @@ func (t *throttle) slow(now time.Time, pause time.Duration, configured float64) 
 		t.growth = recoverSlow
 	}
 	t.slowedAt = now
-	half := max(t.pace.perSecond(now)/2, 1)
+	half := max(t.recent.perSecond(now)/2, 1)
 	if configured > 0 {
 		half = min(half, configured)
 	}
@@ -250,28 +250,28 @@ func (t *throttle) recover(now time.Time, configured float64) {
 // burst lets a tenth of a second's calls begin together.
 func burst(perSecond float64) int { return max(1, int(perSecond/10)) }
 
-// pace counts the calls of the last one to two seconds.
-type pace struct {
+// callRate counts the calls of the last one to two seconds.
+type callRate struct {
 	second    time.Time // when the second counted in now began
 	last, now float64
 }
 
-func (p *pace) add(now time.Time) {
-	p.turn(now)
-	p.now++
+func (r *callRate) add(now time.Time) {
+	r.turn(now)
+	r.now++
 }
 
-func (p *pace) perSecond(now time.Time) float64 {
-	p.turn(now)
-	return max(p.last, p.now)
+func (r *callRate) perSecond(now time.Time) float64 {
+	r.turn(now)
+	return max(r.last, r.now)
 }
 
-func (p *pace) turn(now time.Time) {
-	switch since := now.Sub(p.second); {
+func (r *callRate) turn(now time.Time) {
+	switch since := now.Sub(r.second); {
 	case since < time.Second:
 	case since < 2*time.Second:
-		p.second, p.last, p.now = p.second.Add(time.Second), p.now, 0
+		r.second, r.last, r.now = r.second.Add(time.Second), r.now, 0
 	default:
-		p.second, p.last, p.now = now, 0, 0
+		r.second, r.last, r.now = now, 0, 0
 	}
 }

@@ -25,8 +25,10 @@ type loop struct {
 	answers func() bool // whether the database answers others; nil: it does
 }
 
-func newLoop(name string, log *slog.Logger, timeout time.Duration, pass func(ctx context.Context) error) *loop {
-	return &loop{name: name, pass: pass, timeout: timeout, log: log, woken: make(chan struct{}, 1)}
+// newLoop makes a loop. answers says whether the database answers other services: a
+// pass that is late then is this service's fault. Nil: it always does.
+func newLoop(name string, log *slog.Logger, timeout time.Duration, answers func() bool, pass func(ctx context.Context) error) *loop {
+	return &loop{name: name, pass: pass, timeout: timeout, answers: answers, log: log, woken: make(chan struct{}, 1)}
 }
 
 // Wake asks for a pass. It never blocks.
@@ -56,7 +58,7 @@ func (l *loop) Start(ctx context.Context, wg *sync.WaitGroup) {
 
 // runOnce runs a pass and logs when passes begin to fail and when they recover,
 // not each failure in between. An outage of the database is every service's and
-// logged by the heart alone; but what is not over in time, twice in a row, while
+// logged by the lease's loop alone; but what is not over in time, twice in a row, while
 // the database answers is this service's.
 func (l *loop) runOnce(ctx context.Context) {
 	if l.timeout > 0 {

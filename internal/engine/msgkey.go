@@ -62,9 +62,11 @@ func (k Keys) Delivery(taskID int64, slice int32) string {
 }
 
 // msgKey names one of the campaign's messages.
-func (v *content) msgKey(due time.Time, target, author string) string {
+func (v *compiled) msgKey(due time.Time, target, author string) string {
 	return v.keys.Message(v.campaign.ID, due, target, author)
 }
 
 // deliveryID names one of the campaign's deliveries.
-func (v *content) deliveryID(taskID int64, slice int32) string { return v.keys.Delivery(taskID, slice) }
+func (v *compiled) deliveryID(taskID int64, slice int32) string {
+	return v.keys.Delivery(taskID, slice)
+}

@@ -42,6 +42,9 @@ type PlannerConfig struct {
 	// Changes bounds the changed campaigns taken in one transaction; default 2000.
 	Changes int
 	Metrics *Metrics
+
+	traces  *traces     // nil: no traces
+	answers func() bool // whether the database answers other services; nil: it does
 }
 
 func (c PlannerConfig) withDefaults() PlannerConfig {
@@ -79,7 +82,6 @@ type Planner struct {
 	*loop
 	queue  *planQueue
 	faults *faults
-	traces *traces
 
 	mu sync.Mutex
 	// waiting holds, of the apps this planner planned, the earliest occurrence
@@ -102,7 +104,7 @@ func NewPlanner(cfg PlannerConfig) *Planner {
 	}
 	p.faults = newFaults(p.Log, p.Metrics)
 	p.Compile = p.faults.guard(p.Compile)
-	p.loop = newLoop("planner", p.Log, 0, p.scan)
+	p.loop = newLoop("planner", p.Log, 0, cfg.answers, p.scan)
 	return p
 }
 
@@ -231,7 +233,7 @@ func (p *Planner) attend(ctx context.Context, e *queuedApp) {
 		p.trouble(ctx, e, err, p.queue.failed(e))
 	}
 	if rest {
-		giveWay(ctx, began)
+		pace(ctx, began)
 	}
 }
 
@@ -320,8 +322,8 @@ func (p *Planner) planApp(ctx context.Context, app int32, now time.Time) (progre
 	p.mu.Unlock()
 	held := p.pass(app, looked, out.taken)
 	p.Metrics.PlanSeconds.Observe(time.Since(began).Seconds())
-	tellAll(ctx, p.Log, p.Metrics, p.traces, out.decided)
-	tellRefused(ctx, p.Log, p.Metrics, out.refused)
+	logDecisions(ctx, p.Log, p.Metrics, p.traces, out.decided)
+	logRefused(ctx, p.Log, p.Metrics, out.refused)
 	if out.ready {
 		p.OnReady(app)
 	}

@@ -39,9 +39,9 @@ type pruner struct {
 	walked time.Time // when a walk last came to the end
 }
 
-func newPruner(s *store.Store, log *slog.Logger, m *Metrics, clock *Clock, r Retention) *pruner {
+func newPruner(s *store.Store, log *slog.Logger, m *Metrics, clock *Clock, answers func() bool, r Retention) *pruner {
 	p := &pruner{store: s, log: log, metrics: m, clock: clock, retention: r}
-	p.loop = newLoop("pruner", log, 10*time.Minute, p.prune)
+	p.loop = newLoop("pruner", log, 10*time.Minute, answers, p.prune)
 	return p
 }
 

@@ -53,7 +53,7 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 const panicked = "the adapter panicked, which is a fault of this program"
 
 // push builds the call of one delivery.
-func (v *content) push(taskID int64, slice int32, due time.Time, targets []dispatch.Target) *dispatch.Push {
+func (v *compiled) push(taskID int64, slice int32, due time.Time, targets []dispatch.Target) *dispatch.Push {
 	return &dispatch.Push{
 		Message:    v.message,
 		DeliveryID: v.deliveryID(taskID, slice),
@@ -63,7 +63,7 @@ func (v *content) push(taskID int64, slice int32, due time.Time, targets []dispa
 }
 
 // inlineTargets are the request's own targets, bound to the occurrence.
-func (v *content) inlineTargets(due time.Time) []dispatch.Target {
+func (v *compiled) inlineTargets(due time.Time) []dispatch.Target {
 	out := make([]dispatch.Target, len(v.message.Inline))
 	for i, t := range v.message.Inline {
 		t.MsgKey = v.msgKey(due, t.Target, t.MsgKey)
@@ -73,7 +73,7 @@ func (v *content) inlineTargets(due time.Time) []dispatch.Target {
 }
 
 // storedTargets are rows of campaign_targets, bound to the occurrence.
-func (v *content) storedTargets(due time.Time, rows []store.Target) []dispatch.Target {
+func (v *compiled) storedTargets(due time.Time, rows []store.Target) []dispatch.Target {
 	out := make([]dispatch.Target, len(rows))
 	for i, r := range rows {
 		out[i] = dispatch.Target{
@@ -85,11 +85,11 @@ func (v *content) storedTargets(due time.Time, rows []store.Target) []dispatch.T
 }
 
 // needsTargets says whether a call of the campaign must name targets.
-func (v *content) needsTargets() bool { return v.message.Channel.MaxTargets > 0 }
+func (v *compiled) needsTargets() bool { return v.message.Channel.MaxTargets > 0 }
 
 // stored says whether the task's deliveries have to be stored one by one: more
 // than one call, a quota to keep, or an audience that only the database knows.
-func (v *content) stored() bool {
+func (v *compiled) stored() bool {
 	m := v.message
 	switch {
 	case m.Channel.WeeklyQuota > 0 || v.campaign.AudienceView != "":
@@ -104,12 +104,12 @@ func (v *content) stored() bool {
 // mayTakeTargets says whether rows of campaign_targets would be pushed to. The
 // message of a channel that may do without targets takes none when there were
 // none as it was compiled.
-func (v *content) mayTakeTargets() bool {
+func (v *compiled) mayTakeTargets() bool {
 	return v.campaign.MaxTargets > 0 && len(v.message.Inline) == 0
 }
 
 // start says how the task's deliveries are stored.
-func (v *content) start(taskID int64) *store.Start {
+func (v *compiled) start(taskID int64) *store.Start {
 	m := v.message
 	in := &store.Start{TaskID: taskID, Revision: v.campaign.Revision, PerCall: m.Channel.MaxTargets, Quota: m.Channel.WeeklyQuota > 0}
 	for _, t := range m.Inline {

@@ -18,12 +18,12 @@ import (
 type recorder struct {
 	*loop
 	store   *store.Store
-	daemon  func() int64
+	lease   *lease
 	log     *slog.Logger
 	metrics *Metrics
 	traces  *traces
 	ledger  *ledger
-	onEnd   func(campaignIDs []int64) // campaigns that may be finished
+	wakes   wakes
 
 	wrote   time.Time      // when the last write began; only the running loop touches it
 	telling sync.WaitGroup // of the batch written last, while the next is written
@@ -73,11 +73,13 @@ type result struct {
 	cause    string // what the task waited for
 }
 
-func newRecorder(s *store.Store, log *slog.Logger, m *Metrics, daemon func() int64, onEnd func([]int64)) *recorder {
-	r := &recorder{store: s, daemon: daemon, log: log, metrics: m, onEnd: onEnd, open: make(map[int64]*openClaim)}
+func newRecorder(s *store.Store, log *slog.Logger, m *Metrics, t *traces, own *lease, w wakes) *recorder {
+	r := &recorder{
+		store: s, log: log, metrics: m, traces: t, lease: own, ledger: own.ledger, wakes: w, open: make(map[int64]*openClaim),
+	}
 	r.decisions = results{what: "decisions", size: recordAtOnce, most: recordAtOnce}
 	r.retries = results{what: "further tries", size: recordAtOnce, most: recordAtOnce}
-	r.loop = newLoop("recorder", log, 0, r.record)
+	r.loop = newLoop("recorder", log, 0, own.answers, r.record)
 	return r
 }
 
@@ -309,7 +311,7 @@ func (r *recorder) daemonOf(claim int64) int64 {
 	if c := r.open[claim]; c != nil {
 		return c.daemon
 	}
-	return r.daemon()
+	return r.lease.id()
 }
 
 // tell tells of the decisions and passes on which campaigns may be over.
@@ -324,13 +326,13 @@ func (r *recorder) tell(ctx context.Context, batch []*result, recorded map[int64
 			r.fenced(ctx, d.TaskID, d.CampaignID)
 			continue
 		}
-		tell(ctx, r.log, r.metrics, r.traces, d, res.cause)
+		logDecided(ctx, r.log, r.metrics, r.traces, d, res.cause)
 		if res.last {
 			ended = append(ended, d.CampaignID)
 		}
 	}
 	if len(ended) > 0 {
-		r.onEnd(ended)
+		r.wakes.tasksDecided(ended)
 	}
 }
 

@@ -45,9 +45,7 @@ func (e *Engine) beatOn() (rest func()) {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				e.heart.Wake()
-				e.recorder.Wake()
-				e.deliveries.writer.Wake()
+				e.wakes.draining()
 			}
 		}
 	})
@@ -60,7 +58,7 @@ func (e *Engine) waitForCalls(ctx context.Context) {
 		e.calls.Wait()
 		close(done)
 	}()
-	timer := time.NewTimer(e.Grace)
+	timer := time.NewTimer(e.cfg.Grace)
 	defer timer.Stop()
 	select {
 	case <-done:
@@ -71,7 +69,7 @@ func (e *Engine) waitForCalls(ctx context.Context) {
 
 // flush waits until every outcome is recorded.
 func (e *Engine) flush(ctx context.Context) error {
-	timer := time.NewTimer(e.Grace)
+	timer := time.NewTimer(e.cfg.Grace)
 	defer timer.Stop()
 	for _, drained := range []<-chan struct{}{e.recorder.drained(), e.deliveries.drained()} {
 		select {
@@ -93,20 +91,20 @@ func (e *Engine) flush(ctx context.Context) error {
 // retire gives the lease up. Who wants to end now does not wait for a database
 // that does not answer: the lease runs out by itself.
 func (e *Engine) retire(ctx context.Context) error {
-	id := e.heart.id()
+	id := e.lease.id()
 	if id == 0 {
 		return nil
 	}
-	patience := e.StatementTimeout
+	patience := e.cfg.StatementTimeout
 	if ctx.Err() != nil {
 		patience = time.Second
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	err := e.Store.Retire(ctx, id)
+	err := e.cfg.Store.Retire(ctx, id)
 	if store.IsOutage(err) && ctx.Err() == nil { // the connection may be one that a failover broke
-		e.Store.Discard()
-		err = e.Store.Retire(ctx, id)
+		e.cfg.Store.Discard()
+		err = e.cfg.Store.Retire(ctx, id)
 	}
 	return err
 }

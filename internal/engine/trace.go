@@ -145,10 +145,10 @@ func tracedDecision(d *store.Decision) TracedTask {
 }
 
 func (e *entry) traced() TracedTask {
-	return TracedTask{ID: e.task.ID, Campaign: e.task.CampaignID, DueAt: e.task.DueAt, App: e.task.AppNo, Channel: e.content.campaign.Channel}
+	return TracedTask{ID: e.task.ID, Campaign: e.task.CampaignID, DueAt: e.task.DueAt, App: e.task.AppNo, Channel: e.compiled.campaign.Channel}
 }
 
-func tracedDelivery(d *store.Delivery, v *content) TracedTask {
+func tracedDelivery(d *store.Delivery, v *compiled) TracedTask {
 	return TracedTask{ID: d.TaskID, Campaign: d.CampaignID, DueAt: d.DueAt, App: d.AppNo, Channel: v.campaign.Channel}
 }
 

@@ -8,25 +8,25 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// tell tells of a decision: it has one line in the log, is counted, and ends the
-// task's trace. Whoever learns that a decision was recorded calls it, once;
-// cause is what the task waited for, empty where no call was made.
-func tell(ctx context.Context, log *slog.Logger, m *Metrics, t *traces, d *store.Decision, cause string) {
-	logDecision(ctx, log, d)
+// logDecided reports a recorded decision, once: it logs one line, counts the
+// decision and ends the task's trace. cause is what the task waited for; it is empty
+// where no call was made.
+func logDecided(ctx context.Context, log *slog.Logger, m *Metrics, t *traces, d *store.Decision, cause string) {
+	writeDecision(ctx, log, d)
 	m.decided(d, cause)
 	t.decided(d)
 }
 
-// tellAll tells of decisions without a call of this daemon's.
-func tellAll(ctx context.Context, log *slog.Logger, m *Metrics, t *traces, all []store.Decision) {
+// logDecisions reports decisions that no call of this daemon led to.
+func logDecisions(ctx context.Context, log *slog.Logger, m *Metrics, t *traces, all []store.Decision) {
 	for i := range all {
-		tell(ctx, log, m, t, &all[i], "")
+		logDecided(ctx, log, m, t, &all[i], "")
 	}
 }
 
-// tellRefused tells of decisions that came second, which is a fault of this
+// logRefused reports decisions that came second, which is a fault of this
 // program: the first ones stand.
-func tellRefused(ctx context.Context, log *slog.Logger, m *Metrics, all []store.Refused) {
+func logRefused(ctx context.Context, log *slog.Logger, m *Metrics, all []store.Refused) {
 	for _, r := range all {
 		m.Refused.Inc()
 		log.ErrorContext(ctx, "second decision on an occurrence refused, the first one stands",
@@ -34,8 +34,8 @@ func tellRefused(ctx context.Context, log *slog.Logger, m *Metrics, all []store.
 	}
 }
 
-// logDecision writes the one line every decision gets.
-func logDecision(ctx context.Context, log *slog.Logger, d *store.Decision) {
+// writeDecision writes the one line every decision gets.
+func writeDecision(ctx context.Context, log *slog.Logger, d *store.Decision) {
 	level := slog.LevelInfo
 	if d.Status != "succeeded" {
 		level = slog.LevelWarn

@@ -11,7 +11,7 @@ import (
 // the judge.
 func TestSlotsAreResizedInUse(t *testing.T) {
 	t.Parallel()
-	s := engine.NewSlots(8)
+	s := engine.NewCallLimit(8)
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {

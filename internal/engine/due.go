@@ -14,23 +14,24 @@ import (
 
 // An entry is a pending task this daemon means to begin.
 type entry struct {
-	task    store.ReadyTask
-	content *content
-	seen    time.Time // when this daemon first saw the task, by the database's clock
+	task     store.ReadyTask
+	compiled *compiled
+	seen     time.Time // when this daemon first saw the task, by the database's clock
 }
 
-// An agenda holds the tasks that are ready soon, in memory, so that beginning
-// one needs no search. It is only a plan: the claim decides. Tasks stand in one
-// queue per app, so that an app that is held back costs nothing until it may go
-// on.
+// A dueQueue holds in memory the tasks that are ready soon, so that beginning one
+// needs no search. The claim decides whether a task may begin; the queue is a plan.
+// Each app has a queue of its own, so that an app that is held back costs nothing
+// until its pause ends.
 //
-// What was read while a task was being begun may show it as it was before, so a
-// task is known until a reading begins after that is over.
+// A read that started before a task was claimed may still return the task. The id
+// is kept until a read that starts afterwards, or the task would be queued twice.
 //
-// When a task is ready is an instant of the database's clock. How long an app is
-// held back is a length, and so counted by this machine's monotonic clock: a pause
-// lasts as long as it lasts, whatever is done to the database's clock.
-type agenda struct {
+// The ready time of a task is an instant of the database's clock. The pause of an
+// app is a length, counted by this machine's monotonic clock.
+//
+// A dueQueue is safe for concurrent use.
+type dueQueue struct {
 	mu      sync.Mutex
 	now     func() time.Time // this machine's clock
 	queues  map[int32]*queue
@@ -38,11 +39,11 @@ type agenda struct {
 	held    queueHeap // queues that are held back, by until when
 	known   map[int64]stage
 	waiting int     // tasks in the queues
-	bytes   int64   // of memory that their contents take, each counted for every task
+	bytes   int64   // of memory that their compiled campaigns take, each counted for every task
 	over    []int64 // tasks that are forgotten with the next reading
 }
 
-// A stage is how far a task in an agenda has come.
+// A stage is how far a task in a dueQueue has come.
 type stage uint8
 
 const (
@@ -57,7 +58,7 @@ type queue struct {
 	app     int32
 	entries []*entry
 	held    time.Time // nothing of the app begins before; by this machine's clock, zero: it is not held back
-	index   int       // in agenda.order or agenda.held
+	index   int       // in dueQueue.order or dueQueue.held
 }
 
 // at is what the queue's heap goes by: when its first task is ready, or until when
@@ -92,73 +93,73 @@ func (e *entry) before(f *entry) bool {
 	return e.task.ID < f.task.ID
 }
 
-func newAgenda() *agenda {
-	return &agenda{now: time.Now, queues: make(map[int32]*queue), known: make(map[int64]stage)}
+func newDueQueue() *dueQueue {
+	return &dueQueue{now: time.Now, queues: make(map[int32]*queue), known: make(map[int64]stage)}
 }
 
 // clear forgets what waits; the next read-ahead finds it again.
-func (a *agenda) clear() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.queues, a.order, a.held, a.waiting, a.bytes = make(map[int32]*queue), nil, nil, 0, 0
-	maps.DeleteFunc(a.known, func(_ int64, s stage) bool { return s == waits })
+func (d *dueQueue) clear() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.queues, d.order, d.held, d.waiting, d.bytes = make(map[int32]*queue), nil, nil, 0, 0
+	maps.DeleteFunc(d.known, func(_ int64, s stage) bool { return s == waits })
 }
 
 // drop forgets what waits of apps that other daemons begin.
-func (a *agenda) drop(apps []int32) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (d *dueQueue) drop(apps []int32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, app := range apps {
-		q := a.queues[app]
+		q := d.queues[app]
 		if q == nil {
 			continue
 		}
 		for _, e := range q.entries {
-			delete(a.known, e.task.ID)
-			a.waiting--
-			a.bytes -= e.bytes()
+			delete(d.known, e.task.ID)
+			d.waiting--
+			d.bytes -= e.bytes()
 		}
 		if q.held.IsZero() {
-			heap.Remove(&a.order, q.index)
+			heap.Remove(&d.order, q.index)
 		} else {
-			heap.Remove(&a.held, q.index)
+			heap.Remove(&d.held, q.index)
 		}
-		delete(a.queues, app)
+		delete(d.queues, app)
 	}
 }
 
 // reading says that the database is about to be read.
-func (a *agenda) reading() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, id := range a.over {
-		if a.known[id] == over {
-			delete(a.known, id)
+func (d *dueQueue) reading() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range d.over {
+		if d.known[id] == over {
+			delete(d.known, id)
 		}
 	}
-	a.over = a.over[:0]
+	d.over = d.over[:0]
 }
 
 // add takes in tasks that are not known yet.
-func (a *agenda) add(entries []*entry) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (d *dueQueue) add(entries []*entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, e := range entries {
-		if _, known := a.known[e.task.ID]; !known {
-			a.put(e)
+		if _, known := d.known[e.task.ID]; !known {
+			d.put(e)
 		}
 	}
 }
 
 // outdated forgets those of the tasks that wait as they were before: their campaigns
 // were changed since. tasks are what was read just now.
-func (a *agenda) outdated(tasks []store.ReadyTask) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (d *dueQueue) outdated(tasks []store.ReadyTask) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	changed := make(map[int32]map[int64]bool)
 	for i := range tasks {
 		t := &tasks[i]
-		if s, known := a.known[t.ID]; !known || s != waits || a.queues[t.AppNo].has(t) {
+		if s, known := d.known[t.ID]; !known || s != waits || d.queues[t.AppNo].has(t) {
 			continue
 		}
 		if changed[t.AppNo] == nil {
@@ -167,7 +168,7 @@ func (a *agenda) outdated(tasks []store.ReadyTask) {
 		changed[t.AppNo][t.ID] = true
 	}
 	for app, ids := range changed {
-		a.forget(app, ids)
+		d.forget(app, ids)
 	}
 }
 
@@ -179,20 +180,20 @@ func (q *queue) has(t *store.ReadyTask) bool {
 	return found && q.entries[i].task.Revision == t.Revision && q.entries[i].task.WaitsFor == t.WaitsFor
 }
 
-// forget takes tasks of an app out of its queue. a.mu is held.
-func (a *agenda) forget(app int32, ids map[int64]bool) {
-	q := a.queues[app]
-	of := &a.order
+// forget takes tasks of an app out of its queue. d.mu is held.
+func (d *dueQueue) forget(app int32, ids map[int64]bool) {
+	q := d.queues[app]
+	of := &d.order
 	if !q.held.IsZero() {
-		of = &a.held
+		of = &d.held
 	}
 	q.entries = slices.DeleteFunc(q.entries, func(e *entry) bool {
 		if !ids[e.task.ID] {
 			return false
 		}
-		delete(a.known, e.task.ID)
-		a.waiting--
-		a.bytes -= e.bytes()
+		delete(d.known, e.task.ID)
+		d.waiting--
+		d.bytes -= e.bytes()
 		return true
 	})
 	if len(q.entries) > 0 {
@@ -200,144 +201,145 @@ func (a *agenda) forget(app int32, ids map[int64]bool) {
 		return
 	}
 	heap.Remove(of, q.index)
-	delete(a.queues, app)
+	delete(d.queues, app)
 }
 
 // putBack takes in tasks that could not be begun.
-func (a *agenda) putBack(entries []*entry) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (d *dueQueue) putBack(entries []*entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, e := range entries {
-		a.put(e)
+		d.put(e)
 	}
 }
 
-func (a *agenda) put(e *entry) {
-	a.known[e.task.ID] = waits
-	a.waiting++
-	a.bytes += e.bytes()
-	q := a.queues[e.task.AppNo]
+func (d *dueQueue) put(e *entry) {
+	d.known[e.task.ID] = waits
+	d.waiting++
+	d.bytes += e.bytes()
+	q := d.queues[e.task.AppNo]
 	if q == nil {
 		q = &queue{app: e.task.AppNo}
-		a.queues[q.app] = q
+		d.queues[q.app] = q
 	}
 	q.add(e)
 	switch {
 	case len(q.entries) == 1:
-		heap.Push(&a.order, q)
+		heap.Push(&d.order, q)
 	case q.entries[0] != e:
 	case q.held.IsZero():
-		heap.Fix(&a.order, q.index)
+		heap.Fix(&d.order, q.index)
 	default: // it was held back for another; this one may be missed and need no leave
-		heap.Remove(&a.held, q.index)
+		heap.Remove(&d.held, q.index)
 		q.held = time.Time{}
-		heap.Push(&a.order, q)
+		heap.Push(&d.order, q)
 	}
 }
 
 // done says that the beginning of tasks is over.
-func (a *agenda) done(entries ...*entry) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (d *dueQueue) done(entries ...*entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, e := range entries {
-		a.known[e.task.ID] = over
-		a.over = append(a.over, e.task.ID)
+		d.known[e.task.ID] = over
+		d.over = append(d.over, e.task.ID)
 	}
 }
 
 // knows says whether the task would not be added.
-func (a *agenda) knows(id int64) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	_, known := a.known[id]
+func (d *dueQueue) knows(id int64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, known := d.known[id]
 	return known
 }
 
 // take removes and returns up to n entries whose time has come, by the database's
 // clock, to be begun. allow may hold an entry's app back until a time, by this
 // machine's clock.
-func (a *agenda) take(now time.Time, n int, allow func(*entry) (ok bool, until time.Time)) []*entry {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.goOn()
+func (d *dueQueue) take(now time.Time, n int, allow func(*entry) (ok bool, until time.Time)) []*entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.goOn()
 	var out []*entry
-	for len(out) < n && len(a.order) > 0 && !a.order[0].at().After(now) {
-		q := a.order[0]
+	for len(out) < n && len(d.order) > 0 && !d.order[0].at().After(now) {
+		q := d.order[0]
 		ok, until := allow(q.entries[0])
 		if !ok {
-			heap.Pop(&a.order)
+			heap.Pop(&d.order)
 			q.held = until
-			heap.Push(&a.held, q)
+			heap.Push(&d.held, q)
 			continue
 		}
 		e := q.pop()
-		a.known[e.task.ID] = begun
-		a.waiting--
-		a.bytes -= e.bytes()
+		d.known[e.task.ID] = begun
+		d.waiting--
+		d.bytes -= e.bytes()
 		out = append(out, e)
 		if len(q.entries) > 0 {
-			heap.Fix(&a.order, 0)
+			heap.Fix(&d.order, 0)
 			continue
 		}
-		heap.Pop(&a.order)
-		delete(a.queues, q.app)
+		heap.Pop(&d.order)
+		delete(d.queues, q.app)
 	}
 	return out
 }
 
 // goOn ends the pauses that are over.
-func (a *agenda) goOn() {
-	for now := a.now(); len(a.held) > 0 && !a.held[0].held.After(now); {
-		q := heap.Pop(&a.held).(*queue)
+func (d *dueQueue) goOn() {
+	for now := d.now(); len(d.held) > 0 && !d.held[0].held.After(now); {
+		q := heap.Pop(&d.held).(*queue)
 		q.held = time.Time{}
-		heap.Push(&a.order, q)
+		heap.Push(&d.order, q)
 	}
 }
 
 // next returns how long nothing has to be begun; now is by the database's clock.
-func (a *agenda) next(now time.Time) (time.Duration, bool) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.order)+len(a.held) == 0 {
+func (d *dueQueue) next(now time.Time) (time.Duration, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.order)+len(d.held) == 0 {
 		return 0, false
 	}
 	wait := time.Duration(math.MaxInt64)
-	if len(a.order) > 0 {
-		wait = a.order[0].at().Sub(now)
+	if len(d.order) > 0 {
+		wait = d.order[0].at().Sub(now)
 	}
-	if len(a.held) > 0 {
-		wait = min(wait, a.held[0].held.Sub(a.now()))
+	if len(d.held) > 0 {
+		wait = min(wait, d.held[0].held.Sub(d.now()))
 	}
 	return max(wait, 0), true
 }
 
-// bytes is how much memory the entry's content takes.
+// bytes is how much memory the entry's compiled campaign takes.
 func (e *entry) bytes() int64 {
-	if e.content == nil {
+	if e.compiled == nil {
 		return 0
 	}
-	return e.content.bytes
+	return e.compiled.bytes
 }
 
-// size is how much memory the contents of the tasks in the queues take, at most.
-func (a *agenda) size() int64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.bytes
+// size is how much memory the compiled campaigns of the queued tasks take at most.
+// A campaign counts once for each of its tasks.
+func (d *dueQueue) size() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.bytes
 }
 
-func (a *agenda) len() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.waiting
+func (d *dueQueue) len() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.waiting
 }
 
 // crowded lists the apps with at least n entries.
-func (a *agenda) crowded(n int) []int32 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (d *dueQueue) crowded(n int) []int32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	var out []int32
-	for app, q := range a.queues {
+	for app, q := range d.queues {
 		if len(q.entries) >= n {
 			out = append(out, app)
 		}

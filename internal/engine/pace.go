@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// atOnce is how much work that is early is done before it gives way.
+// atOnce is how many items of early work are done between two rests.
 const atOnce = 50
 
-// giveWay rests as long as the work took that began then, within bounds: work that
-// is early leaves room for what is due.
-func giveWay(ctx context.Context, began time.Time) {
+// pace sleeps as long as the work since began took, at most 20 ms, so that early
+// work uses half a core at most and leaves room for what is due.
+func pace(ctx context.Context, began time.Time) {
 	sleep(ctx, min(time.Since(began), 20*time.Millisecond))
 }
 
