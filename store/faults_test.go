@@ -131,7 +131,7 @@ func TestReapMeetsAnAuthor(t *testing.T) {
 				t.Fatal(err)
 			}
 			tx := author(t, db, `UPDATE scheduler.campaigns `+change)
-			if _, err := s.Reap(t.Context()); err != nil {
+			if _, err := s.Reap(t.Context(), nil); err != nil {
 				t.Error(err)
 			}
 			other := enlisted(t, s)
@@ -312,7 +312,7 @@ func TestLateOutcomeLeavesTheBookingAlone(t *testing.T) {
 			if err := s.Retire(t.Context(), dead); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Reap(t.Context()); err != nil {
+			if _, err := s.Reap(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 			if n := len(begin(t, s, enlisted(t, s))); n != 1 {

@@ -118,12 +118,13 @@ func (t *claimed) named(rows []store.Target) []store.Target {
 	return slices.DeleteFunc(slices.Clone(rows), func(r store.Target) bool { return !meant[r.Target] })
 }
 
-// keepNames adds to the claims whom the calls of tasks are meant for whose
-// campaigns were changed after they were read, so that the claims do not know.
+// keepNames adds to the claims whom the calls of tasks are meant for, where neither
+// the claim knows, since the campaign was changed after it was read, nor the request
+// of the revision that was claimed.
 func (d *dispatcher) keepNames(ctx context.Context, tasks []*claimed) error {
 	missing := make(map[int64]map[int64][]string)
 	for _, t := range tasks {
-		if t.moved && !t.Listed && len(t.targets) > 0 && len(t.compiled.message.Inline) == 0 {
+		if t.unknownTo() {
 			if missing[t.claim] == nil {
 				missing[t.claim] = make(map[int64][]string)
 			}
@@ -136,6 +137,20 @@ func (d *dispatcher) keepNames(ctx context.Context, tasks []*claimed) error {
 		}
 	}
 	return nil
+}
+
+// unknownTo says that whom the task's one call is meant for could not be told
+// after this daemon's death.
+func (t *claimed) unknownTo() bool {
+	m := t.compiled.message
+	switch {
+	case len(t.targets) == 0 || len(t.targets) > m.Channel.MaxTargets: // there is no call, or it is cut first
+		return false
+	case len(m.Inline) > 0:
+		return t.Listed || t.compiled.campaign.Revision != t.Revision
+	default:
+		return t.moved && !t.Listed
+	}
 }
 
 // maxTargets is the most targets any API takes in one call.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"container/heap"
 	"maps"
 	"math"
@@ -150,6 +151,59 @@ func (d *dueQueue) add(entries []*entry) {
 	}
 }
 
+// outdated forgets those of the tasks that wait as they were before: their campaigns
+// were changed since. tasks are what was read just now.
+func (d *dueQueue) outdated(tasks []store.ReadyTask) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changed := make(map[int32]map[int64]bool)
+	for i := range tasks {
+		t := &tasks[i]
+		if s, known := d.known[t.ID]; !known || s != waits || d.queues[t.AppNo].has(t) {
+			continue
+		}
+		if changed[t.AppNo] == nil {
+			changed[t.AppNo] = make(map[int64]bool)
+		}
+		changed[t.AppNo][t.ID] = true
+	}
+	for app, ids := range changed {
+		d.forget(app, ids)
+	}
+}
+
+// has says whether the queue holds the task as it was read.
+func (q *queue) has(t *store.ReadyTask) bool {
+	i, found := slices.BinarySearchFunc(q.entries, t, func(e *entry, t *store.ReadyTask) int {
+		return cmp.Or(e.task.ReadyAt.Compare(t.ReadyAt), cmp.Compare(e.task.ID, t.ID))
+	})
+	return found && q.entries[i].task.Revision == t.Revision && q.entries[i].task.WaitsFor == t.WaitsFor
+}
+
+// forget takes tasks of an app out of its queue. d.mu is held.
+func (d *dueQueue) forget(app int32, ids map[int64]bool) {
+	q := d.queues[app]
+	of := &d.order
+	if !q.held.IsZero() {
+		of = &d.held
+	}
+	q.entries = slices.DeleteFunc(q.entries, func(e *entry) bool {
+		if !ids[e.task.ID] {
+			return false
+		}
+		delete(d.known, e.task.ID)
+		d.waiting--
+		d.bytes -= e.bytes()
+		return true
+	})
+	if len(q.entries) > 0 {
+		heap.Fix(of, q.index)
+		return
+	}
+	heap.Remove(of, q.index)
+	delete(d.queues, app)
+}
+
 // putBack takes in tasks that could not be begun.
 func (d *dueQueue) putBack(entries []*entry) {
 	d.mu.Lock()
@@ -172,8 +226,13 @@ func (d *dueQueue) put(e *entry) {
 	switch {
 	case len(q.entries) == 1:
 		heap.Push(&d.order, q)
-	case q.entries[0] == e && q.held.IsZero():
+	case q.entries[0] != e:
+	case q.held.IsZero():
 		heap.Fix(&d.order, q.index)
+	default: // it was held back for another; this one may be missed and need no leave
+		heap.Remove(&d.held, q.index)
+		q.held = time.Time{}
+		heap.Push(&d.order, q)
 	}
 }
 

@@ -122,7 +122,7 @@ func New(cfg Config) *Engine {
 	faults, traces, causes := newFaults(cfg.Log, cfg.Metrics), newTraces(cfg.Tracer, e.clock), newLatenessCauses()
 
 	e.cache = newCompileCache(cfg.ReadAhead, faults.guard(cfg.Compile), cfg.App, cfg.Store.LoadCampaigns, e.revisit)
-	e.lease = newLease(&cfg, e.clock, traces, e.wakes, e.cache.setKeys, e.lostAgain)
+	e.lease = newLease(&cfg, e.clock, traces, e.wakes, inlineNames(faults.guard(cfg.Compile)), e.cache.setKeys, e.lostAgain)
 
 	e.planner = NewPlanner(PlannerConfig{
 		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,

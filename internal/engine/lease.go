@@ -27,6 +27,7 @@ type lease struct {
 	length  time.Duration // without a renewal, after which the daemon counts as dead
 	alone   bool
 	guard   Guard
+	inline  func(*store.Campaign) []string // whom a campaign's request names
 	traces  *traces
 	memory  *memory
 	ledger  *ledger
@@ -60,11 +61,11 @@ type lease struct {
 	released     time.Time // when a hold was last seen to have ended; zero: none was
 }
 
-func newLease(cfg *Config, clock *Clock, t *traces, w wakes, setKeys func(Keys), rewrite func(*store.Known, ledgerCopy, *store.Recognition) int) *lease {
+func newLease(cfg *Config, clock *Clock, t *traces, w wakes, inline func(*store.Campaign) []string, setKeys func(Keys), rewrite func(*store.Known, ledgerCopy, *store.Recognition) int) *lease {
 	l := &lease{
 		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, clock: clock, name: cfg.Name, version: cfg.Version, length: cfg.Lease, alone: cfg.Alone,
 		guard: cfg.Guard, traces: t, memory: &memory{dir: cfg.Guard.Dir, log: cfg.Log}, ledger: newLedger(),
-		wakes: w, setKeys: setKeys, rewrite: rewrite,
+		wakes: w, inline: inline, setKeys: setKeys, rewrite: rewrite,
 	}
 	l.loop = newLoop("heartbeat", cfg.Log, cfg.Lease, nil, l.beat)
 	return l

@@ -125,3 +125,16 @@ func names(targets []dispatch.Target) []string {
 	}
 	return out
 }
+
+// inlineNames says whom a campaign's request names, as Store.Reap asks: nobody
+// where they are more than one call carries, since such a task is cut before any
+// call.
+func inlineNames(compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)) func(*store.Campaign) []string {
+	return func(c *store.Campaign) []string {
+		m, problems := compile(c)
+		if len(problems) > 0 || m == nil || len(m.Inline) > m.Channel.MaxTargets {
+			return nil
+		}
+		return names(m.Inline)
+	}
+}

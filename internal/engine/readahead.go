@@ -56,11 +56,14 @@ func (d *dispatcher) crowded() []int32 {
 	return d.due.crowded(d.capacity / 8)
 }
 
-// enter takes in the tasks that are new. Those that are early it takes in some at
-// a time, with rests in between, since whole seconds are read at once, and calls
-// are due all the time. What a reading each second finds is due from half the
-// horizon on, so that early is well before that.
+// enter takes in the tasks that are new, or that were changed since they were taken
+// in: a task that waits for its app's leave is missed by its campaign as it stands.
+// Those that are early it takes in some at a time, with rests in between, since
+// whole seconds are read at once, and calls are due all the time. What a reading
+// each second finds is due from half the horizon on, so that early is well before
+// that.
 func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
+	d.due.outdated(tasks)
 	var fresh []store.ReadyTask
 	for _, t := range tasks {
 		if !d.due.knows(t.ID) {

@@ -20,7 +20,7 @@ func (l *lease) reap(ctx context.Context) error {
 	failpoint.Hit("reap.before")
 	ctx, cancel := context.WithTimeout(ctx, l.length/2) // the next renewal must not wait for it
 	defer cancel()
-	r, err := l.store.Reap(ctx, l.dead...)
+	r, err := l.store.Reap(ctx, l.inline, l.dead...)
 	failpoint.Hit("reap.after")
 	if err != nil {
 		return err
