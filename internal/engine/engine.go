@@ -112,18 +112,20 @@ type Engine struct {
 	stopRecorders context.CancelFunc
 }
 
-// New makes an Engine. Its parts stand in the order of a push: the lease allows it,
-// the campaign is compiled and planned, the task or the delivery begins and is
-// called, and the outcome is recorded. Parts are told of each other by e.wakes.
+// New makes an Engine. Its parts stand in the order of one push, as
+// docs/architecture.md describes it. A part that is made later is reached through
+// e.wakes, or through a function that is called once the engine runs.
 func New(cfg Config) *Engine {
 	cfg = cfg.withDefaults()
 	e := &Engine{cfg: cfg, clock: &Clock{}, pulse: newPulse()}
 	e.wakes = wakes{e}
 	faults, traces, causes := newFaults(cfg.Log, cfg.Metrics), newTraces(cfg.Tracer, e.clock), newLatenessCauses()
 
+	// The lease allows pushes to begin; campaigns are compiled once and kept.
 	e.cache = newCompileCache(cfg.ReadAhead, faults.guard(cfg.Compile), cfg.App, cfg.Store.LoadCampaigns, e.revisit)
 	e.lease = newLease(&cfg, e.clock, traces, e.wakes, inlineNames(faults.guard(cfg.Compile)), e.cache.setKeys, e.lostAgain)
 
+	// Step 1: tasks are planned, and campaigns are judged again where need be.
 	e.planner = NewPlanner(PlannerConfig{
 		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,
 		OnReady: e.ready, Others: e.hasOthers, OnRejected: e.wakes.rejectedTouched, traces: traces, answers: e.lease.answers,
@@ -131,6 +133,7 @@ func New(cfg Config) *Engine {
 	e.rejudge = newRejudge(&cfg, e.wakes)
 	e.zoneRules = newZoneRules(&cfg, e.wakes)
 
+	// Steps 2 to 5: a task is read ahead, claimed, called and recorded.
 	e.limit, e.calls = newCallLimit(cfg.MaxInFlight), newPool(faults)
 	call := &caller{clock: e.clock, mayPush: e.lease.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, faults: faults}
 	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, traces, e.lease, e.wakes)
@@ -142,6 +145,7 @@ func New(cfg Config) *Engine {
 		statementTimeout: cfg.StatementTimeout, misfireGrace: cfg.MisfireGrace, retry: cfg.Retry, horizon: cfg.Horizon,
 		claimBatch: cfg.ClaimBatch, capacity: cfg.ReadAhead, maxBacklog: cfg.MaxBacklog,
 	})
+	// The same for a stored delivery. The settler decides its task.
 	e.deliveries = newDeliveries(deliveriesParts{
 		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, traces: traces, clock: e.clock,
 		lease: e.lease, ledger: e.lease.ledger, cache: e.cache, limit: e.limit, calls: e.calls, caller: call,
@@ -153,6 +157,7 @@ func New(cfg Config) *Engine {
 		reporter: newReporter(cfg.Store, cfg.Log, e.lease.share), wakes: e.wakes, statementTimeout: cfg.StatementTimeout,
 	})
 
+	// Step 6: campaigns are finished; and what stands beside the way of a push.
 	e.finisher = newFinisher(cfg.Store, cfg.Log, cfg.Sweep, e.lease.answers, e.cache.forget)
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, e.lease.answers, cfg.Retention)
 	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, e.cache.namedBy, cfg.PushTimeout, cfg.Retry)
