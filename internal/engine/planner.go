@@ -23,9 +23,9 @@ type PlannerConfig struct {
 	Compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
 	// Others says whether other daemons plan too; nil: none do.
 	Others func() bool
-	// OnReady is told of apps that got tasks due before Horizon from now.
+	// OnReady is called with each app that got tasks due before Horizon from now.
 	OnReady func(appNo int32)
-	// OnRejected is told of rejected campaigns that something happened to, such as
+	// OnRejected is called with rejected campaigns that something happened to, such as
 	// the loss of targets: their requests may be good now. Nil: nobody is told.
 	OnRejected func(campaign int64)
 	// Horizon is how far ahead the dispatcher reads; default 2 s.
@@ -135,11 +135,12 @@ func (p *Planner) work(ctx context.Context) {
 	}
 }
 
-// Hint says that tasks of the apps have begun, so that they have room. It is
-// filled at once where an occurrence that is due by the given time waits for it,
-// and else after half the time that is left, within bounds; an app is not looked
-// at when nothing waits: what else may change is told by campaign_changes. Where
-// other daemons plan too, one of them may have left something waiting since.
+// Hint reports that tasks of these apps have begun, so that each app may have room.
+// An app whose next waiting occurrence is due before by is planned now. If it is due
+// later, the app is planned after half the time that is left, at most Patience. An
+// app for which nothing waits is not planned, since other changes come by
+// campaign_changes. Beside other daemons every such app is planned within a second:
+// one of them may have left an occurrence waiting.
 func (p *Planner) Hint(by time.Time, apps ...int32) {
 	others := p.Others()
 	for _, a := range apps {
@@ -240,10 +241,10 @@ func (p *Planner) attend(ctx context.Context, e *queuedApp) {
 // errBusy says that another planner is at work on the app.
 var errBusy = errors.New("another planner is at work on the app")
 
-// unplannedAfter is how long changes wait before that is told of.
+// unplannedAfter is how long changes wait before they are reported.
 const unplannedAfter = 3 * time.Second
 
-// trouble tells of an app that cannot be planned, once until it is again, and
+// trouble logs that an app cannot be planned, once until it is planned again, and
 // looks for who is in the way.
 func (p *Planner) trouble(ctx context.Context, e *queuedApp, err error, times int) {
 	blocked := store.IsBlocked(err)
