@@ -126,3 +126,86 @@ func uniqueBlockers(list []Blocker) []Blocker {
 	}
 	return out
 }
+
+// A Wait is a session of somebody else for which the engine's sessions wait.
+type Wait struct {
+	PID         int32 // 0: a prepared transaction
+	Login       string
+	Application string
+	Waiting     time.Duration // the longest wait for it
+	Sessions    int64         // of the engine that wait
+	Relation    string        // empty: not one table's lock
+}
+
+// String names the session for people.
+func (w Wait) String() string {
+	text := fmt.Sprintf("session %d of login %s", w.PID, w.Login)
+	if w.PID == 0 {
+		text = "a prepared transaction"
+	}
+	if w.Application != "" {
+		text += fmt.Sprintf(" (%s)", w.Application)
+	}
+	text += fmt.Sprintf(" has the engine wait for %s", w.Waiting.Truncate(time.Second))
+	if w.Relation != "" {
+		text += " for a lock on " + w.Relation
+	}
+	return text
+}
+
+// Waits returns for whose locks the engine's sessions, of all daemons, have waited
+// for more than a second, the longest wait first. It waits for no lock itself.
+func (s *Store) Waits(ctx context.Context) ([]Wait, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT pid, login::text, application, (extract(epoch FROM waiting) * 1e9)::bigint, blocked, coalesce(relation, '') FROM scheduler.blockers()`)
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Wait])
+	if err != nil {
+		return nil, fmt.Errorf("look for what the engine waits for: %w", err)
+	}
+	return out, nil
+}
+
+// Names of the rows of scheduler.engine_locks. They take the place of advisory
+// locks, which any login could take and keep.
+const (
+	planLock  = "plan"
+	quotaLock = "quota"
+	pruneLock = "prune"
+)
+
+// lockRow locks a row of engine_locks until the transaction ends, and waits for
+// whoever holds it.
+func lockRow(ctx context.Context, tx pgx.Tx, name string, appNo int32) error {
+	tag, err := tx.Exec(ctx, `SELECT FROM scheduler.engine_locks WHERE name = $1 AND app_no = $2 FOR UPDATE`, name, appNo)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = addLock(ctx, tx, name, appNo)
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s of app %d: %w", name, appNo, err)
+	}
+	return nil
+}
+
+// tryLockRow locks a row of engine_locks until the transaction ends, unless
+// somebody holds it.
+func tryLockRow(ctx context.Context, tx pgx.Tx, name string, appNo int32) (bool, error) {
+	var there, locked bool
+	err := tx.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM scheduler.engine_locks WHERE name = $1 AND app_no = $2),
+		       EXISTS (SELECT FROM (SELECT FROM scheduler.engine_locks WHERE name = $1 AND app_no = $2 FOR UPDATE SKIP LOCKED) x)`, name, appNo).
+		Scan(&there, &locked)
+	if err == nil && !there {
+		locked, err = true, addLock(ctx, tx, name, appNo)
+	}
+	if err != nil {
+		return false, fmt.Errorf("lock %s of app %d: %w", name, appNo, err)
+	}
+	return locked, nil
+}
+
+// addLock makes a row that is missing, and so locks it: triggers make those of
+// every app, unless they were switched off.
+func addLock(ctx context.Context, tx pgx.Tx, name string, appNo int32) error {
+	_, err := tx.Exec(ctx, `INSERT INTO scheduler.engine_locks (name, app_no) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, appNo)
+	return err
+}

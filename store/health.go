@@ -61,3 +61,80 @@ func (s *Store) BusyApps(ctx context.Context) ([]BusyApp, error) {
 	}
 	return out, nil
 }
+
+// Usage is how full everything is that has a bound, and what waits.
+type Usage struct {
+	Apps    []AppFill
+	Quotas  []QuotaFill
+	Unknown int64         // tasks that wait for a ruling
+	Overdue time.Duration // of the pending task that has been ready for the longest; zero: none is
+	Claims  int64         // claims whose outcomes are not all recorded
+	Held    bool
+}
+
+// An AppFill is a row of scheduler.app_usage.
+type AppFill struct {
+	AppID, WorkspaceID string
+	Limit, Pending     int64
+}
+
+// A QuotaFill is a row of scheduler.quota_usage.
+type QuotaFill struct {
+	AppID, WorkspaceID, Channel string
+	Quota, Used                 int64
+}
+
+// Usage reads the usage of at most limit apps and limit quotas, the fullest
+// first.
+func (s *Store) Usage(ctx context.Context, limit int) (Usage, error) {
+	var u Usage
+	var overdue float64
+	b := &pgx.Batch{}
+	b.Queue(pendingApps + `
+		SELECT (SELECT count(*) FROM scheduler.decided_tasks WHERE status = 'unknown'), (SELECT count(*) FROM scheduler.claims),
+		       coalesce((SELECT extract(epoch FROM clock_timestamp() - min((SELECT p.ready_at FROM scheduler.pending_tasks p
+		                  WHERE p.app_no = app.app_no ORDER BY p.ready_at LIMIT 1))) FROM app), 0)::float8, NOT (` + released + `)`).
+		QueryRow(func(row pgx.Row) error { return row.Scan(&u.Unknown, &u.Claims, &overdue, &u.Held) })
+	b.Queue(`
+		SELECT app_id, workspace_id, pending_limit, pending FROM scheduler.app_usage ORDER BY percent_full DESC, app_id, workspace_id LIMIT $1`, limit).
+		Query(func(rows pgx.Rows) (err error) {
+			u.Apps, err = pgx.CollectRows(rows, pgx.RowToStructByPos[AppFill])
+			return err
+		})
+	b.Queue(`
+		SELECT app_id, workspace_id, channel, weekly_quota, used FROM scheduler.quota_usage
+		 ORDER BY used::float8 / weekly_quota DESC, app_id, workspace_id, channel LIMIT $1`, limit).
+		Query(func(rows pgx.Rows) (err error) {
+			u.Quotas, err = pgx.CollectRows(rows, pgx.RowToStructByPos[QuotaFill])
+			return err
+		})
+	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
+		return Usage{}, fmt.Errorf("read usage: %w", err)
+	}
+	u.Overdue = time.Duration(max(overdue, 0) * float64(time.Second))
+	return u, nil
+}
+
+// Progress is how far a running task of several deliveries is.
+type Progress struct {
+	TaskID     int64
+	AppNo      int32
+	CampaignID int64
+	Done       int32
+	Total      int32
+	Targets    int64
+}
+
+// Progress lists up to limit running tasks of several deliveries, those that
+// began first at the head.
+func (s *Store) Progress(ctx context.Context, limit int) ([]Progress, error) {
+	rows, _ := s.pool.Query(ctx, `
+		SELECT r.id, r.app_no, r.campaign_id,
+		       r.slices - (SELECT count(*) FROM scheduler.slices s WHERE s.task_id = r.id AND s.finished_at IS NULL)::integer, r.slices, r.targets
+		  FROM scheduler.running_tasks r WHERE r.slices > 1 ORDER BY r.started_at LIMIT $1`, limit)
+	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Progress])
+	if err != nil {
+		return nil, fmt.Errorf("read progress: %w", err)
+	}
+	return out, nil
+}

@@ -6,10 +6,13 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/mattn/go-runewidth"
 	"github.com/spf13/cobra"
 
+	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/internal/plain"
 )
 
@@ -76,7 +79,7 @@ func (t *table) write(p *program) error {
 	widths := make([]int, len(t.header))
 	for _, row := range append([][]string{t.header}, t.rows...) {
 		for i, cell := range row {
-			widths[i] = max(widths[i], width(cell))
+			widths[i] = max(widths[i], runewidth.StringWidth(cell))
 		}
 	}
 	var b strings.Builder
@@ -90,7 +93,7 @@ func (t *table) write(p *program) error {
 func line(cells []string, widths []int) string {
 	var b strings.Builder
 	for i, cell := range cells {
-		b.WriteString(cell + strings.Repeat(" ", widths[i]-width(cell)+2))
+		b.WriteString(cell + strings.Repeat(" ", widths[i]-runewidth.StringWidth(cell)+2))
 	}
 	return strings.TrimRight(b.String(), " ")
 }
@@ -128,4 +131,119 @@ func (p *program) terminal() bool {
 	}
 	info, err := file.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// appName writes an app as one word.
+func appName(appID, workspaceID string) string {
+	if workspaceID == "" {
+		return appID
+	}
+	return appID + "/" + workspaceID
+}
+
+// campaignName writes a campaign's number and, when it is still there, its name.
+func campaignName(id int64, name string) string {
+	switch {
+	case id == 0:
+		return ""
+	case name == "":
+		return strconv.FormatInt(id, 10)
+	}
+	return fmt.Sprintf("%d %s", id, runewidth.Truncate(name, 32, "…"))
+}
+
+// number writes an id; nothing for none.
+func number(id int64) string {
+	if id == 0 {
+		return ""
+	}
+	return strconv.FormatInt(id, 10)
+}
+
+// words are what the short reasons of a call's outcome mean; quota is also why
+// a task waits. Whatever else is stored as a reason is words already.
+var words = map[string]string{
+	"connect":         "no connection to the push API",
+	"throttled":       "the push API limits the rate",
+	"quota":           "the weekly quota is used up",
+	"waits for quota": "waits until the weekly quota frees up",
+	"refused":         "refused by the push API",
+	"auth":            "the push API refused the signature or the credentials",
+	"invalid":         "the request cannot be pushed",
+	"timeout":         "no answer in time; it may have been pushed",
+	"cut":             "the connection broke before the answer; it may have been pushed",
+	"cancelled":       "given up before it was sent",
+	"server error":    "the push API failed; it may have been pushed",
+	"redirect":        "the push API's address redirects, which is not followed",
+	"bad answer":      "the answer cannot be read; it may have been pushed",
+	"bad signature":   "the answer's signature is wrong; it may have been pushed",
+}
+
+// tooLate begins the reason of what was given up after attempts.
+const tooLate = "not sent within the catch-up window: "
+
+// reasonInWords writes a stored reason for people. It is "reason", "reason:
+// code" or "reason: code: message"; what comes after the first part is kept.
+func reasonInWords(reason string) string {
+	if last, ok := strings.CutPrefix(reason, tooLate); ok {
+		return tooLate + reasonInWords(last)
+	}
+	head, rest, more := strings.Cut(reason, ": ")
+	text, known := words[head]
+	switch {
+	case !known:
+		return reason
+	case !more:
+		return text
+	}
+	return text + " (" + rest + ")"
+}
+
+// facts are lines of a name and a value, for one thing looked at closely.
+type facts struct{ rows [][2]string }
+
+// add adds a line, unless there is nothing to say.
+func (f *facts) add(name, value string) {
+	if value != "" {
+		f.rows = append(f.rows, [2]string{name, plain.Text(value)})
+	}
+}
+
+func (f *facts) write(p *program) error {
+	widest := 0
+	for _, r := range f.rows {
+		widest = max(widest, runewidth.StringWidth(r[0]))
+	}
+	var b strings.Builder
+	for _, r := range f.rows {
+		indent := strings.Repeat(" ", widest+2)
+		name := r[0] + indent[runewidth.StringWidth(r[0]):]
+		b.WriteString(p.bold(strings.TrimRight(name, " ")) + name[len(strings.TrimRight(name, " ")):])
+		b.WriteString(strings.ReplaceAll(r[1], "\n", "\n"+indent) + "\n")
+	}
+	return p.printStyled(b.String())
+}
+
+// A problem is one reason why a campaign would be refused.
+type problem = judge.Problem
+
+// refuse shows the problems of something and returns the error that ends the
+// command with exit status 1.
+func (p *program) refuse(what string, problems []problem, asJSON bool) error {
+	if asJSON {
+		if err := p.writeJSON(map[string][]problem{"problems": problems}); err != nil {
+			return err
+		}
+		return errReported
+	}
+	return fmt.Errorf("%s has %s:\n%s", what, count(len(problems), "problem"), list(problems, "  "))
+}
+
+// list writes one problem a line.
+func list(problems []problem, indent string) string {
+	lines := make([]string, len(problems))
+	for i, p := range problems {
+		lines[i] = indent + plain.Line(p.Field+": "+p.Message)
+	}
+	return strings.Join(lines, "\n")
 }

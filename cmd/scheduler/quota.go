@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/campaign-scheduler/scheduler/internal/forecast"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -40,9 +41,6 @@ func storedQuota(c store.CampaignRow, all []store.QuotaUsage) quota {
 	return quota{}
 }
 
-// week is the window of quotas.
-const week = 7 * 24 * time.Hour
-
 // reachWarnings says when occurrences, which ascend, exceed the quota, or reach
 // the same users more than once a week.
 func reachWarnings(times []time.Time, q quota) []string {
@@ -50,11 +48,11 @@ func reachWarnings(times []time.Time, q quota) []string {
 		return nil
 	}
 	var warnings []string
-	if most, at := busiestWeek(times); most > q.weekly {
+	if most, at := forecast.BusiestWeek(times); most > q.weekly {
 		warnings = append(warnings, fmt.Sprintf("exceeds the quota of %s: %d pushes in the 7 days from %s, %d are allowed for all of the app's campaigns together; "+
 			"the rest wait inside their catch-up window, then are missed", q.channel, most, at.Format(time.DateOnly), q.weekly))
 	}
-	if most, at := busiestWeek(times); most > 1 {
+	if most, at := forecast.BusiestWeek(times); most > 1 {
 		warnings = append(warnings, fmt.Sprintf("reaches the same users %d times in the 7 days from %s; the push API delivers one such message per user and week",
 			most, at.Format(time.DateOnly)))
 	}
@@ -62,19 +60,4 @@ func reachWarnings(times []time.Time, q quota) []string {
 		warnings = append(warnings, fmt.Sprintf("the quota of %s is used up now: %d of %d calls in the last 7 days", q.channel, q.used, q.weekly))
 	}
 	return warnings
-}
-
-// busiestWeek returns the most occurrences in any 7 × 24 h, and when the first
-// such week begins.
-func busiestWeek(times []time.Time) (most int, from time.Time) {
-	end := 0
-	for i, t := range times {
-		for end < len(times) && times[end].Sub(t) < week {
-			end++
-		}
-		if end-i > most {
-			most, from = end-i, t
-		}
-	}
-	return most, from
 }

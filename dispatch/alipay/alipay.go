@@ -10,6 +10,8 @@
 package alipay
 
 import (
+	"context"
+
 	"github.com/campaign-scheduler/scheduler/dispatch"
 )
 
@@ -60,3 +62,6 @@ func apiOf(channel string) (api, bool) {
 	}
 	return api{}, false
 }
+
+// Reach implements dispatch.Reacher.
+func (p *pusher) Reach(ctx context.Context) error { return p.client.Reach(ctx, p.endpoint) }

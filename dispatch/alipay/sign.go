@@ -1,14 +1,23 @@
 package alipay
 
 import (
+	"bytes"
 	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
 
 // scheme begins the Authorization header.
@@ -85,4 +94,133 @@ func verify(key *rsa.PublicKey, h http.Header, body []byte) bool {
 	text = append(append(text, body...), '\n')
 	digest := sha256.Sum256(text)
 	return rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature) == nil
+}
+
+// The errors of this file are fixed texts and places: those of the standard
+// library may quote what they could not read, and that is a key.
+var (
+	errEncryptedKey  = errors.New("is encrypted: give the key without a passphrase")
+	errPublicKey     = errors.New("holds a public key")
+	errPrivateKey    = errors.New("holds a private key")
+	errNotRSA        = errors.New("is not an RSA key")
+	errBadPrivateKey = errors.New("is not a private key in PKCS#1 or PKCS#8, PEM or bare base64")
+	errBadPublicKey  = errors.New("is not a public key in PEM or bare base64")
+)
+
+// oneBlock reads a text that holds one key. unread is what the text is not, for
+// one that is no PEM at all.
+func oneBlock(text string, unread error) (textfile.Block, error) {
+	blocks, err := textfile.PEM(text)
+	switch {
+	case err != nil:
+		return textfile.Block{}, fmt.Errorf("%w: %w", unread, err)
+	case len(blocks) > 1:
+		return textfile.Block{}, fmt.Errorf("holds %d blocks, and one key is wanted: the second begins in line %d", len(blocks), blocks[1].Line)
+	case blocks[0].Encrypted:
+		return textfile.Block{}, errEncryptedKey
+	}
+	return blocks[0], nil
+}
+
+// parsePrivateKey reads an RSA private key in PKCS#1 or PKCS#8, as PEM or as
+// bare base64, whatever the PEM block calls it.
+func parsePrivateKey(text string) (*rsa.PrivateKey, error) {
+	block, err := oneBlock(text, errBadPrivateKey)
+	if err != nil {
+		if strings.Contains(text, "ENCRYPTED") {
+			return nil, errEncryptedKey
+		}
+		return nil, err
+	}
+	der := block.DER
+	if key, err := x509.ParsePKCS1PrivateKey(der); err == nil {
+		return key, nil
+	}
+	if key, err := x509.ParsePKCS8PrivateKey(der); err == nil {
+		if rsaKey, ok := key.(*rsa.PrivateKey); ok {
+			return rsaKey, nil
+		}
+		return nil, errNotRSA
+	}
+	if _, err := publicKeyFromDER(der); err == nil {
+		return nil, errPublicKey
+	}
+	return nil, errBadPrivateKey
+}
+
+// parsePublicKey reads an RSA public key as PEM or as bare base64.
+func parsePublicKey(text string) (*rsa.PublicKey, error) {
+	block, err := oneBlock(text, errBadPublicKey)
+	if err != nil {
+		return nil, err
+	}
+	key, err := publicKeyFromDER(block.DER)
+	if errors.Is(err, errBadPublicKey) {
+		if _, err := parsePrivateKey(text); err == nil {
+			return nil, errPrivateKey
+		}
+	}
+	return key, err
+}
+
+func publicKeyFromDER(der []byte) (*rsa.PublicKey, error) {
+	if key, err := x509.ParsePKIXPublicKey(der); err == nil {
+		if rsaKey, ok := key.(*rsa.PublicKey); ok {
+			return rsaKey, nil
+		}
+		return nil, errNotRSA
+	}
+	if key, err := x509.ParsePKCS1PublicKey(der); err == nil {
+		return key, nil
+	}
+	return nil, errBadPublicKey
+}
+
+// A bodyCipher is Alipay's AES mode: CBC with a zero IV and PKCS#7 padding, the
+// key and the ciphertext in base64.
+type bodyCipher struct {
+	block cipher.Block
+}
+
+var (
+	errBadAESKey     = errors.New("is not an AES key of 16, 24 or 32 bytes in base64")
+	errBadCiphertext = errors.New("the body is not AES ciphertext of this key")
+)
+
+func newBodyCipher(key string) (*bodyCipher, error) {
+	raw, err := base64.StdEncoding.DecodeString(key)
+	if err != nil {
+		return nil, errBadAESKey
+	}
+	block, err := aes.NewCipher(raw)
+	if err != nil {
+		return nil, errBadAESKey
+	}
+	return &bodyCipher{block: block}, nil
+}
+
+var zeroIV [aes.BlockSize]byte
+
+func (c *bodyCipher) encrypt(plain []byte) []byte {
+	padding := aes.BlockSize - len(plain)%aes.BlockSize
+	padded := slices.Concat(plain, bytes.Repeat([]byte{byte(padding)}, padding))
+	cipher.NewCBCEncrypter(c.block, zeroIV[:]).CryptBlocks(padded, padded)
+	return base64.StdEncoding.AppendEncode(nil, padded)
+}
+
+func (c *bodyCipher) decrypt(text []byte) ([]byte, error) {
+	plain, err := base64.StdEncoding.AppendDecode(nil, bytes.TrimSpace(text))
+	if err != nil || len(plain) == 0 || len(plain)%aes.BlockSize != 0 {
+		return nil, errBadCiphertext
+	}
+	cipher.NewCBCDecrypter(c.block, zeroIV[:]).CryptBlocks(plain, plain)
+	padding := int(plain[len(plain)-1])
+	if padding == 0 || padding > aes.BlockSize {
+		return nil, errBadCiphertext
+	}
+	body := plain[:len(plain)-padding]
+	if !bytes.Equal(plain[len(body):], bytes.Repeat([]byte{byte(padding)}, padding)) {
+		return nil, errBadCiphertext
+	}
+	return body, nil
 }

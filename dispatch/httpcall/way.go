@@ -1,14 +1,20 @@
 package httpcall
 
 import (
+	"bufio"
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
@@ -137,4 +143,61 @@ func poolOf(proxy *url.URL, authorities string, roots *x509.CertPool) *pool {
 		routes.pools[r] = p
 	}
 	return p
+}
+
+// connect is how net/http is told to read a proxy's answer.
+var connect = &http.Request{Method: http.MethodConnect}
+
+var errEager = errors.New("the proxy sent more than its answer")
+
+// tunnel asks a proxy for a connection to a host. Nothing of a call is sent
+// before it stands, so that whatever fails here was certainly not sent. What the
+// proxy says beyond its status is not repeated: it may be anything.
+func tunnel(ctx context.Context, to net.Conn, proxy *url.URL, h host) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	undisturbed := context.AfterFunc(ctx, func() { _ = to.SetDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if !undisturbed() && err == nil {
+			err = ctx.Err()
+		}
+	}()
+	address := net.JoinHostPort(h.name, h.port)
+	var b strings.Builder
+	b.WriteString("CONNECT " + address + " HTTP/1.1\r\nHost: " + address + "\r\nUser-Agent: " + userAgent + "\r\n")
+	if user := proxy.User; user != nil {
+		password, _ := user.Password()
+		b.WriteString("Proxy-Authorization: Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)) + "\r\n")
+	}
+	b.WriteString("\r\n")
+	if _, err := to.Write([]byte(b.String())); err != nil {
+		return fmt.Errorf("the proxy took no request: %w", because(ctx, err))
+	}
+	r := bufio.NewReader(to)
+	res, err := http.ReadResponse(r, connect)
+	if err != nil {
+		return fmt.Errorf("the proxy gave no answer: %w", because(ctx, err))
+	}
+	_ = res.Body.Close()
+	switch {
+	case res.StatusCode/100 != 2:
+		return fmt.Errorf("the proxy refused the tunnel: HTTP %d", res.StatusCode)
+	case r.Buffered() > 0:
+		return errEager
+	}
+	return nil
+}
+
+// Reach makes a connection as a call to the URL would, with its guard and TLS,
+// sends nothing, and closes it. With a transport of somebody else's there is
+// nothing to try, and it is nil.
+func (c *Client) Reach(ctx context.Context, to *url.URL) error {
+	if c.pool == nil {
+		return nil
+	}
+	conn, err := c.pool.open(ctx, hostOf(&Request{URL: to}))
+	if err != nil {
+		return because(ctx, err)
+	}
+	return conn.Close()
 }

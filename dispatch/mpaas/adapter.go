@@ -1,6 +1,7 @@
 package mpaas
 
 import (
+	"context"
 	"slices"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
@@ -67,3 +68,6 @@ func (Adapter) Options() []dispatch.Option {
 		{Name: optionRegion, Help: "region that chooses the endpoint when none is given; " + defaultRegion + " by default"},
 	}
 }
+
+// Reach implements dispatch.Reacher.
+func (p *pusher) Reach(ctx context.Context) error { return p.client.Reach(ctx, p.endpoint) }

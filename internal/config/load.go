@@ -1,10 +1,14 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -175,4 +179,173 @@ func (l *loader) sorted() Problems {
 		return a.Column - b.Column
 	})
 	return l.problems
+}
+
+// secret finds the secret at path, given as it is or as the name of a file that
+// holds it. The environment wins over the file, in either form.
+func (l *loader) secret(n *node, path string) Secret {
+	if l.given(n, path) {
+		l.lookup(n, path, false)
+		l.lookup(n, path+fileTwin, true)
+		l.problem(path, "is given both as it is and as %s; keep one", lastKey(path)+fileTwin)
+		return ""
+	}
+	fileEnv := l.env[envName(path+fileTwin)] != ""
+	if plainEnv := l.env[envName(path)] != ""; plainEnv || !fileEnv {
+		if found, ok := l.lookup(n, path, false); ok {
+			l.lookupEnv(path + fileTwin)
+			return Secret(found.text)
+		}
+	}
+	found, ok := l.lookup(n, path+fileTwin, true)
+	if !ok || found.text == "" {
+		return ""
+	}
+	l.origins[path] = found.from
+	return l.readSecret(path, l.absolute(found))
+}
+
+// given reports whether both forms stand on the same side, so that neither wins.
+func (l *loader) given(n *node, path string) bool {
+	twin := path + fileTwin
+	plainEnv, fileEnv := l.env[envName(path)] != "", l.env[envName(twin)] != ""
+	if plainEnv || fileEnv {
+		return plainEnv && fileEnv
+	}
+	plain, hasPlain := n.find(lastKey(path))
+	file, hasFile := n.find(lastKey(twin))
+	return hasPlain && hasFile && plain.value.kind != nothing && file.value.kind != nothing
+}
+
+// readSecret reads the file that holds a secret. A byte order mark and the line
+// ends that editors and echo leave behind are not part of it.
+func (l *loader) readSecret(path, name string) Secret {
+	text, err := readSmall(name)
+	if err != nil {
+		l.problem(path, "cannot read %s: %s", name, reason(err))
+		return ""
+	}
+	trimmed, err := textfile.Clean(text)
+	if err != nil {
+		l.problem(path, "the file %s %s", name, err)
+		return ""
+	}
+	if trimmed == "" {
+		l.problem(path, "the file %s is empty", name)
+	}
+	return Secret(trimmed)
+}
+
+// readSmall reads a file of at most maxFile bytes.
+func readSmall(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("larger than %d bytes", maxFile)
+	}
+	return text, err
+}
+
+// reason says why a file could not be read, without its name, which the message
+// has already.
+func reason(err error) string {
+	if wrapped, ok := errors.AsType[*fs.PathError](err); ok {
+		return wrapped.Err.Error()
+	}
+	return err.Error()
+}
+
+// prefix begins the name of every variable that overrides a setting.
+const prefix = "SCHEDULER_"
+
+// envName returns the variable of a path: database.url is
+// SCHEDULER_DATABASE_URL, apps[0].app_id is SCHEDULER_APPS_0_APP_ID.
+func envName(path string) string {
+	return prefix + strings.ToUpper(strings.NewReplacer("].", "_", ".", "_", "[", "_", "]", "").Replace(path))
+}
+
+// lookupEnv returns the variable's value. An empty variable counts as unset:
+// container tools pass on what they have, empty or not.
+func (l *loader) lookupEnv(path string) (string, bool) {
+	name := envName(path)
+	value, set := l.env[name]
+	if set {
+		l.envUsed[name] = true
+	}
+	return value, value != ""
+}
+
+// hasEnvBelow reports whether any variable sets something below the path.
+func (l *loader) hasEnvBelow(path string) bool {
+	start := envName(path) + "_"
+	for name, value := range l.env {
+		if value != "" && strings.HasPrefix(name, start) {
+			return true
+		}
+	}
+	return false
+}
+
+// foreign matches variables that begin like ours but are not: Kubernetes puts
+// them into every pod beside a Service that is named scheduler. SCHEDULER_CONFIG
+// is the command line's.
+var foreign = regexp.MustCompile(`^SCHEDULER_(CONFIG|(.*_)?SERVICE_(HOST|PORT.*)|(.*_)?PORT(_\d+_(TCP|UDP).*)?)$`)
+
+// strangers warns of variables that look like settings and are none. They are
+// no errors, since the prefix is a plain word that others may use too.
+func (l *loader) strangers() []string {
+	var warnings []string
+	for name := range l.env {
+		if strings.HasPrefix(name, prefix) && !l.envUsed[name] && !foreign.MatchString(name) {
+			warnings = append(warnings, "the variable "+name+" is no setting and was ignored")
+		}
+	}
+	slices.Sort(warnings)
+	return warnings
+}
+
+// reference matches $${ (the escape), a whole ${…}, and an unclosed ${.
+var reference = regexp.MustCompile(`\$\$\{|\$\{([^}]*)\}|\$\{`)
+
+// variable matches what may stand in the braces: a name and, after :-, a text
+// for when it is unset or empty.
+var variable = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)(:-(.*))?$`)
+
+// expand replaces ${NAME} and ${NAME:-default} in a value. It works on values
+// that are parsed already, so that nothing in the environment can add a key or
+// a line to the file, and what it puts in is not looked at again.
+func expand(text string, env map[string]string) (string, error) {
+	var firstErr error
+	out := reference.ReplaceAllStringFunc(text, func(match string) string {
+		if match == "$${" {
+			return "${"
+		}
+		value, err := resolve(match, env)
+		if firstErr == nil {
+			firstErr = err
+		}
+		return value
+	})
+	return out, firstErr
+}
+
+func resolve(match string, env map[string]string) (string, error) {
+	inner := strings.TrimSuffix(strings.TrimPrefix(match, "${"), "}")
+	parts := variable.FindStringSubmatch(inner)
+	if parts == nil || !strings.HasSuffix(match, "}") {
+		return "", fmt.Errorf("holds a ${ that is not followed by a variable's name and }; write $${ for the characters themselves")
+	}
+	name, hasDefault := parts[1], parts[2] != ""
+	value, set := env[name]
+	switch {
+	case hasDefault && value == "":
+		return parts[3], nil
+	case !set:
+		return "", fmt.Errorf("the variable %s is not set; set it, or write ${%s:-} if it may be empty", name, name)
+	}
+	return value, nil
 }

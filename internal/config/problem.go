@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/campaign-scheduler/scheduler/dispatch/spelling"
 )
 
 // A Problem is one thing wrong with the configuration.
@@ -93,4 +95,13 @@ func excerpt(lines []string, o origin) string {
 		out += "\n" + strings.Repeat(" ", len(number)-2) + "| " + strings.Repeat(" ", o.column-1) + "^"
 	}
 	return out
+}
+
+// didYouMean returns " (did you mean …?)" when one of the names is near to what
+// was written, else nothing.
+func didYouMean(written string, names []string) string {
+	if near := spelling.Nearest(written, names); near != "" {
+		return fmt.Sprintf(" (did you mean %s?)", near)
+	}
+	return ""
 }

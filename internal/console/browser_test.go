@@ -216,7 +216,7 @@ func (b *tab) keep(file string) {
 func fillRig(t *testing.T, r *rig) {
 	t.Helper()
 	b := r.owner(t)
-	b.post("/campaigns", with(weekly("shop test"), "do", "insert"), http.StatusOK)
+	b.post("/campaigns", with(weekly(), "do", "insert"), http.StatusOK)
 	b.post("/campaigns/1/pause", url.Values{"revision": {"1"}, "note": {"wrong week"}}, http.StatusOK)
 	b.post("/campaigns/1/resume", url.Values{"revision": {"2"}}, http.StatusOK)
 	exec(t, r.db, sixtyOutcomes)

@@ -299,10 +299,20 @@ func (f *campaignForm) sql(window time.Duration) string {
 		content = quote(string(d.StrategyContent))
 	}
 	columns := []struct{ name, value string }{
-		{"name", quote(d.Name)}, {"app_id", quote(d.AppID)}, {"workspace_id", quote(d.WorkspaceID)}, {"channel", quote(d.Channel)},
-		{"strategy_type", strconv.Itoa(int(d.StrategyType))}, {"strategy_content", content}, {"request", quote(string(d.Request))},
-		{"time_zone", quote(d.TimeZone)}, {"misfire_policy", quote(d.MisfirePolicy)}, {"catch_up_window", quote(fmt.Sprintf("%d seconds", int(window.Seconds())))},
-		{"short_month_policy", quote(d.ShortMonth)}, {"dst_gap_policy", quote(d.DSTGap)}, {"resend_unknown", strconv.FormatBool(d.ResendUnknown)}, {"status", quote(d.Status)},
+		{"name", quote(d.Name)},
+		{"app_id", quote(d.AppID)},
+		{"workspace_id", quote(d.WorkspaceID)},
+		{"channel", quote(d.Channel)},
+		{"strategy_type", strconv.Itoa(int(d.StrategyType))},
+		{"strategy_content", content},
+		{"request", quote(string(d.Request))},
+		{"time_zone", quote(d.TimeZone)},
+		{"misfire_policy", quote(d.MisfirePolicy)},
+		{"catch_up_window", quote(fmt.Sprintf("%d seconds", int(window.Seconds())))},
+		{"short_month_policy", quote(d.ShortMonth)},
+		{"dst_gap_policy", quote(d.DSTGap)},
+		{"resend_unknown", strconv.FormatBool(d.ResendUnknown)},
+		{"status", quote(d.Status)},
 	}
 	if d.AudienceView != "" {
 		columns = append(columns, struct{ name, value string }{"audience_view", quote(d.AudienceView)})

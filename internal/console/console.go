@@ -206,7 +206,7 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, to route) {
 			c.fail(x, errForm)
 			return
 		}
-		x.Request.PostForm, x.Request.Form = r.PostForm, r.Form
+		x.PostForm, x.Form = r.PostForm, r.Form
 	}
 	if err := to.serve(c, x); err != nil {
 		c.fail(x, err)
@@ -239,7 +239,9 @@ func (c *Console) fail(x *exchange, err error) {
 	default:
 		c.Log.WarnContext(x.Context(), "console page failed", "path", x.URL.Path, "error", err)
 	}
-	c.render(x, status, "message", map[string]string{"Title": http.StatusText(status), "Text": text})
+	if err := c.render(x, status, "message", map[string]string{"Title": http.StatusText(status), "Text": text}); err != nil {
+		c.Log.WarnContext(x.Context(), "console page failed", "path", x.URL.Path, "error", err)
+	}
 }
 
 // id reads the number in the path.

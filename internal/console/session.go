@@ -156,7 +156,7 @@ func (c *Console) Link() string {
 	token := rand.Text()
 	c.sessions.mu.Lock()
 	defer c.sessions.mu.Unlock()
-	c.sessions.links[token] = time.Now().Add(linkLasts) //nolint:forbidigo // how long a link lasts is no instant of the database's
+	c.sessions.links[token] = time.Now().Add(linkLasts)
 	return "/link/" + token
 }
 
@@ -166,7 +166,7 @@ func (s *sessions) useLink(token string) bool {
 	defer s.mu.Unlock()
 	ends, ok := s.links[token]
 	delete(s.links, token)
-	return ok && time.Now().Before(ends) //nolint:forbidigo // as above
+	return ok && time.Now().Before(ends)
 }
 
 // signInPage shows the form of the way in.

@@ -186,7 +186,7 @@ func (c *Console) render(x *exchange, status int, page string, data any) error {
 	}
 	x.ResponseWriter.Header().Set("Content-Type", "text/html; charset=utf-8")
 	x.ResponseWriter.Header().Set("Content-Language", x.Lang())
-	x.ResponseWriter.WriteHeader(status)
+	x.WriteHeader(status)
 	_, _ = x.ResponseWriter.Write(b.Bytes())
 	return nil
 }

@@ -1,8 +1,8 @@
 // Package forecast says what the bounds will do to what is planned: which
 // occurrences will wait for a quota or be missed by it, when more falls due than
 // an app may have pending, when a burst's last call goes out, which users are
-// reached more than once a week, and which loops end. It is pure: rows and the
-// time are handed in.
+// reached more than once a week, and which loops end. Make is pure: rows and the
+// time are handed in. Read hands it what is stored.
 //
 // It follows the engine's rules: a quota counts the calls of any rolling
 // 7 x 24 h; a task without quota waits, the earliest due first, until one is free,

@@ -1,6 +1,7 @@
 package clients_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ func TestGenericClient(t *testing.T) {
 	t.Parallel()
 	p := start(t)
 	client, err := openapi.NewClient(&openapiutil.Config{
-		AccessKeyId: dara.String(p.keyID), AccessKeySecret: dara.String(p.secret), Endpoint: dara.String(p.host), Protocol: dara.String("http"),
+		AccessKeyId: new(p.keyID), AccessKeySecret: new(p.secret), Endpoint: new(p.host), Protocol: new("http"),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -67,17 +68,15 @@ func TestGenericClient(t *testing.T) {
 
 func params(action string) *openapiutil.Params {
 	return &openapiutil.Params{
-		Action: dara.String(action), Version: dara.String("2020-10-28"), Protocol: dara.String("HTTP"), Pathname: dara.String("/"), Method: dara.String("POST"),
-		AuthType: dara.String("AK"), Style: dara.String("RPC"), ReqBodyType: dara.String("formData"), BodyType: dara.String("json"),
+		Action: new(action), Version: new("2020-10-28"), Protocol: new("HTTP"), Pathname: new("/"), Method: new("POST"),
+		AuthType: new("AK"), Style: new("RPC"), ReqBodyType: new("formData"), BodyType: new("json"),
 	}
 }
 
 func generic(t *testing.T, client *openapi.Client, action string, body map[string]any) map[string]any {
 	t.Helper()
 	form := make(map[string]any)
-	for k, v := range body {
-		form[k] = v
-	}
+	maps.Copy(form, body)
 	answer, err := client.CallApi(params(action), &openapiutil.OpenApiRequest{Body: openapiutil.ParseToMap(form)}, &dara.RuntimeOptions{})
 	if err != nil {
 		t.Fatalf("%s: %v", action, err)

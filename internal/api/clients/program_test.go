@@ -47,13 +47,13 @@ func TestMain(m *testing.M) {
 func start(t *testing.T) *program {
 	t.Helper()
 	build.Do(func() {
-		dir, err := os.MkdirTemp("", "scheduler")
+		dir, err := os.MkdirTemp("", "scheduler") //nolint:usetesting // all tests share the program
 		if err != nil {
 			failure = err
 			return
 		}
 		binary = filepath.Join(dir, "scheduler")
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-o", binary, "./cmd/scheduler")
+		cmd := exec.CommandContext(context.Background(), "go", "build", "-buildvcs=false", "-o", binary, "./cmd/scheduler")
 		cmd.Dir = "../../.."
 		if out, err := cmd.CombinedOutput(); err != nil {
 			failure = fmt.Errorf("build: %w\n%s", err, out)
@@ -62,7 +62,7 @@ func start(t *testing.T) *program {
 	if failure != nil {
 		t.Fatal(failure)
 	}
-	data, err := os.MkdirTemp("", "scheduler-data")
+	data, err := os.MkdirTemp("", "scheduler-data") //nolint:usetesting // as root the server runs as another user, who must reach it
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func start(t *testing.T) *program {
 	if err := os.Chmod(data, 0o755); err != nil { // as root the server runs as another user
 		t.Fatal(err)
 	}
-	cmd := exec.Command(binary, "serve")
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), binary, "serve")
 	cmd.Env = append(os.Environ(), "DATABASE_URL=", "SCHEDULER_DATA_DIR="+data, "SCHEDULER_ADMIN_LISTEN=127.0.0.1:0", "SCHEDULER_SANDBOX_LISTEN=127.0.0.1:0",
 		"SCHEDULER_API_LISTEN=127.0.0.1:0", "SCHEDULER_DISPATCH_GRACE_PERIOD=1s")
 	out, err := cmd.StdoutPipe()

@@ -2,6 +2,7 @@ package clients_test
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +64,8 @@ func TestTypedClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = wrong.PushMultiple(push("x", "0", ""))
-	server, ok := err.(*sdkerrors.ServerError)
+	server := &sdkerrors.ServerError{}
+	ok := errors.As(err, &server)
 	if !ok || !strings.HasPrefix(server.ErrorCode(), "SignatureDoesNotMatch") || !strings.Contains(server.Recommend(), "AccessKeySecret") {
 		t.Errorf("a wrong secret: %v", err)
 	}

@@ -1,0 +1,489 @@
+package alipay
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/spelling"
+)
+
+// A rule judges one value of a request. Rules report to the judge and go on, so
+// that an author sees every problem at once.
+type rule func(j *judge, field string, n node)
+
+// A judge collects the problems of one request.
+type judge struct {
+	problems dispatch.Problems
+}
+
+func (j *judge) report(field, format string, args ...any) {
+	j.problems.Add(field, format, args...)
+}
+
+// is reports whether n is of kind k, and a problem when it is not.
+func (j *judge) is(field string, n node, k kind) bool {
+	if n.kind != k {
+		j.report(field, "must be %s, not %s", k, n.kind)
+		return false
+	}
+	return true
+}
+
+// text is a string with something in it.
+func text(j *judge, field string, n node) {
+	if j.is(field, n, kindString) && strings.TrimSpace(n.text) == "" {
+		j.report(field, "must not be empty")
+	}
+}
+
+// anyText is a string that may be empty.
+func anyText(j *judge, field string, n node) { j.is(field, n, kindString) }
+
+// oneOf is a string out of a closed list.
+func oneOf(words ...string) rule {
+	choice := fmt.Sprintf("must be %q", words[0])
+	if len(words) > 1 {
+		choice = fmt.Sprintf("must be one of %q", words)
+	}
+	return func(j *judge, field string, n node) {
+		if j.is(field, n, kindString) && !slices.Contains(words, n.text) {
+			j.report(field, "%s, not %q%s", choice, n.text, j.suggest(n.text, words))
+		}
+	}
+}
+
+// listOf is a list with at least one item. limit 0 means no limit.
+func listOf(limit int, item rule) rule {
+	return func(j *judge, field string, n node) {
+		if !j.is(field, n, kindArray) {
+			return
+		}
+		if len(n.items) == 0 {
+			j.report(field, "must not be empty")
+		}
+		if limit > 0 && len(n.items) > limit {
+			j.report(field, "holds %d items; at most %d are allowed", len(n.items), limit)
+			return // what to keep is the author's choice, and then judged
+		}
+		for i, v := range n.items {
+			item(j, fmt.Sprintf("%s[%d]", field, i), v)
+		}
+	}
+}
+
+// mapOf is an object with at least one member, of any names.
+func mapOf(value rule) rule {
+	return func(j *judge, field string, n node) {
+		if !j.is(field, n, kindObject) {
+			return
+		}
+		if len(n.members) == 0 {
+			j.report(field, "must not be empty")
+		}
+		j.duplicates(field, n)
+		for _, m := range n.members {
+			value(j, join(field, m.name), m.value)
+		}
+	}
+}
+
+// A spec is one member that an object may have.
+type spec struct {
+	name     string
+	required bool
+	rule     rule
+}
+
+func required(name string, r rule) spec { return spec{name, true, r} }
+func optional(name string, r rule) spec { return spec{name, false, r} }
+
+// object is an object with these members and no others.
+func object(specs ...spec) rule {
+	names := make([]string, len(specs))
+	rules := make(map[string]rule, len(specs))
+	for i, s := range specs {
+		names[i], rules[s.name] = s.name, s.rule
+	}
+	return func(j *judge, field string, n node) {
+		if !j.is(fieldOrRequest(field), n, kindObject) {
+			return
+		}
+		j.duplicates(field, n)
+		for _, m := range n.members {
+			if r, ok := rules[m.name]; ok {
+				r(j, join(field, m.name), m.value)
+			} else {
+				j.report(join(field, m.name), "is not a parameter of this call%s", j.suggest(m.name, names))
+			}
+		}
+		for _, s := range specs {
+			if _, ok := n.get(s.name); s.required && !ok {
+				j.report(join(field, s.name), "is required")
+			}
+		}
+	}
+}
+
+// all applies several rules to one value. Those after the first see only values
+// of the kind k.
+func all(k kind, first rule, more ...rule) rule {
+	return func(j *judge, field string, n node) {
+		first(j, field, n)
+		if n.kind != k {
+			return
+		}
+		for _, r := range more {
+			r(j, field, n)
+		}
+	}
+}
+
+func (j *judge) duplicates(field string, n node) {
+	seen := make(map[string]bool, len(n.members))
+	for _, m := range n.members {
+		if seen[m.name] {
+			j.report(join(field, m.name), "is given twice")
+		}
+		seen[m.name] = true
+	}
+}
+
+// join names a member. Names are cut, since each of a member's own members
+// repeats its name.
+func join(field, name string) string {
+	name = dispatch.Clip(name, maxName)
+	if field == "" {
+		return name
+	}
+	return dispatch.Clip(field, maxName) + "." + name
+}
+
+// maxName bounds a part of a field's name, in bytes.
+const maxName = 128
+
+// suggest returns a sentence that names the word nearest to what the author
+// wrote, or nothing when none is near.
+func (j *judge) suggest(wrote string, words []string) string {
+	if j.problems.Full() {
+		return ""
+	}
+	if near := spelling.Nearest(wrote, words); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return ""
+}
+
+// fieldOrRequest names the whole request by the word of dispatch.Problem.
+func fieldOrRequest(field string) string {
+	if field == "" {
+		return "request"
+	}
+	return field
+}
+
+// totalSend is a message to everyone.
+var totalSend = all(kindObject, object(
+	required("msg_type", oneOf(msgTypeText, msgTypeArticles)),
+	optional("text", textRule),
+	optional("articles", articlesRule),
+), contentFits)
+
+// groupSend is a message to one group of users. What an image holds is not
+// described, so it is sent as it is.
+var groupSend = all(kindObject, object(
+	required("group_id", text),
+	required("msg_type", oneOf(msgTypeText, msgTypeArticles, msgTypeImage)),
+	optional("text", textRule),
+	optional("articles", articlesRule),
+	optional("image", anyObject),
+), contentFits)
+
+func anyObject(j *judge, field string, n node) { j.is(field, n, kindObject) }
+
+// columnLabel is the only column that a merchant's labels are found in.
+const columnLabel = "label_id_list"
+
+var labelSend = object(
+	required("filter", all(kindObject, object(
+		required("template", text),
+		required("context", mapOf(conditionRule)),
+	), templateFits)),
+	required("material", materialRule),
+)
+
+var (
+	conditionRule = object(
+		required("column_name", oneOf(columnLabel)),
+		required("op", oneOf("=", "!=", "in")),
+		required("values", listOf(0, text)),
+	)
+	materialRule = all(kindObject, object(
+		required("msg_type", oneOf(msgTypeText, msgTypeArticles)),
+		optional("text", textRule),
+		optional("articles", articlesRule),
+	), contentFits)
+)
+
+// template is ${a}, or two variables joined by "and" or "or".
+var template = regexp.MustCompile(`^\s*\$\{([^{}\s]+)\}(?:\s+(?:and|or)\s+\$\{([^{}\s]+)\})?\s*$`)
+
+// templateFits judges the filter's template, and that it and the context speak
+// of the same variables: a condition left out by mistake would reach users whom
+// nobody meant.
+func templateFits(j *judge, field string, n node) {
+	tmpl, _ := n.get("template")
+	if tmpl.kind != kindString || strings.TrimSpace(tmpl.text) == "" {
+		return
+	}
+	match := template.FindStringSubmatch(tmpl.text)
+	if match == nil {
+		j.report(join(field, "template"),
+			`must be "${a}", or two variables joined by "and" or "or" as in "${a} and ${b}", not %q`, tmpl.text)
+		return
+	}
+	context, ok := n.get("context")
+	if !ok || context.kind != kindObject {
+		return
+	}
+	variables := slices.DeleteFunc(match[1:], func(v string) bool { return v == "" })
+	for _, v := range slices.Compact(variables) {
+		if _, ok := context.get(v); !ok {
+			j.report(join(field, "context."+v), "is required: filter.template names ${%s}", v)
+		}
+	}
+	for _, m := range context.members {
+		if !slices.Contains(variables, m.name) {
+			j.report(join(field, "context."+m.name), "is not used: filter.template does not name ${%s}", m.name)
+		}
+	}
+}
+
+// The two ways to name the user of a single send.
+const (
+	fieldUserID = "to_user_id"
+	fieldOpenID = "to_open_id"
+	// fieldTarget is ours, not Alipay's: it says which of the two the rows of
+	// campaign_targets hold. It is not sent.
+	fieldTarget = "target_field"
+)
+
+// singleSend is a template message to one user.
+var singleSend = object(
+	optional(fieldUserID, text),
+	optional(fieldOpenID, text),
+	optional(fieldTarget, oneOf(fieldUserID, fieldOpenID)),
+	required("template", object(
+		required("template_id", text),
+		required("context", contextRule),
+	)),
+)
+
+var contextRule = object(
+	optional("first", keyword),
+	optional("keyword1", keyword),
+	optional("keyword2", keyword),
+	optional("remark", keyword),
+	optional("url", anyText),
+	optional("action_name", anyText),
+	optional("head_color", anyText),
+)
+
+var keywordObject = object(
+	required("value", anyText),
+	optional("color", anyText),
+)
+
+// keyword is what fills a place of the template: a value and its colour. The
+// API's description leaves the type open, so a plain string passes as well.
+func keyword(j *judge, field string, n node) {
+	if n.kind != kindString {
+		keywordObject(j, field, n)
+	}
+}
+
+// singleAudience holds the ways of naming a user against each other. A request
+// that names none is good: the users come from campaign_targets, which may be
+// filled later.
+func singleAudience(j *judge, r dispatch.Request, n node) {
+	_, user := n.get(fieldUserID)
+	_, open := n.get(fieldOpenID)
+	_, target := n.get(fieldTarget)
+	switch {
+	case user && open:
+		j.report(fieldOpenID, "contradicts to_user_id: give one of the two")
+	case r.StoredTargets && (user || open):
+		field := fieldUserID
+		if open {
+			field = fieldOpenID
+		}
+		j.report(field, "contradicts campaign_targets, which holds this campaign's targets: remove one or the other")
+	}
+	if target && (user || open) {
+		j.report(fieldTarget, "only says what the rows of campaign_targets hold: remove it")
+	}
+}
+
+// A single is a judged single send. Its document has the user's member in the
+// author's place, or in front, with an empty value.
+type single struct {
+	document node
+	field    string
+}
+
+func newSingle(n node) (*single, []dispatch.Target) {
+	s := &single{document: n, field: fieldUserID}
+	for _, name := range []string{fieldUserID, fieldOpenID} {
+		if id, ok := n.get(name); ok {
+			s.field = name
+			return s, []dispatch.Target{{Target: id.text}}
+		}
+	}
+	if name, ok := n.get(fieldTarget); ok {
+		s.field = name.text
+	}
+	rest := slices.DeleteFunc(slices.Clone(n.members), func(m member) bool { return m.name == fieldTarget })
+	s.document.members = slices.Insert(rest, 0, member{s.field, stringNode("")})
+	return s, nil
+}
+
+var (
+	errOneTarget      = errors.New("a single send takes exactly one target")
+	errExtendedParams = errors.New("a single send has no extended_params")
+)
+
+// body returns the body for one user. The target's template_key_value replaces
+// the members of template.context that it names.
+func (s *single) body(targets []dispatch.Target) ([]byte, error) {
+	if len(targets) != 1 {
+		return nil, errOneTarget
+	}
+	t := targets[0]
+	if !dispatch.IsEmptyObject(t.ExtendedParams) {
+		return nil, errExtendedParams
+	}
+	document := s.document.with(s.field, stringNode(t.Target))
+	if !dispatch.IsEmptyObject(t.TemplateKeyValue) {
+		values, err := judgeValues(t.TemplateKeyValue)
+		if err != nil {
+			return nil, err
+		}
+		document = document.with("template", fill(document, values))
+	}
+	return document.appendJSON(nil), nil
+}
+
+// judgeTarget holds the rules of one target, wherever it stands.
+func judgeTarget(t *dispatch.Target, report dispatch.Report) {
+	t.Judge(report)
+	if !dispatch.IsEmptyObject(t.ExtendedParams) {
+		report(dispatch.FieldExtendedParams, "must be empty: a single send has none")
+	}
+	if dispatch.IsEmptyObject(t.TemplateKeyValue) {
+		return
+	}
+	values, err := parseDocument(t.TemplateKeyValue)
+	if err != nil {
+		return // reported already
+	}
+	j := &judge{}
+	contextRule(j, "", values)
+	for _, p := range j.problems.List() {
+		report(dispatch.FieldTemplateKeyValue, "has %s, which %s", p.Field, p.Text)
+	}
+}
+
+func judgeValues(text []byte) (node, error) {
+	values, err := parseDocument(text)
+	if err != nil {
+		return node{}, fmt.Errorf("template_key_value %w", err)
+	}
+	j := &judge{}
+	contextRule(j, "template_key_value", values)
+	if problems := j.problems.List(); len(problems) > 0 {
+		return node{}, fmt.Errorf("%s %s", problems[0].Field, problems[0].Text)
+	}
+	return values, nil
+}
+
+func fill(document, values node) node {
+	tmpl, _ := document.get("template")
+	context, _ := tmpl.get("context")
+	for _, m := range values.members {
+		context = context.with(m.name, m.value)
+	}
+	return tmpl.with("context", context)
+}
+
+// The parts of a message that label, total and group sends share. The API's
+// description says what is required: a text has a title and content, an article
+// a description and a link, and the first of several articles an image. It
+// publishes no lengths, so none are judged.
+const (
+	msgTypeText     = "text"
+	msgTypeArticles = "image-text"
+	msgTypeImage    = "image"
+	maxArticles     = 6
+)
+
+var (
+	textRule = object(
+		required("title", text),
+		required("content", text),
+	)
+	articleRule = object(
+		optional("title", anyText),
+		required("desc", text),
+		optional("image_url", anyText),
+		required("url", text),
+		optional("action_name", anyText),
+	)
+	articlesRule = all(kindArray, listOf(maxArticles, articleRule), firstHasImage)
+)
+
+func firstHasImage(j *judge, field string, n node) {
+	if len(n.items) < 2 || n.items[0].kind != kindObject {
+		return
+	}
+	if image, ok := n.items[0].get("image_url"); !ok || image.kind == kindString && image.text == "" {
+		j.report(field+"[0].image_url", "is required for the first of several articles")
+	}
+}
+
+// contents says which member each message type puts its message in.
+var contents = []struct{ msgType, field string }{
+	{msgTypeText, "text"},
+	{msgTypeArticles, "articles"},
+	{msgTypeImage, "image"},
+}
+
+// contentFits holds msg_type and the message's members against each other.
+func contentFits(j *judge, field string, n node) {
+	msgType, ok := n.get("msg_type")
+	if !ok || msgType.kind != kindString {
+		return
+	}
+	known := false
+	for _, c := range contents {
+		known = known || c.msgType == msgType.text
+	}
+	if !known {
+		return // reported already; what would fit is anyone's guess
+	}
+	for _, c := range contents {
+		_, given := n.get(c.field)
+		switch {
+		case c.msgType == msgType.text && !given:
+			j.report(join(field, c.field), "is required with msg_type %q", msgType.text)
+		case c.msgType != msgType.text && given:
+			j.report(join(field, c.field), "%s", misplaced(c.msgType, msgType.text))
+		}
+	}
+}
+
+func misplaced(wants, got string) string {
+	return fmt.Sprintf("belongs to msg_type %q, but msg_type is %q", wants, got)
+}
