@@ -60,7 +60,7 @@ var Mutants = []Mutant{
 		Fault: "cut_after=0.5",
 		Edits: []Edit{
 			{
-				"internal/engine/verdict.go",
+				"internal/engine/record.go",
 				"case o.Class == dispatch.Unknown && !resendUnknown:",
 				"case o.Class == dispatch.Unknown && !resendUnknown && attempts > 100:",
 			},
@@ -87,13 +87,13 @@ var Mutants = []Mutant{
 		Shows: []string{twice, afterChange, recorded},
 		Point: "claim.before:kill",
 		Edits: []Edit{
-			{"internal/engine/batch.go", "	claim, tasks, err := d.ask(ctx, daemon, ids,", "	d.callFirst(ctx, daemon, entries)\n	claim, tasks, err := d.ask(ctx, daemon, ids,"},
+			{"internal/engine/begin.go", "	claim, tasks, err := d.ask(ctx, daemon, ids,", "	d.callFirst(ctx, daemon, entries)\n	claim, tasks, err := d.ask(ctx, daemon, ids,"},
 			{
-				"internal/engine/claimed.go",
+				"internal/engine/call.go",
 				"		o, sent := d.caller.call(d.pushing, t.daemon, v.app, p)\n",
 				"		m := takeCall(t.task.ID)\n		o, sent := m.outcome, m.sent\n",
 			},
-			{"internal/engine/claimed.go", "// maxTargets is the most targets", callFirst + "// maxTargets is the most targets"},
+			{"internal/engine/call.go", "// maxTargets is the most targets", callFirst + "// maxTargets is the most targets"},
 		},
 	},
 	{
@@ -147,7 +147,7 @@ var Mutants = []Mutant{
 			{"store/start.go", " AND p.revision = $4 AND c.revision = $4", " AND $4::integer > 0"},
 			{"store/start.go", "	TaskID   int64\n	Revision int32", "	StaleView string\n	TaskID   int64\n	Revision int32"},
 			{"store/start.go", "	return t, found, err\n", "	t.audienceView = in.StaleView\n	return t, found, err\n"},
-			{"internal/engine/push.go", "in := &store.Start{TaskID: taskID,", "in := &store.Start{StaleView: v.campaign.AudienceView, TaskID: taskID,"},
+			{"internal/engine/call.go", "in := &store.Start{TaskID: taskID,", "in := &store.Start{StaleView: v.campaign.AudienceView, TaskID: taskID,"},
 		},
 	},
 	{
@@ -163,7 +163,7 @@ var Mutants = []Mutant{
 		Name:  "occurrence-skipped",
 		Break: "the planner takes a campaign's second occurrence for its first",
 		Shows: []string{decided},
-		Edits: []Edit{{"internal/engine/schedule.go", "{ return s.Next(time.Time{}) }", "{ return s.Next(s.Next(time.Time{})) }"}},
+		Edits: []Edit{{"internal/engine/plan.go", "{ return s.Next(time.Time{}) }", "{ return s.Next(s.Next(time.Time{})) }"}},
 	},
 	{
 		Name:  "pushed-early",

@@ -112,18 +112,20 @@ type Engine struct {
 	stopRecorders context.CancelFunc
 }
 
-// New makes an Engine. Its parts stand in the order of a push: the lease allows it,
-// the campaign is compiled and planned, the task or the delivery begins and is
-// called, and the outcome is recorded. Parts are told of each other by e.wakes.
+// New makes an Engine. Its parts stand in the order of one push, as
+// docs/architecture.md describes it. A part that is made later is reached through
+// e.wakes, or through a function that is called once the engine runs.
 func New(cfg Config) *Engine {
 	cfg = cfg.withDefaults()
 	e := &Engine{cfg: cfg, clock: &Clock{}, pulse: newPulse()}
 	e.wakes = wakes{e}
 	faults, traces, causes := newFaults(cfg.Log, cfg.Metrics), newTraces(cfg.Tracer, e.clock), newLatenessCauses()
 
+	// The lease allows pushes to begin; campaigns are compiled once and kept.
 	e.cache = newCompileCache(cfg.ReadAhead, faults.guard(cfg.Compile), cfg.App, cfg.Store.LoadCampaigns, e.revisit)
 	e.lease = newLease(&cfg, e.clock, traces, e.wakes, inlineNames(faults.guard(cfg.Compile)), e.cache.setKeys, e.lostAgain)
 
+	// Step 1: tasks are planned, and campaigns are judged again where need be.
 	e.planner = NewPlanner(PlannerConfig{
 		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,
 		OnReady: e.ready, Others: e.hasOthers, OnRejected: e.wakes.rejectedTouched, traces: traces, answers: e.lease.answers,
@@ -131,6 +133,7 @@ func New(cfg Config) *Engine {
 	e.rejudge = newRejudge(&cfg, e.wakes)
 	e.zoneRules = newZoneRules(&cfg, e.wakes)
 
+	// Steps 2 to 5: a task is read ahead, claimed, called and recorded.
 	e.limit, e.calls = newCallLimit(cfg.MaxInFlight), newPool(faults)
 	call := &caller{clock: e.clock, mayPush: e.lease.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, faults: faults}
 	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, traces, e.lease, e.wakes)
@@ -142,6 +145,7 @@ func New(cfg Config) *Engine {
 		statementTimeout: cfg.StatementTimeout, misfireGrace: cfg.MisfireGrace, retry: cfg.Retry, horizon: cfg.Horizon,
 		claimBatch: cfg.ClaimBatch, capacity: cfg.ReadAhead, maxBacklog: cfg.MaxBacklog,
 	})
+	// The same for a stored delivery. The settler decides its task.
 	e.deliveries = newDeliveries(deliveriesParts{
 		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, traces: traces, clock: e.clock,
 		lease: e.lease, ledger: e.lease.ledger, cache: e.cache, limit: e.limit, calls: e.calls, caller: call,
@@ -153,6 +157,7 @@ func New(cfg Config) *Engine {
 		reporter: newReporter(cfg.Store, cfg.Log, e.lease.share), wakes: e.wakes, statementTimeout: cfg.StatementTimeout,
 	})
 
+	// Step 6: campaigns are finished; and what stands beside the way of a push.
 	e.finisher = newFinisher(cfg.Store, cfg.Log, cfg.Sweep, e.lease.answers, e.cache.forget)
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, e.lease.answers, cfg.Retention)
 	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, e.cache.namedBy, cfg.PushTimeout, cfg.Retry)
@@ -298,3 +303,104 @@ func (e *Engine) Reload(maxInFlight int) {
 }
 
 func panicError(r any) error { return fmt.Errorf("panic: %v\n%s", r, debug.Stack()) }
+
+// Errors of Stop. Neither loses anything: another daemon, or the next start,
+// rules on calls whose outcome is not recorded.
+var (
+	ErrNotRecorded = errors.New("outcomes could not be recorded within the grace period; another daemon will rule on them")
+	ErrCutShort    = errors.New("stopped before every outcome was recorded; another daemon will rule on the rest")
+)
+
+// Stop ends the services: nothing new begins, calls under way may end within
+// the grace period, their outcomes are recorded, and the lease is given up, so
+// that others go on with the rest at once. It returns early, having cut the
+// calls, when ctx ends.
+func (e *Engine) Stop(ctx context.Context) error {
+	rest := e.beatOn()
+	e.stop()
+	e.wg.Wait()
+	e.waitForCalls(ctx)
+	e.stopCalls()
+	e.calls.Dismiss()
+	err := e.flush(ctx)
+	rest()
+	e.stopRecorders()
+	e.late.Wait()
+	return errors.Join(err, e.retire(ctx))
+}
+
+// beatOn keeps the lease while calls end and outcomes are recorded, until the
+// returned function is called.
+func (e *Engine) beatOn() (rest func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	e.late.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				e.wakes.draining()
+			}
+		}
+	})
+	return cancel
+}
+
+func (e *Engine) waitForCalls(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		e.calls.Wait()
+		close(done)
+	}()
+	timer := time.NewTimer(e.cfg.Grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// flush waits until every outcome is recorded.
+func (e *Engine) flush(ctx context.Context) error {
+	timer := time.NewTimer(e.cfg.Grace)
+	defer timer.Stop()
+	for _, drained := range []<-chan struct{}{e.recorder.drained(), e.deliveries.drained()} {
+		select {
+		case <-drained:
+			continue
+		default:
+		}
+		select {
+		case <-drained:
+		case <-timer.C:
+			return ErrNotRecorded
+		case <-ctx.Done():
+			return ErrCutShort
+		}
+	}
+	return nil
+}
+
+// retire gives the lease up. Who wants to end now does not wait for a database
+// that does not answer: the lease runs out by itself.
+func (e *Engine) retire(ctx context.Context) error {
+	id := e.lease.id()
+	if id == 0 {
+		return nil
+	}
+	patience := e.cfg.StatementTimeout
+	if ctx.Err() != nil {
+		patience = time.Second
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	err := e.cfg.Store.Retire(ctx, id)
+	if store.IsOutage(err) && ctx.Err() == nil { // the connection may be one that a failover broke
+		e.cfg.Store.Discard()
+		err = e.cfg.Store.Retire(ctx, id)
+	}
+	return err
+}

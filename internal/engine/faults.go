@@ -65,7 +65,7 @@ const unreadableRequest = "this program cannot read the request (a fault of the 
 
 // guard returns compile without its panics: the campaign is then one that cannot
 // be pushed. A row that was not loaded is never compiled.
-func (f *faults) guard(compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)) func(*store.Campaign) (*dispatch.Message, []dispatch.Problem) {
+func (f *faults) guard(compile compileFunc) compileFunc {
 	return func(c *store.Campaign) (m *dispatch.Message, problems []dispatch.Problem) {
 		if c.Unreadable != "" {
 			return nil, []dispatch.Problem{{Field: "campaign", Text: c.Unreadable}}

@@ -2,10 +2,16 @@ package engine
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
 	"slices"
+	"strconv"
+	"sync"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/failpoint"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -292,4 +298,294 @@ func (t *claimed) retry(o dispatch.Outcome, v verdict, sent time.Time) *store.Re
 		DueAt: t.task.DueAt, StartedAt: t.started, SentAt: sent, ReadyAt: v.again, Targets: names(t.targets),
 		MaybeSent: o.Class == dispatch.Unknown, Reason: v.reason, Code: o.Code, Message: o.Message, RequestID: o.RequestID,
 	}
+}
+
+// A caller makes one call to a push API and says what it came to.
+type caller struct {
+	clock   *Clock
+	mayPush func(daemon int64) bool // whether the lease that a call was claimed under allows it to begin
+	timeout time.Duration
+	metrics *Metrics
+	faults  *faults
+}
+
+// call pushes and returns the outcome and when the call began; zero: none was
+// made. It never lets a call begin when the lease it was claimed under may be
+// lost: a daemon that was frozen finds out here, before it pushes, even when it
+// has taken another lease since.
+func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.Push) (o dispatch.Outcome, sent time.Time) {
+	if !c.mayPush(daemon) {
+		return dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: "the lease ran out before the call"}, time.Time{}
+	}
+	p, leftOut := sendable(p)
+	if leftOut != "" && len(p.Targets) == 0 {
+		return unsendable(leftOut), time.Time{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	c.metrics.InFlight.Inc()
+	defer c.metrics.InFlight.Dec()
+	sent = c.clock.Now()
+	defer func() {
+		if r := recover(); r != nil { // an adapter's bug must not take the daemon with it
+			o = dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer, Message: panicked}
+			c.faults.caught(ctx, faultCall, r, "channel", p.Message.Channel.Name)
+		}
+		c.metrics.called(p.Message.Channel.Name, o, c.clock.Now().Sub(sent))
+	}()
+	failpoint.Hit("call.before")
+	o = app.pusher().Push(ctx, p)
+	o.LeftOut = leftOut
+	failpoint.Hit("call.after")
+	return o, sent
+}
+
+// panicked is what the record says of a call in which an adapter panicked.
+const panicked = "the adapter panicked, which is a fault of this program"
+
+// push builds the call of one delivery.
+func (v *compiled) push(taskID int64, slice int32, due time.Time, targets []dispatch.Target) *dispatch.Push {
+	return &dispatch.Push{
+		Message:    v.message,
+		DeliveryID: v.deliveryID(taskID, slice),
+		MsgKey:     v.msgKey(due, "", ""),
+		Targets:    targets,
+	}
+}
+
+// inlineTargets are the request's own targets, bound to the occurrence.
+func (v *compiled) inlineTargets(due time.Time) []dispatch.Target {
+	out := make([]dispatch.Target, len(v.message.Inline))
+	for i, t := range v.message.Inline {
+		t.MsgKey = v.msgKey(due, t.Target, t.MsgKey)
+		out[i] = t
+	}
+	return out
+}
+
+// storedTargets are rows of campaign_targets, bound to the occurrence.
+func (v *compiled) storedTargets(due time.Time, rows []store.Target) []dispatch.Target {
+	out := make([]dispatch.Target, len(rows))
+	for i, r := range rows {
+		out[i] = dispatch.Target{
+			Target: r.Target, MsgKey: v.msgKey(due, r.Target, r.MsgKey),
+			TemplateKeyValue: r.TemplateKeyValue, ExtendedParams: r.ExtendedParams,
+		}
+	}
+	return out
+}
+
+// needsTargets says whether a call of the campaign must name targets.
+func (v *compiled) needsTargets() bool { return v.message.Channel.MaxTargets > 0 }
+
+// stored says whether the task's deliveries have to be stored one by one: more
+// than one call, a quota to keep, or an audience that only the database knows.
+func (v *compiled) stored() bool {
+	m := v.message
+	switch {
+	case m.Channel.WeeklyQuota > 0 || v.campaign.AudienceView != "":
+		return true
+	case !v.needsTargets() || len(m.Inline) > 0:
+		return len(m.Inline) > m.Channel.MaxTargets
+	default:
+		return v.campaign.Targets > m.Channel.MaxTargets
+	}
+}
+
+// mayTakeTargets says whether rows of campaign_targets would be pushed to. The
+// message of a channel that may do without targets takes none when there were
+// none as it was compiled.
+func (v *compiled) mayTakeTargets() bool {
+	return v.campaign.MaxTargets > 0 && len(v.message.Inline) == 0
+}
+
+// start says how the task's deliveries are stored.
+func (v *compiled) start(taskID int64) *store.Start {
+	m := v.message
+	in := &store.Start{TaskID: taskID, Revision: v.campaign.Revision, PerCall: m.Channel.MaxTargets, Quota: m.Channel.WeeklyQuota > 0}
+	for _, t := range m.Inline {
+		in.Inline = append(in.Inline, t.Target)
+	}
+	return in
+}
+
+func names(targets []dispatch.Target) []string {
+	out := make([]string, len(targets))
+	for i, t := range targets {
+		out[i] = t.Target
+	}
+	return out
+}
+
+// inlineNames says whom a campaign's request names, as Store.Reap asks: nobody
+// where they are more than one call carries, since such a task is cut before any
+// call.
+func inlineNames(compile compileFunc) func(*store.Campaign) []string {
+	return func(c *store.Campaign) []string {
+		m, problems := compile(c)
+		if len(problems) > 0 || m == nil || len(m.Inline) > m.Channel.MaxTargets {
+			return nil
+		}
+		return names(m.Inline)
+	}
+}
+
+// Keys name messages and deliveries to the push APIs: the same for every attempt,
+// and never the same for two messages of two installations.
+type Keys struct {
+	Installation string // at most 10 characters of [0-9a-f]
+	// What was sent before the installation had a key goes on without: campaigns and
+	// tasks up to these numbers.
+	Campaigns, Tasks int64
+}
+
+func keysOf(k store.Keys) Keys {
+	return Keys{Installation: k.Installation, Campaigns: k.Campaigns, Tasks: k.Tasks}
+}
+
+// Message names one message to one target: another for every occurrence. With a
+// key of the author's own it is that key, the campaign and the occurrence; else
+// campaign, occurrence and a hash of the target, which may be a person's id.
+// target is empty for pushes without one.
+func (k Keys) Message(campaignID int64, due time.Time, target, author string) string {
+	b := make([]byte, 0, 80)
+	if author != "" {
+		b = append(append(b, author...), '-')
+	} else {
+		b = append(b, 'c')
+	}
+	b = strconv.AppendInt(b, campaignID, 10)
+	if campaignID > k.Campaigns && k.Installation != "" {
+		b = append(append(b, 'i'), k.Installation...)
+	}
+	b = append(b, '-')
+	b = strconv.AppendInt(b, due.UnixMicro(), 36)
+	if author == "" && target != "" {
+		sum := sha256.Sum256([]byte(target))
+		b = append(b, '-')
+		b = keyEncoding.AppendEncode(b, sum[:10])
+	}
+	return string(b)
+}
+
+var keyEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// Delivery names one delivery in every attempt: at most 32 characters of
+// [0-9a-z-].
+func (k Keys) Delivery(taskID int64, slice int32) string {
+	b := strconv.AppendInt([]byte{'t'}, taskID, 36)
+	b = append(b, '-')
+	b = strconv.AppendInt(b, int64(slice), 36)
+	if taskID > k.Tasks && k.Installation != "" {
+		b = append(append(b, '-'), k.Installation...)
+	}
+	return string(b)
+}
+
+// msgKey names one of the campaign's messages.
+func (v *compiled) msgKey(due time.Time, target, author string) string {
+	return v.keys.Message(v.campaign.ID, due, target, author)
+}
+
+// deliveryID names one of the campaign's deliveries.
+func (v *compiled) deliveryID(taskID int64, slice int32) string {
+	return v.keys.Delivery(taskID, slice)
+}
+
+// sendable returns the push with those of its targets that can be sent, and says
+// in words how many were left out and why: a row of a table or a view that
+// cannot be sent costs itself and not the others of its call. The text is read
+// by scheduler.left_out, which adds up those of a task.
+func sendable(p *dispatch.Push) (push *dispatch.Push, leftOut string) {
+	if p.Message == nil || p.Message.Judge == nil {
+		return p, ""
+	}
+	var good []dispatch.Target // nil as long as all are
+	first, bad := "", 0
+	for i := range p.Targets {
+		t := &p.Targets[i]
+		problem := p.Message.Judge(t)
+		switch {
+		case problem == "" && bad > 0:
+			good = append(good, *t)
+		case problem == "":
+		case bad == 0:
+			first = fmt.Sprintf("target %q: %s", dispatch.Clip(t.Target, 64), problem)
+			good = append(make([]dispatch.Target, 0, len(p.Targets)-1), p.Targets[:i]...)
+			bad++
+		default:
+			bad++
+		}
+	}
+	if bad == 0 {
+		return p, ""
+	}
+	out := *p
+	out.Targets = good
+	return &out, fmt.Sprintf("%d of %d targets left out: %s", bad, len(p.Targets), first)
+}
+
+// unsendable is the outcome of a call of which no target is left.
+func unsendable(leftOut string) dispatch.Outcome {
+	return dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: leftOut}
+}
+
+// A pool runs calls, each in a goroutine that is kept for the next one: a call
+// needs a deep stack, and a new goroutine would have to grow one each time. There
+// are as many goroutines as there were calls at once. It is safe for concurrent
+// use.
+type pool struct {
+	next   chan func() // to one that is free
+	leave  chan struct{}
+	faults *faults        // told of panics
+	under  sync.WaitGroup // calls
+	all    sync.WaitGroup // goroutines
+}
+
+func newPool(f *faults) *pool {
+	return &pool{next: make(chan func()), leave: make(chan struct{}), faults: f}
+}
+
+// Go begins a call. It does not wait.
+func (p *pool) Go(call func()) {
+	p.under.Add(1)
+	select {
+	case p.next <- call:
+	default:
+		p.all.Go(func() { p.work(call) })
+	}
+}
+
+func (p *pool) work(call func()) {
+	for {
+		p.make(call)
+		select {
+		case call = <-p.next:
+		case <-p.leave:
+			return
+		}
+	}
+}
+
+// make makes a call. A panic ends that call and nothing else: its intent is
+// stored, and its outcome is ruled on as unknown.
+func (p *pool) make(call func()) {
+	defer p.under.Done()
+	defer func() {
+		if r := recover(); r != nil {
+			p.faults.caught(context.Background(), faultCall, r)
+		}
+	}()
+	call()
+}
+
+// Wait returns when no call is under way.
+func (p *pool) Wait() { p.under.Wait() }
+
+// Dismiss ends the goroutines once no call is under way. No call may begin any
+// more.
+func (p *pool) Dismiss() {
+	p.under.Wait()
+	close(p.leave)
+	p.all.Wait()
 }
