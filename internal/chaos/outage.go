@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -63,6 +64,13 @@ func (r *run) outage(rng *rand.Rand) outage {
 	if r.Mutant != nil && r.Mutant.Fault != "" && rng.IntN(2) == 0 {
 		return r.badAPI(r.Mutant.Fault)
 	}
+	if r.Jumps && rng.IntN(8) == 0 {
+		return outage{name: "the database's clock an hour back", run: func(ctx context.Context, pause time.Duration) error {
+			err := r.db.clock.set(r.ahead() - time.Hour)
+			sleep(ctx, pause)
+			return errors.Join(err, r.db.clock.set(r.ahead()))
+		}}
+	}
 	if r.Jumps && rng.IntN(3) == 0 {
 		ahead := r.ahead() + time.Duration(rng.IntN(60_000)-30_000)*time.Millisecond
 		return outage{name: "the database's clock jumps", run: func(context.Context, time.Duration) error { return r.db.clock.set(ahead) }}
@@ -98,7 +106,7 @@ func (r *run) outage(rng *rand.Rand) outage {
 		}}
 	case 7, 8:
 		return r.badAPI(pick(rng, "throttle=0.5", "status=503:0.4", "cut_before=0.5", "cut_after=0.5", "hang=0.2", "hang_after=0.3", "error=0.4",
-			"html=0.3", "delay=700ms:0.5", "refuse=0.3", "delay=1900ms:0.3,cut_after=0.2,throttle=0.2", "forged=0.5@alipay"))
+			"html=0.3", "delay=700ms:0.5", "refuse=0.3", "delay=1900ms:0.3,cut_after=0.2,throttle=0.2", "forged=0.5@alipay", "throttle=1*1@alipay.single_send", "throttle=1*1"))
 	default:
 		first, n := rng.IntN(len(r.daemons)), 1
 		if rng.IntN(2) == 0 {
@@ -123,18 +131,18 @@ func (r *run) badAPI(spec string) outage {
 func (r *run) network(rng *rand.Rand, first, n int) outage {
 	way, fault := pick(rng, "database", "database", "push API"), pick(rng, "cut", "refused", "black hole", "black hole", "slow")
 	delay := time.Duration(20+rng.IntN(400)) * time.Millisecond
-	each := func(f func(*badnet.Proxy)) {
+	each := func(f func(*daemon, *badnet.Proxy)) {
 		for i := range n {
 			d := r.daemons[(first+i)%len(r.daemons)]
 			if p := d.db; way == "database" {
-				f(p)
+				f(d, p)
 			} else {
-				f(d.api)
+				f(d, d.api)
 			}
 		}
 	}
 	return outage{name: "way to the " + way + ": " + fault, delays: way == "push API", run: func(ctx context.Context, pause time.Duration) error {
-		each(func(p *badnet.Proxy) {
+		each(func(_ *daemon, p *badnet.Proxy) {
 			switch fault {
 			case "cut":
 				p.Cut()
@@ -150,8 +158,8 @@ func (r *run) network(rng *rand.Rand, first, n int) outage {
 			sleep(ctx, pause)
 		}
 		var err error
-		each(func(p *badnet.Proxy) {
-			if e := p.Heal(); e != nil {
+		each(func(d *daemon, p *badnet.Proxy) {
+			if e := d.heal(p); e != nil {
 				err = e
 			}
 		})
