@@ -105,7 +105,7 @@ func allRoutes() []route {
 		{"GET /tasks", (*Console).tasks, false},
 		{"GET /tasks/{id}", (*Console).task, false},
 		{"GET /tasks/{id}/confirm/{deed}", (*Console).confirmTask, false},
-		{"POST /tasks/{id}/{deed}", (*Console).ruleTask, false},
+		{"POST /tasks/{id}/{deed}", (*Console).changeTask, false},
 		{"GET /unknown", (*Console).unknown, false},
 		{"GET /limits", (*Console).limits, false},
 		{"GET /lateness", (*Console).lateness, false},

@@ -23,9 +23,9 @@ type PlannerConfig struct {
 	Compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
 	// Others says whether other daemons plan too; nil: none do.
 	Others func() bool
-	// OnReady is told of apps that got tasks due before Horizon from now.
+	// OnReady is called with each app that got tasks due before Horizon from now.
 	OnReady func(appNo int32)
-	// OnRejected is told of rejected campaigns that something happened to, such as
+	// OnRejected is called with rejected campaigns that something happened to, such as
 	// the loss of targets: their requests may be good now. Nil: nobody is told.
 	OnRejected func(campaign int64)
 	// Horizon is how far ahead the dispatcher reads; default 2 s.
@@ -42,6 +42,9 @@ type PlannerConfig struct {
 	// Changes bounds the changed campaigns taken in one transaction; default 2000.
 	Changes int
 	Metrics *Metrics
+
+	traces  *traces     // nil: no traces
+	answers func() bool // whether the database answers other services; nil: it does
 }
 
 func (c PlannerConfig) withDefaults() PlannerConfig {
@@ -79,7 +82,6 @@ type Planner struct {
 	*loop
 	queue  *planQueue
 	faults *faults
-	traces *traces
 
 	mu sync.Mutex
 	// waiting holds, of the apps this planner planned, the earliest occurrence
@@ -102,7 +104,7 @@ func NewPlanner(cfg PlannerConfig) *Planner {
 	}
 	p.faults = newFaults(p.Log, p.Metrics)
 	p.Compile = p.faults.guard(p.Compile)
-	p.loop = newLoop("planner", p.Log, 0, p.scan)
+	p.loop = newLoop("planner", p.Log, 0, cfg.answers, p.scan)
 	return p
 }
 
@@ -133,11 +135,12 @@ func (p *Planner) work(ctx context.Context) {
 	}
 }
 
-// Hint says that tasks of the apps have begun, so that they have room. It is
-// filled at once where an occurrence that is due by the given time waits for it,
-// and else after half the time that is left, within bounds; an app is not looked
-// at when nothing waits: what else may change is told by campaign_changes. Where
-// other daemons plan too, one of them may have left something waiting since.
+// Hint reports that tasks of these apps have begun, so that each app may have room.
+// An app whose next waiting occurrence is due before by is planned now. If it is due
+// later, the app is planned after half the time that is left, at most Patience. An
+// app for which nothing waits is not planned, since other changes come by
+// campaign_changes. Beside other daemons every such app is planned within a second:
+// one of them may have left an occurrence waiting.
 func (p *Planner) Hint(by time.Time, apps ...int32) {
 	others := p.Others()
 	for _, a := range apps {
@@ -231,17 +234,17 @@ func (p *Planner) attend(ctx context.Context, e *queuedApp) {
 		p.trouble(ctx, e, err, p.queue.failed(e))
 	}
 	if rest {
-		giveWay(ctx, began)
+		pace(ctx, began)
 	}
 }
 
 // errBusy says that another planner is at work on the app.
 var errBusy = errors.New("another planner is at work on the app")
 
-// unplannedAfter is how long changes wait before that is told of.
+// unplannedAfter is how long changes wait before they are reported.
 const unplannedAfter = 3 * time.Second
 
-// trouble tells of an app that cannot be planned, once until it is again, and
+// trouble logs that an app cannot be planned, once until it is planned again, and
 // looks for who is in the way.
 func (p *Planner) trouble(ctx context.Context, e *queuedApp, err error, times int) {
 	blocked := store.IsBlocked(err)
@@ -320,8 +323,8 @@ func (p *Planner) planApp(ctx context.Context, app int32, now time.Time) (progre
 	p.mu.Unlock()
 	held := p.pass(app, looked, out.taken)
 	p.Metrics.PlanSeconds.Observe(time.Since(began).Seconds())
-	tellAll(ctx, p.Log, p.Metrics, p.traces, out.decided)
-	tellRefused(ctx, p.Log, p.Metrics, out.refused)
+	logDecisions(ctx, p.Log, p.Metrics, p.traces, out.decided)
+	logRefused(ctx, p.Log, p.Metrics, out.refused)
 	if out.ready {
 		p.OnReady(app)
 	}
