@@ -44,7 +44,7 @@ func build(ctx context.Context, dir string, m *Mutant) (string, error) {
 // and scaleEdits make it so few that the audiences of a run take many.
 const placedAtOnce = 200
 
-var scaleEdits = []Edit{{"internal/engine/settler.go", "placeAtOnce  = 5000 //", fmt.Sprintf("placeAtOnce  = %d //", placedAtOnce)}}
+var scaleEdits = []Edit{{"internal/engine/settle.go", "placeAtOnce  = 5000 //", fmt.Sprintf("placeAtOnce  = %d //", placedAtOnce)}}
 
 func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()

@@ -169,7 +169,7 @@ var Mutants = []Mutant{
 		Name:  "settle-unbounded",
 		Break: "waiting deliveries are ended all in one statement, however many there are",
 		Shows: []string{bounded},
-		Edits: []Edit{{"internal/engine/settler.go", "PlaceDeliveries(ctx, time.Time{}, rows)", "PlaceDeliveries(ctx, time.Time{}, 1_000_000*rows)"}},
+		Edits: []Edit{{"internal/engine/settle.go", "PlaceDeliveries(ctx, time.Time{}, rows)", "PlaceDeliveries(ctx, time.Time{}, 1_000_000*rows)"}},
 	},
 	{
 		Name:  "claimed-before-asked",
@@ -177,7 +177,7 @@ var Mutants = []Mutant{
 		Shows: []string{inFlight, lost},
 		Edits: []Edit{
 			{"internal/engine/deliveries.go", "	case v.message == nil || s.uncut(w):", "	case v.message == nil || s.uncut(w) || w.ID > 0:"},
-			{"internal/engine/deliveries.go", "	o, sent := s.caller.call(s.pushing, a.daemon, a.content.app, p)\n", askLate + "	o, sent := s.caller.call(s.pushing, a.daemon, a.content.app, p)\n"},
+			{"internal/engine/deliveries.go", "	o, sent := s.caller.call(s.pushing, a.daemon, a.compiled.app, p)\n", askLate + "	o, sent := s.caller.call(s.pushing, a.daemon, a.compiled.app, p)\n"},
 		},
 	},
 	{
@@ -193,7 +193,7 @@ var Mutants = []Mutant{
 
 // askLate waits for the app's leave of a delivery that has begun.
 const askLate = `	for !a.leave {
-		if a.leave, _ = a.content.app.begin(time.Now()); !a.leave {
+		if a.leave, _ = a.compiled.app.begin(time.Now()); !a.leave {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}
