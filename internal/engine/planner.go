@@ -121,9 +121,9 @@ func (p *Planner) work(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		e, wait := p.queue.take()
+		e, rest, wait := p.queue.take()
 		if e != nil {
-			p.attend(ctx, e)
+			p.attend(ctx, e, rest)
 			continue
 		}
 		timer.Reset(wait)
@@ -217,17 +217,16 @@ func (p *Planner) countDue() bool {
 
 // attend plans an app of the queue, and puts it back where that fails. What is
 // early leaves room for what is due.
-func (p *Planner) attend(ctx context.Context, e *queuedApp) {
-	began, rest := time.Now(), e.rest
+func (p *Planner) attend(ctx context.Context, e *queuedApp, rest bool) {
+	began := time.Now()
 	again, err := p.planApp(ctx, e.app, time.Time{})
 	switch {
 	case err == nil && p.passedBlocked(e.app):
 		p.queue.donePartly(e, again)
 	case err == nil:
-		if e.told {
+		if p.queue.done(e, again) {
 			p.Log.InfoContext(ctx, "app is planned again", "app_no", e.app)
 		}
-		p.queue.done(e, again)
 	case errors.Is(err, errBusy):
 		p.queue.failed(e) // the other planner may have begun before the change
 	default:
