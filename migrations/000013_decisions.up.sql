@@ -122,7 +122,7 @@ END $$;
 ALTER TABLE scheduler.claims ADD COLUMN names jsonb;
 ALTER TABLE scheduler.claims ALTER names SET STORAGE EXTERNAL;
 COMMENT ON COLUMN scheduler.claims.names IS
-  'Whom the calls are meant for whose targets are rows of campaign_targets: task -> names, as they stood when the claim was made; NULL: there are none. A ruling to send such a call again reaches them and nobody else.';
+  'Whom the calls are meant for whose targets are rows of campaign_targets: task -> names, as they stood when the claim was made; NULL: there are none. A ruling to send such a call again reaches them and nobody else. Those that a request names come here when the daemon is found dead.';
 
 ----------------------------------------------------------------- the end of a hold
 

@@ -100,6 +100,13 @@ SELECT e.at, e.who, e.deed, e.campaign_id, e.task_id, a.app_id, a.workspace_id, 
            coalesce(c.app_no, (SELECT h.app_no FROM scheduler.campaign_history h WHERE h.campaign_id = t.campaign_id ORDER BY h.id DESC LIMIT 1)), NULL, NULL
       FROM scheduler.triggered_tasks t LEFT JOIN scheduler.campaigns c ON c.id = t.campaign_id
     UNION ALL
+    SELECT k.skipped_at, k.skipped_by, 'skip', k.campaign_id, k.task_id, k.app_no, NULL, k.note FROM scheduler.skipped_occurrences k
+    UNION ALL
+    SELECT k.restored_at, k.restored_by, 'unskip', k.campaign_id, k.task_id, k.app_no, NULL, k.restored_note
+      FROM scheduler.skipped_occurrences k WHERE k.restored_at IS NOT NULL
+    UNION ALL
+    SELECT v.requested_at, v.requested_by, 'revoke', v.campaign_id, v.task_id, v.app_no, NULL, v.note FROM scheduler.revocations v
+    UNION ALL
     SELECT h.held_since, coalesce(h.held_by, 'unknown'), 'hold', NULL, NULL, NULL, NULL, h.reason FROM scheduler.hold_history h
     UNION ALL
     SELECT h.released_at, coalesce(h.released_by, 'unknown'), 'release', NULL, NULL, NULL, NULL, h.reason
@@ -108,12 +115,12 @@ SELECT e.at, e.who, e.deed, e.campaign_id, e.task_id, a.app_id, a.workspace_id, 
   LEFT JOIN scheduler.apps a ON a.app_no = e.app_no
  WHERE e.app_no IS NULL AND e.campaign_id IS NULL
     OR (SELECT scheduler.visible_apps()) IS NULL OR e.app_no = ANY ((SELECT scheduler.visible_apps())::integer[]);
-COMMENT ON VIEW scheduler.audit IS 'Who did what, when and why: changes of campaigns, rulings, triggers, holds and releases. Holds concern all apps, so everybody sees them.';
+COMMENT ON VIEW scheduler.audit IS 'Who did what, when and why: changes of campaigns, skipped occurrences, rulings, revocations, triggers, holds and releases. Holds concern all apps, so everybody sees them.';
 COMMENT ON COLUMN scheduler.audit.at IS 'When.';
 COMMENT ON COLUMN scheduler.audit.who IS 'Who: the login, or the person for whom a front acted; scheduler: the engine.';
-COMMENT ON COLUMN scheduler.audit.deed IS 'update, pause, resume, cancel, finish, reject, delete, trigger, rule ..., hold or release.';
+COMMENT ON COLUMN scheduler.audit.deed IS 'update, pause, resume, cancel, finish, reject, delete, trigger, skip, unskip, rule ..., revoke, hold or release.';
 COMMENT ON COLUMN scheduler.audit.campaign_id IS 'The campaign; it may be gone.';
-COMMENT ON COLUMN scheduler.audit.task_id IS 'The task of a ruling or a trigger.';
+COMMENT ON COLUMN scheduler.audit.task_id IS 'The task of a ruling, a revocation, a trigger or a skip.';
 COMMENT ON COLUMN scheduler.audit.app_id IS 'The app; NULL for holds.';
 COMMENT ON COLUMN scheduler.audit.workspace_id IS 'Its workspace.';
 COMMENT ON COLUMN scheduler.audit.revision IS 'The revision that ended with a change of the campaign.';

@@ -157,7 +157,7 @@ var comebacks = map[string]func(*testing.T, *pgtest.DB, *store.Store, int64, int
 		claimedTask(t, db, s, daemon, mine)
 		claimedTask(t, db, s, daemon, other)
 		return func() {
-			if n, err := s.Unhear(t.Context(), daemon, time.Now().Add(time.Minute), []int64{}, []int64{}); err != nil || n != 2 {
+			if n, err := s.ReturnLostClaims(t.Context(), daemon, time.Now().Add(time.Minute), []int64{}, []int64{}); err != nil || n != 2 {
 				t.Errorf("gave back %d, %v; want 2", n, err)
 			}
 		}

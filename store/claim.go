@@ -125,6 +125,53 @@ func (s *Store) KeepNames(ctx context.Context, daemonID, claim int64, names map[
 	return nil
 }
 
+// nameInline adds to claims whom the calls are meant for whose targets the request
+// names. A claim does not keep these, since the request of the revision that was
+// claimed does: it is the campaign's, or the audit has it. inline says whom a
+// request names, at most as many as one call carries; of the campaign it gets all
+// that a request is compiled with, but for rows of campaign_targets. The claims are
+// locked.
+func nameInline(ctx context.Context, tx pgx.Tx, claims []int64, inline func(*Campaign) []string) error {
+	if len(claims) == 0 || inline == nil {
+		return nil
+	}
+	rows, _ := tx.Query(ctx, `
+		SELECT t.claim_id, t.id, t.campaign_id, t.app_no, t.revision, v.name, v.channel, v.strategy_type, v.request
+		  FROM scheduler.claimed_tasks t
+		  JOIN scheduler.claims k ON k.id = t.claim_id
+		 CROSS JOIN LATERAL (
+			SELECT c.name, c.channel, c.strategy_type, c.request, c.audience_view
+			  FROM scheduler.campaigns c WHERE c.id = t.campaign_id AND c.revision = t.revision
+			UNION ALL
+			(SELECT h.before ->> 'name', h.before ->> 'channel', (h.before ->> 'strategy_type')::smallint, h.before -> 'request', h.before ->> 'audience_view'
+			   FROM scheduler.campaign_history h WHERE h.campaign_id = t.campaign_id AND h.revision = t.revision ORDER BY h.id LIMIT 1)
+			LIMIT 1) v
+		  JOIN scheduler.channels ch ON ch.channel = v.channel AND ch.max_targets > 0
+		 WHERE t.claim_id = ANY($1) AND (k.names ? t.id::text) IS NOT TRUE AND v.audience_view IS NULL AND octet_length(v.request::text) <= $2`,
+		claims, MaxCampaignBytes)
+	names := make(map[int64]map[int64][]string)
+	var claim, task int64
+	var c Campaign
+	_, err := pgx.ForEachRow(rows, []any{&claim, &task, &c.ID, &c.AppNo, &c.Revision, &c.Name, &c.Channel, &c.StrategyType, &c.Request}, func() error {
+		if named := inline(&c); len(named) > 0 {
+			if names[claim] == nil {
+				names[claim] = make(map[int64][]string)
+			}
+			names[claim][task] = named
+		}
+		c.Request = nil // the next one is another
+		return nil
+	})
+	if err == nil && len(names) > 0 {
+		_, err = tx.Exec(ctx, `
+			UPDATE scheduler.claims k SET names = coalesce(k.names, '{}') || u.value FROM jsonb_each($1) u WHERE k.id = u.key::bigint`, names)
+	}
+	if err != nil {
+		return fmt.Errorf("name targets of requests: %w", err)
+	}
+	return nil
+}
+
 // StoredTargets returns up to limit targets of each of the campaigns, in order
 // of campaign and target. It is read after the claim, so that a target deleted
 // before the push began is not pushed.

@@ -113,8 +113,9 @@ type Reaped struct {
 
 // Reap ends the daemons that were found dead, unless they have written a heartbeat
 // since, and rules on what they and daemons that stopped had begun: their calls may have been made, so each becomes
-// unknown, or is tried again where the campaign says resend_unknown.
-func (s *Store) Reap(ctx context.Context, dead ...Peer) (Reaped, error) {
+// unknown, or is tried again where the campaign says resend_unknown. inline says
+// whom a campaign's request names (see nameInline); nil: nobody is asked.
+func (s *Store) Reap(ctx context.Context, inline func(*Campaign) []string, dead ...Peer) (Reaped, error) {
 	var out Reaped
 	ids, beats := make([]int64, len(dead)), make([]int64, len(dead))
 	for i, d := range dead {
@@ -139,6 +140,9 @@ func (s *Store) Reap(ctx context.Context, dead ...Peer) (Reaped, error) {
 			 ORDER BY c.id FOR UPDATE`)
 		orphans, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 		if err != nil {
+			return err
+		}
+		if err := nameInline(ctx, tx, orphans, inline); err != nil {
 			return err
 		}
 		if err := reapClaims(ctx, tx, orphans, &out); err != nil {

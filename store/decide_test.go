@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -162,7 +163,7 @@ func TestSecondDecisionStopsNobody(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Not seen by claimed_tasks any more; it is here for what others decide.
-			if r, err := s.Reap(t.Context()); err != nil || r.Unknown != 1 {
+			if r, err := s.Reap(t.Context(), nil); err != nil || r.Unknown != 1 {
 				t.Errorf("reaped %+v, %v; want one unknown", r, err)
 			}
 		},
@@ -355,7 +356,7 @@ func TestRulingReachesWhomTheCallWasMeantFor(t *testing.T) {
 			if err := s.Retire(t.Context(), daemon); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Reap(t.Context()); err != nil {
+			if _, err := s.Reap(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 			if !resendUnknown {
@@ -377,6 +378,82 @@ func TestRulingReachesWhomTheCallWasMeantFor(t *testing.T) {
 				t.Errorf("the task says %d targets, want 50", n)
 			}
 		})
+	}
+}
+
+// The same where the request names them: whatever became of the campaign since,
+// the record says how many they were, and a resend reaches nobody else.
+func TestRulingReachesWhomTheRequestNamed(t *testing.T) {
+	t.Parallel()
+	const request = `{"targetMsgs": [%s]}`
+	named := func(names ...string) string {
+		return fmt.Sprintf(request, `{"target": "`+strings.Join(names, `"}, {"target": "`)+`"}`)
+	}
+	compiled := func(c *store.Campaign) []string {
+		var r struct{ TargetMsgs []struct{ Target string } }
+		if err := json.Unmarshal(c.Request, &r); err != nil {
+			t.Error(err)
+		}
+		var names []string
+		for _, m := range r.TargetMsgs {
+			names = append(names, m.Target)
+		}
+		return names
+	}
+	for name, c := range map[string]struct {
+		change []string
+		resent bool // it can be
+	}{
+		"untouched":                         {nil, true},
+		"others came":                       {[]string{`SET request = '` + named("ann", "bob", "cy") + `'`}, true},
+		"others came in their place, twice": {[]string{`SET request = '` + named("cy") + `'`, `SET request = '` + named("dan") + `'`}, true},
+		"paused and resumed":                {[]string{`SET status = 'paused'`, `SET status = 'active', request = '` + named("cy") + `'`}, true},
+		"rows in the request's place":       {[]string{`SET request = '` + fmt.Sprintf(request, "") + `'`}, true},
+		"cancelled":                         {[]string{`SET status = 'cancelled'`}, false},
+	} {
+		for _, resendUnknown := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, ", resend_unknown ", resendUnknown), func(t *testing.T) {
+				t.Parallel()
+				db := surface(t)
+				s := opened(t, db.URL)
+				id := campaign(t, db)
+				run(t, db, `UPDATE scheduler.campaigns SET resend_unknown = $1, request = $2`, resendUnknown, named("ann", "bob"))
+				pend(t, db, id, 1, time.Now().Add(-time.Second))
+				daemon := enlisted(t, s)
+				task := one[int64](t, db, `SELECT id FROM scheduler.pending_tasks`)
+				if _, claimed, err := s.Claim(t.Context(), daemon, time.Time{}, []int64{task}); err != nil || len(claimed) != 1 {
+					t.Fatalf("claimed %+v, %v", claimed, err)
+				}
+				for _, change := range c.change {
+					run(t, db, `UPDATE scheduler.campaigns `+change)
+				}
+				if err := s.Retire(t.Context(), daemon); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := s.Reap(t.Context(), compiled); err != nil {
+					t.Fatal(err)
+				}
+				if n := one[int](t, db, `SELECT targets FROM scheduler.tasks`); n != 2 {
+					t.Errorf("the record says %d targets, want 2", n)
+				}
+				if !resendUnknown || !c.resent {
+					if got := one[string](t, db, `SELECT status || ' ' || (SELECT targets::text FROM scheduler.decided_tasks) FROM scheduler.tasks`); got != "unknown {ann,bob}" {
+						t.Errorf("the record says %s", got)
+					}
+				}
+				if !c.resent {
+					return
+				}
+				if !resendUnknown {
+					if _, err := s.Resolve(t.Context(), store.Ruling{TaskID: task, Resend: true}); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if got := one[string](t, db, `SELECT string_agg(targets::text, ' ') FROM scheduler.slice_targets`); got != "{ann,bob}" {
+					t.Errorf("it is sent again to %s", got)
+				}
+			})
+		}
 	}
 }
 

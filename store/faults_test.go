@@ -86,7 +86,7 @@ func TestUnheardClaimObeysTheCampaign(t *testing.T) {
 			id := campaign(t, db)
 			daemon := claimed(t, db, s, id)
 			run(t, db, change, id)
-			if n, err := s.Unhear(t.Context(), daemon, time.Now().Add(time.Minute), []int64{}, []int64{}); err != nil || n != 1 {
+			if n, err := s.ReturnLostClaims(t.Context(), daemon, time.Now().Add(time.Minute), []int64{}, []int64{}); err != nil || n != 1 {
 				t.Fatalf("gave back %d, %v; want 1", n, err)
 			}
 			place(t, s)
@@ -105,7 +105,7 @@ func TestUnheardLeavesLaterClaimsAlone(t *testing.T) {
 	s := opened(t, db.URL)
 	before := one[time.Time](t, db, `SELECT clock_timestamp()`)
 	daemon := claimed(t, db, s, campaign(t, db))
-	if n, err := s.Unhear(t.Context(), daemon, before, []int64{}, []int64{}); err != nil || n != 0 {
+	if n, err := s.ReturnLostClaims(t.Context(), daemon, before, []int64{}, []int64{}); err != nil || n != 0 {
 		t.Errorf("gave back %d, %v; want nothing", n, err)
 	}
 }
@@ -131,7 +131,7 @@ func TestReapMeetsAnAuthor(t *testing.T) {
 				t.Fatal(err)
 			}
 			tx := author(t, db, `UPDATE scheduler.campaigns `+change)
-			if _, err := s.Reap(t.Context()); err != nil {
+			if _, err := s.Reap(t.Context(), nil); err != nil {
 				t.Error(err)
 			}
 			other := enlisted(t, s)
@@ -312,7 +312,7 @@ func TestLateOutcomeLeavesTheBookingAlone(t *testing.T) {
 			if err := s.Retire(t.Context(), dead); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Reap(t.Context()); err != nil {
+			if _, err := s.Reap(t.Context(), nil); err != nil {
 				t.Fatal(err)
 			}
 			if n := len(begin(t, s, enlisted(t, s))); n != 1 {
@@ -439,7 +439,7 @@ func TestUnheardAttemptIsGivenBack(t *testing.T) {
 			if c.before {
 				before = before.Add(time.Minute)
 			}
-			if _, err := s.Unhear(t.Context(), daemon, before, claims, running); err != nil {
+			if _, err := s.ReturnLostClaims(t.Context(), daemon, before, claims, running); err != nil {
 				t.Fatal(err)
 			}
 			if got := one[string](t, db, `SELECT status || ' ' || attempts FROM scheduler.slices`); got != c.want {

@@ -33,7 +33,7 @@ type Newcomer struct {
 type Enlisted struct {
 	ID           int64
 	Installation string
-	Doubt        string // why the guard holds, or would; empty: there is nothing to hold for
+	GuardReason  string // why the guard holds, or would; empty: there is nothing to hold for
 	Seal         string // of the database
 	Complete     bool   // whether things may begin on it
 	Origin       uint32 // see Known
@@ -53,12 +53,12 @@ func (s *Store) Enlist(ctx context.Context, n Newcomer) (Enlisted, error) {
 		if err != nil {
 			return err
 		}
-		out.Installation, out.Origin, out.Doubt = f.installation, f.origin, f.doubt(n, s.Address())
+		out.Installation, out.Origin, out.GuardReason = f.installation, f.origin, f.guardReason(n, s.Address())
 		if err := adopt(ctx, tx, f); err != nil {
 			return err
 		}
-		if out.Doubt != "" && !n.Run {
-			if err := holdFor(ctx, tx, out.Doubt); err != nil {
+		if out.GuardReason != "" && !n.Run {
+			if err := holdFor(ctx, tx, out.GuardReason); err != nil {
 				return err
 			}
 		}
@@ -157,9 +157,9 @@ const (
 	markAge = 28 * 24 * time.Hour
 )
 
-// doubt says why the database may be a copy, or set back, so that what it holds
+// guardReason says why the database may be a copy, or set back, so that what it holds
 // may have been pushed already; empty: it is not, or there is nothing to push.
-func (f *facts) doubt(n Newcomer, address string) string {
+func (f *facts) guardReason(n Newcomer, address string) string {
 	if !f.work {
 		return ""
 	}

@@ -175,11 +175,11 @@ const claimedKeys = `SELECT t.campaign_id, t.due_at FROM scheduler.claims k CROS
 
 // Decide records occurrences that never become tasks. Those that are tasks
 // already, in whatever state, are left alone.
-func (p *PlanTx) Decide(ctx context.Context, undone []Decision) error {
-	n := len(undone)
+func (p *PlanTx) Decide(ctx context.Context, unplanned []Decision) error {
+	n := len(unplanned)
 	campaigns, revisions, channels := make([]int64, n), make([]int32, n), make([]string, n)
 	dues, statuses, reasons := make([]time.Time, n), make([]string, n), make([]string, n)
-	for i, u := range undone {
+	for i, u := range unplanned {
 		campaigns[i], revisions[i], channels[i], dues[i], statuses[i], reasons[i] = u.CampaignID, u.Revision, u.Channel, u.DueAt, u.Status, u.Reason
 	}
 	rows, _ := p.tx.Query(ctx, `

@@ -106,17 +106,17 @@ type Known struct {
 
 // Recognition is what Recognise found.
 type Recognition struct {
-	Seal     string
-	Complete bool // all daemons have looked: things may begin
-	Ended    bool // the daemon's lease was ended meanwhile
-	Foreign  bool // another installation answers: the daemon has to enlist anew
-	Origin   uint32
-	Doubt    string
-	Lost     []int64        // tasks of which a claim was lost; it is written again
-	Open     map[int64]bool // tasks that are claimed, and not decided: a record of them was lost
-	Running  map[int64]bool // stored deliveries whose attempt is under way: an outcome of it was lost
-	Unknown  int            // tasks that became unknown, since the begin of their deliveries was lost
-	SetBack  int64          // heartbeats that were lost
+	Seal        string
+	Complete    bool // all daemons have looked: things may begin
+	Ended       bool // the daemon's lease was ended meanwhile
+	Foreign     bool // another installation answers: the daemon has to enlist anew
+	Origin      uint32
+	GuardReason string
+	Lost        []int64        // tasks of which a claim was lost; it is written again
+	Open        map[int64]bool // tasks that are claimed, and not decided: a record of them was lost
+	Running     map[int64]bool // stored deliveries whose attempt is under way: an outcome of it was lost
+	Unknown     int            // tasks that became unknown, since the begin of their deliveries was lost
+	SetBack     int64          // heartbeats that were lost
 }
 
 // Seal returns the seal of the database that answers, and whether things may
@@ -159,8 +159,8 @@ func (s *Store) Recognise(ctx context.Context, k Known) (Recognition, error) {
 			}
 			out.SetBack = max(0, k.Mark.Beats-beats)
 		}
-		if out.Doubt = k.doubt(f, s.Address(), beats); out.Doubt != "" && !k.Run {
-			if err := holdFor(ctx, tx, out.Doubt); err != nil {
+		if out.GuardReason = k.guardReason(f, s.Address(), beats); out.GuardReason != "" && !k.Run {
+			if err := holdFor(ctx, tx, out.GuardReason); err != nil {
 				return err
 			}
 		}
@@ -205,9 +205,9 @@ func (k *Known) row(ctx context.Context, tx pgx.Tx, out *Recognition) (beats int
 	return 0, err
 }
 
-// doubt says why the database may be a copy, or has lost more than the daemon
+// guardReason says why the database may be a copy, or has lost more than the daemon
 // knows; empty: neither, or there is nothing to push.
-func (k *Known) doubt(f facts, address string, beats int64) string {
+func (k *Known) guardReason(f facts, address string, beats int64) string {
 	if !f.work {
 		return ""
 	}

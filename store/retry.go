@@ -163,13 +163,13 @@ func (s *Store) CutClaimed(ctx context.Context, daemonID, claim int64, in Start)
 	return out, nil
 }
 
-// Unhear gives back what the daemon holds in the database without knowing of it:
+// ReturnLostClaims gives back what the daemon holds in the database without knowing of it:
 // claims and attempts whose statement failed here and committed there. No call
 // was made for them, so they may begin again. known are the claims, and running
 // the attempts, that the daemon knew of at the moment before; what began later
 // is left alone, so that a statement that the network held back and executes
 // late does no harm.
-func (s *Store) Unhear(ctx context.Context, daemonID int64, before time.Time, known, running []int64) (int, error) {
+func (s *Store) ReturnLostClaims(ctx context.Context, daemonID int64, before time.Time, known, running []int64) (int, error) {
 	var lost []int64
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, `

@@ -19,6 +19,29 @@ func (s *Store) RevokeTask(ctx context.Context, taskID int64, note, target strin
 	return deliveries, nil
 }
 
+// A RevocationCount is how many deliveries of a task were asked to be taken back
+// and have one status, with the reason of the first.
+type RevocationCount struct {
+	Status     string // waiting, revoked, refused, unsupported or unknown
+	Deliveries int64
+	Reason     string
+}
+
+// RevocationCounts says what came of having a task taken back.
+func (s *Store) RevocationCounts(ctx context.Context, taskID int64) ([]RevocationCount, error) {
+	var out []RevocationCount
+	err := s.read(ctx, "read revocations", func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, `
+			SELECT c.status::text, count(*), coalesce((array_agg(c.reason ORDER BY c.id) FILTER (WHERE c.reason <> ''))[1], '')
+			  FROM scheduler.revocations v JOIN scheduler.revocation_calls c ON c.revocation_id = v.id
+			 WHERE v.task_id = $1 GROUP BY c.status ORDER BY c.status`, taskID)
+		var err error
+		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RevocationCount])
+		return err
+	})
+	return out, err
+}
+
 // A RevocationCall is a delivery that a provider is to take back. ID and Attempts
 // are its token.
 type RevocationCall struct {

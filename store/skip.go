@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // SkipOccurrence decides one coming occurrence of a campaign as cancelled, or
@@ -19,4 +21,37 @@ func (s *Store) SkipOccurrence(ctx context.Context, campaignID int64, due time.T
 		return false, fmt.Errorf("skip an occurrence of campaign %d: %w", campaignID, refusal(err, ErrNoCampaign))
 	}
 	return changed, nil
+}
+
+// A Skip is a coming occurrence that is not pushed.
+type Skip struct {
+	DueAt time.Time
+	By    string
+	Note  string // why; may be empty
+}
+
+// Words say who skipped the occurrence and why.
+func (k Skip) Words() string {
+	if k.Note == "" {
+		return "skipped by " + k.By
+	}
+	return "skipped by " + k.By + ": " + k.Note
+}
+
+// maxSkips bounds what Skips returns.
+const maxSkips = 1000
+
+// Skips returns a campaign's skipped occurrences after the given time, the first
+// 1,000, in their order.
+func (s *Store) Skips(ctx context.Context, campaignID int64, after time.Time) ([]Skip, error) {
+	var out []Skip
+	err := s.read(ctx, "read skipped occurrences", func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, `
+			SELECT k.due_at, k.skipped_by, coalesce(k.note, '') FROM scheduler.skipped_occurrences k
+			 WHERE k.campaign_id = $1 AND k.due_at > $2 AND k.restored_at IS NULL ORDER BY k.due_at LIMIT $3`, campaignID, after, maxSkips)
+		var err error
+		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Skip])
+		return err
+	})
+	return out, err
 }

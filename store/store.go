@@ -94,7 +94,7 @@ func SignIn(ctx context.Context, cfg Config, login Login) (*Store, error) {
 // Store is a pool of connections with the scheduler's statements.
 type Store struct {
 	pool     *pgxpool.Pool
-	wires    *wires
+	conns    *trackedConns
 	session  *session
 	seal     atomic.Pointer[string]           // of the database, as this daemon knows it; nil: it is no daemon's
 	channels atomic.Pointer[map[string]int16] // see channelNos
@@ -113,10 +113,10 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	cfg.Login.use(pc.ConnConfig)
 	pc.MaxConns = int32(cmp.Or(cfg.MaxConns, 16))
 	pc.ConnConfig.ConnectTimeout = cmp.Or(cfg.ConnectTimeout, 5*time.Second)
-	s := &Store{wires: &wires{all: make(map[*wire]struct{})}, session: daemonSession(cmp.Or(cfg.StatementTimeout, 30*time.Second))}
+	s := &Store{conns: &trackedConns{all: make(map[*trackedConn]struct{})}, session: daemonSession(cmp.Or(cfg.StatementTimeout, 30*time.Second))}
 	s.session.configure(pc.ConnConfig, "scheduler")
 	pc.AfterConnect, pc.PrepareConn = s.connected, s.prepare
-	pc.ConnConfig.DialFunc = s.wires.dial
+	pc.ConnConfig.DialFunc = s.conns.dial
 	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)
 	}
@@ -129,7 +129,7 @@ const closeTimeout = 2 * time.Second
 // Close closes every connection. It waits a little for those in use, then cuts
 // them: a database that hangs cannot keep a daemon from ending.
 func (s *Store) Close() {
-	impatient := time.AfterFunc(closeTimeout, s.wires.cutAll)
+	impatient := time.AfterFunc(closeTimeout, s.conns.cutAll)
 	defer impatient.Stop()
 	s.pool.Close()
 }
@@ -143,7 +143,7 @@ func (s *Store) Discard() { s.pool.Reset() }
 // then. What waits on them would go on waiting for its deadline.
 func (s *Store) Renounce(since time.Time) {
 	s.pool.Reset()
-	s.wires.cut(since)
+	s.conns.cut(since)
 }
 
 // registerUTC makes timestamptz scan into UTC; pgx's default is time.Local.

@@ -197,7 +197,7 @@ func (p *program) printComing(d campaignDetail) error {
 	if err := t.write(p); err != nil {
 		return err
 	}
-	if err := p.print("\n" + p.drawCalendar(d.plan.all)); err != nil {
+	if err := p.print("\n" + p.drawCalendar(d.plan.pushed())); err != nil {
 		return err
 	}
 	return p.printWarnings(d.plan)

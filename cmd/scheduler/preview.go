@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -174,7 +175,8 @@ type plan struct {
 
 	words string // the schedule in words
 	now   time.Time
-	all   []time.Time // also those beyond the limit, in the zone
+	all   []time.Time      // also those beyond the limit and those that are skipped, in the zone
+	skips map[int64]string // who skipped an occurrence and why, by its Unix microseconds
 }
 
 type occurrence struct {
@@ -182,6 +184,27 @@ type occurrence struct {
 	Note  string `json:"note"`
 
 	at time.Time
+}
+
+// skip marks the occurrences that are not pushed.
+func (p *plan) skip(skips []store.Skip) {
+	p.skips = make(map[int64]string, len(skips))
+	for _, k := range skips {
+		p.skips[k.DueAt.UnixMicro()] = k.Words()
+	}
+	for i := range p.Occurrences {
+		o := &p.Occurrences[i]
+		if words := p.skips[o.at.UnixMicro()]; words != "" && o.Note != "" {
+			o.Note += "; " + words
+		} else if words != "" {
+			o.Note = words
+		}
+	}
+}
+
+// pushed are all occurrences but those that are skipped.
+func (p *plan) pushed() []time.Time {
+	return slices.DeleteFunc(slices.Clone(p.all), func(t time.Time) bool { return p.skips[t.UnixMicro()] != "" })
 }
 
 // newPlan lists the occurrences after the given moment.
@@ -250,7 +273,7 @@ func (p *program) printCalendar(plan plan) error {
 	if err := p.print(plan.words + "\n\n"); err != nil {
 		return err
 	}
-	if err := p.print(p.drawCalendar(plan.all)); err != nil {
+	if err := p.print(p.drawCalendar(plan.pushed())); err != nil {
 		return err
 	}
 	return p.printWarnings(plan)

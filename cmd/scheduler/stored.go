@@ -48,10 +48,15 @@ func (p *program) planOf(ctx context.Context, s *store.Store, c store.CampaignRo
 		return plan{}, problems, nil
 	}
 	out := newPlan(schedule, spec, now, now, limit)
+	skips, err := s.Skips(ctx, c.ID, now)
+	if err != nil {
+		return plan{}, nil, err
+	}
+	out.skip(skips)
 	for _, w := range warnings {
 		out.Warnings = append(out.Warnings, w.String())
 	}
-	out.Warnings = append(out.Warnings, reachWarnings(out.all, storedQuota(c, quotas))...)
+	out.Warnings = append(out.Warnings, reachWarnings(out.pushed(), storedQuota(c, quotas))...)
 	if c.Status != "active" {
 		out.Warnings = append([]string{"the campaign is " + c.Status + ": nothing is pushed"}, out.Warnings...)
 	}

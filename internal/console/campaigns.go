@@ -78,14 +78,30 @@ func specOf(c store.CampaignSummary) strategy.Spec {
 func nextOccurrences(s strategy.Schedule, after time.Time, n int) []occurrence {
 	var out []occurrence
 	for t := s.Next(after); !t.IsZero() && len(out) < n; t = s.Next(t) {
-		out = append(out, occurrence{t, s.Note(t)})
+		out = append(out, occurrence{At: t, Note: s.Note(t)})
 	}
 	return out
 }
 
 type occurrence struct {
-	At   time.Time
-	Note string
+	At      time.Time
+	Note    string
+	Skipped bool
+	By, Why string // who skipped it, and why
+}
+
+// Value is the occurrence as a form carries it.
+func (o occurrence) Value() string { return o.At.UTC().Format(time.RFC3339Nano) }
+
+// markSkipped says which of the occurrences are not pushed.
+func markSkipped(next []occurrence, skips []store.Skip) {
+	for i := range next {
+		for _, k := range skips {
+			if k.DueAt.Equal(next[i].At) {
+				next[i].Skipped, next[i].By, next[i].Why = true, k.By, k.Note
+			}
+		}
+	}
 }
 
 // outcomes is how many outcomes of a campaign its page shows.
@@ -112,6 +128,11 @@ func (c *Console) campaign(x *exchange) error {
 	if schedule, _, err := strategy.Parse(specOf(d.CampaignSummary)); err == nil {
 		d.Words, d.Next = schedule.Describe(), nextOccurrences(schedule, x.Now, 10)
 	}
+	skips, err := x.store.Skips(x.Context(), id, x.Now)
+	if err != nil {
+		return err
+	}
+	markSkipped(d.Next, skips)
 	d.Coming = d.Status == "active" || d.Status == "paused" || d.Status == "rejected"
 	if d.Status == "rejected" {
 		d.Problems = c.judgeStored(&d.CampaignDetail, x.Now)
@@ -156,7 +177,8 @@ func (c *Console) confirmCampaign(x *exchange) error {
 	}{d, deed})
 }
 
-// changeCampaign pauses, resumes, cancels or triggers.
+// changeCampaign pauses, resumes, cancels or triggers, or skips one occurrence or
+// takes that back.
 func (c *Console) changeCampaign(x *exchange) error {
 	id, err := x.id()
 	if err != nil {
@@ -165,10 +187,17 @@ func (c *Console) changeCampaign(x *exchange) error {
 	note := x.PostFormValue("note")
 	revision, _ := strconv.ParseInt(x.PostFormValue("revision"), 10, 32) // no number is no revision that stands
 	status := map[string]string{"pause": "paused", "resume": "active", "cancel": "cancelled"}[x.PathValue("deed")]
+	deed := x.PathValue("deed")
 	switch {
+	case deed == "skip" || deed == "unskip":
+		due, bad := time.Parse(time.RFC3339Nano, x.PostFormValue("at"))
+		if bad != nil {
+			return errForm
+		}
+		_, err = x.store.SkipOccurrence(x.Context(), id, due, note, deed == "unskip")
 	case status != "":
 		err = x.store.ChangeStatus(x.Context(), id, int32(revision), status, note)
-	case x.PathValue("deed") == "trigger":
+	case deed == "trigger":
 		var task int64
 		if task, _, err = x.store.Trigger(x.Context(), id, note); err == nil {
 			return x.seeOther("/tasks/" + strconv.FormatInt(task, 10))

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"fmt"
+	"html"
 	"io"
 	"log/slog"
 	"maps"
@@ -246,7 +247,7 @@ func TestForeignRowsAreNotThere(t *testing.T) {
 		  FROM scheduler.campaigns c JOIN scheduler.channels ch USING (channel)`)
 	has(t, mei.get("/tasks/77"), "timeout of only mei")
 	li := r.as(t, "li")
-	deeds := map[string][]string{"/campaigns": {"pause", "resume", "cancel", "trigger"}, "/tasks": {"sent", "not-sent", "resend"}}
+	deeds := map[string][]string{"/campaigns": {"pause", "resume", "cancel", "trigger", "skip", "unskip"}, "/tasks": {"sent", "not-sent", "resend", "revoke"}}
 	tried := 0
 	for _, route := range allRoutes() {
 		method, path, _ := strings.Cut(route.pattern, " ")
@@ -267,7 +268,7 @@ func TestForeignRowsAreNotThere(t *testing.T) {
 		}
 		for _, p := range paths {
 			tried++
-			body, status := li.look(method, p, url.Values{"revision": {"1"}, "note": {"mine"}, "do": {"update"}})
+			body, status := li.look(method, p, url.Values{"revision": {"1"}, "note": {"mine"}, "do": {"update"}, "at": {time.Now().AddDate(0, 0, 1).UTC().Format(time.RFC3339)}})
 			if status != http.StatusNotFound && status != http.StatusForbidden || strings.Contains(body, "only mei") {
 				t.Errorf("%s %s as another author: status %d\n%s", method, p, status, body)
 			}
@@ -468,4 +469,61 @@ func TestTextIsText(t *testing.T) {
 	if list := b.get("/campaigns"); strings.Contains(list, "<script>alert") {
 		t.Errorf("a name is not escaped in the list:\n%s", list)
 	}
+}
+
+// An author takes one coming occurrence out, sees it marked, takes that back, and
+// finds both in the audit.
+func TestSkipAnOccurrence(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.as(t, "mei")
+	page := b.post("/campaigns", with(weekly(), "do", "insert"), http.StatusOK)
+	at := fmt.Sprintf("/campaigns/%d", count(t, r.db, `SELECT max(id) FROM scheduler.campaigns`))
+	values := regexp.MustCompile(`name="at" value="([^"]+)"`).FindAllStringSubmatch(page, -1)
+	if len(values) < 8 {
+		t.Fatalf("%d occurrences can be skipped:\n%s", len(values), page)
+	}
+	due := html.UnescapeString(values[1][1])
+	page = b.post(at+"/skip", url.Values{"at": {due}, "note": {"holiday"}}, http.StatusOK)
+	has(t, page, at+"/unskip", "skipped by mei_", ": holiday", "Take the skip back")
+	if n := strings.Count(page, "<s>"); n != 1 {
+		t.Errorf("%d occurrences are struck out, want 1", n)
+	}
+	page = b.post(at+"/unskip", url.Values{"at": {due}, "note": {"no holiday"}}, http.StatusOK)
+	if strings.Contains(page, "<s>") {
+		t.Error("the occurrence is still struck out")
+	}
+	has(t, b.get("/audit"), "skip", "holiday", "unskip", "no holiday")
+	b.post(at+"/skip", url.Values{"at": {"soon"}}, http.StatusBadRequest)
+	b.post(at+"/skip", url.Values{"at": {time.Now().AddDate(0, 0, 1).Format(time.RFC3339)}}, http.StatusUnprocessableEntity)
+	b.post(at+"/cancel", url.Values{"revision": {"1"}}, http.StatusOK)
+	if page := b.get(at); strings.Contains(page, "Skip this occurrence") {
+		t.Error("occurrences of a cancelled campaign can be skipped")
+	}
+}
+
+// What was accepted is taken back after a question, with a reason, and its page
+// says what came of it.
+func TestTakeATaskBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.as(t, "mei")
+	b.post("/campaigns", with(weekly(), "do", "insert"), http.StatusOK)
+	exec(t, r.db, `INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, attempts, slices, accepted, target_count, message_id, reason)
+		SELECT x.id, c.app_no, c.id, 1, ch.channel_no, 'scheduled', x.status::scheduler.decision, now() - x.id * interval '1 hour', 1, 1, x.accepted, 1, 'm-1', x.reason
+		  FROM scheduler.campaigns c JOIN scheduler.channels ch USING (channel), (VALUES (77, 'succeeded', 1, NULL), (78, 'failed', 0, 'why')) x (id, status, accepted, reason)`)
+	has(t, b.get("/tasks/77"), "/tasks/77/confirm/revoke")
+	has(t, b.get("/tasks/77/confirm/revoke"), "Take back what was accepted", `action="/tasks/77/revoke"`)
+	has(t, b.post("/tasks/77/revoke", url.Values{}, http.StatusUnprocessableEntity), "Say why")
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.revocations`); n != 0 {
+		t.Fatal("it was taken back without a reason")
+	}
+	has(t, b.post("/tasks/77/revoke", url.Values{"note": {"wrong price"}}, http.StatusOK), "Taken back", "waiting", "revoke", "wrong price", "succeeded")
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.revocation_calls WHERE message_id = 'm-1'`); n != 1 {
+		t.Errorf("%d deliveries are asked to be taken back, want 1", n)
+	}
+	if page := b.get("/tasks/78"); strings.Contains(page, "confirm/revoke") {
+		t.Error("a task of which nothing was accepted can be taken back")
+	}
+	has(t, b.post("/tasks/78/revoke", url.Values{"note": {"x"}}, http.StatusUnprocessableEntity), "accepted nothing")
 }

@@ -89,7 +89,9 @@ func (c *Console) task(x *exchange) error {
 		store.TaskRow
 		Deliveries []store.DeliveryCount
 		Rulings    []store.AuditRow
-		Live       int // seconds between looks; zero: it is decided
+		Revoked    []store.RevocationCount
+		Accepted   bool // the provider accepted some of it, which it may take back
+		Live       int  // seconds between looks; zero: it is decided
 		Done       int64
 	}
 	if d.TaskRow, err = x.store.Task(x.Context(), id); err != nil {
@@ -101,12 +103,17 @@ func (c *Console) task(x *exchange) error {
 		}
 	}
 	for _, n := range d.Deliveries {
+		d.Accepted = d.Accepted || n.Status == "succeeded"
 		if n.Status != "pending" && n.Status != "running" && n.Status != "held" {
 			d.Done += n.Deliveries
 		}
 	}
 	if d.DecidedAt.IsZero() {
 		d.Live = 2
+	}
+	d.Accepted = d.Accepted || d.Status == "succeeded"
+	if d.Revoked, err = x.store.RevocationCounts(x.Context(), id); err != nil {
+		return err
 	}
 	audit, err := x.store.ListAudit(x.Context(), store.AuditFilter{Campaign: d.CampaignID})
 	if err != nil {
@@ -142,14 +149,17 @@ var rulings = map[string]store.Ruling{
 	"sent": {Sent: true}, "not-sent": {}, "resend": {Resend: true},
 }
 
-// confirmTask asks before a ruling.
+// revoke is the deed that has the provider take back what it accepted.
+const revoke = "revoke"
+
+// confirmTask asks before a ruling or a revocation.
 func (c *Console) confirmTask(x *exchange) error {
 	id, err := x.id()
 	if err != nil {
 		return err
 	}
 	deed := x.PathValue("deed")
-	if _, ok := rulings[deed]; !ok {
+	if _, ok := rulings[deed]; !ok && deed != revoke {
 		return errNoPage
 	}
 	t, err := x.store.Task(x.Context(), id)
@@ -162,18 +172,18 @@ func (c *Console) confirmTask(x *exchange) error {
 	}{t, deed, ""})
 }
 
-// ruleTask applies a ruling; it needs a reason.
-func (c *Console) ruleTask(x *exchange) error {
+// changeTask applies a ruling, or has a task taken back; either needs a reason.
+func (c *Console) changeTask(x *exchange) error {
 	id, err := x.id()
 	if err != nil {
 		return err
 	}
-	r, ok := rulings[x.PathValue("deed")]
-	if !ok {
+	deed, note := x.PathValue("deed"), x.PostFormValue("note")
+	r, ok := rulings[deed]
+	if !ok && deed != revoke {
 		return errNoPage
 	}
-	r.TaskID, r.Note = id, x.PostFormValue("note")
-	if r.Note == "" {
+	if note == "" {
 		t, err := x.store.Task(x.Context(), id)
 		if err != nil {
 			return err
@@ -181,9 +191,15 @@ func (c *Console) ruleTask(x *exchange) error {
 		return c.render(x, http.StatusUnprocessableEntity, "confirm-task", struct {
 			store.TaskRow
 			Deed, Problem string
-		}{t, x.PathValue("deed"), x.T("Say why: the ruling is kept with it.")})
+		}{t, deed, x.T("Say why: it is kept with what you do.")})
 	}
-	if _, err := x.store.Resolve(x.Context(), r); err != nil {
+	if deed == revoke {
+		_, err = x.store.RevokeTask(x.Context(), id, note, "")
+	} else {
+		r.TaskID, r.Note = id, note
+		_, err = x.store.Resolve(x.Context(), r)
+	}
+	if err != nil {
 		return err
 	}
 	return x.seeOther("/tasks/" + strconv.FormatInt(id, 10))

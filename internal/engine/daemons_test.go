@@ -13,6 +13,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/engine"
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // Several daemons on one database: shares, quotas, deaths and late outcomes.
@@ -330,6 +331,38 @@ func TestDeadDaemonsCalls(t *testing.T) {
 	r.settled(t)
 }
 
+// A daemon dies in a call whose targets the request names, which names others
+// afterwards (fault 8): the record says how many the call was meant for, and a
+// ruling to send it again reaches exactly those that the request still names.
+func TestDeadDaemonsCallToTheRequestsTargets(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "mpaas", nil)
+	cfg, dying := r.daemon(t)
+	begun, _ := block(dying, accepted)
+	dead := engine.New(cfg)
+	dead.Start()
+	id := r.insert(t, "app", "mpaas.push_multiple", 0, nil, "request", `{"targets": ["ann", "bob", "gone"]}`)
+	until(t, "the call to begin", func() bool { return begun.Load() == 1 })
+	dead.Abandon()
+	r.run(t, `UPDATE scheduler.campaigns SET request = '{"targets": ["ann", "bob", "cy"]}'`)
+	cfg, alive := r.daemon(t)
+	start(t, cfg)
+	if diff := cmp.Diff([]string{"unknown: the daemon was lost while the call was under way"}, r.decided(t, id, 1)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := get[string](t, r, `SELECT targets || ' ' || (SELECT targets::text FROM scheduler.decided_tasks) FROM scheduler.tasks`); got != "3 {ann,bob,gone}" {
+		t.Errorf("the record says %s", got)
+	}
+	if _, err := r.store.Resolve(t.Context(), store.Ruling{TaskID: get[int64](t, r, `SELECT id FROM scheduler.tasks`), Resend: true}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the task to be decided", func() bool { return get[string](t, r, `SELECT status FROM scheduler.tasks`) == "succeeded" })
+	if diff := cmp.Diff([]string{"ann", "bob"}, alive.reached()); diff != "" {
+		t.Errorf("reached (-want +got):\n%s", diff)
+	}
+}
+
 // A daemon begins tasks and dies before it has planned their app again: the room
 // is filled by another, once it is known to be gone.
 func TestRoomThatADeadDaemonLeft(t *testing.T) {
@@ -362,7 +395,7 @@ func TestLateOutcomesAreFenced(t *testing.T) {
 	until(t, "the calls to begin", func() bool { return begun.Load() == 3 })
 	// As another daemon sees one whose lease has run out.
 	r.run(t, `UPDATE scheduler.daemons SET ended_at = now()`)
-	if _, err := r.open(t).Reap(t.Context()); err != nil {
+	if _, err := r.open(t).Reap(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	release()

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"math"
 	"sync"
 	"time"
@@ -21,24 +22,12 @@ import (
 // Leave and slot are kept until the outcome is recorded: what a kill can leave
 // unknown is never more than may be under way.
 type deliveries struct {
-	Config
-	clock    *Clock
-	heart    *heart
-	contents *contents
-	caller   *caller
-	slots    *slots
-	causes   *causes
-	traces   *traces
-	settler  *settler
-	unheard  *unheard
-	ledger   *ledger
-	limited  func() []int32 // apps another daemon serves, since their rate is bounded
+	deliveriesParts
 
 	queue   *deliveryQueue
 	reader  *loop
 	writer  *loop
 	poke    chan struct{}
-	calls   *crew
 	aside   sync.WaitGroup  // what was claimed and has not begun yet
 	pushing context.Context //nolint:containedctx // it bounds calls, not this struct's methods
 
@@ -51,6 +40,31 @@ type deliveries struct {
 	held     map[int64]*heldCampaign
 	running  map[int64]int32 // the attempt under way of each delivery
 	idle     chan struct{}   // closed when nothing is under way; nil: nobody waits
+}
+
+// deliveriesParts is what deliveries are made of. All are required.
+type deliveriesParts struct {
+	store   *store.Store
+	log     *slog.Logger
+	metrics *Metrics
+	traces  *traces
+	clock   *Clock
+	lease   *lease
+	ledger  *ledger
+	cache   *compileCache
+	limit   *callLimit
+	calls   *pool
+	caller  *caller
+	lost    *lostClaims
+	causes  *latenessCauses
+	wakes   wakes
+
+	app              func(appNo int32) *App // nil for an app without credentials here
+	limited          func() []int32         // apps another daemon serves, since their rate is bounded
+	statementTimeout time.Duration          // of one database call on the way to a push
+	retry            RetryPolicy
+	horizon          time.Duration // how far they are read ahead
+	claimBatch       int           // deliveries claimed at once
 }
 
 // lineSize is how many deliveries of one app are held in memory.
@@ -69,9 +83,9 @@ const heldFor = 200 * time.Millisecond
 // An attempt is one that has begun.
 type attempt struct {
 	store.Delivery
-	daemon  int64 // the lease it was claimed under
-	content *content
-	leave   bool
+	daemon   int64 // the lease it was claimed under
+	compiled *compiled
+	leave    bool
 }
 
 // An attemptEnd is an outcome that waits to be recorded.
@@ -80,13 +94,13 @@ type attemptEnd struct {
 	attempt *attempt // nil: it has ended before, and its record was lost
 }
 
-func newDeliveries(cfg Config) *deliveries {
+func newDeliveries(parts deliveriesParts) *deliveries {
 	s := &deliveries{
-		Config: cfg, queue: newDeliveryQueue(), poke: make(chan struct{}, 1), cutting: make(chan struct{}, maxStarts),
+		deliveriesParts: parts, queue: newDeliveryQueue(), poke: make(chan struct{}, 1), cutting: make(chan struct{}, maxStarts),
 		running: make(map[int64]int32), held: make(map[int64]*heldCampaign),
 	}
-	s.reader = newLoop("delivery reader", cfg.Log, 10*time.Second, s.readAhead)
-	s.writer = newLoop("delivery recorder", cfg.Log, 0, s.record)
+	s.reader = newLoop("delivery reader", parts.log, 10*time.Second, nil, s.readAhead)
+	s.writer = newLoop("delivery recorder", parts.log, 0, nil, s.record)
 	return s
 }
 
@@ -121,7 +135,7 @@ func (s *deliveries) run(ctx context.Context) {
 			return
 		case <-timer.C:
 		case <-s.poke:
-		case <-s.slots.spared:
+		case <-s.limit.spared:
 		}
 	}
 }
@@ -130,7 +144,7 @@ func (s *deliveries) run(ctx context.Context) {
 func (s *deliveries) begin(ctx context.Context) time.Duration {
 	const nothing = time.Hour // until something wakes us
 	for ctx.Err() == nil {
-		if !s.heart.alive() {
+		if !s.lease.alive() {
 			return 100 * time.Millisecond
 		}
 		now := time.Now()
@@ -142,12 +156,12 @@ func (s *deliveries) begin(ctx context.Context) time.Duration {
 			return wait
 		}
 		// Half of the slots at most, so that tasks at their second find room.
-		n := s.slots.acquire(min(s.ClaimBatch, s.slots.spare()))
+		n := s.limit.acquire(min(s.claimBatch, s.limit.spare()))
 		if n == 0 {
 			return nothing
 		}
 		batch := s.queue.take(now, n, func(w *waiting) (headRuling, time.Time) { return s.mayBegin(w, now) })
-		s.slots.release(n - len(batch))
+		s.limit.release(n - len(batch))
 		if s.queue.low() {
 			s.reader.Wake()
 		}
@@ -160,7 +174,7 @@ func (s *deliveries) begin(ctx context.Context) time.Duration {
 
 // mayBegin asks a delivery's app for leave, where a call is about to be made.
 func (s *deliveries) mayBegin(w *waiting, now time.Time) (headRuling, time.Time) {
-	v := w.content
+	v := w.compiled
 	switch {
 	case v.app == nil:
 		return dropIt, time.Time{}
@@ -185,7 +199,7 @@ func (s *deliveries) mayBegin(w *waiting, now time.Time) (headRuling, time.Time)
 }
 
 // uncut says whether nobody knows any more to whom a delivery goes.
-func (s *deliveries) uncut(w *waiting) bool { return !w.Named && w.content.needsTargets() }
+func (s *deliveries) uncut(w *waiting) bool { return !w.Named && w.compiled.needsTargets() }
 
 // claim makes the intent of a batch durable and lets its calls begin. It returns
 // whether the database answered.
@@ -194,8 +208,8 @@ func (s *deliveries) claim(ctx context.Context, batch []*waiting) bool {
 	byID := make(map[int64]*waiting, len(batch))
 	kept := batch[:0]
 	for _, w := range batch {
-		if w.content.message != nil && s.uncut(w) {
-			s.slots.release(1)
+		if w.compiled.message != nil && s.uncut(w) {
+			s.limit.release(1)
 			s.aside.Go(func() { s.recut(ctx, w) })
 			continue
 		}
@@ -206,20 +220,20 @@ func (s *deliveries) claim(ctx context.Context, batch []*waiting) bool {
 	if len(want) == 0 {
 		return true
 	}
-	daemon := s.heart.id()
+	daemon := s.lease.id()
 	got, err := s.ask(ctx, daemon, want)
 	begun := make(map[int64]bool, len(got))
 	attempts := make([]*attempt, len(got))
 	for i, d := range got {
 		begun[d.ID] = true
-		attempts[i] = &attempt{Delivery: d, daemon: daemon, content: byID[d.ID].content, leave: byID[d.ID].leave}
+		attempts[i] = &attempt{Delivery: d, daemon: daemon, compiled: byID[d.ID].compiled, leave: byID[d.ID].leave}
 	}
 	for _, w := range kept {
 		if !begun[w.ID] {
 			if w.leave {
-				w.content.app.undo()
+				w.compiled.app.undo()
 			}
-			s.slots.release(1)
+			s.limit.release(1)
 		}
 	}
 	s.queue.done(kept...)
@@ -286,16 +300,16 @@ func (s *deliveries) heldBack() []int64 {
 // ask makes the intent of attempts durable. The request is not given up when the
 // daemon stops: it may have been granted.
 func (s *deliveries) ask(ctx context.Context, daemon int64, want []store.WaitingDelivery) ([]store.Delivery, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StatementTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.statementTimeout)
 	defer cancel()
-	s.unheard.asking.RLock()
-	defer s.unheard.asking.RUnlock()
+	s.lost.asking.RLock()
+	defer s.lost.asking.RUnlock()
 	failpoint.Hit("slice.claim.before")
 	generation := s.ledger.open()
-	got, err := s.Store.ClaimDeliveries(ctx, daemon, time.Time{}, want)
+	got, err := s.store.ClaimDeliveries(ctx, daemon, time.Time{}, want)
 	if err != nil {
-		s.unheard.note()
-		s.heart.trouble(ctx, "claim deliveries", err)
+		s.lost.answerLost()
+		s.lease.trouble(ctx, "claim deliveries", err)
 		return nil, err
 	}
 	if !s.ledger.note(generation, func(p *page) {
@@ -303,7 +317,7 @@ func (s *deliveries) ask(ctx context.Context, daemon int64, want []store.Waiting
 			p.attempts = append(p.attempts, attemptOf(&got[i]))
 		}
 	}) {
-		s.unheard.note()
+		s.lost.answerLost()
 		return nil, store.ErrUnrecognised
 	}
 	failpoint.Hit("slice.claim.after")
@@ -327,28 +341,28 @@ func (s *deliveries) recut(ctx context.Context, w *waiting) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	if _, err := s.Store.Recut(ctx, w.WaitingDelivery, *w.content.start(w.TaskID)); err != nil {
-		s.heart.trouble(ctx, "slice a delivery anew", err)
+	if _, err := s.store.Recut(ctx, w.WaitingDelivery, *w.compiled.start(w.TaskID)); err != nil {
+		s.lease.trouble(ctx, "slice a delivery anew", err)
 	}
-	s.settler.hint(w.TaskID) // there may be nobody to push to
+	s.wakes.deliveriesEnded(w.TaskID) // there may be nobody to push to
 }
 
 // launch fetches what the calls still need, all at once, and begins each. What
 // was claimed goes on, though the daemon stops.
 func (s *deliveries) launch(ctx context.Context, attempts []*attempt) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StatementTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.statementTimeout)
 	defer cancel()
 	var named []store.Delivery
 	for _, a := range attempts {
-		if a.content.message != nil && a.stored() {
+		if a.compiled.message != nil && a.stored() {
 			named = append(named, a.Delivery)
 		}
 	}
 	var rows map[int64][]store.Target
 	if len(named) > 0 {
 		var err error
-		if rows, err = s.Store.NamedTargets(ctx, named); err != nil {
-			s.heart.trouble(ctx, "read targets", err)
+		if rows, err = s.store.NamedTargets(ctx, named); err != nil {
+			s.lease.trouble(ctx, "read targets", err)
 			for _, a := range attempts {
 				s.putOff(a, time.Second, "the targets could not be read")
 			}
@@ -362,12 +376,12 @@ func (s *deliveries) launch(ctx context.Context, attempts []*attempt) {
 
 // stored says whether the delivery's targets are rows of campaign_targets.
 func (a *attempt) stored() bool {
-	v := a.content
+	v := a.compiled
 	return v.needsTargets() && len(v.message.Inline) == 0 && v.campaign.AudienceView == ""
 }
 
 func (s *deliveries) launchOne(ctx context.Context, a *attempt, rows []store.Target) {
-	v := a.content
+	v := a.compiled
 	if v.message == nil {
 		s.finish(a, dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: v.problem}, false)
 		return
@@ -389,17 +403,17 @@ func (s *deliveries) launchOne(ctx context.Context, a *attempt, rows []store.Tar
 const audienceChanged = "audience changed: none of its targets is in the campaign any more"
 
 func (s *deliveries) push(a *attempt, targets []dispatch.Target) {
-	p := a.content.push(a.TaskID, a.SliceNo, a.DueAt, targets)
-	o, sent := s.caller.call(s.pushing, a.daemon, a.content.app, p)
-	s.traces.called(tracedDelivery(&a.Delivery, a.content), a.SliceNo, a.Attempts, p, o, sent)
-	a.content.app.heard(time.Now(), o)
+	p := a.compiled.push(a.TaskID, a.SliceNo, a.DueAt, targets)
+	o, sent := s.caller.call(s.pushing, a.daemon, a.compiled.app, p)
+	s.traces.called(tracedDelivery(&a.Delivery, a.compiled), a.SliceNo, a.Attempts, p, o, sent)
+	a.compiled.app.heard(time.Now(), o)
 	s.finish(a, o, !sent.IsZero())
 }
 
 // finishEmpty ends a delivery whose targets were all deleted: there is nothing to
 // do for it, unless they went with their campaign, which ends what waits.
 func (s *deliveries) finishEmpty(ctx context.Context, a *attempt) {
-	stands, err := s.Store.Campaigns(ctx, []int64{a.CampaignID})
+	stands, err := s.store.Campaigns(ctx, []int64{a.CampaignID})
 	switch {
 	case err != nil:
 		s.putOff(a, time.Second, "the campaign could not be read")
@@ -413,7 +427,7 @@ func (s *deliveries) finishEmpty(ctx context.Context, a *attempt) {
 // targets are the delivery's targets with their parameters as they stand now,
 // or, for an audience view, as they stood when the task began.
 func (a *attempt) targets(rows []store.Target) ([]dispatch.Target, error) {
-	v := a.content
+	v := a.compiled
 	switch {
 	case !v.needsTargets():
 		return nil, nil
@@ -444,7 +458,7 @@ func pick(targets []dispatch.Target, named []string) []dispatch.Target {
 }
 
 // detailed reads the targets of an audience view from the delivery itself.
-func (v *content) detailed(d *store.Delivery) ([]dispatch.Target, error) {
+func (v *compiled) detailed(d *store.Delivery) ([]dispatch.Target, error) {
 	var details map[string]struct {
 		K, X json.RawMessage
 	}
@@ -479,7 +493,7 @@ var never = time.Unix(math.MaxInt32, 0)
 
 // finish turns an outcome into what is recorded of the attempt.
 func (s *deliveries) finish(a *attempt, o dispatch.Outcome, sent bool) {
-	r := s.Retry.rule(o, int(a.Attempts), a.content.campaign.ResendUnknown, s.clock.Now(), never)
+	r := s.retry.rule(o, int(a.Attempts), a.compiled.campaign.ResendUnknown, s.clock.Now(), never)
 	out := store.DeliveryOutcome{
 		Delivery: a.Delivery, DaemonID: a.daemon, Status: r.status, ReadyAt: r.again, Reason: r.reason, Code: o.Code, Message: o.Message,
 		RequestID: o.RequestID, MessageID: o.MessageID, Sent: sent,
@@ -537,7 +551,7 @@ func (s *deliveries) write(ctx context.Context, batch []attemptEnd) error {
 	}
 	failpoint.Hit("slice.record.before")
 	generation := s.ledger.open()
-	recorded, err := s.Store.RecordDeliveries(ctx, outcomes)
+	recorded, err := s.store.RecordDeliveries(ctx, outcomes)
 	if err != nil {
 		return err
 	}
@@ -554,10 +568,10 @@ func (s *deliveries) write(ctx context.Context, batch []attemptEnd) error {
 		}
 		slots++
 		if a.leave {
-			a.content.app.free()
+			a.compiled.app.free()
 		}
 	}
-	s.slots.release(slots)
+	s.limit.release(slots)
 	signal(s.poke)
 	if again {
 		s.reader.Wake()
@@ -582,15 +596,15 @@ func (s *deliveries) forget(ctx context.Context, batch []attemptEnd, recorded ma
 		}
 		switch {
 		case !recorded[o.Delivery.ID]:
-			s.Metrics.Fenced.Inc()
-			s.Log.WarnContext(ctx, "outcome came too late, the delivery was ruled on already", "task", o.Delivery.TaskID, "slice", o.Delivery.SliceNo)
+			s.metrics.Fenced.Inc()
+			s.log.WarnContext(ctx, "outcome came too late, the delivery was ruled on already", "task", o.Delivery.TaskID, "slice", o.Delivery.SliceNo)
 		case o.Status == "waiting":
 			again = true
 		default:
 			ended = append(ended, o.Delivery.TaskID)
 		}
 	}
-	s.settler.hint(ended...)
+	s.wakes.deliveriesEnded(ended...)
 	s.tellIdle()
 	return again
 }

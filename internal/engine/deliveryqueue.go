@@ -11,9 +11,9 @@ import (
 // A waiting delivery is one that this daemon means to begin.
 type waiting struct {
 	store.WaitingDelivery
-	content *content
-	ready   time.Time // by this machine's monotonic clock
-	leave   bool      // it holds its app's leave to begin a call
+	compiled *compiled
+	ready    time.Time // by this machine's monotonic clock
+	leave    bool      // it holds its app's leave to begin a call
 }
 
 // A deliveryQueue holds the stored deliveries that are ready soon, in one line

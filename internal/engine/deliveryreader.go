@@ -12,20 +12,20 @@ import (
 // horizon, for each app from the earliest on. Apps whose line is full, for which
 // there are no credentials here, or that another daemon serves are not read.
 func (s *deliveries) readAhead(ctx context.Context) error {
-	share, shares, ok := s.heart.share()
+	share, shares, ok := s.lease.share()
 	if !ok {
 		return nil // no lease: nothing could be claimed
 	}
 	s.watchClock()
-	until := s.clock.Now().Add(s.Horizon)
-	apps, err := s.Store.WaitingApps(ctx, until)
+	until := s.clock.Now().Add(s.horizon)
+	apps, err := s.store.WaitingApps(ctx, until)
 	if err != nil {
 		return err
 	}
 	others := s.limited()
 	var readings []store.Reading
 	for _, no := range apps {
-		app := s.App(no)
+		app := s.app(no)
 		if app == nil || slices.Contains(others, no) || s.queue.room(no, lineSize) < lineSize/2 {
 			continue
 		}
@@ -44,7 +44,7 @@ func (s *deliveries) read(ctx context.Context, until time.Time, readings []store
 	if len(readings) == 0 {
 		return nil
 	}
-	found, err := s.Store.WaitingDeliveries(ctx, until, readings, s.heldBack())
+	found, err := s.store.WaitingDeliveries(ctx, until, readings, s.heldBack())
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, r
 		wants[i] = want{id: w.CampaignID, revision: w.Revision, targets: w.Named}
 		perApp[w.AppNo]++
 	}
-	if err := s.contents.ensure(ctx, wants); err != nil {
+	if err := s.cache.ensure(ctx, wants); err != nil {
 		return err
 	}
 	now, here := s.clock.Now(), time.Now()
@@ -81,8 +81,8 @@ func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, r
 	s.mu.Lock()
 	for _, w := range found {
 		_, running := s.running[w.ID] // the reading began before its claim
-		if v := s.contents.get(w.CampaignID); v != nil && v.campaign.Revision == w.Revision && !running {
-			list = append(list, &waiting{WaitingDelivery: w, content: v, ready: here.Add(w.ReadyAt.Sub(now))})
+		if v := s.cache.get(w.CampaignID); v != nil && v.campaign.Revision == w.Revision && !running {
+			list = append(list, &waiting{WaitingDelivery: w, compiled: v, ready: here.Add(w.ReadyAt.Sub(now))})
 		}
 	}
 	s.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package engine is the daemon's heart: it plans tasks, begins each at its
+// Package engine does the daemon's work: it plans tasks, begins each at its
 // second, makes outcomes durable and rules on what others left behind.
 //
 // Every service is a loop with one pass (loop.go). robfig/cron is the
@@ -85,26 +85,26 @@ func (c Config) withDefaults() Config {
 
 // An Engine runs one daemon's services.
 type Engine struct {
-	Config
+	cfg        Config
 	clock      *Clock
-	heart      *heart
-	contents   *contents
-	slots      *slots
+	lease      *lease
+	cache      *compileCache
+	limit      *callLimit
+	calls      *pool
 	planner    *Planner
 	dispatcher *dispatcher
 	deliveries *deliveries
 	settler    *settler
 	recorder   *recorder
-	unheard    *unheard
+	lost       *lostClaims
 	finisher   *finisher
 	pruner     *pruner
 	lockWaits  *lockWaits
 	revoker    *revoker
-	pulse      *pulse
 	rejudge    *rejudge
 	zoneRules  *zoneRules
-	calls      *crew
-	faults     *faults
+	pulse      *pulse
+	wakes      wakes
 
 	wg, late      sync.WaitGroup // services; those that outlive them to record
 	stop          context.CancelFunc
@@ -112,57 +112,56 @@ type Engine struct {
 	stopRecorders context.CancelFunc
 }
 
-// New makes an Engine.
+// New makes an Engine. Its parts stand in the order of one push, as
+// docs/architecture.md describes it. A part that is made later is reached through
+// e.wakes, or through a function that is called once the engine runs.
 func New(cfg Config) *Engine {
 	cfg = cfg.withDefaults()
-	e := &Engine{Config: cfg, clock: &Clock{}, slots: newSlots(cfg.MaxInFlight), calls: newCrew()}
-	e.heart = newHeart(cfg, e.clock)
-	e.faults = newFaults(cfg.Log, cfg.Metrics)
-	e.contents = newContents(cfg.ReadAhead, e.faults.guard(cfg.Compile), cfg.App, cfg.Store.LoadCampaigns)
-	e.contents.bad = e.revisit
-	e.finisher = newFinisher(cfg.Store, cfg.Log, cfg.Sweep)
-	e.finisher.onFinished = e.contents.forget
-	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, e.heart.id, e.finisher.hint)
+	e := &Engine{cfg: cfg, clock: &Clock{}, pulse: newPulse()}
+	e.wakes = wakes{e}
+	faults, traces, causes := newFaults(cfg.Log, cfg.Metrics), newTraces(cfg.Tracer, e.clock), newLatenessCauses()
+
+	// The lease allows pushes to begin; campaigns are compiled once and kept.
+	e.cache = newCompileCache(cfg.ReadAhead, faults.guard(cfg.Compile), cfg.App, cfg.Store.LoadCampaigns, e.revisit)
+	e.lease = newLease(&cfg, e.clock, traces, e.wakes, inlineNames(faults.guard(cfg.Compile)), e.cache.setKeys, e.lostAgain)
+
+	// Step 1: tasks are planned, and campaigns are judged again where need be.
 	e.planner = NewPlanner(PlannerConfig{
 		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,
-		OnReady: e.ready, Others: e.hasOthers, OnRejected: func(id int64) { e.rejudge.rejected(id) },
+		OnReady: e.ready, Others: e.hasOthers, OnRejected: e.wakes.rejectedTouched, traces: traces, answers: e.lease.answers,
 	})
-	e.rejudge = newRejudge(cfg, e.planner.Wake)
-	e.zoneRules = newZoneRules(cfg, e.planner.Wake)
-	call := &caller{clock: e.clock, mayPush: e.heart.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, faults: e.faults}
-	e.dispatcher = newDispatcher(cfg)
-	d := e.dispatcher
-	d.clock, d.heart, d.contents, d.caller, d.recorder, d.slots, d.planner = e.clock, e.heart, e.contents, call, e.recorder, e.slots, e.planner
-	e.deliveries = newDeliveries(cfg)
-	s := e.deliveries
-	s.clock, s.heart, s.contents, s.caller, s.slots, s.limited = e.clock, e.heart, e.contents, call, e.slots, e.othersLimited
-	e.settler = newSettler(cfg)
-	e.settler.heart, e.settler.onEnd, e.settler.reporter = e.heart, e.finisher.hint, newReporter(cfg.Store, cfg.Log, e.heart.share)
-	s.settler = e.settler
-	d.sliced = s.Wake
-	d.calls, s.calls = e.calls, e.calls
-	e.unheard = newUnheard(cfg)
-	u := e.unheard
-	u.clock, u.heart, u.recorder, u.deliveries = e.clock, e.heart, e.recorder, s
-	d.unheard, s.unheard = u, u
-	d.faults, e.calls.faults = e.faults, e.faults
-	d.causes = newCauses()
-	s.causes, e.settler.causes = d.causes, d.causes
-	e.heart.onStored = func() { s.Wake(); e.settler.Wake() }
-	e.heart.onShare = func() { d.Wake(); s.Wake() } // both did nothing while there was no lease
-	e.heart.onGone = e.planner.Recount
-	e.heart.onKeys = e.contents.setKeys
-	e.heart.onLoss = func() { d.agenda.clear(); s.queue.clear() }
-	e.heart.onLost = e.lostAgain
-	e.recorder.ledger, s.ledger, d.ledger, u.ledger = e.heart.ledger, e.heart.ledger, e.heart.ledger, e.heart.ledger
-	tr := newTraces(cfg.Tracer, e.clock)
-	d.traces, s.traces, e.settler.traces, e.recorder.traces, e.planner.traces, e.heart.traces = tr, tr, tr, tr, tr, tr
-	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, cfg.Retention)
-	e.lockWaits = newLockWaits(cfg)
-	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, e.contents.namedBy, cfg.PushTimeout, cfg.Retry)
-	for _, l := range []*loop{e.planner.loop, d.reader, e.recorder.loop, e.finisher.loop, e.pruner.loop, e.unheard.loop} {
-		l.answers = e.heart.answers
-	}
+	e.rejudge = newRejudge(&cfg, e.wakes)
+	e.zoneRules = newZoneRules(&cfg, e.wakes)
+
+	// Steps 2 to 5: a task is read ahead, claimed, called and recorded.
+	e.limit, e.calls = newCallLimit(cfg.MaxInFlight), newPool(faults)
+	call := &caller{clock: e.clock, mayPush: e.lease.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, faults: faults}
+	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, traces, e.lease, e.wakes)
+	e.lost = newLostClaims(&cfg, e.clock, e.lease, e.recorder, func() []int64 { return e.deliveries.ids() })
+	e.dispatcher = newDispatcher(dispatcherParts{
+		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, traces: traces, faults: faults, clock: e.clock,
+		lease: e.lease, ledger: e.lease.ledger, cache: e.cache, limit: e.limit, calls: e.calls, caller: call,
+		recorder: e.recorder, lost: e.lost, causes: causes, wakes: e.wakes,
+		statementTimeout: cfg.StatementTimeout, misfireGrace: cfg.MisfireGrace, retry: cfg.Retry, horizon: cfg.Horizon,
+		claimBatch: cfg.ClaimBatch, capacity: cfg.ReadAhead, maxBacklog: cfg.MaxBacklog,
+	})
+	// The same for a stored delivery. The settler decides its task.
+	e.deliveries = newDeliveries(deliveriesParts{
+		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, traces: traces, clock: e.clock,
+		lease: e.lease, ledger: e.lease.ledger, cache: e.cache, limit: e.limit, calls: e.calls, caller: call,
+		lost: e.lost, causes: causes, wakes: e.wakes, app: cfg.App, limited: e.othersLimited,
+		statementTimeout: cfg.StatementTimeout, retry: cfg.Retry, horizon: cfg.Horizon, claimBatch: cfg.ClaimBatch,
+	})
+	e.settler = newSettler(settlerParts{
+		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, traces: traces, lease: e.lease, causes: causes,
+		reporter: newReporter(cfg.Store, cfg.Log, e.lease.share), wakes: e.wakes, statementTimeout: cfg.StatementTimeout,
+	})
+
+	// Step 6: campaigns are finished; and what stands beside the way of a push.
+	e.finisher = newFinisher(cfg.Store, cfg.Log, cfg.Sweep, e.lease.answers, e.cache.forget)
+	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, e.lease.answers, cfg.Retention)
+	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, e.cache.namedBy, cfg.PushTimeout, cfg.Retry)
+	e.lockWaits = newLockWaits(&cfg)
 	return e
 }
 
@@ -175,13 +174,13 @@ func (e *Engine) Start() {
 	pushing, stopCalls := context.WithCancel(context.Background())
 	recording, stopRecorders := context.WithCancel(context.Background())
 	e.stop, e.stopCalls, e.stopRecorders = stop, stopCalls, stopRecorders
-	e.heart.Start(recording, &e.late) // the lease is needed as long as outcomes come in
+	e.lease.Start(recording, &e.late) // the lease is needed as long as outcomes come in
 	e.recorder.Start(recording, &e.late)
 	e.planner.Start(ctx, &e.wg)
 	e.dispatcher.Start(ctx, pushing, &e.wg)
 	e.deliveries.Start(ctx, pushing, recording, &e.wg, &e.late)
 	e.settler.Start(ctx, &e.wg)
-	e.unheard.Start(ctx, &e.wg)
+	e.lost.Start(ctx, &e.wg)
 	e.finisher.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
 	e.lockWaits.Start(ctx, &e.wg)
@@ -190,77 +189,50 @@ func (e *Engine) Start() {
 	e.zoneRules.Start(ctx, &e.wg)
 	e.wg.Go(func() { e.listen(ctx) })
 	e.startPulse(ctx)
-	e.wakeAll()
+	e.wakes.everything()
 }
 
 // startPulse sets the heartbeat. Tasks fall due at second boundaries and want
 // the processor then; daemons beat apart from each other, too.
 func (e *Engine) startPulse(ctx context.Context) {
 	apart := rand.N(200 * time.Millisecond)
-	e.pulse = newPulse()
-	e.pulse.every(everySecond{after: 200*time.Millisecond + apart}, e.beat)
-	e.pulse.every(everySecond{after: 500*time.Millisecond + apart}, e.prepare)
+	e.pulse.every(everySecond{after: 200*time.Millisecond + apart}, e.wakes.beat)
+	e.pulse.every(everySecond{after: 500*time.Millisecond + apart}, e.wakes.prepare)
 	e.pulse.every(cron.Every(time.Minute), e.pruner.Wake)
 	e.pulse.every(cron.Every(2*time.Second), e.lockWaits.Wake)
 	e.wg.Go(func() { e.pulse.run(ctx) })
 }
 
-// beat wakes what has to be on time.
-func (e *Engine) beat() {
-	e.heart.Wake() // which wakes deliveries and settler, when there is something for them
-	e.unheard.Wake()
-}
-
-// prepare wakes what looks ahead and clears up.
-func (e *Engine) prepare() {
-	e.dispatcher.Wake()
-	e.planner.Wake()
-	e.finisher.Wake()
-	e.revoker.Wake()
-	e.rejudge.Wake()
-	e.zoneRules.Wake()
-	e.contents.age(contentAge)
-}
-
-// wakeAll wakes every loop, for when much may have changed.
-func (e *Engine) wakeAll() {
-	e.beat()
-	e.deliveries.Wake()
-	e.settler.Wake()
-	e.prepare()
-}
-
 // ready is told by the planner of apps with tasks that are due soon.
 func (e *Engine) ready(appNo int32) {
-	e.dispatcher.Wake()
-	if _, shares, ok := e.heart.share(); ok && shares > 1 {
-		ctx, cancel := context.WithTimeout(context.Background(), e.StatementTimeout)
+	e.wakes.tasksReady()
+	if _, shares, ok := e.lease.share(); ok && shares > 1 {
+		ctx, cancel := context.WithTimeout(context.Background(), e.cfg.StatementTimeout)
 		defer cancel()
-		_ = e.Store.NotifyReady(ctx, appNo) // a hint: the others look every second anyway
+		_ = e.cfg.Store.NotifyReady(ctx, appNo) // a hint: the others look every second anyway
 	}
 }
 
 // listen turns notifications into wakes, and connects again when it must.
 //
-// An outage is the heart's to tell of. Where notifications alone cannot be had,
-// everything is found by polling.
+// The lease's loop reports an outage. Where only notifications are missing, polling
+// finds everything.
 func (e *Engine) listen(ctx context.Context) {
 	told := false
 	for ctx.Err() == nil {
-		err := e.Store.Listen(ctx, func() { told = false; e.wakeAll() }, func(h store.Hint) {
+		err := e.cfg.Store.Listen(ctx, func() { told = false; e.wakes.everything() }, func(h store.Hint) {
 			if h.Changes {
-				e.planner.Wake()
-				e.settler.Wake()
+				e.wakes.campaignsChanged()
 			} else {
-				e.dispatcher.Wake()
+				e.wakes.tasksReady()
 			}
 		})
 		if ctx.Err() == nil && err != nil {
-			e.Store.Discard() // connections that idle may be dead as well
+			e.cfg.Store.Discard() // connections that idle may be dead as well
 		}
 		if ctx.Err() == nil && err != nil && !store.IsOutage(err) && !told {
 			told = true
-			e.Log.WarnContext(ctx, "no notifications from the database, changes are found by polling", "error", err)
+			e.cfg.Log.WarnContext(ctx, "no notifications from the database, changes are found by polling", "error", err)
 		}
 		sleep(ctx, time.Second)
 	}
@@ -269,13 +241,13 @@ func (e *Engine) listen(ctx context.Context) {
 // revisit has the planner judge campaigns again that cannot be pushed as they
 // stand, though nobody has changed them: they are rejected, and told of.
 func (e *Engine) revisit(campaigns []int64) {
-	ctx, cancel := context.WithTimeout(context.Background(), e.StatementTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.StatementTimeout)
 	defer cancel()
-	if err := e.Store.Revisit(ctx, campaigns); err != nil {
-		e.heart.trouble(ctx, "revisit campaigns", err)
+	if err := e.cfg.Store.Revisit(ctx, campaigns); err != nil {
+		e.lease.trouble(ctx, "revisit campaigns", err)
 		return
 	}
-	e.planner.Wake()
+	e.wakes.campaignsToPlan()
 }
 
 // Unplanned lists the apps with changed campaigns that could not be planned for
@@ -284,7 +256,7 @@ func (e *Engine) Unplanned() []UnplannedApp { return e.planner.Unplanned() }
 
 // hasOthers says whether there are other daemons.
 func (e *Engine) hasOthers() bool {
-	_, shares, ok := e.heart.share()
+	_, shares, ok := e.lease.share()
 	return ok && shares > 1
 }
 
@@ -295,8 +267,8 @@ func (e *Engine) othersLimited() []int32 {
 		return nil
 	}
 	var out []int32
-	for _, no := range e.LimitedApps() {
-		if !e.heart.owns(no) {
+	for _, no := range e.cfg.LimitedApps() {
+		if !e.lease.owns(no) {
 			out = append(out, no)
 		}
 	}
@@ -307,27 +279,128 @@ func (e *Engine) othersLimited() []int32 {
 // nothing is held, and its last heartbeat was written. The heartbeat knows all of
 // it, so that whoever asks costs the database nothing.
 func (e *Engine) Ready(context.Context) error {
-	if !e.heart.hasLease() {
+	if !e.lease.hasLease() {
 		return errors.New("no lease: the database does not answer or has just come back")
 	}
-	if held := e.heart.holding(); held != "" {
+	if held := e.lease.holding(); held != "" {
 		return errors.New(held)
 	}
-	return e.heart.failing()
+	return e.lease.failing()
 }
 
 // Reload forgets what was compiled with the old configuration, and bounds the
 // calls under way anew. What is under way goes on.
 func (e *Engine) Reload(maxInFlight int) {
 	strategy.ForgetZones()
-	e.contents.reset()
+	e.cache.reset()
 	e.zoneRules.look()
 	e.rejudge.everything()
-	e.heart.forgetLacks()
-	e.slots.resize(maxInFlight)
+	e.lease.forgetLacks()
+	e.limit.resize(maxInFlight)
 	e.dispatcher.reloaded.Store(true)
 	e.deliveries.reload()
-	e.wakeAll()
+	e.wakes.everything()
 }
 
 func panicError(r any) error { return fmt.Errorf("panic: %v\n%s", r, debug.Stack()) }
+
+// Errors of Stop. Neither loses anything: another daemon, or the next start,
+// rules on calls whose outcome is not recorded.
+var (
+	ErrNotRecorded = errors.New("outcomes could not be recorded within the grace period; another daemon will rule on them")
+	ErrCutShort    = errors.New("stopped before every outcome was recorded; another daemon will rule on the rest")
+)
+
+// Stop ends the services: nothing new begins, calls under way may end within
+// the grace period, their outcomes are recorded, and the lease is given up, so
+// that others go on with the rest at once. It returns early, having cut the
+// calls, when ctx ends.
+func (e *Engine) Stop(ctx context.Context) error {
+	rest := e.beatOn()
+	e.stop()
+	e.wg.Wait()
+	e.waitForCalls(ctx)
+	e.stopCalls()
+	e.calls.Dismiss()
+	err := e.flush(ctx)
+	rest()
+	e.stopRecorders()
+	e.late.Wait()
+	return errors.Join(err, e.retire(ctx))
+}
+
+// beatOn keeps the lease while calls end and outcomes are recorded, until the
+// returned function is called.
+func (e *Engine) beatOn() (rest func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	e.late.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				e.wakes.draining()
+			}
+		}
+	})
+	return cancel
+}
+
+func (e *Engine) waitForCalls(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		e.calls.Wait()
+		close(done)
+	}()
+	timer := time.NewTimer(e.cfg.Grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// flush waits until every outcome is recorded.
+func (e *Engine) flush(ctx context.Context) error {
+	timer := time.NewTimer(e.cfg.Grace)
+	defer timer.Stop()
+	for _, drained := range []<-chan struct{}{e.recorder.drained(), e.deliveries.drained()} {
+		select {
+		case <-drained:
+			continue
+		default:
+		}
+		select {
+		case <-drained:
+		case <-timer.C:
+			return ErrNotRecorded
+		case <-ctx.Done():
+			return ErrCutShort
+		}
+	}
+	return nil
+}
+
+// retire gives the lease up. Who wants to end now does not wait for a database
+// that does not answer: the lease runs out by itself.
+func (e *Engine) retire(ctx context.Context) error {
+	id := e.lease.id()
+	if id == 0 {
+		return nil
+	}
+	patience := e.cfg.StatementTimeout
+	if ctx.Err() != nil {
+		patience = time.Second
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	err := e.cfg.Store.Retire(ctx, id)
+	if store.IsOutage(err) && ctx.Err() == nil { // the connection may be one that a failover broke
+		e.cfg.Store.Discard()
+		err = e.cfg.Store.Retire(ctx, id)
+	}
+	return err
+}

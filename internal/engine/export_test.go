@@ -17,7 +17,6 @@ var (
 	First   = first
 	Parse   = schedule
 	NewLoop = newLoop
-	Answers = func(l *loop, f func() bool) { l.answers = f }
 	RunOnce = func(l *loop, ctx context.Context) { l.runOnce(ctx) }
 )
 
@@ -58,21 +57,21 @@ func (a *App) Undo() { a.undo() }
 // End ends a call.
 func (a *App) End(now time.Time, o dispatch.Outcome) { a.end(now, o) }
 
-// Agenda is the dispatcher's plan.
-type Agenda struct{ a *agenda }
+// DueQueue is the dispatcher's plan.
+type DueQueue struct{ a *dueQueue }
 
-// NewAgenda makes an empty one.
-func NewAgenda() Agenda { return Agenda{newAgenda()} }
+// NewDueQueue makes an empty one.
+func NewDueQueue() DueQueue { return DueQueue{newDueQueue()} }
 
 // Add takes in tasks.
-func (a Agenda) Add(tasks ...store.ReadyTask) {
+func (a DueQueue) Add(tasks ...store.ReadyTask) {
 	for _, t := range tasks {
 		a.a.add([]*entry{{task: t}})
 	}
 }
 
 // Take removes tasks whose time has come.
-func (a Agenda) Take(now time.Time, n int, allow func(store.ReadyTask) (bool, time.Time)) (ids []int64) {
+func (a DueQueue) Take(now time.Time, n int, allow func(store.ReadyTask) (bool, time.Time)) (ids []int64) {
 	for _, e := range a.a.take(now, n, func(e *entry) (bool, time.Time) { return allow(e.task) }) {
 		ids = append(ids, e.task.ID)
 	}
@@ -80,29 +79,29 @@ func (a Agenda) Take(now time.Time, n int, allow func(store.ReadyTask) (bool, ti
 }
 
 // Done says that the beginning of tasks is over.
-func (a Agenda) Done(ids ...int64) {
+func (a DueQueue) Done(ids ...int64) {
 	for _, id := range ids {
 		a.a.done(&entry{task: store.ReadyTask{ID: id}})
 	}
 }
 
 // PutBack takes in a task that could not be begun.
-func (a Agenda) PutBack(t store.ReadyTask) { a.a.putBack([]*entry{{task: t}}) }
+func (a DueQueue) PutBack(t store.ReadyTask) { a.a.putBack([]*entry{{task: t}}) }
 
 // Reading says that the database is about to be read.
-func (a Agenda) Reading() { a.a.reading() }
+func (a DueQueue) Reading() { a.a.reading() }
 
 // Clear forgets what waits.
-func (a Agenda) Clear() { a.a.clear() }
+func (a DueQueue) Clear() { a.a.clear() }
 
 // Len is how many tasks wait.
-func (a Agenda) Len() int { return a.a.len() }
+func (a DueQueue) Len() int { return a.a.len() }
 
 // Next is when it wants to be looked at.
-func (a Agenda) Next(now time.Time) (time.Duration, bool) { return a.a.next(now) }
+func (a DueQueue) Next(now time.Time) (time.Duration, bool) { return a.a.next(now) }
 
 // At sets this machine's clock.
-func (a Agenda) At(now time.Time) { a.a.now = func() time.Time { return now } }
+func (a DueQueue) At(now time.Time) { a.a.now = func() time.Time { return now } }
 
 // Abandon ends an engine as kill -9 does: nothing is recorded, and the lease
 // is not given up. It waits until nothing of the engine is left running.
@@ -116,40 +115,40 @@ func (e *Engine) Abandon() {
 }
 
 // DaemonID is the lease the daemon holds; zero: none.
-func (e *Engine) DaemonID() int64 { return e.heart.id() }
+func (e *Engine) DaemonID() int64 { return e.lease.id() }
 
 // MayPush says whether a call claimed under a lease may begin now.
 func (e *Engine) MayPush(daemon int64) bool { return e.dispatcher.caller.mayPush(daemon) }
 
 // Beats is how many heartbeats the daemon has written and remembers.
-func (e *Engine) Beats() int64 { return e.heart.written() }
+func (e *Engine) Beats() int64 { return e.lease.written() }
 
 // Prune makes one pass of a pruner.
 func Prune(ctx context.Context, s *store.Store, log *slog.Logger, r Retention) error {
-	return newPruner(s, log, NewMetrics(nil), &Clock{}, r).prune(ctx)
+	return newPruner(s, log, NewMetrics(nil), &Clock{}, nil, r).prune(ctx)
 }
 
 // Trouble tells of a failed call of the database.
-func (e *Engine) Trouble(ctx context.Context, err error) { e.heart.trouble(ctx, "test", err) }
+func (e *Engine) Trouble(ctx context.Context, err error) { e.lease.trouble(ctx, "test", err) }
 
 // Recovers tells that the database answers.
-func (e *Engine) Recovers() { e.heart.recovers() }
+func (e *Engine) Recovers() { e.lease.recovers() }
 
-// Contents is the cache of campaigns.
-type Contents struct{ c *contents }
+// CompileCache is the cache of campaigns.
+type CompileCache struct{ c *compileCache }
 
-// NewContents makes an empty one.
-func NewContents(compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem), app func(int32) *App,
+// NewCompileCache makes an empty one.
+func NewCompileCache(compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem), app func(int32) *App,
 	load func(context.Context, []int64, func([]store.Campaign) bool) error,
-) Contents {
-	return Contents{newContents(100, compile, app, load)}
+) CompileCache {
+	return CompileCache{newCompileCache(100, compile, app, load, func([]int64) {})}
 }
 
 // Reset forgets everything.
-func (c Contents) Reset() { c.c.reset() }
+func (c CompileCache) Reset() { c.c.reset() }
 
 // Ensure loads campaigns.
-func (c Contents) Ensure(ctx context.Context, ids ...int64) error {
+func (c CompileCache) Ensure(ctx context.Context, ids ...int64) error {
 	wants := make([]want, len(ids))
 	for i, id := range ids {
 		wants[i] = want{id: id}
@@ -158,14 +157,14 @@ func (c Contents) Ensure(ctx context.Context, ids ...int64) error {
 }
 
 // Forget drops campaigns.
-func (c Contents) Forget(ids ...int64) { c.c.forget(ids) }
+func (c CompileCache) Forget(ids ...int64) { c.c.forget(ids) }
 
 // Age ends a generation.
-func (c Contents) Age() { c.c.age(0) }
+func (c CompileCache) Age() { c.c.age(0) }
 
-// Held is how many contents are kept, and their bytes.
-func (c Contents) Held() (n int, bytes int64) {
-	for _, generation := range []map[int64]*content{c.c.young, c.c.old} {
+// Held is how many campaigns are kept, and their bytes.
+func (c CompileCache) Held() (n int, bytes int64) {
+	for _, generation := range []map[int64]*compiled{c.c.young, c.c.old} {
 		for _, v := range generation {
 			n, bytes = n+1, bytes+v.bytes
 		}
@@ -174,24 +173,24 @@ func (c Contents) Held() (n int, bytes int64) {
 }
 
 // AppOf is the app that the campaign's content was made with.
-func (c Contents) AppOf(ctx context.Context, id int64) (*App, error) {
+func (c CompileCache) AppOf(ctx context.Context, id int64) (*App, error) {
 	if err := c.c.ensure(ctx, []want{{id: id}}); err != nil {
 		return nil, err
 	}
 	return c.c.get(id).app, nil
 }
 
-// Slots are the calls that a daemon may have under way.
-type Slots struct{ s *slots }
+// CallLimit are the calls that a daemon may have under way.
+type CallLimit struct{ s *callLimit }
 
-// NewSlots makes n.
-func NewSlots(n int) Slots { return Slots{newSlots(n)} }
+// NewCallLimit makes n.
+func NewCallLimit(n int) CallLimit { return CallLimit{newCallLimit(n)} }
 
 // Resize changes how many there are.
-func (s Slots) Resize(n int) { s.s.resize(n) }
+func (s CallLimit) Resize(n int) { s.s.resize(n) }
 
 // Look asks everything that the loops ask.
-func (s Slots) Look() {
+func (s CallLimit) Look() {
 	s.s.release(s.s.acquire(1))
 	s.s.scarce()
 	s.s.spare()
@@ -204,7 +203,7 @@ var ReasonLabel = reasonLabel
 // TraceNothing returns what a push's steps cost where nothing is traced.
 func TraceNothing() func() {
 	t := newTraces(nil, &Clock{})
-	c := &claimed{entry: &entry{content: &content{}}}
+	c := &claimed{entry: &entry{compiled: &compiled{}}}
 	batch := slices.Repeat([]*result{{}}, 10)
 	return func() {
 		from := t.now()
@@ -219,18 +218,18 @@ func TraceNothing() func() {
 func (e *Engine) HaltCron() { e.pulse.cron.Stop() }
 
 // Enlist takes a lease, before any heartbeat.
-func (e *Engine) Enlist(ctx context.Context) error { return e.heart.enlist(ctx) }
+func (e *Engine) Enlist(ctx context.Context) error { return e.lease.enlist(ctx) }
 
 // RunOnce runs one pass.
 func (p *Planner) RunOnce(ctx context.Context) {
 	p.runOnce(ctx)
-	for e, _ := p.queue.take(); e != nil; e, _ = p.queue.take() {
-		p.attend(ctx, e)
+	for e, rest, _ := p.queue.take(); e != nil; e, rest, _ = p.queue.take() {
+		p.attend(ctx, e, rest)
 	}
 }
 
 // GiveBack gives back what the daemon does not know to be its own.
-func (e *Engine) GiveBack(ctx context.Context) error { return e.unheard.giveBack(ctx) }
+func (e *Engine) GiveBack(ctx context.Context) error { return e.lost.giveBack(ctx) }
 
 // Sightings are what a daemon has seen of the others.
 type Sightings struct{ s sightings }

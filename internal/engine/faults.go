@@ -12,7 +12,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// faults tells of panics: each is counted, and the log has the stack of each kind
+// faults reports panics: each is counted, and the log has the stack of each kind
 // once. What a panic says may hold what an author wrote, or a secret, so that only
 // its type is told, unless it is the runtime's. It is safe for concurrent use.
 type faults struct {
@@ -35,7 +35,7 @@ const (
 	faultCall    = "call"
 )
 
-// caught tells of a panic with the value r. It must be called by the deferred
+// caught reports a panic with the value r. It must be called by the deferred
 // function that has recovered it.
 func (f *faults) caught(ctx context.Context, where string, r any, about ...any) {
 	f.metrics.Faults.WithLabelValues(where).Inc()
@@ -65,7 +65,7 @@ const unreadableRequest = "this program cannot read the request (a fault of the 
 
 // guard returns compile without its panics: the campaign is then one that cannot
 // be pushed. A row that was not loaded is never compiled.
-func (f *faults) guard(compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)) func(*store.Campaign) (*dispatch.Message, []dispatch.Problem) {
+func (f *faults) guard(compile compileFunc) compileFunc {
 	return func(c *store.Campaign) (m *dispatch.Message, problems []dispatch.Problem) {
 		if c.Unreadable != "" {
 			return nil, []dispatch.Problem{{Field: "campaign", Text: c.Unreadable}}

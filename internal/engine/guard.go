@@ -99,100 +99,100 @@ const listed = 20
 
 // watchHold follows the hold and logs its begin, with what would be pushed, and
 // its end.
-func (h *heart) watchHold(ctx context.Context, held bool) {
-	h.mu.Lock()
-	before := h.held
-	h.held = held
+func (l *lease) watchHold(ctx context.Context, held bool) {
+	l.mu.Lock()
+	before := l.held
+	l.held = held
 	if before && !held {
-		h.released = h.clock.Now()
+		l.released = l.clock.Now()
 	}
-	h.mu.Unlock()
-	h.metrics.Held.Set(0)
+	l.mu.Unlock()
+	l.metrics.Held.Set(0)
 	if held {
-		h.metrics.Held.Set(1)
+		l.metrics.Held.Set(1)
 	}
 	switch {
 	case held && !before:
-		h.onLoss() // what was planned is read again after the release
-		h.tellHeld(ctx)
+		l.wakes.leaseLost() // what was planned is read again after the release
+		l.tellHeld(ctx)
 	case !held && before:
-		h.setHoldReason("")
-		h.log.InfoContext(ctx, "released: pushes begin again")
+		l.setHoldReason("")
+		l.log.InfoContext(ctx, "released: pushes begin again")
 	}
 }
 
-func (h *heart) tellHeld(ctx context.Context) {
-	hold, pushes, err := h.store.Held(ctx, listed)
+func (l *lease) tellHeld(ctx context.Context) {
+	hold, pushes, err := l.store.Held(ctx, listed)
 	if err != nil {
-		h.log.WarnContext(ctx, "held: nothing is pushed until scheduler release", "error", err)
+		l.log.WarnContext(ctx, "held: nothing is pushed until scheduler release", "error", err)
 		return
 	}
-	h.setHoldReason(hold.Reason)
-	h.log.WarnContext(ctx, "held: nothing is pushed until scheduler release; the view scheduler.held lists what would be",
+	l.setHoldReason(hold.Reason)
+	l.log.WarnContext(ctx, "held: nothing is pushed until scheduler release; the view scheduler.held lists what would be",
 		"reason", hold.Reason, "since", hold.Since, "overdue", hold.Overdue, "coming", hold.Coming)
 	for _, p := range pushes {
-		h.log.WarnContext(ctx, "held back", "due", p.DueAt, "on_release", p.OnRelease, "campaign", p.CampaignID, "name", p.Campaign,
+		l.log.WarnContext(ctx, "held back", "due", p.DueAt, "on_release", p.OnRelease, "campaign", p.CampaignID, "name", p.Campaign,
 			"channel", p.Channel, "app", p.AppID, "task", p.TaskID)
 	}
 }
 
-func (h *heart) setHoldReason(reason string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.holdReason = reason
+func (l *lease) setHoldReason(reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.holdReason = reason
 }
 
 // enlist takes a lease; the guard judges the database on the way.
-func (h *heart) enlist(ctx context.Context) error {
+func (l *lease) enlist(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	in, err := h.store.Enlist(ctx, store.Newcomer{
-		Name: h.name, Version: h.version, Lease: h.lease, Marks: h.memory.marks(), MaxGap: h.guard.MaxGap, Run: h.guard.Run,
+	in, err := l.store.Enlist(ctx, store.Newcomer{
+		Name: l.name, Version: l.version, Lease: l.length, Marks: l.memory.marks(), MaxGap: l.guard.MaxGap, Run: l.guard.Run,
 	})
 	if err != nil {
 		return err
 	}
-	keys, err := h.store.Keys(ctx)
+	keys, err := l.store.Keys(ctx)
 	if err != nil {
 		return err
 	}
-	h.onKeys(keysOf(keys)) // before there is a lease under which anything could be named
-	h.mu.Lock()
-	h.daemon, h.last, h.beats, h.installation = in.ID, in.ID, 0, in.Installation
-	if h.seal == "" { // else recognise looks through what another database may have lost
-		h.seal, h.origin = in.Seal, in.Origin
+	l.setKeys(keysOf(keys)) // before there is a lease under which anything could be named
+	l.mu.Lock()
+	l.daemon, l.last, l.beats, l.installation = in.ID, in.ID, 0, in.Installation
+	if l.seal == "" { // else recognise looks through what another database may have lost
+		l.seal, l.origin = in.Seal, in.Origin
 	}
-	known := h.seal
-	h.mu.Unlock()
-	h.ledger.renumber()
-	h.store.Adopt(known)
-	h.setRecognised(in.Complete && in.Seal == known)
-	h.log.InfoContext(ctx, "daemon enlisted", "daemon", in.ID, "name", h.name)
-	if in.Doubt != "" && h.guard.Run {
-		h.log.WarnContext(ctx, "the database may be restored or cloned; going on, as restore_guard.policy is run", "reason", in.Doubt)
+	known := l.seal
+	l.mu.Unlock()
+	l.ledger.renumber()
+	l.store.Adopt(known)
+	l.setRecognised(in.Complete && in.Seal == known)
+	l.log.InfoContext(ctx, "daemon enlisted", "daemon", in.ID, "name", l.name)
+	if in.GuardReason != "" && l.guard.Run {
+		l.log.WarnContext(ctx, "the database may be restored or cloned; going on, as restore_guard.policy is run", "reason", in.GuardReason)
 	}
-	if h.alone {
-		return h.store.EndOthers(ctx, in.ID)
+	if l.alone {
+		return l.store.EndOthers(ctx, in.ID)
 	}
 	return nil
 }
 
 // remember keeps a heartbeat for the guard.
-func (h *heart) remember(hb store.Heartbeat) {
-	h.mu.Lock()
-	h.beats, h.beatAt = hb.Beats, hb.Now
-	mark := store.Mark{Installation: h.installation, Address: h.store.Address(), Daemon: h.daemon, Beats: hb.Beats, SeenAt: hb.Now}
-	h.mu.Unlock()
-	h.memory.keep(mark)
-	h.ledger.turn(hb.Beats)
+func (l *lease) remember(hb store.Heartbeat) {
+	l.mu.Lock()
+	l.beats, l.beatAt = hb.Beats, hb.Now
+	mark := store.Mark{Installation: l.installation, Address: l.store.Address(), Daemon: l.daemon, Beats: hb.Beats, SeenAt: hb.Now}
+	l.mu.Unlock()
+	l.memory.keep(mark)
+	l.ledger.turn(hb.Beats)
 }
 
 // holding returns why nothing may begin; empty: it may.
-func (h *heart) holding() string {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	if !h.held {
+func (l *lease) holding() string {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if !l.held {
 		return ""
 	}
-	return "held: " + h.holdReason + "; scheduler release lets pushes begin again"
+	return "held: " + l.holdReason + "; scheduler release lets pushes begin again"
 }

@@ -20,20 +20,20 @@ const (
 // lateFrom is the lateness that is worth a cause.
 const lateFrom = time.Second
 
-// causes tells why tasks begin late. It is safe for concurrent use.
-type causes struct {
+// latenessCauses says why tasks begin late. It is safe for concurrent use.
+type latenessCauses struct {
 	mu      sync.Mutex
 	refused map[*App]time.Time // when an app was last refused leave to begin a call
 	tasks   map[int64]string   // of begun tasks with stored deliveries, the last ones noted
 	older   map[int64]string   // those noted before: other daemons may settle a task, so that nobody takes its cause
 }
 
-func newCauses() *causes {
-	return &causes{refused: make(map[*App]time.Time), tasks: make(map[int64]string)}
+func newLatenessCauses() *latenessCauses {
+	return &latenessCauses{refused: make(map[*App]time.Time), tasks: make(map[int64]string)}
 }
 
 // refuse notes that an app was held back.
-func (c *causes) refuse(app *App, now time.Time) {
+func (c *latenessCauses) refuse(app *App, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.refused[app] = now
@@ -42,18 +42,18 @@ func (c *causes) refuse(app *App, now time.Time) {
 // of says what the task waited for that begins now. steady is how long this
 // daemon has been at work without a break: what became due earlier may have
 // waited for any daemon to come. released is when a hold last ended.
-func (c *causes) of(e *entry, now time.Time, steady time.Duration, released time.Time) string {
+func (c *latenessCauses) of(e *entry, now time.Time, steady time.Duration, released time.Time) string {
 	late := now.Sub(e.task.DueAt)
 	switch {
 	case e.task.WaitsFor != "":
 		return causeQuota
 	case late < lateFrom:
 		return causeScheduler
-	case e.content.campaign.WrittenAt.After(e.task.DueAt):
+	case e.compiled.campaign.WrittenAt.After(e.task.DueAt):
 		return causeAuthor
 	case released.After(e.task.DueAt):
 		return causeHold
-	case c.heldBack(e.content.app, e.task.DueAt):
+	case c.heldBack(e.compiled.app, e.task.DueAt):
 		return causeThrottle
 	case e.task.Origin == "scheduled" && e.seen.Sub(e.task.DueAt) >= lateFrom && steady > late:
 		return causeCap
@@ -61,7 +61,7 @@ func (c *causes) of(e *entry, now time.Time, steady time.Duration, released time
 	return causeScheduler
 }
 
-func (c *causes) heldBack(app *App, since time.Time) bool {
+func (c *latenessCauses) heldBack(app *App, since time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.refused[app].After(since)
@@ -72,7 +72,7 @@ const noted = 10_000
 
 // note keeps the cause of a task whose first call others make. It is a hint, and
 // the oldest are forgotten.
-func (c *causes) note(task int64, cause string) {
+func (c *latenessCauses) note(task int64, cause string) {
 	if cause == causeScheduler {
 		return
 	}
@@ -85,7 +85,7 @@ func (c *causes) note(task int64, cause string) {
 }
 
 // take returns what was noted and forgets it.
-func (c *causes) take(task int64) string {
+func (c *latenessCauses) take(task int64) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cause := cmp.Or(c.tasks[task], c.older[task], causeScheduler)

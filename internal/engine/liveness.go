@@ -50,52 +50,52 @@ func (s *sightings) look(now time.Time, peers []store.Peer, self int64, lease ti
 
 // lack notes that this daemon has no credentials for an app that has tasks: others
 // are told with the next heartbeat, and begin them.
-func (h *heart) lack(app int32) {
-	h.mu.Lock()
-	news := !h.lacks[app]
-	if h.lacks == nil {
-		h.lacks = make(map[int32]bool)
+func (l *lease) lack(app int32) {
+	l.mu.Lock()
+	news := !l.lacks[app]
+	if l.lacks == nil {
+		l.lacks = make(map[int32]bool)
 	}
-	h.lacks[app] = true
-	h.mu.Unlock()
+	l.lacks[app] = true
+	l.mu.Unlock()
 	if news {
-		h.Wake()
+		l.Wake()
 	}
 }
 
 // forgetLacks begins anew, since the configuration has changed.
-func (h *heart) forgetLacks() {
-	h.mu.Lock()
-	h.lacks = nil
-	h.mu.Unlock()
-	h.Wake()
+func (l *lease) forgetLacks() {
+	l.mu.Lock()
+	l.lacks = nil
+	l.mu.Unlock()
+	l.Wake()
 }
 
-func (h *heart) withoutCredentials() []int32 {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	return slices.Sorted(maps.Keys(h.lacks))
+func (l *lease) withoutCredentials() []int32 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return slices.Sorted(maps.Keys(l.lacks))
 }
 
 // owns says whether an app is this daemon's to begin: apps are spread by number
 // over the daemons that have credentials for them, or over all where none has. It
 // spreads the work; it is not needed for correctness, so daemons may disagree for a
 // moment.
-func (h *heart) owns(app int32) bool {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	return h.owner(app) == h.daemon
+func (l *lease) owns(app int32) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.owner(app) == l.daemon
 }
 
-func (h *heart) owner(app int32) int64 {
-	able := make([]int64, 0, len(h.daemons))
-	for _, id := range h.daemons {
-		if !slices.Contains(h.lacking[id], app) {
+func (l *lease) owner(app int32) int64 {
+	able := make([]int64, 0, len(l.daemons))
+	for _, id := range l.daemons {
+		if !slices.Contains(l.lacking[id], app) {
 			able = append(able, id)
 		}
 	}
 	if len(able) == 0 {
-		able = h.daemons
+		able = l.daemons
 	}
 	if len(able) == 0 {
 		return 0
@@ -105,16 +105,16 @@ func (h *heart) owner(app int32) int64 {
 
 // exceptions are the apps that do not go by their number alone, since a daemon has
 // no credentials for them: those that are this daemon's, and those that are not.
-func (h *heart) exceptions() (mine, others []int32) {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
+func (l *lease) exceptions() (mine, others []int32) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
 	seen := make(map[int32]bool)
-	for _, id := range h.daemons {
-		for _, app := range h.lacking[id] {
+	for _, id := range l.daemons {
+		for _, app := range l.lacking[id] {
 			switch {
 			case seen[app]:
 				continue
-			case h.owner(app) == h.daemon:
+			case l.owner(app) == l.daemon:
 				mine = append(mine, app)
 			default:
 				others = append(others, app)

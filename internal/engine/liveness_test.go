@@ -102,7 +102,7 @@ func TestReapIsFencedByBeats(t *testing.T) {
 		beats int64
 		ended int
 	}{{1, 0}, {0, 1}} {
-		out, err := r.store.Reap(t.Context(), store.Peer{ID: id, Beats: c.beats})
+		out, err := r.store.Reap(t.Context(), nil, store.Peer{ID: id, Beats: c.beats})
 		if err != nil || len(out.Daemons) != c.ended {
 			t.Errorf("seen with %d heartbeats: ended %v, %v, want %d", c.beats, out.Daemons, err, c.ended)
 		}

@@ -22,9 +22,9 @@ type lockWaits struct {
 	told map[int32]bool // what the log has named, by process
 }
 
-func newLockWaits(cfg Config) *lockWaits {
+func newLockWaits(cfg *Config) *lockWaits {
 	w := &lockWaits{store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, told: make(map[int32]bool)}
-	w.loop = newLoop("lock waits", cfg.Log, 3*time.Second, w.look)
+	w.loop = newLoop("lock waits", cfg.Log, 3*time.Second, nil, w.look)
 	return w
 }
 

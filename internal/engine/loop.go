@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/robfig/cron/v3"
+
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -25,8 +27,10 @@ type loop struct {
 	answers func() bool // whether the database answers others; nil: it does
 }
 
-func newLoop(name string, log *slog.Logger, timeout time.Duration, pass func(ctx context.Context) error) *loop {
-	return &loop{name: name, pass: pass, timeout: timeout, log: log, woken: make(chan struct{}, 1)}
+// newLoop makes a loop. answers says whether the database answers other services: a
+// pass that is late then is this service's fault. Nil: it always does.
+func newLoop(name string, log *slog.Logger, timeout time.Duration, answers func() bool, pass func(ctx context.Context) error) *loop {
+	return &loop{name: name, pass: pass, timeout: timeout, answers: answers, log: log, woken: make(chan struct{}, 1)}
 }
 
 // Wake asks for a pass. It never blocks.
@@ -56,7 +60,7 @@ func (l *loop) Start(ctx context.Context, wg *sync.WaitGroup) {
 
 // runOnce runs a pass and logs when passes begin to fail and when they recover,
 // not each failure in between. An outage of the database is every service's and
-// logged by the heart alone; but what is not over in time, twice in a row, while
+// logged by the lease's loop alone; but what is not over in time, twice in a row, while
 // the database answers is this service's.
 func (l *loop) runOnce(ctx context.Context) {
 	if l.timeout > 0 {
@@ -96,4 +100,68 @@ func (l *loop) guarded(ctx context.Context) (err error) {
 		}
 	}()
 	return l.pass(ctx)
+}
+
+// A pulse is the heartbeat: robfig/cron, and a watch over it. cron sleeps until
+// a time of the wall clock, and where that is put back it stands still for as
+// long. The watch counts by the monotonic clock, and winds it up again.
+type pulse struct {
+	cron *cron.Cron
+
+	mu   sync.Mutex
+	last time.Time // the last beat
+}
+
+// newPulse makes a pulse. Recover stands inside SkipIfStillRunning: outside, one
+// panic would stop a job for ever. The jobs only wake loops.
+func newPulse() *pulse {
+	chain := cron.WithChain(cron.SkipIfStillRunning(cron.DiscardLogger), cron.Recover(cron.DiscardLogger))
+	return &pulse{cron: cron.New(cron.WithSeconds(), cron.WithLocation(time.UTC), cron.WithLogger(cron.DiscardLogger), chain)}
+}
+
+// every adds a job.
+func (p *pulse) every(s cron.Schedule, job func()) {
+	p.cron.Schedule(s, cron.FuncJob(func() {
+		p.mu.Lock()
+		p.last = time.Now()
+		p.mu.Unlock()
+		job()
+	}))
+}
+
+// run beats until ctx ends.
+func (p *pulse) run(ctx context.Context) {
+	p.cron.Start()
+	defer func() { <-p.cron.Stop().Done() }()
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if p.silent() > 2*time.Second {
+			<-p.cron.Stop().Done()
+			p.cron.Start() // works out anew when each job is next
+		}
+	}
+}
+
+// silent is how long there was no beat; nothing before the first.
+func (p *pulse) silent() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last.IsZero() {
+		p.last = time.Now()
+	}
+	return time.Since(p.last)
+}
+
+// everySecond is some time after each second boundary.
+type everySecond struct{ after time.Duration }
+
+// Next implements cron.Schedule.
+func (s everySecond) Next(t time.Time) time.Time {
+	return t.Add(-s.after).Truncate(time.Second).Add(time.Second + s.after)
 }

@@ -23,7 +23,7 @@ func TestLoopOnTheHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(300 * time.Millisecond) // not on a second boundary
 		var passes []string
-		l := engine.NewLoop("test", slog.New(slog.DiscardHandler), 0, func(context.Context) error {
+		l := engine.NewLoop("test", slog.New(slog.DiscardHandler), 0, nil, func(context.Context) error {
 			passes = append(passes, time.Now().Format("05.000"))
 			if len(passes) == 2 {
 				time.Sleep(2500 * time.Millisecond) // longer than two beats
@@ -59,7 +59,7 @@ func TestLoopLogsTroubleOnceAndSurvivesPanics(t *testing.T) {
 			func() error { return nil },
 		}
 		n := 0
-		l := engine.NewLoop("test", slog.New(slog.NewTextHandler(&log, nil)), 0, func(context.Context) error {
+		l := engine.NewLoop("test", slog.New(slog.NewTextHandler(&log, nil)), 0, nil, func(context.Context) error {
 			n++
 			return outcomes[n-1]()
 		})
@@ -82,7 +82,7 @@ func TestLoopPassHasATimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var ended time.Duration
-		l := engine.NewLoop("test", slog.New(slog.DiscardHandler), 3*time.Second, func(ctx context.Context) error {
+		l := engine.NewLoop("test", slog.New(slog.DiscardHandler), 3*time.Second, nil, func(ctx context.Context) error {
 			began := time.Now()
 			<-ctx.Done()
 			ended = time.Since(began)
@@ -121,11 +121,10 @@ func TestLoopTellsOfPassesThatAreNotOverInTime(t *testing.T) {
 			t.Parallel()
 			var log bytes.Buffer
 			n := 0
-			l := engine.NewLoop("test", slog.New(slog.NewTextHandler(&log, nil)), 0, func(context.Context) error {
+			l := engine.NewLoop("test", slog.New(slog.NewTextHandler(&log, nil)), 0, func() bool { return c.answers }, func(context.Context) error {
 				n++
 				return c.outcomes[n-1]
 			})
-			engine.Answers(l, func() bool { return c.answers })
 			for range c.outcomes {
 				engine.RunOnce(l, t.Context())
 			}

@@ -11,96 +11,96 @@ import (
 // is the one this daemon knows and has lost nothing since; or that what it lost
 // is written again. It is asked at every heartbeat; statements that meet another
 // database in between are refused by it.
-func (h *heart) recognise(ctx context.Context) error {
-	if h.knownSeal() == "" {
+func (l *lease) recognise(ctx context.Context) error {
+	if l.knownSeal() == "" {
 		return nil // enlist meets it
 	}
-	seal, complete, err := h.store.Seal(ctx)
+	seal, complete, err := l.store.Seal(ctx)
 	switch {
 	case err != nil:
 		return err
-	case seal != h.knownSeal():
-		complete, err = h.lookThrough(ctx)
+	case seal != l.knownSeal():
+		complete, err = l.lookThrough(ctx)
 	case !complete:
-		complete, err = h.store.CompleteRecognition(ctx, seal)
+		complete, err = l.store.CompleteRecognition(ctx, seal)
 	}
 	if err != nil {
 		return err
 	}
-	h.setRecognised(complete)
+	l.setRecognised(complete)
 	return nil
 }
 
 // lookThrough compares the database with the ledger, and has what is lost
 // written again.
-func (h *heart) lookThrough(ctx context.Context) (complete bool, err error) {
-	h.setRecognised(false)
-	book := h.ledger.copy()
-	known := h.known(book)
-	found, err := h.store.Recognise(ctx, known)
+func (l *lease) lookThrough(ctx context.Context) (complete bool, err error) {
+	l.setRecognised(false)
+	book := l.ledger.copy()
+	known := l.known(book)
+	found, err := l.store.Recognise(ctx, known)
 	if err != nil {
 		return false, err
 	}
-	h.mu.Lock()
-	h.seal, h.origin = found.Seal, found.Origin
-	h.mu.Unlock()
-	h.store.Adopt(found.Seal)
+	l.mu.Lock()
+	l.seal, l.origin = found.Seal, found.Origin
+	l.mu.Unlock()
+	l.store.Adopt(found.Seal)
 	if found.Foreign { // nothing that is known of the other is true of it
-		h.ledger.clear()
-		h.mu.Lock()
-		h.seal = ""
-		h.mu.Unlock()
-		h.lost(ctx)
+		l.ledger.clear()
+		l.mu.Lock()
+		l.seal = ""
+		l.mu.Unlock()
+		l.lost(ctx)
 		return false, nil
 	}
-	records := h.onLost(&known, book, &found)
-	h.tellRecognised(ctx, &found, records)
+	records := l.rewrite(&known, book, &found)
+	l.tellRecognised(ctx, &found, records)
 	return found.Complete, nil
 }
 
 // known is what the daemon knows of the database.
-func (h *heart) known(book ledgerCopy) store.Known {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
+func (l *lease) known(book ledgerCopy) store.Known {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
 	return store.Known{
-		Daemon: h.last, Name: h.name, Version: h.version, Lease: h.lease, Run: h.guard.Run,
-		Mark:  store.Mark{Installation: h.installation, Address: h.store.Address(), Daemon: h.last, Beats: h.beats, SeenAt: h.beatAt},
-		Since: book.since, Peers: h.daemons, Origin: h.origin, Intents: book.intents, Attempts: book.attempts,
+		Daemon: l.last, Name: l.name, Version: l.version, Lease: l.length, Run: l.guard.Run,
+		Mark:  store.Mark{Installation: l.installation, Address: l.store.Address(), Daemon: l.last, Beats: l.beats, SeenAt: l.beatAt},
+		Since: book.since, Peers: l.daemons, Origin: l.origin, Intents: book.intents, Attempts: book.attempts,
 	}
 }
 
-func (h *heart) tellRecognised(ctx context.Context, found *store.Recognition, records int) {
+func (l *lease) tellRecognised(ctx context.Context, found *store.Recognition, records int) {
 	switch {
-	case found.Doubt != "" && h.guard.Run:
-		h.log.WarnContext(ctx, "the database may be restored or cloned; going on, as restore_guard.policy is run", "reason", found.Doubt)
+	case found.GuardReason != "" && l.guard.Run:
+		l.log.WarnContext(ctx, "the database may be restored or cloned; going on, as restore_guard.policy is run", "reason", found.GuardReason)
 	case len(found.Lost) > 0 || records > 0 || found.Unknown > 0 || found.SetBack > 0:
-		h.log.WarnContext(ctx, "the database lost what was committed last; what this daemon had begun and recorded is written again",
+		l.log.WarnContext(ctx, "the database lost what was committed last; what this daemon had begun and recorded is written again",
 			"heartbeats", found.SetBack, "begun", len(found.Lost), "recorded", records, "unknown", found.Unknown)
 	default:
-		h.log.InfoContext(ctx, "the database crashed or failed over, and lost nothing that this daemon knows of")
+		l.log.InfoContext(ctx, "the database crashed or failed over, and lost nothing that this daemon knows of")
 	}
 }
 
 // knownSeal is the seal of the database this daemon knows; empty: of none.
-func (h *heart) knownSeal() string {
-	h.mu.RLock()
-	defer h.mu.RUnlock()
-	return h.seal
+func (l *lease) knownSeal() string {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.seal
 }
 
 // recognitionPoll is how often a daemon asks whether the others have looked.
 const recognitionPoll = 100 * time.Millisecond
 
-func (h *heart) setRecognised(yes bool) {
-	h.mu.Lock()
-	was := h.recognised
-	h.recognised = yes
-	h.mu.Unlock()
+func (l *lease) setRecognised(yes bool) {
+	l.mu.Lock()
+	was := l.recognised
+	l.recognised = yes
+	l.mu.Unlock()
 	switch {
 	case !yes:
-		time.AfterFunc(recognitionPoll, h.Wake)
+		time.AfterFunc(recognitionPoll, l.Wake)
 	case !was:
-		h.onShare() // nothing began meanwhile
+		l.wakes.shareChanged() // nothing began meanwhile
 	}
 }
 
@@ -134,7 +134,7 @@ func (e *Engine) lostAgain(known *store.Known, book ledgerCopy, found *store.Rec
 	return len(results) + len(outcomes)
 }
 
-// holds tells of a claim that was written again, by the daemon's identity now.
+// holds takes in a claim that was written again, by the daemon's identity now.
 func (r *recorder) holds(claim, daemon int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -2,8 +2,11 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // A rejudge looks at campaigns whose verdict may have changed without a change of
@@ -12,18 +15,21 @@ import (
 // are bad now are told to the planner, which rejects them with the reason. Any
 // number of daemons may do it at once.
 type rejudge struct {
-	Config
 	*loop
-	planned func() // wakes the planner
+	store   *store.Store
+	log     *slog.Logger
+	app     func(appNo int32) *App
+	compile compileFunc
+	wakes   wakes
 
 	mu    sync.Mutex
 	all   bool
 	named map[int64]bool // rejected campaigns that something happened to
 }
 
-func newRejudge(cfg Config, planned func()) *rejudge {
-	r := &rejudge{Config: cfg, planned: planned, all: true, named: make(map[int64]bool)}
-	r.loop = newLoop("judge", cfg.Log, 0, r.run)
+func newRejudge(cfg *Config, w wakes) *rejudge {
+	r := &rejudge{store: cfg.Store, log: cfg.Log, app: cfg.App, compile: cfg.Compile, wakes: w, all: true, named: make(map[int64]bool)}
+	r.loop = newLoop("judge", cfg.Log, 0, nil, r.run)
 	return r
 }
 
@@ -63,8 +69,8 @@ func (r *rejudge) run(ctx context.Context) error {
 	if !all || err != nil {
 		return err
 	}
-	if err = r.pages(ctx, r.Store.RejectedCampaigns); err == nil {
-		err = r.pages(ctx, r.Store.PendingCampaigns)
+	if err = r.pages(ctx, r.store.RejectedCampaigns); err == nil {
+		err = r.pages(ctx, r.store.PendingCampaigns)
 	}
 	if err != nil {
 		r.everything()
@@ -84,7 +90,7 @@ func (r *rejudge) pages(ctx context.Context, list func(ctx context.Context, afte
 			return err
 		}
 		after = ids[len(ids)-1]
-		giveWay(ctx, began)
+		pace(ctx, began)
 	}
 }
 
@@ -96,7 +102,7 @@ func (r *rejudge) look(ctx context.Context, ids []int64) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
-	campaigns, err := r.Store.Campaigns(ctx, ids)
+	campaigns, err := r.store.Campaigns(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -104,13 +110,13 @@ func (r *rejudge) look(ctx context.Context, ids []int64) error {
 	var bad []int64
 	for i := range campaigns {
 		c := &campaigns[i]
-		if r.App(c.AppNo) == nil {
+		if r.app(c.AppNo) == nil {
 			continue
 		}
 		_, err := schedule(c)
 		problems := 1
 		if err == nil {
-			_, found := r.Compile(c)
+			_, found := r.compile(c)
 			problems = len(found)
 		}
 		switch {
@@ -121,20 +127,20 @@ func (r *rejudge) look(ctx context.Context, ids []int64) error {
 		}
 	}
 	if len(bad) > 0 {
-		if err := r.Store.Rejudge(ctx, bad); err != nil {
+		if err := r.store.Rejudge(ctx, bad); err != nil {
 			return err
 		}
-		r.planned()
+		r.wakes.campaignsToPlan()
 	}
 	if len(good) == 0 {
 		return nil
 	}
-	accepted, err := r.Store.Accept(ctx, good)
+	accepted, err := r.store.Accept(ctx, good)
 	for _, id := range accepted {
-		r.Log.InfoContext(ctx, "campaign is no longer rejected: its request is good as it stands", "campaign", id)
+		r.log.InfoContext(ctx, "campaign is no longer rejected: its request is good as it stands", "campaign", id)
 	}
 	if len(accepted) > 0 {
-		r.planned()
+		r.wakes.campaignsToPlan()
 	}
 	return err
 }

@@ -142,6 +142,57 @@ func TestWindowAndPolicyCountAsTheyStand(t *testing.T) {
 	}
 }
 
+// What is changed so that it is missed is missed while it waits, and not only when
+// its app may go on, which may be long after (fault 4).
+func TestMissedWhileTheAppIsHeldBack(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		before []any
+		change string
+		want   string
+		others int // tasks of the app that wait behind it
+	}{
+		"narrowed":               {nil, `SET catch_up_window = '1 second'`, "missed: older than the catch-up window of 1s", 0},
+		"narrowed, with others":  {nil, `SET catch_up_window = '1 second'`, "missed: older than the catch-up window of 1s", 3},
+		"all to skip":            {[]any{"misfire_policy", "all"}, `SET misfire_policy = 'skip'`, "missed: misfire policy skip", 3},
+		"changed and not missed": {nil, `SET catch_up_window = '1 hour', misfire_policy = 'all'`, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.app(t, "app", "webhook", &engine.App{MaxInFlight: 1})
+			begun, release := block(r.pusher, accepted)
+			cfg := r.config(t)
+			cfg.MisfireGrace = time.Second
+			due := time.Now().Truncate(time.Second).Add(2 * time.Second)
+			first := r.insert(t, "app", "webhook", 1, fixed(due.Add(-time.Second)))
+			id := r.insert(t, "app", "webhook", 1, fixed(due), c.before...)
+			for range c.others {
+				r.insert(t, "app", "webhook", 1, fixed(due.Add(time.Second)))
+			}
+			start(t, cfg)
+			until(t, "the first call", func() bool { return begun.Load() == 1 })
+			until(t, "the second to be overdue", func() bool {
+				return get[bool](t, r, `SELECT clock_timestamp() > $1::timestamptz + interval '1500 milliseconds'`, due)
+			})
+			r.run(t, `UPDATE scheduler.campaigns `+c.change+` WHERE id = $1`, id)
+			if c.want != "" {
+				if got := r.decided(t, id, 1); !strings.HasPrefix(got[0], c.want) {
+					t.Errorf("decided %v, want %s", got, c.want)
+				}
+				if n := get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks`); n != 1 {
+					t.Errorf("%d tasks are decided while the app is held back, want 1", n)
+				}
+			}
+			release()
+			r.decided(t, first, 1)
+			if got := r.decided(t, id, 1); c.want == "" && got[0] != "succeeded" {
+				t.Errorf("decided %v", got)
+			}
+		})
+	}
+}
+
 // Refused calls of a whole second are stored together, though the database is two
 // milliseconds away, and all end (fault 5).
 func TestRefusedSecondFarFromTheDatabase(t *testing.T) {

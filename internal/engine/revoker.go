@@ -35,7 +35,7 @@ type revoker struct {
 
 func newRevoker(s *store.Store, log *slog.Logger, app func(int32) *App, keys func() Keys, timeout time.Duration, retry RetryPolicy) *revoker {
 	r := &revoker{store: s, log: log, app: app, keys: keys, timeout: timeout, retry: retry}
-	r.loop = newLoop("revoker", log, 0, r.revoke)
+	r.loop = newLoop("revoker", log, 0, nil, r.revoke)
 	return r
 }
 

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"log/slog"
 	"maps"
 	"slices"
 	"sync"
@@ -17,17 +18,19 @@ import (
 // configuration. Any number of daemons may do it at once; with different rules on
 // their machines the last one to look wins, and its log says so.
 type zoneRules struct {
-	Config
 	*loop
-	planned func() // wakes the planner
+	store *store.Store
+	log   *slog.Logger
+	name  string // of this daemon
+	wakes wakes
 
 	mu     sync.Mutex
 	wanted bool
 }
 
-func newZoneRules(cfg Config, planned func()) *zoneRules {
-	z := &zoneRules{Config: cfg, planned: planned, wanted: true}
-	z.loop = newLoop("zone rules", cfg.Log, 0, z.run)
+func newZoneRules(cfg *Config, w wakes) *zoneRules {
+	z := &zoneRules{store: cfg.Store, log: cfg.Log, name: cfg.Name, wakes: w, wanted: true}
+	z.loop = newLoop("zone rules", cfg.Log, 0, nil, z.run)
 	return z
 }
 
@@ -56,7 +59,7 @@ func (z *zoneRules) run(ctx context.Context) error {
 // follow compares the rules that stored occurrences follow with those in force.
 // The rules are recorded last: what is cut off in between is done again.
 func (z *zoneRules) follow(ctx context.Context) error {
-	known, err := z.Store.ZoneRules(ctx)
+	known, err := z.store.ZoneRules(ctx)
 	if err != nil {
 		return err
 	}
@@ -74,7 +77,7 @@ func (z *zoneRules) follow(ctx context.Context) error {
 	moved := make(map[string]int)
 	for after := int64(0); ; {
 		began := time.Now()
-		page, err := z.Store.Zoned(ctx, names, after, judgedAtOnce)
+		page, err := z.store.Zoned(ctx, names, after, judgedAtOnce)
 		if err != nil {
 			return err
 		}
@@ -85,9 +88,9 @@ func (z *zoneRules) follow(ctx context.Context) error {
 			return err
 		}
 		after = page[len(page)-1].CampaignID
-		giveWay(ctx, began)
+		pace(ctx, began)
 	}
-	return z.Store.SaveZoneRules(ctx, z.Name, changed, moved)
+	return z.store.SaveZoneRules(ctx, z.name, changed, moved)
 }
 
 // move takes back what is no occurrence any more.
@@ -99,7 +102,7 @@ func (z *zoneRules) move(ctx context.Context, page []store.Zoned, moved map[stri
 	for i, c := range page {
 		ids[i], instants[c.CampaignID] = c.CampaignID, c.Instants
 	}
-	campaigns, err := z.Store.Campaigns(ctx, ids)
+	campaigns, err := z.store.Campaigns(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -118,15 +121,15 @@ func (z *zoneRules) move(ctx context.Context, page []store.Zoned, moved map[stri
 	if len(stale) == 0 {
 		return nil
 	}
-	if err := z.Store.FollowZones(ctx, stale); err != nil {
+	if err := z.store.FollowZones(ctx, stale); err != nil {
 		return err
 	}
-	z.Log.WarnContext(ctx, "the rules of a time zone have changed: coming occurrences follow them", "campaigns", stale)
-	z.planned()
+	z.log.WarnContext(ctx, "the rules of a time zone have changed: coming occurrences follow them", "campaigns", stale)
+	z.wakes.campaignsToPlan()
 	return nil
 }
 
-// compareServer tells of zones for which PostgreSQL has other rules than this
+// compareServer logs zones for which PostgreSQL has other rules than this
 // program: what people see in local times, and verify, go by the server's.
 func (z *zoneRules) compareServer(ctx context.Context, names []string) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
@@ -135,9 +138,9 @@ func (z *zoneRules) compareServer(ctx context.Context, names []string) {
 	for month := range 12 {
 		at = append(at, time.Now().UTC().Truncate(time.Hour).AddDate(0, month, 0))
 	}
-	offsets, err := z.Store.ZoneOffsets(ctx, names, at)
+	offsets, err := z.store.ZoneOffsets(ctx, names, at)
 	if err != nil {
-		z.Log.DebugContext(ctx, "the server's zones could not be compared", "error", err)
+		z.log.DebugContext(ctx, "the server's zones could not be compared", "error", err)
 		return
 	}
 	var differ []string
@@ -154,7 +157,7 @@ func (z *zoneRules) compareServer(ctx context.Context, names []string) {
 		}
 	}
 	if len(differ) > 0 {
-		z.Log.WarnContext(ctx, "PostgreSQL has other rules for time zones than this program, which pushes by its own: update the tzdata that is older",
+		z.log.WarnContext(ctx, "PostgreSQL has other rules for time zones than this program, which pushes by its own: update the tzdata that is older",
 			"zones", differ)
 	}
 }

@@ -10,7 +10,8 @@ var chinese = map[string]string{
 	"active": "生效", "paused": "已暂停", "finished": "已结束", "rejected": "被拒绝",
 	// what was done
 	"update": "修改", "pause": "暂停", "resume": "恢复", "cancel": "取消", "delete": "删除", "reject": "拒绝", "finish": "结束", "trigger": "立即推送", "rule": "裁定",
-	"hold": "挂起", "release": "解除挂起",
+	"hold": "挂起", "release": "解除挂起", "skip": "跳过一次", "unskip": "恢复跳过的一次", "revoke": "撤回",
+	"waiting": "等待中", "revoked": "已撤回", "refused": "被拒绝", "unsupported": "不支持",
 
 	// every page
 	"Scheduler": "推送调度", "Skip to the page": "跳到正文", "Pages": "页面", "Overview": "总览", "Calendar": "日历", "Campaigns": "活动", "Tasks": "任务",
@@ -53,6 +54,7 @@ var chinese = map[string]string{
 
 	// one campaign
 	"Pause": "暂停", "Resume": "恢复", "Edit": "编辑", "Cancel the campaign": "取消活动", "Copy": "复制", "Push once now": "立即推送一次",
+	"Skip this occurrence": "跳过这一次", "Take the skip back": "恢复这一次", "skipped by %s": "已被 %s 跳过",
 	"What it is": "内容", "Zone": "时区", "Stored targets": "已存的目标", "Catch-up window": "补推窗口", "Misfire policy": "错过时的策略",
 	"Send again when the outcome is unknown": "结果不明时重发", "Written by": "创建者", "Changed by": "修改者", "Request and strategy": "请求与策略", "Who did what": "操作记录",
 	"Nothing of it is pushed any more, and what was not begun is recorded as cancelled. This cannot be taken back.": "它不再推送，尚未开始的记为已取消。此操作不能撤回。",
@@ -82,11 +84,13 @@ var chinese = map[string]string{
 
 	// rulings
 	"Rule on it": "裁定", "Rule": "裁定", "It was sent": "已送出", "It was not sent": "未送出", "It was not sent: send it again": "未送出：再推送一次",
-	"Find out first whether the provider took it: its own console shows what arrived.":                    "先弄清推送方是否收到：它自己的控制台会显示。",
-	"What was accepted is not sent again; the rest is pushed at once with the same message keys.":         "已被接受的不会重发；其余的用相同的消息键立即推送。",
-	"Say why: the ruling is kept with it.":                                                                "请写明原因：它与裁定一起保存。",
-	"The call was begun and nobody knows whether the provider took it. It is never sent again by itself.": "调用已经发起，但没有人知道推送方是否收到。它不会自动重发。",
-	"There are more. Rule on these first.":                                                                "还有更多。请先裁定这些。", "Nothing waits for a ruling.": "没有等待裁定的任务。",
+	"Find out first whether the provider took it: its own console shows what arrived.":            "先弄清推送方是否收到：它自己的控制台会显示。",
+	"What was accepted is not sent again; the rest is pushed at once with the same message keys.": "已被接受的不会重发；其余的用相同的消息键立即推送。",
+	"Say why: it is kept with what you do.":                                                       "请写明原因：它与你的操作一起保存。",
+	"Take back what was accepted":                                                                 "撤回已被接受的推送", "Take it back": "撤回", "Taken back": "撤回情况",
+	"The provider is asked to take back every delivery that it accepted. Devices that have shown the message keep it, and some providers take nothing back. This cannot be undone, and the outcome of the task stays as it is.": "将请求推送方撤回它已接受的每一次投递。已显示消息的设备仍会保留，有的推送方不支持撤回。此操作不能撤销，任务的结果保持不变。",
+	"The call was begun and nobody knows whether the provider took it. It is never sent again by itself.":                                                                                                                       "调用已经发起，但没有人知道推送方是否收到。它不会自动重发。",
+	"There are more. Rule on these first.": "还有更多。请先裁定这些。", "Nothing waits for a ruling.": "没有等待裁定的任务。",
 
 	// calendar
 	"Earlier": "更早", "Today": "今天", "Later": "更晚", "Month": "月", "Week": "周", "Day": "日",

@@ -12,9 +12,9 @@ import (
 
 // What was read while a task was being begun shows it as it was before: it is not
 // taken in again. A reading after that may find it, as when it is tried again.
-func TestAgendaKnowsWhatIsBeingBegun(t *testing.T) {
+func TestDueQueueKnowsWhatIsBeingBegun(t *testing.T) {
 	t.Parallel()
-	a := engine.NewAgenda()
+	a := engine.NewDueQueue()
 	task := store.ReadyTask{ID: 1, AppNo: 1, ReadyAt: noon}
 	all := func(store.ReadyTask) (bool, time.Time) { return true, time.Time{} }
 	take := func(when string, want []int64) {
@@ -34,7 +34,7 @@ func TestAgendaKnowsWhatIsBeingBegun(t *testing.T) {
 	take("read while it is being begun", nil)
 	a.Clear()
 	a.Add(task)
-	take("read while it is being begun, though the agenda was cleared", nil)
+	take("read while it is being begun, though the queue was cleared", nil)
 	a.Reading()
 	a.Done(1)
 	a.Add(task)
@@ -55,9 +55,9 @@ func TestAgendaKnowsWhatIsBeingBegun(t *testing.T) {
 }
 
 // An app that is held back keeps no other from its time.
-func TestAgenda(t *testing.T) {
+func TestDueQueue(t *testing.T) {
 	t.Parallel()
-	a := engine.NewAgenda()
+	a := engine.NewDueQueue()
 	at := func(s int) time.Time { return noon.Add(time.Duration(s) * time.Second) }
 	task := func(id int64, app int32, s int) store.ReadyTask {
 		return store.ReadyTask{ID: id, AppNo: app, ReadyAt: at(s)}
@@ -88,6 +88,6 @@ func TestAgenda(t *testing.T) {
 		t.Errorf("the rest (-want +got):\n%s", diff)
 	}
 	if _, ok := a.Next(at(20)); ok {
-		t.Error("an empty agenda has a next time")
+		t.Error("an empty queue has a next time")
 	}
 }

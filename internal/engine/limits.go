@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -76,7 +77,7 @@ type throttle struct {
 	raised   time.Time     // when the penalty was last eased
 	slowedAt time.Time     // when the penalty was last imposed
 	growth   float64       // by which it is eased each time
-	pace     pace
+	recent   callRate
 
 	waiting []func()  // told once when there may be leave again
 	first   time.Time // until then the next leave is kept for a task at its second
@@ -144,7 +145,7 @@ func (a *App) ask(now time.Time) (ok bool, retry time.Time) {
 		return false, now.Add(max(time.Duration(missing/float64(t.limiter.Limit())*float64(time.Second)), time.Microsecond))
 	}
 	t.inFlight++
-	t.pace.add(now)
+	t.recent.add(now)
 	return true, time.Time{}
 }
 
@@ -156,7 +157,7 @@ func (a *App) undo() {
 	if t.limiter != nil {
 		t.limiter.AllowN(time.Now(), -1)
 	}
-	t.pace.now--
+	t.recent.now--
 	t.mu.Unlock()
 	a.free()
 }
@@ -210,7 +211,7 @@ func (t *throttle) slow(now time.Time, pause time.Duration, configured float64) 
 		t.growth = recoverSlow
 	}
 	t.slowedAt = now
-	half := max(t.pace.perSecond(now)/2, 1)
+	half := max(t.recent.perSecond(now)/2, 1)
 	if configured > 0 {
 		half = min(half, configured)
 	}
@@ -250,28 +251,131 @@ func (t *throttle) recover(now time.Time, configured float64) {
 // burst lets a tenth of a second's calls begin together.
 func burst(perSecond float64) int { return max(1, int(perSecond/10)) }
 
-// pace counts the calls of the last one to two seconds.
-type pace struct {
+// callRate counts the calls of the last one to two seconds.
+type callRate struct {
 	second    time.Time // when the second counted in now began
 	last, now float64
 }
 
-func (p *pace) add(now time.Time) {
-	p.turn(now)
-	p.now++
+func (r *callRate) add(now time.Time) {
+	r.turn(now)
+	r.now++
 }
 
-func (p *pace) perSecond(now time.Time) float64 {
-	p.turn(now)
-	return max(p.last, p.now)
+func (r *callRate) perSecond(now time.Time) float64 {
+	r.turn(now)
+	return max(r.last, r.now)
 }
 
-func (p *pace) turn(now time.Time) {
-	switch since := now.Sub(p.second); {
+func (r *callRate) turn(now time.Time) {
+	switch since := now.Sub(r.second); {
 	case since < time.Second:
 	case since < 2*time.Second:
-		p.second, p.last, p.now = p.second.Add(time.Second), p.now, 0
+		r.second, r.last, r.now = r.second.Add(time.Second), r.now, 0
 	default:
-		p.second, p.last, p.now = now, 0, 0
+		r.second, r.last, r.now = now, 0, 0
+	}
+}
+
+// A callLimit bounds the calls under way in this daemon: each holds a slot. The
+// channel freed gets a value when a slot is free again after there was none, and
+// when enough are free for a batch that is worth a claim. A callLimit is safe for
+// concurrent use.
+type callLimit struct {
+	mu     sync.Mutex
+	size   int
+	free   int // less than zero while more are taken than there are since a resize
+	enough int
+	freed  chan struct{}
+	spared chan struct{} // told when there are spare ones again after there were none
+}
+
+func newCallLimit(n int) *callLimit {
+	l := &callLimit{freed: make(chan struct{}, 1), spared: make(chan struct{}, 1)}
+	l.resize(n)
+	return l
+}
+
+// resize changes how many slots there are. Calls under way keep theirs.
+func (l *callLimit) resize(n int) {
+	l.mu.Lock()
+	more := n - l.size
+	l.size, l.enough = n, max(n/2, 1)
+	l.mu.Unlock()
+	l.release(more)
+}
+
+// acquire takes up to n slots and returns how many it got.
+func (l *callLimit) acquire(n int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n = max(min(n, l.free), 0)
+	l.free -= n
+	return n
+}
+
+// release gives slots back.
+func (l *callLimit) release(n int) {
+	if n == 0 {
+		return
+	}
+	l.mu.Lock()
+	before := l.free
+	l.free += n
+	tell := before <= 0 && l.free > 0 || before < l.enough && l.free >= l.enough
+	spare := before <= l.size/2-1 && l.free > l.size/2-1
+	l.mu.Unlock()
+	if tell {
+		signal(l.freed)
+	}
+	if spare {
+		signal(l.spared)
+	}
+}
+
+// signal sends on a channel that holds one, unless it does already.
+func signal(ch chan<- struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// scarce says that so few slots are free that it pays to wait a little for
+// more before the next claim.
+func (l *callLimit) scarce() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.free < l.enough
+}
+
+// spare is how many slots are free beyond half of all, and one.
+func (l *callLimit) spare() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.free - l.size/2 + 1
+}
+
+// available is how many slots are free now.
+func (l *callLimit) available() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.free
+}
+
+// atOnce is how many items of early work are done between two rests.
+const atOnce = 50
+
+// pace sleeps as long as the work since began took, at most 20 ms, so that early
+// work uses half a core at most and leaves room for what is due.
+func pace(ctx context.Context, began time.Time) {
+	sleep(ctx, min(time.Since(began), 20*time.Millisecond))
+}
+
+// sleep returns after d, or when ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }

@@ -17,13 +17,8 @@ import (
 // that no statement's work grows with what is stored, and in a loop of its own:
 // however long it takes, or fails, deliveries begin.
 type settler struct {
-	Config
-	*loop
-	heart    *heart
-	causes   *causes
-	traces   *traces
-	onEnd    func([]int64)
-	reporter *reporter
+	settlerParts
+	loop *loop
 
 	mu     sync.Mutex
 	hinted map[int64]bool // tasks that may be over
@@ -32,6 +27,19 @@ type settler struct {
 	rest     time.Duration
 	placing  batch
 	deciding batch
+}
+
+// settlerParts is what a settler is made of. All are required.
+type settlerParts struct {
+	store            *store.Store
+	log              *slog.Logger
+	metrics          *Metrics
+	traces           *traces
+	lease            *lease
+	causes           *latenessCauses
+	reporter         *reporter
+	wakes            wakes
+	statementTimeout time.Duration // of one batch of placing
 }
 
 // A batch is how many rows a statement takes at once: half as many after each one
@@ -63,13 +71,19 @@ const (
 	settleTimeout = time.Minute
 )
 
-func newSettler(cfg Config) *settler {
-	s := &settler{Config: cfg, hinted: make(map[int64]bool)}
+func newSettler(parts settlerParts) *settler {
+	s := &settler{settlerParts: parts, hinted: make(map[int64]bool)}
 	s.placing = batch{doing: "hold and end waiting deliveries", rows: placeAtOnce, most: placeAtOnce}
 	s.deciding = batch{doing: "decide tasks with stored deliveries", rows: settleAtOnce, most: settleAtOnce}
-	s.loop = newLoop("settler", cfg.Log, 0, s.settleAll)
+	s.loop = newLoop("settler", parts.log, 0, nil, s.settleAll)
 	return s
 }
+
+// Start runs the settler until ctx ends.
+func (s *settler) Start(ctx context.Context, wg *sync.WaitGroup) { s.loop.Start(ctx, wg) }
+
+// Wake asks for a pass.
+func (s *settler) Wake() { s.loop.Wake() }
 
 // hint says that tasks may be over.
 func (s *settler) hint(tasks ...int64) {
@@ -131,12 +145,12 @@ func (s *settler) sweep(ctx context.Context) error {
 
 // place brings one batch to its place and says whether there may be more.
 func (s *settler) place(ctx context.Context) (full bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, s.StatementTimeout)
+	ctx, cancel := context.WithTimeout(ctx, s.statementTimeout)
 	defer cancel()
 	rows := s.placing.rows
 	failpoint.Hit("place.before")
-	placed, err := s.Store.PlaceDeliveries(ctx, time.Time{}, rows)
-	s.placing.over(ctx, s.Log, err)
+	placed, err := s.store.PlaceDeliveries(ctx, time.Time{}, rows)
+	s.placing.over(ctx, s.log, err)
 	if err != nil {
 		return false, err
 	}
@@ -154,28 +168,71 @@ func (s *settler) settle(ctx context.Context, tasks []int64) error {
 		began := s.traces.now()
 		failpoint.Hit("settle.before")
 		rows := s.deciding.rows
-		settled, err := s.Store.Settle(ctx, s.heart.id(), tasks, rows)
-		s.deciding.over(ctx, s.Log, err)
+		settled, err := s.store.Settle(ctx, s.lease.id(), tasks, rows)
+		s.deciding.over(ctx, s.log, err)
 		if err != nil {
 			return err
 		}
-		s.tell(ctx, settled, began)
+		s.logDecided(ctx, settled, began)
 		if len(settled) < rows {
 			return nil
 		}
 	}
 }
 
-// tell logs and counts decisions and passes on which campaigns may be over.
-func (s *settler) tell(ctx context.Context, settled []store.Decision, began time.Time) {
+// logDecided logs and counts decisions and passes on which campaigns may be over.
+func (s *settler) logDecided(ctx context.Context, settled []store.Decision, began time.Time) {
 	ended := make([]int64, 0, len(settled))
 	for i := range settled {
 		d := &settled[i]
 		s.traces.settled(d, began)
-		tell(ctx, s.Log, s.Metrics, s.traces, d, s.causes.take(d.TaskID))
+		logDecided(ctx, s.log, s.metrics, s.traces, d, s.causes.take(d.TaskID))
 		ended = append(ended, d.CampaignID)
 	}
 	if len(ended) > 0 {
-		s.onEnd(ended)
+		s.wakes.tasksDecided(ended)
 	}
+}
+
+// A reporter says in the log, now and then, how far tasks of many deliveries
+// are. Each daemon speaks of the apps that are its share, so that a task is
+// spoken of once.
+type reporter struct {
+	store *store.Store
+	log   *slog.Logger
+	share func() (share, shares int, ok bool)
+	every time.Duration
+
+	said time.Time
+	done map[int64]int32 // what was said of each task
+}
+
+func newReporter(s *store.Store, log *slog.Logger, share func() (int, int, bool)) *reporter {
+	return &reporter{store: s, log: log, share: share, every: 10 * time.Second, done: make(map[int64]int32)}
+}
+
+// report speaks when it is time to. Only one goroutine may call it.
+func (r *reporter) report(ctx context.Context) error {
+	if time.Since(r.said) < r.every {
+		return nil
+	}
+	r.said = time.Now()
+	share, shares, ok := r.share()
+	if !ok {
+		return nil
+	}
+	tasks, err := r.store.Progress(ctx, 100)
+	if err != nil {
+		return err
+	}
+	said := make(map[int64]int32, len(tasks))
+	for _, t := range tasks {
+		before, known := r.done[t.TaskID]
+		if known && before != t.Done && int(t.AppNo)%shares == share {
+			r.log.InfoContext(ctx, "task under way", "campaign", t.CampaignID, "task", t.TaskID, "deliveries_done", t.Done, "deliveries", t.Total, "targets", t.Targets)
+		}
+		said[t.TaskID] = t.Done
+	}
+	r.done = said
+	return nil
 }

@@ -15,7 +15,7 @@ import (
 func TestReloadOvertakesACompile(t *testing.T) {
 	t.Parallel()
 	var configured *engine.App
-	var c engine.Contents
+	var c engine.CompileCache
 	app := func(int32) *engine.App {
 		if configured == nil {
 			configured = &engine.App{}
@@ -29,7 +29,7 @@ func TestReloadOvertakesACompile(t *testing.T) {
 		take([]store.Campaign{{ID: ids[0]}})
 		return nil
 	}
-	c = engine.NewContents(compile, app, load)
+	c = engine.NewCompileCache(compile, app, load)
 	got, err := c.AppOf(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
@@ -53,13 +53,13 @@ func TestContentsAreBoundedInBytes(t *testing.T) {
 		}
 		return nil
 	}
-	c := engine.NewContents(compile, func(int32) *engine.App { return nil }, load)
+	c := engine.NewCompileCache(compile, func(int32) *engine.App { return nil }, load)
 	for id := range int64(200) {
 		if err := c.Ensure(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
 		if n, bytes := c.Held(); bytes > 64<<20 {
-			t.Fatalf("%d contents of %d bytes are kept", n, bytes)
+			t.Fatalf("%d campaigns of %d bytes are kept", n, bytes)
 		}
 	}
 	c.Forget(199)
@@ -73,6 +73,6 @@ func TestContentsAreBoundedInBytes(t *testing.T) {
 	}
 	c.Age()
 	if left, _ := c.Held(); n < 10 || left != 1 {
-		t.Errorf("%d contents were kept, %d are left that were asked for since, want 1", n, left)
+		t.Errorf("%d campaigns were kept, %d are left that were asked for since, want 1", n, left)
 	}
 }

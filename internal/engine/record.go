@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/failpoint"
 	"github.com/campaign-scheduler/scheduler/store"
 )
@@ -18,15 +22,15 @@ import (
 type recorder struct {
 	*loop
 	store   *store.Store
-	daemon  func() int64
+	lease   *lease
 	log     *slog.Logger
 	metrics *Metrics
 	traces  *traces
 	ledger  *ledger
-	onEnd   func(campaignIDs []int64) // campaigns that may be finished
+	wakes   wakes
 
-	wrote   time.Time      // when the last write began; only the running loop touches it
-	telling sync.WaitGroup // of the batch written last, while the next is written
+	wrote     time.Time      // when the last write began; only the running loop touches it
+	reporting sync.WaitGroup // of the batch written last, while the next is written
 
 	mu        sync.Mutex
 	decisions results
@@ -45,7 +49,7 @@ type results struct {
 }
 
 // tooLong halves the size when a write was not done in time, and says when that
-// is worth telling.
+// is worth reporting.
 func (l *results) tooLong(err error) (tell bool) {
 	if !store.IsTimeout(err) {
 		return false
@@ -73,11 +77,13 @@ type result struct {
 	cause    string // what the task waited for
 }
 
-func newRecorder(s *store.Store, log *slog.Logger, m *Metrics, daemon func() int64, onEnd func([]int64)) *recorder {
-	r := &recorder{store: s, daemon: daemon, log: log, metrics: m, onEnd: onEnd, open: make(map[int64]*openClaim)}
+func newRecorder(s *store.Store, log *slog.Logger, m *Metrics, t *traces, own *lease, w wakes) *recorder {
+	r := &recorder{
+		store: s, log: log, metrics: m, traces: t, lease: own, ledger: own.ledger, wakes: w, open: make(map[int64]*openClaim),
+	}
 	r.decisions = results{what: "decisions", size: recordAtOnce, most: recordAtOnce}
 	r.retries = results{what: "further tries", size: recordAtOnce, most: recordAtOnce}
-	r.loop = newLoop("recorder", log, 0, r.record)
+	r.loop = newLoop("recorder", log, 0, own.answers, r.record)
 	return r
 }
 
@@ -88,7 +94,7 @@ const (
 	recordTimeout = 15 * time.Second
 )
 
-// opened tells of a new claim and how many tasks it has.
+// opened takes in a new claim and how many tasks it has.
 func (r *recorder) opened(daemon, claim int64, tasks int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -141,7 +147,7 @@ func (r *recorder) drained() <-chan struct{} {
 // record writes everything that waits. A batch that fails stays first in its
 // line.
 func (r *recorder) record(ctx context.Context) error {
-	defer r.telling.Wait()
+	defer r.reporting.Wait()
 	for r.backlog() > 0 {
 		r.gather(ctx)
 		if err := errors.Join(r.writeSome(ctx, &r.decisions), r.writeSome(ctx, &r.retries)); err != nil {
@@ -272,8 +278,8 @@ func (r *recorder) writeDecisions(ctx context.Context, batch []*result, done []i
 	}
 	failpoint.Hit("record.after")
 	r.traces.recorded(batch, recorded, began)
-	r.telling.Wait()
-	r.telling.Go(func() { r.tell(context.WithoutCancel(ctx), batch, recorded) })
+	r.reporting.Wait()
+	r.reporting.Go(func() { r.report(context.WithoutCancel(ctx), batch, recorded) })
 	return nil
 }
 
@@ -309,11 +315,11 @@ func (r *recorder) daemonOf(claim int64) int64 {
 	if c := r.open[claim]; c != nil {
 		return c.daemon
 	}
-	return r.daemon()
+	return r.lease.id()
 }
 
-// tell tells of the decisions and passes on which campaigns may be over.
-func (r *recorder) tell(ctx context.Context, batch []*result, recorded map[int64]bool) {
+// report logs the decisions and passes on which campaigns may be over.
+func (r *recorder) report(ctx context.Context, batch []*result, recorded map[int64]bool) {
 	var ended []int64
 	for _, res := range batch {
 		if res.told {
@@ -324,13 +330,13 @@ func (r *recorder) tell(ctx context.Context, batch []*result, recorded map[int64
 			r.fenced(ctx, d.TaskID, d.CampaignID)
 			continue
 		}
-		tell(ctx, r.log, r.metrics, r.traces, d, res.cause)
+		logDecided(ctx, r.log, r.metrics, r.traces, d, res.cause)
 		if res.last {
 			ended = append(ended, d.CampaignID)
 		}
 	}
 	if len(ended) > 0 {
-		r.onEnd(ended)
+		r.wakes.tasksDecided(ended)
 	}
 }
 
@@ -338,3 +344,133 @@ func (r *recorder) fenced(ctx context.Context, task, campaign int64) {
 	r.metrics.Fenced.Inc()
 	r.log.WarnContext(ctx, "outcome came too late, the task was ruled on already", "task", task, "campaign", campaign)
 }
+
+// A verdict is what an attempt's outcome means for its delivery.
+type verdict struct {
+	status string    // succeeded, failed, missed, unknown; empty: try again
+	again  time.Time // then when
+	reason string
+}
+
+// A RetryPolicy says when a delivery is tried again: after Initial, then longer
+// and longer, to at most Max.
+type RetryPolicy struct {
+	Initial, Max time.Duration
+}
+
+// rule turns an outcome into a verdict. Only what was certainly not sent is
+// tried again by itself, and what may have been sent only where the author
+// chose so; nothing begins after expires, where that is not zero.
+func (r RetryPolicy) rule(o dispatch.Outcome, attempts int, resendUnknown bool, now, expires time.Time) verdict {
+	reason := outcomeText(o)
+	switch {
+	case o.Class == dispatch.Accepted:
+		return verdict{status: "succeeded", reason: reason}
+	case o.Class == dispatch.Permanent:
+		return verdict{status: "failed", reason: reason}
+	case o.Class == dispatch.Unknown && !resendUnknown:
+		return verdict{status: "unknown", reason: reason}
+	}
+	again := now.Add(max(r.wait(attempts), o.RetryAfter))
+	switch {
+	case expires.IsZero() || again.Before(expires):
+		return verdict{again: again, reason: reason}
+	case o.Class == dispatch.Unknown:
+		return verdict{status: "unknown", reason: reason}
+	default:
+		return verdict{status: "missed", reason: "not sent within the catch-up window: " + reason}
+	}
+}
+
+// wait is the pause after the given number of attempts: exponential, with
+// jitter, so that many deliveries refused together do not return together.
+func (r RetryPolicy) wait(attempts int) time.Duration {
+	b := backoff.NewExponentialBackOff()
+	b.InitialInterval, b.MaxInterval = r.Initial, r.Max
+	b.Reset()
+	d := b.NextBackOff()
+	for range min(attempts, 30) - 1 {
+		d = b.NextBackOff()
+	}
+	return d
+}
+
+// outcomeText says in words what a call came to, and which targets it was
+// without; "": it was accepted with all of them.
+func outcomeText(o dispatch.Outcome) string {
+	if o.Class == dispatch.Accepted {
+		return o.LeftOut
+	}
+	parts := []string{strings.ReplaceAll(string(o.Reason), "_", " ")}
+	if o.Code != "" {
+		parts = append(parts, o.Code)
+	}
+	if o.Message != "" {
+		parts = append(parts, o.Message)
+	}
+	text := strings.Join(parts, ": ")
+	if o.LeftOut != "" {
+		text += "; " + o.LeftOut
+	}
+	return text
+}
+
+// logDecided reports a recorded decision, once: it logs one line, counts the
+// decision and ends the task's trace. cause is what the task waited for; it is empty
+// where no call was made.
+func logDecided(ctx context.Context, log *slog.Logger, m *Metrics, t *traces, d *store.Decision, cause string) {
+	writeDecision(ctx, log, d)
+	m.decided(d, cause)
+	t.decided(d)
+}
+
+// logDecisions reports decisions that no call of this daemon led to.
+func logDecisions(ctx context.Context, log *slog.Logger, m *Metrics, t *traces, all []store.Decision) {
+	for i := range all {
+		logDecided(ctx, log, m, t, &all[i], "")
+	}
+}
+
+// logRefused reports decisions that came second, which is a fault of this
+// program: the first ones stand.
+func logRefused(ctx context.Context, log *slog.Logger, m *Metrics, all []store.Refused) {
+	for _, r := range all {
+		m.Refused.Inc()
+		log.ErrorContext(ctx, "second decision on an occurrence refused, the first one stands",
+			"campaign", r.CampaignID, "task", r.TaskID, "due", r.DueAt, "refused", r.Status)
+	}
+}
+
+// writeDecision writes the one line every decision gets.
+func writeDecision(ctx context.Context, log *slog.Logger, d *store.Decision) {
+	level := slog.LevelInfo
+	if d.Status != "succeeded" {
+		level = slog.LevelWarn
+	}
+	if !log.Enabled(ctx, level) {
+		return
+	}
+	attrs := make([]slog.Attr, 0, 10)
+	attrs = append(attrs, slog.Int64("campaign", d.CampaignID), slog.Int64("task", d.TaskID), slog.String("channel", d.Channel),
+		slog.Time("due", d.DueAt), slog.String("outcome", d.Status))
+	if !d.SentAt.IsZero() {
+		attrs = append(attrs, slog.Duration("lateness", d.SentAt.Sub(d.DueAt)))
+	}
+	if d.Reason != "" {
+		attrs = append(attrs, slog.String("reason", d.Reason))
+	}
+	if n := targetCount(d); n > 0 {
+		attrs = append(attrs, slog.Int64("targets", n))
+	}
+	if d.RequestID != "" {
+		attrs = append(attrs, slog.String("request_id", d.RequestID))
+	}
+	if d.MessageID != "" {
+		attrs = append(attrs, slog.String("message_id", d.MessageID))
+	}
+	record := slog.NewRecord(time.Now(), level, "task decided", 0) // to look up this line of code costs a quarter of the rest
+	record.AddAttrs(attrs...)
+	_ = log.Handler().Handle(ctx, record)
+}
+
+func targetCount(d *store.Decision) int64 { return max(d.TargetCount, int64(len(d.Targets))) }

@@ -8,23 +8,23 @@ import (
 	"time"
 )
 
-// wires are the network connections beneath the pool. A database that hangs, or
+// trackedConns are the network connections beneath the pool. A database that hangs, or
 // a network that swallows everything, leaves calls waiting for their deadlines;
-// the wires let them be cut when it is known that nothing will come.
-type wires struct {
+// the tracked connections let them be cut when it is known that nothing will come.
+type trackedConns struct {
 	mu  sync.Mutex
-	all map[*wire]struct{}
+	all map[*trackedConn]struct{}
 }
 
 // dial makes a connection and keeps track of it. A peer that has gone without a
 // word is noticed within some 20 seconds, where nothing else notices sooner.
-func (w *wires) dial(ctx context.Context, network, address string) (net.Conn, error) {
+func (w *trackedConns) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	conn, err := d.DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	c := &wire{Conn: conn, owner: w}
+	c := &trackedConn{Conn: conn, owner: w}
 	c.hear()
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -33,12 +33,12 @@ func (w *wires) dial(ctx context.Context, network, address string) (net.Conn, er
 }
 
 // cutAll closes every connection.
-func (w *wires) cutAll() { w.cut(time.Unix(1<<40, 0)) }
+func (w *trackedConns) cutAll() { w.cut(time.Unix(1<<40, 0)) }
 
 // cut closes the connections on which nothing has come since the given moment.
-func (w *wires) cut(since time.Time) {
+func (w *trackedConns) cut(since time.Time) {
 	w.mu.Lock()
-	var silent []*wire
+	var silent []*trackedConn
 	for c := range w.all {
 		if time.Unix(0, c.heard.Load()).Before(since) {
 			silent = append(silent, c)
@@ -50,14 +50,14 @@ func (w *wires) cut(since time.Time) {
 	}
 }
 
-// A wire is a connection that knows when something last came on it.
-type wire struct {
+// A trackedConn is a connection that knows when something last came on it.
+type trackedConn struct {
 	net.Conn
-	owner *wires
+	owner *trackedConns
 	heard atomic.Int64 // Unix nanoseconds
 }
 
-func (c *wire) Read(p []byte) (int, error) {
+func (c *trackedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	if n > 0 {
 		c.hear()
@@ -65,11 +65,11 @@ func (c *wire) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (c *wire) hear() {
+func (c *trackedConn) hear() {
 	c.heard.Store(time.Now().UnixNano()) //nolint:forbidigo // when bytes arrived is this machine's to say
 }
 
-func (c *wire) Close() error {
+func (c *trackedConn) Close() error {
 	c.owner.mu.Lock()
 	delete(c.owner.all, c)
 	c.owner.mu.Unlock()

@@ -23,9 +23,9 @@ type finisher struct {
 	swept  time.Time
 }
 
-func newFinisher(s *store.Store, log *slog.Logger, sweep time.Duration) *finisher {
-	f := &finisher{store: s, sweep: sweep, onFinished: func([]int64) {}, hinted: make(map[int64]bool)}
-	f.loop = newLoop("finisher", log, 30*time.Second, f.finish)
+func newFinisher(s *store.Store, log *slog.Logger, sweep time.Duration, answers func() bool, finished func([]int64)) *finisher {
+	f := &finisher{store: s, sweep: sweep, onFinished: finished, hinted: make(map[int64]bool)}
+	f.loop = newLoop("finisher", log, 30*time.Second, answers, f.finish)
 	return f
 }
 
@@ -62,7 +62,7 @@ func (f *finisher) finish(ctx context.Context) error {
 			return err
 		}
 		f.onFinished(finished)
-		giveWay(ctx, began)
+		pace(ctx, began)
 	}
 	return nil // the next pass goes on
 }

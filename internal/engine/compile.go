@@ -11,8 +11,12 @@ import (
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
-// A content is a campaign's revision, ready to be pushed.
-type content struct {
+// A compileFunc judges a campaign's request and encodes it. It returns what is wrong
+// with the request, or the message.
+type compileFunc = func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
+
+// A compiled campaign is one revision of it, ready to be pushed.
+type compiled struct {
 	campaign store.Campaign
 	schedule strategy.Schedule
 	message  *dispatch.Message // nil: the request cannot be pushed
@@ -22,8 +26,8 @@ type content struct {
 	bytes    int64             // of memory that it takes, about
 }
 
-// on returns the content as it is pushed on an app.
-func (v *content) on(app *App) *content {
+// on returns the compiled campaign as it is pushed on an app.
+func (v *compiled) on(app *App) *compiled {
 	if v.app == app {
 		return v
 	}
@@ -32,40 +36,42 @@ func (v *content) on(app *App) *content {
 	return &other
 }
 
-// contents caches campaigns by id. It keeps two generations, each bounded in
+// A compileCache keeps compiled campaigns by id. It keeps two generations, each bounded in
 // number and in bytes, so that memory stays flat however many campaigns there are
 // and however large. What is not asked for any more goes with its generation.
-type contents struct {
-	compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
+type compileCache struct {
+	compile compileFunc
 	app     func(appNo int32) *App
 	load    func(ctx context.Context, ids []int64, take func([]store.Campaign) bool) error
-	bad     func(ids []int64) // is told of active campaigns that cannot be pushed as they stand; nil: nobody is
+	bad     func(ids []int64) // is called with active campaigns that cannot be pushed as they stand
 	size    int
 	bytes   int64 // of a generation
 
 	mu         sync.Mutex
-	young, old map[int64]*content
+	young, old map[int64]*compiled
 	held       int64     // bytes of young
 	turned     time.Time // when the last generation began
 	keys       Keys
 	resets     int // how often everything was forgotten
 }
 
-// contentAge is how long a content is kept that nobody asks for, at least; twice
+// compiledAge is how long a compiled campaign is kept that nobody asks for, at least; twice
 // that at most.
-const contentAge = time.Minute
+const compiledAge = time.Minute
 
-// contentBytes bounds what the contents of one generation come to, in bytes.
-const contentBytes = 32 << 20
+// compileCacheBytes bounds the bytes that one generation takes.
+const compileCacheBytes = 32 << 20
 
-func newContents(size int, compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem), app func(int32) *App,
-	load func(context.Context, []int64, func([]store.Campaign) bool) error,
-) *contents {
-	return &contents{compile: compile, app: app, load: load, size: size, bytes: contentBytes, young: make(map[int64]*content), turned: time.Now()}
+func newCompileCache(size int, compile compileFunc, app func(int32) *App, load func(context.Context, []int64, func([]store.Campaign) bool) error,
+	bad func(ids []int64),
+) *compileCache {
+	return &compileCache{
+		compile: compile, app: app, load: load, bad: bad, size: size, bytes: compileCacheBytes, young: make(map[int64]*compiled), turned: time.Now(),
+	}
 }
 
-// get returns the cached content, whatever its revision, or nil.
-func (c *contents) get(id int64) *content {
+// get returns the cached compilation, whatever its revision, or nil.
+func (c *compileCache) get(id int64) *compiled {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if v := c.young[id]; v != nil {
@@ -78,7 +84,7 @@ func (c *contents) get(id int64) *content {
 	return v
 }
 
-func (c *contents) put(v *content) {
+func (c *compileCache) put(v *compiled) {
 	if len(c.young) >= c.size || len(c.young) > 0 && c.held+v.bytes > c.bytes {
 		c.turn()
 	}
@@ -90,12 +96,12 @@ func (c *contents) put(v *content) {
 }
 
 // turn begins a generation and forgets the one before the last.
-func (c *contents) turn() {
-	c.old, c.young, c.held, c.turned = c.young, make(map[int64]*content), 0, time.Now()
+func (c *compileCache) turn() {
+	c.old, c.young, c.held, c.turned = c.young, make(map[int64]*compiled), 0, time.Now()
 }
 
 // age begins a generation when the last has stood for long.
-func (c *contents) age(after time.Duration) {
+func (c *compileCache) age(after time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if time.Since(c.turned) >= after {
@@ -104,7 +110,7 @@ func (c *contents) age(after time.Duration) {
 }
 
 // forget drops campaigns: they have ended, or are to be read anew.
-func (c *contents) forget(ids []int64) {
+func (c *compileCache) forget(ids []int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, id := range ids {
@@ -117,7 +123,7 @@ func (c *contents) forget(ids []int64) {
 }
 
 // setKeys says how messages are named. What was prepared before is prepared anew.
-func (c *contents) setKeys(k Keys) {
+func (c *compileCache) setKeys(k Keys) {
 	c.mu.Lock()
 	changed := c.keys != k
 	c.keys = k
@@ -127,29 +133,29 @@ func (c *contents) setKeys(k Keys) {
 	}
 }
 
-func (c *contents) namedBy() Keys {
+func (c *compileCache) namedBy() Keys {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.keys
 }
 
 // reset forgets everything, for example when the configuration has changed.
-func (c *contents) reset() {
+func (c *compileCache) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.young, c.old, c.held = make(map[int64]*content), nil, 0
+	c.young, c.old, c.held = make(map[int64]*compiled), nil, 0
 	c.resets++
 }
 
-// want is a campaign and what is asked of its content.
+// A want is a campaign and what is asked of its compilation.
 type want struct {
 	id       int64
 	revision int32 // zero: any
 	targets  bool  // its message takes targets
 }
 
-// meets says whether a cached content is what is wanted.
-func (v *content) meets(w want) bool {
+// meets says whether a cached compilation is what is wanted.
+func (v *compiled) meets(w want) bool {
 	switch {
 	case v == nil, w.revision != 0 && v.campaign.Revision != w.revision:
 		return false
@@ -158,8 +164,8 @@ func (v *content) meets(w want) bool {
 	}
 }
 
-// ensure loads those of the campaigns whose cached content is not what is wanted.
-func (c *contents) ensure(ctx context.Context, wants []want) error {
+// ensure loads those of the campaigns whose cached compilation is not what is wanted.
+func (c *compileCache) ensure(ctx context.Context, wants []want) error {
 	missing := make(map[int64]bool)
 	for _, w := range wants {
 		if !c.get(w.id).meets(w) {
@@ -180,10 +186,10 @@ func (c *contents) ensure(ctx context.Context, wants []want) error {
 }
 
 // keep prepares loaded campaigns and keeps what came of them.
-func (c *contents) keep(loaded []store.Campaign) {
+func (c *compileCache) keep(loaded []store.Campaign) {
 	for {
 		resets := c.generation()
-		prepared := make([]*content, len(loaded))
+		prepared := make([]*compiled, len(loaded))
 		var bad []int64
 		for i := range loaded { // before the lock: compiling takes a while
 			prepared[i] = c.prepare(loaded[i])
@@ -193,7 +199,7 @@ func (c *contents) keep(loaded []store.Campaign) {
 			runtime.Gosched() // calls that are due go first
 		}
 		if c.putAll(prepared, resets) {
-			if len(bad) > 0 && c.bad != nil {
+			if len(bad) > 0 {
 				c.bad(bad)
 			}
 			return
@@ -201,7 +207,7 @@ func (c *contents) keep(loaded []store.Campaign) {
 	}
 }
 
-func (c *contents) generation() int {
+func (c *compileCache) generation() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.resets
@@ -209,7 +215,7 @@ func (c *contents) generation() int {
 
 // putAll keeps what was prepared, unless everything has been forgotten since:
 // then it may be of the old configuration, and would stay.
-func (c *contents) putAll(prepared []*content, resets int) bool {
+func (c *compileCache) putAll(prepared []*compiled, resets int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.resets != resets {
@@ -221,15 +227,15 @@ func (c *contents) putAll(prepared []*content, resets int) bool {
 	return true
 }
 
-// What a content takes beside its texts, and how often the request is in it: as
+// What a compiled campaign takes beside its texts, and how often the request is in it: as
 // the adapter encodes it, and its parts.
 const (
 	campaignOverhead = 1 << 10
 	messageFactor    = 2
 )
 
-func (c *contents) prepare(campaign store.Campaign) *content {
-	v := &content{campaign: campaign, app: c.app(campaign.AppNo), keys: c.namedBy(), bytes: campaignOverhead + int64(len(campaign.Name)+len(campaign.StrategyContent)+messageFactor*len(campaign.Request))}
+func (c *compileCache) prepare(campaign store.Campaign) *compiled {
+	v := &compiled{campaign: campaign, app: c.app(campaign.AppNo), keys: c.namedBy(), bytes: campaignOverhead + int64(len(campaign.Name)+len(campaign.StrategyContent)+messageFactor*len(campaign.Request))}
 	defer func() { v.campaign.Request, v.campaign.StrategyContent = nil, nil }() // the message and the schedule have what is needed of it
 	if campaign.Unreadable != "" {
 		v.problem = campaign.Unreadable

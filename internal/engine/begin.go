@@ -1,0 +1,497 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/failpoint"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A dispatcher begins tasks at their second. It reads a little ahead into its
+// dueQueue. When a task's time has come, the dispatcher makes the intent to push
+// durable (the claim), and only then lets the call begin. What was read ahead may
+// be out of date by then: the claim takes only what still stands.
+type dispatcher struct {
+	dispatcherParts
+	due *dueQueue
+
+	reader   *loop
+	poke     chan struct{}
+	reloaded atomic.Bool
+	unread   atomic.Bool   // the last read-ahead left tasks within the horizon unread
+	starts   chan struct{} // slots of startStored
+	// pushing outlives the dispatcher's context by the grace period, so that
+	// calls under way may end.
+	pushing context.Context //nolint:containedctx // it bounds calls, not this struct's methods
+
+	claimedAt time.Time      // when the last batch was begun; only the running loop touches it
+	begun     sync.WaitGroup // batches
+	beginning chan struct{}  // holds one of claimers for each batch
+}
+
+// dispatcherParts is what a dispatcher is made of. All are required.
+type dispatcherParts struct {
+	store    *store.Store
+	log      *slog.Logger
+	metrics  *Metrics
+	traces   *traces
+	faults   *faults
+	clock    *Clock
+	lease    *lease
+	ledger   *ledger
+	cache    *compileCache
+	limit    *callLimit
+	calls    *pool
+	caller   *caller
+	recorder *recorder
+	lost     *lostClaims
+	causes   *latenessCauses
+	wakes    wakes
+
+	statementTimeout time.Duration // of one database call on the way to a push
+	misfireGrace     time.Duration // lateness from which the misfire policy applies
+	retry            RetryPolicy
+	horizon          time.Duration // how far it reads ahead
+	claimBatch       int           // tasks claimed at once
+	capacity         int           // tasks held in memory
+	maxBacklog       int           // outcomes waiting to be recorded at which no task begins
+}
+
+// claimers is how many batches are begun at once: while the claim of one waits
+// for the disk, the next is made ready.
+const claimers = 2
+
+// gather is how long the dispatcher waits for slots while fewer than half are
+// free: a claim of many tasks costs the database little more than a claim of one.
+const gather = 5 * time.Millisecond
+
+func newDispatcher(parts dispatcherParts) *dispatcher {
+	d := &dispatcher{
+		dispatcherParts: parts, due: newDueQueue(), poke: make(chan struct{}, 1), starts: make(chan struct{}, maxStarts),
+		beginning: make(chan struct{}, claimers),
+	}
+	d.reader = newLoop("reader", parts.log, 10*time.Second, parts.lease.answers, d.readAhead)
+	return d
+}
+
+// Start runs the dispatcher until ctx ends; calls under way go on until pushing
+// ends.
+func (d *dispatcher) Start(ctx, pushing context.Context, wg *sync.WaitGroup) {
+	d.pushing = pushing
+	d.reader.Start(ctx, wg)
+	wg.Go(func() { d.run(ctx) })
+}
+
+// Wake asks for a fresh look at what is ready.
+func (d *dispatcher) Wake() { d.reader.Wake() }
+
+// run begins tasks whenever the next one's time comes or a slot is freed.
+func (d *dispatcher) run(ctx context.Context) {
+	defer d.begun.Wait()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		again := d.begin(ctx)
+		timer.Reset(d.untilNext(again))
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		case <-d.poke:
+		case <-d.limit.freed:
+		}
+	}
+}
+
+// untilNext is how long nothing has to be begun. Without a free slot there is
+// nothing to wait for but a slot.
+func (d *dispatcher) untilNext(again time.Duration) time.Duration {
+	if again > 0 {
+		return again
+	}
+	wait, ok := d.due.next(d.clock.Now())
+	if !ok || d.limit.available() <= 0 {
+		return time.Hour
+	}
+	return wait
+}
+
+// begin begins what is ready and returns how long to wait before trying again;
+// zero: until the next entry's time.
+func (d *dispatcher) begin(ctx context.Context) time.Duration {
+	for ctx.Err() == nil {
+		if !d.lease.alive() {
+			return 100 * time.Millisecond
+		}
+		if d.recorder.backlog() > d.maxBacklog {
+			return 10 * time.Millisecond
+		}
+		now := d.clock.Now()
+		if wait, ok := d.due.next(now); !ok || wait > 0 {
+			d.readOn()
+			return 0
+		}
+		if wait := gather - time.Since(d.claimedAt); wait > 0 && d.limit.scarce() {
+			return wait
+		}
+		if len(d.beginning) == claimers {
+			return time.Hour // the end of one wakes us
+		}
+		n := d.limit.acquire(d.claimBatch)
+		if n == 0 {
+			return 0
+		}
+		batch := d.due.take(now, n, func(e *entry) (bool, time.Time) { return d.allow(e, now) })
+		d.limit.release(n - len(batch))
+		if len(batch) == 0 {
+			return 0
+		}
+		d.claimedAt = time.Now()
+		d.beginning <- struct{}{}
+		d.begun.Go(func() { d.beginAside(ctx, batch, now) })
+		if d.due.len() < d.capacity/4 {
+			d.readOn()
+		}
+	}
+	return 0
+}
+
+// readOn wakes the reader when it stopped before the end of the horizon, for
+// want of room.
+func (d *dispatcher) readOn() {
+	if d.unread.Swap(false) {
+		d.reader.Wake()
+	}
+}
+
+// beginAside begins a batch beside the running loop. What it could not begin
+// has a pause before the next try, which it sits out.
+func (d *dispatcher) beginAside(ctx context.Context, batch []*entry, now time.Time) {
+	defer func() {
+		if r := recover(); r != nil { // what the batch holds is found again when the daemon's lease is over
+			d.faults.caught(ctx, faultBegin, r)
+		}
+		<-d.beginning
+		d.nudge()
+	}()
+	if pause := d.beginBatch(ctx, batch, now); pause > 0 {
+		sleep(ctx, pause)
+	}
+}
+
+// nudge wakes the running loop.
+func (d *dispatcher) nudge() {
+	select {
+	case d.poke <- struct{}{}:
+	default:
+	}
+}
+
+// hint tells the planner that the apps have room.
+func (d *dispatcher) hint(apps map[int32]bool) {
+	if len(apps) == 0 {
+		return
+	}
+	list := make([]int32, 0, len(apps))
+	for a := range apps {
+		list = append(list, a)
+	}
+	d.wakes.tasksBegun(d.clock.Now().Add(d.horizon), list...)
+}
+
+// trouble logs a failure of the database once per state and says how long to
+// spare it.
+func (d *dispatcher) trouble(ctx context.Context, what string, err error) time.Duration {
+	d.lease.trouble(ctx, what, err)
+	return 200 * time.Millisecond
+}
+
+// allow asks the task's app for leave to begin a call, where one is about to be
+// made: not for tasks that will not be pushed, nor for those whose deliveries
+// are stored, since each of them asks.
+func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
+	if e.compiled.app == nil && !now.After(e.task.DueAt.Add(e.compiled.campaign.CatchUpWindow)) {
+		d.lease.lack(e.task.AppNo)
+		return false, time.Now().Add(time.Second) // another daemon may have the credentials
+	}
+	if d.missed(e, now) != "" || e.compiled.message == nil || e.compiled.stored() {
+		return true, time.Time{} // no call of this task's begins here
+	}
+	here := time.Now() // the app's bounds are held by our own clock
+	ok, retry := e.compiled.app.begin(here)
+	if ok {
+		return true, time.Time{}
+	}
+	d.causes.refuse(e.compiled.app, now)
+	if retry.IsZero() {
+		retry = here.Add(5 * time.Millisecond)
+	}
+	return false, retry
+}
+
+// missed says why a task is not pushed any more; empty: it is.
+func (d *dispatcher) missed(e *entry, now time.Time) string {
+	c := &e.compiled.campaign
+	late := now.Sub(e.task.DueAt)
+	switch {
+	case late > c.CatchUpWindow && e.task.WaitsFor != "":
+		return e.task.WaitsFor
+	case late > c.CatchUpWindow && e.compiled.app == nil:
+		return "no daemon has credentials for the app"
+	case late > c.CatchUpWindow:
+		return windowReason(c)
+	case late <= d.misfireGrace || e.task.Origin != "scheduled" || e.task.WaitsFor != "":
+		return ""
+	case c.MisfirePolicy == "skip":
+		return "misfire policy skip: it was " + late.Truncate(time.Second).String() + " late"
+	case c.MisfirePolicy == "latest" && e.compiled.message != nil:
+		if next := e.compiled.schedule.Next(e.task.DueAt); !next.IsZero() && !next.After(now) {
+			return "misfire policy latest: a later occurrence was due"
+		}
+	}
+	return ""
+}
+
+// beginBatch sorts a batch by what has to be done with each task, and does it.
+// Each entry holds a slot, and those to be claimed their app's leave.
+func (d *dispatcher) beginBatch(ctx context.Context, batch []*entry, now time.Time) (pause time.Duration) {
+	var misses, starts, claims []*entry
+	var unpushable []int64
+	for _, e := range batch {
+		switch {
+		case d.missed(e, now) != "":
+			misses = append(misses, e)
+		case e.compiled.message == nil:
+			d.limit.release(1)
+			unpushable = append(unpushable, e.task.CampaignID) // the planner rejects it; its task goes away
+			d.due.done(e)
+		case e.compiled.stored():
+			starts = append(starts, e)
+		default:
+			claims = append(claims, e)
+		}
+	}
+	d.startStored(ctx, starts)
+	d.rejudged(ctx, unpushable)
+	return max(d.miss(ctx, misses, now), d.claim(ctx, claims))
+}
+
+// rejudged has the planner look at campaigns that are due and cannot be pushed as
+// they stand, though nobody has changed their row.
+func (d *dispatcher) rejudged(ctx context.Context, campaigns []int64) {
+	if len(campaigns) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout)
+	defer cancel()
+	d.cache.forget(campaigns) // they may be good again when they are read anew
+	if err := d.store.Rejudge(ctx, campaigns); err != nil {
+		d.lease.trouble(ctx, "have campaigns judged again", err)
+		return
+	}
+	d.wakes.campaignsToPlan()
+}
+
+// put gives an entry's slot and leave back without a call.
+func (d *dispatcher) put(entries ...*entry) {
+	for _, e := range entries {
+		if e.compiled.app != nil {
+			e.compiled.app.undo()
+		}
+	}
+	d.limit.release(len(entries))
+}
+
+// miss decides tasks as missed, each on the revision it was judged by: what has
+// another by now is left, and read anew.
+func (d *dispatcher) miss(ctx context.Context, entries []*entry, now time.Time) time.Duration {
+	if len(entries) == 0 {
+		return 0
+	}
+	defer d.limit.release(len(entries)) // they had no leave to give back
+	misses := make([]store.Decision, len(entries))
+	byTask := make(map[int64]*entry, len(entries))
+	for i, e := range entries {
+		misses[i] = store.Decision{TaskID: e.task.ID, Revision: e.compiled.campaign.Revision, Reason: d.missed(e, now)}
+		byTask[e.task.ID] = e
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout)
+	defer cancel()
+	failpoint.Hit("miss.before")
+	done, err := d.store.Missed(ctx, d.lease.id(), misses)
+	d.due.done(entries...)
+	if err != nil {
+		return d.trouble(ctx, "record missed tasks", err)
+	}
+	if len(done) < len(misses) {
+		d.reader.Wake()
+	}
+	logDecisions(ctx, d.log, d.metrics, d.traces, done)
+	var ended []int64
+	apps := make(map[int32]bool)
+	for i := range done {
+		apps[done[i].AppNo] = true
+		if byTask[done[i].TaskID].last() {
+			ended = append(ended, done[i].CampaignID)
+		}
+	}
+	d.wakes.tasksDecided(ended)
+	d.hint(apps)
+	return 0
+}
+
+// last says whether the campaign has no occurrence after the entry's.
+func (e *entry) last() bool {
+	return e.task.Origin != "triggered" && e.compiled.schedule.Next(e.task.DueAt).IsZero()
+}
+
+// maxStarts is how many tasks with stored deliveries are begun at once, and
+// startTimeout how long one may take: an audience of millions takes a while.
+const (
+	maxStarts    = 4
+	startTimeout = 10 * time.Minute
+)
+
+// startStored begins tasks whose deliveries are stored one by one. Nothing waits
+// for it: to cut a large audience takes the database seconds.
+func (d *dispatcher) startStored(ctx context.Context, entries []*entry) {
+	for _, e := range entries {
+		d.calls.Go(func() {
+			defer d.limit.release(1)
+			defer d.due.done(e)
+			select {
+			case d.starts <- struct{}{}:
+				defer func() { <-d.starts }()
+				d.startOne(ctx, e)
+			case <-ctx.Done():
+			}
+		})
+	}
+}
+
+func (d *dispatcher) startOne(ctx context.Context, e *entry) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	began := d.traces.now()
+	failpoint.Hit("start.before")
+	started, err := d.store.StartTask(ctx, d.lease.id(), time.Time{}, *e.compiled.start(e.task.ID))
+	failpoint.Hit("start.after")
+	switch {
+	case err != nil:
+		d.lease.trouble(ctx, "start task", err)
+		return
+	case !started.Begun:
+		d.reader.Wake() // its campaign may have been changed
+		return
+	case started.Decided != nil:
+		logDecided(ctx, d.log, d.metrics, d.traces, started.Decided, "")
+		d.wakes.tasksDecided([]int64{e.task.CampaignID})
+	case started.Slices > 0:
+		d.traces.started(e, began)
+		d.causes.note(e.task.ID, d.causes.of(e, d.clock.Now(), d.lease.steadyFor(), d.lease.releasedAt()))
+		d.wakes.deliveriesStored()
+	}
+	d.hint(map[int32]bool{e.task.AppNo: true})
+}
+
+// claim makes the intent of a batch durable and lets its calls begin.
+func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration {
+	if len(entries) == 0 {
+		return 0
+	}
+	ids := make([]int64, len(entries))
+	byTask := make(map[int64]*entry, len(entries))
+	for i, e := range entries {
+		ids[i] = e.task.ID
+		byTask[e.task.ID] = e
+	}
+	daemon := d.lease.id()
+	began, asked := time.Now(), d.traces.now()
+	claim, tasks, err := d.ask(ctx, daemon, ids, byTask, slices.ContainsFunc(entries, func(e *entry) bool { return e.compiled.mayTakeTargets() }))
+	d.due.done(entries...)
+	if err != nil {
+		d.put(entries...)
+		return d.trouble(ctx, "claim tasks", err)
+	}
+	d.metrics.ClaimSeconds.Observe(time.Since(began).Seconds())
+	started := d.clock.Now()
+	mine := make([]*claimed, 0, len(tasks))
+	apps := make(map[int32]bool)
+	for _, t := range tasks {
+		e := byTask[t.ID]
+		delete(byTask, t.ID)
+		c := &claimed{entry: e, daemon: daemon, claim: claim, ClaimedTask: t, started: notBefore(started, e.task.DueAt)}
+		mine = append(mine, c)
+		d.traces.claimed(c, asked)
+		apps[e.task.AppNo] = true
+	}
+	d.hint(apps)
+	d.launch(ctx, mine)
+	return d.passedBy(byTask, started)
+}
+
+// passedBy deals with tasks a claim did not get. Those that were ready only just
+// now are tried again in a moment, since the database's clock may be behind the
+// reckoning of it here; the rest are somebody else's, or held by an author's
+// open transaction, and are found again by the next read-ahead if they stay.
+func (d *dispatcher) passedBy(left map[int64]*entry, now time.Time) (pause time.Duration) {
+	var again []*entry
+	for _, e := range left {
+		d.put(e)
+		if now.Sub(e.task.ReadyAt) < 20*time.Millisecond {
+			again = append(again, e)
+		}
+	}
+	if len(again) == 0 {
+		return 0
+	}
+	d.due.putBack(again)
+	return time.Millisecond
+}
+
+// ask makes the intent durable, with the names of the targets where some may be
+// listed in campaign_targets. The request is not given up when the daemon stops:
+// it may have been granted.
+func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64, byTask map[int64]*entry, listed bool) (claim int64, tasks []store.ClaimedTask, err error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.statementTimeout)
+	defer cancel()
+	d.lost.asking.RLock()
+	defer d.lost.asking.RUnlock()
+	failpoint.Hit("claim.before")
+	generation := d.ledger.open()
+	if listed {
+		claim, tasks, err = d.store.ClaimListed(ctx, daemon, time.Time{}, ids)
+	} else {
+		claim, tasks, err = d.store.Claim(ctx, daemon, time.Time{}, ids)
+	}
+	if err != nil {
+		d.lost.answerLost()
+		return 0, nil, err
+	}
+	if !d.ledger.note(generation, func(p *page) { p.intents = append(p.intents, intents(claim, tasks, byTask)...) }) {
+		d.lost.answerLost()
+		return 0, nil, store.ErrUnrecognised
+	}
+	failpoint.Hit("claim.after")
+	if len(tasks) > 0 {
+		d.recorder.opened(daemon, claim, len(tasks))
+	}
+	return claim, tasks, nil
+}
+
+// intents are what the ledger keeps of a claim.
+func intents(claim int64, tasks []store.ClaimedTask, byTask map[int64]*entry) []store.Intent {
+	out := make([]store.Intent, len(tasks))
+	for i, t := range tasks {
+		e := byTask[t.ID].task
+		out[i] = store.Intent{
+			ClaimID: claim, TaskID: t.ID, AppNo: e.AppNo, CampaignID: e.CampaignID, Revision: t.Revision, Origin: e.Origin, DueAt: e.DueAt,
+		}
+	}
+	return out
+}

@@ -1,0 +1,591 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base32"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/failpoint"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// A claimed task is one whose push may begin.
+type claimed struct {
+	*entry
+	store.ClaimedTask
+	daemon  int64 // the lease it was claimed under
+	claim   int64
+	moved   bool // its campaign was changed after it was read
+	started time.Time
+	targets []dispatch.Target
+}
+
+// launch fetches what the calls still need and begins each.
+func (d *dispatcher) launch(ctx context.Context, tasks []*claimed) {
+	if err := d.refresh(ctx, tasks); err != nil {
+		d.log.WarnContext(ctx, "campaign could not be read after the claim, will retry its tasks", "error", err)
+		for _, t := range tasks {
+			d.putOff(t)
+		}
+		return
+	}
+	for _, t := range tasks {
+		d.calls.Go(func() { d.push(t) })
+	}
+}
+
+// refresh makes sure that each task is pushed with the revision that stood when
+// it was claimed, and to the targets that the claim names, as far as they still
+// stand.
+func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
+	var stale []want
+	for _, t := range tasks {
+		if t.compiled.campaign.Revision != t.Revision {
+			t.moved = true
+			stale = append(stale, want{id: t.task.CampaignID, revision: t.Revision})
+		}
+	}
+	// What was claimed goes on, though the daemon stops.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.statementTimeout)
+	defer cancel()
+	if len(stale) > 0 {
+		if err := d.cache.ensure(ctx, stale); err != nil {
+			return err
+		}
+	}
+	d.recall(tasks)
+	rows, err := d.listedTargets(ctx, tasks)
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		switch {
+		case t.compiled.message == nil || !t.compiled.needsTargets():
+		case len(t.compiled.message.Inline) > 0:
+			t.targets = t.compiled.inlineTargets(t.task.DueAt)
+		default:
+			t.targets = t.compiled.storedTargets(t.task.DueAt, t.named(rows[t.task.CampaignID]))
+		}
+	}
+	return d.keepNames(ctx, tasks)
+}
+
+// recall gives each task its campaign as it was read last.
+func (d *dispatcher) recall(tasks []*claimed) {
+	for _, t := range tasks {
+		if v := d.cache.get(t.task.CampaignID); v != nil {
+			t.compiled = v.on(t.compiled.app) // a call ends on the app it began on
+		}
+	}
+}
+
+// listedTargets reads the targets of those tasks that have some listed.
+func (d *dispatcher) listedTargets(ctx context.Context, tasks []*claimed) (map[int64][]store.Target, error) {
+	var lists []int64
+	for _, t := range tasks {
+		if t.Listed || t.moved && t.compiled.message != nil && t.compiled.mayTakeTargets() {
+			lists = append(lists, t.task.CampaignID)
+		}
+	}
+	if len(lists) == 0 {
+		return nil, nil
+	}
+	rows, err := d.store.StoredTargets(ctx, lists, maxTargets+1)
+	if err != nil {
+		return nil, err
+	}
+	// Targets that came after the campaign was compiled without any.
+	takers := make([]want, 0, len(rows))
+	for id := range rows {
+		takers = append(takers, want{id: id, targets: true})
+	}
+	if err := d.cache.ensure(ctx, takers); err != nil {
+		return nil, err
+	}
+	d.recall(tasks)
+	return rows, nil
+}
+
+// named are those of the targets that the claim names; all where it names none.
+func (t *claimed) named(rows []store.Target) []store.Target {
+	if len(t.Names) == 0 {
+		return rows
+	}
+	meant := make(map[string]bool, len(t.Names))
+	for _, name := range t.Names {
+		meant[name] = true
+	}
+	return slices.DeleteFunc(slices.Clone(rows), func(r store.Target) bool { return !meant[r.Target] })
+}
+
+// keepNames adds to the claims whom the calls of tasks are meant for, where neither
+// the claim knows, since the campaign was changed after it was read, nor the request
+// of the revision that was claimed.
+func (d *dispatcher) keepNames(ctx context.Context, tasks []*claimed) error {
+	missing := make(map[int64]map[int64][]string)
+	for _, t := range tasks {
+		if t.unknownTo() {
+			if missing[t.claim] == nil {
+				missing[t.claim] = make(map[int64][]string)
+			}
+			missing[t.claim][t.ID] = names(t.targets)
+		}
+	}
+	for claim, of := range missing {
+		if err := d.store.KeepNames(ctx, d.recorder.daemonOf(claim), claim, of); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unknownTo says that whom the task's one call is meant for could not be told
+// after this daemon's death.
+func (t *claimed) unknownTo() bool {
+	m := t.compiled.message
+	switch {
+	case len(t.targets) == 0 || len(t.targets) > m.Channel.MaxTargets: // there is no call, or it is cut first
+		return false
+	case len(m.Inline) > 0:
+		return t.Listed || t.compiled.campaign.Revision != t.Revision
+	default:
+		return t.moved && !t.Listed
+	}
+}
+
+// maxTargets is the most targets any API takes in one call.
+const maxTargets = 100
+
+// push makes the task's one call and hands its outcome on.
+func (d *dispatcher) push(t *claimed) {
+	v := t.compiled
+	n := len(t.targets)
+	if t.moved { // what it was judged by before the claim does not stand any more
+		if reason := d.missed(t.entry, d.clock.Now()); reason != "" {
+			d.finishMissed(t, reason)
+			return
+		}
+	}
+	switch {
+	case v.message == nil: // the revision that stands now
+		d.finish(t, dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: v.problem}, time.Time{})
+	case v.stored() || v.needsTargets() && (n > v.message.Channel.MaxTargets || t.unnamed()):
+		d.cut(t)
+	case v.needsTargets() && n == 0:
+		d.finishEmpty(t)
+	default:
+		p := v.push(t.task.ID, 1, t.task.DueAt, t.targets)
+		o, sent := d.caller.call(d.pushing, t.daemon, v.app, p)
+		d.traces.called(t.traced(), 1, 1, p, o, sent)
+		d.finish(t, o, sent)
+	}
+}
+
+// unnamed says that the claim found more targets than one call may carry, so that
+// it names none.
+func (t *claimed) unnamed() bool {
+	return t.Listed && len(t.Names) == 0 && len(t.compiled.message.Inline) == 0
+}
+
+// putOff has a claimed task tried again whose campaign could not be read.
+func (d *dispatcher) putOff(t *claimed) {
+	d.finish(t, dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: "the campaign could not be read"}, time.Time{})
+}
+
+// finishEmpty decides a task that has no targets, unless they went with their
+// campaign: then it is tried again, and ended as what waits of such a campaign is.
+func (d *dispatcher) finishEmpty(t *claimed) {
+	ctx, cancel := context.WithTimeout(d.pushing, d.statementTimeout)
+	defer cancel()
+	stands, err := d.store.Campaigns(ctx, []int64{t.task.CampaignID})
+	if err != nil || len(stands) == 0 {
+		d.putOff(t)
+		return
+	}
+	dec := t.decision()
+	dec.Status, dec.Reason = "succeeded", "empty audience"
+	d.release(t, dispatch.Outcome{Class: dispatch.Accepted})
+	d.recorder.put(&result{decision: dec, last: t.last()})
+}
+
+// finishMissed decides a task as missed that was changed between its reading and
+// its claim, so that it is not pushed any more.
+func (d *dispatcher) finishMissed(t *claimed, reason string) {
+	d.release(t, dispatch.Outcome{Class: dispatch.NotSent})
+	dec := t.decision()
+	dec.Status, dec.Reason = "missed", reason
+	d.recorder.put(&result{decision: dec, last: t.last()})
+}
+
+// cut stores the deliveries of a task whose audience grew since it was counted, or
+// whose campaign was changed into one with stored deliveries. Where that cannot
+// be done now, the task becomes one delivery without names, which is cut when its
+// turn comes.
+func (d *dispatcher) cut(t *claimed) {
+	d.release(t, dispatch.Outcome{Class: dispatch.NotSent})
+	r := t.retry(dispatch.Outcome{}, verdict{reason: "its deliveries are not stored yet"}, time.Time{})
+	r.Targets, r.ReadyAt = nil, d.clock.Now()
+	started := d.storeCut(t)
+	d.recorder.put(&result{retry: r, stored: started.Begun})
+	if started.Decided != nil {
+		logDecided(d.pushing, d.log, d.metrics, d.traces, started.Decided, "")
+		d.wakes.tasksDecided([]int64{t.task.CampaignID})
+	}
+	if started.Slices > 0 {
+		d.wakes.deliveriesStored()
+	}
+}
+
+// storeCut stores the deliveries of a cut task here, where nobody waits for it,
+// since a large audience takes a while.
+func (d *dispatcher) storeCut(t *claimed) store.Started {
+	select {
+	case d.starts <- struct{}{}:
+		defer func() { <-d.starts }()
+	case <-d.pushing.Done():
+		return store.Started{}
+	}
+	ctx, cancel := context.WithTimeout(d.pushing, startTimeout)
+	defer cancel()
+	started, err := d.store.CutClaimed(ctx, d.recorder.daemonOf(t.claim), t.claim, *t.compiled.start(t.task.ID))
+	if err != nil {
+		d.lease.trouble(ctx, "cut task", err)
+	}
+	return started
+}
+
+// finish turns an outcome into a decision or another try. What was not sent is
+// always to be tried again: whether its window closes before is seen where it
+// waits, by its campaign as it stands then.
+func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
+	d.release(t, o)
+	if !sent.IsZero() {
+		sent = notBefore(sent, t.started)
+	}
+	v := d.retry.rule(o, 1, t.compiled.campaign.ResendUnknown, d.clock.Now(), time.Time{})
+	if v.status == "" {
+		d.recorder.put(&result{retry: t.retry(o, v, sent)})
+		return
+	}
+	dec := t.decision()
+	dec.Status, dec.Reason, dec.SentAt, dec.Targets = v.status, v.reason, sent, names(t.targets)
+	dec.Code, dec.Message, dec.RequestID, dec.MessageID = o.Code, o.Message, o.RequestID, o.MessageID
+	d.recorder.put(&result{decision: dec, last: t.last(), cause: d.causes.of(t.entry, sent, d.lease.steadyFor(), d.lease.releasedAt())})
+}
+
+// release gives the call's slot and its app's leave back.
+func (d *dispatcher) release(t *claimed, o dispatch.Outcome) {
+	t.compiled.app.end(time.Now(), o)
+	d.limit.release(1)
+}
+
+func (t *claimed) decision() store.Decision {
+	return store.Decision{
+		ClaimID: t.claim, TaskID: t.task.ID, AppNo: t.task.AppNo, CampaignID: t.task.CampaignID, Revision: t.Revision,
+		Channel: t.compiled.campaign.Channel, Origin: t.task.Origin, DueAt: t.task.DueAt, StartedAt: t.started,
+	}
+}
+
+func (t *claimed) retry(o dispatch.Outcome, v verdict, sent time.Time) *store.Retry {
+	return &store.Retry{
+		ClaimID: t.claim, TaskID: t.task.ID, AppNo: t.task.AppNo, CampaignID: t.task.CampaignID, Revision: t.Revision, Origin: t.task.Origin,
+		DueAt: t.task.DueAt, StartedAt: t.started, SentAt: sent, ReadyAt: v.again, Targets: names(t.targets),
+		MaybeSent: o.Class == dispatch.Unknown, Reason: v.reason, Code: o.Code, Message: o.Message, RequestID: o.RequestID,
+	}
+}
+
+// A caller makes one call to a push API and says what it came to.
+type caller struct {
+	clock   *Clock
+	mayPush func(daemon int64) bool // whether the lease that a call was claimed under allows it to begin
+	timeout time.Duration
+	metrics *Metrics
+	faults  *faults
+}
+
+// call pushes and returns the outcome and when the call began; zero: none was
+// made. It never lets a call begin when the lease it was claimed under may be
+// lost: a daemon that was frozen finds out here, before it pushes, even when it
+// has taken another lease since.
+func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.Push) (o dispatch.Outcome, sent time.Time) {
+	if !c.mayPush(daemon) {
+		return dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: "the lease ran out before the call"}, time.Time{}
+	}
+	p, leftOut := sendable(p)
+	if leftOut != "" && len(p.Targets) == 0 {
+		return unsendable(leftOut), time.Time{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	c.metrics.InFlight.Inc()
+	defer c.metrics.InFlight.Dec()
+	sent = c.clock.Now()
+	defer func() {
+		if r := recover(); r != nil { // an adapter's bug must not take the daemon with it
+			o = dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer, Message: panicked}
+			c.faults.caught(ctx, faultCall, r, "channel", p.Message.Channel.Name)
+		}
+		c.metrics.called(p.Message.Channel.Name, o, c.clock.Now().Sub(sent))
+	}()
+	failpoint.Hit("call.before")
+	o = app.pusher().Push(ctx, p)
+	o.LeftOut = leftOut
+	failpoint.Hit("call.after")
+	return o, sent
+}
+
+// panicked is what the record says of a call in which an adapter panicked.
+const panicked = "the adapter panicked, which is a fault of this program"
+
+// push builds the call of one delivery.
+func (v *compiled) push(taskID int64, slice int32, due time.Time, targets []dispatch.Target) *dispatch.Push {
+	return &dispatch.Push{
+		Message:    v.message,
+		DeliveryID: v.deliveryID(taskID, slice),
+		MsgKey:     v.msgKey(due, "", ""),
+		Targets:    targets,
+	}
+}
+
+// inlineTargets are the request's own targets, bound to the occurrence.
+func (v *compiled) inlineTargets(due time.Time) []dispatch.Target {
+	out := make([]dispatch.Target, len(v.message.Inline))
+	for i, t := range v.message.Inline {
+		t.MsgKey = v.msgKey(due, t.Target, t.MsgKey)
+		out[i] = t
+	}
+	return out
+}
+
+// storedTargets are rows of campaign_targets, bound to the occurrence.
+func (v *compiled) storedTargets(due time.Time, rows []store.Target) []dispatch.Target {
+	out := make([]dispatch.Target, len(rows))
+	for i, r := range rows {
+		out[i] = dispatch.Target{
+			Target: r.Target, MsgKey: v.msgKey(due, r.Target, r.MsgKey),
+			TemplateKeyValue: r.TemplateKeyValue, ExtendedParams: r.ExtendedParams,
+		}
+	}
+	return out
+}
+
+// needsTargets says whether a call of the campaign must name targets.
+func (v *compiled) needsTargets() bool { return v.message.Channel.MaxTargets > 0 }
+
+// stored says whether the task's deliveries have to be stored one by one: more
+// than one call, a quota to keep, or an audience that only the database knows.
+func (v *compiled) stored() bool {
+	m := v.message
+	switch {
+	case m.Channel.WeeklyQuota > 0 || v.campaign.AudienceView != "":
+		return true
+	case !v.needsTargets() || len(m.Inline) > 0:
+		return len(m.Inline) > m.Channel.MaxTargets
+	default:
+		return v.campaign.Targets > m.Channel.MaxTargets
+	}
+}
+
+// mayTakeTargets says whether rows of campaign_targets would be pushed to. The
+// message of a channel that may do without targets takes none when there were
+// none as it was compiled.
+func (v *compiled) mayTakeTargets() bool {
+	return v.campaign.MaxTargets > 0 && len(v.message.Inline) == 0
+}
+
+// start says how the task's deliveries are stored.
+func (v *compiled) start(taskID int64) *store.Start {
+	m := v.message
+	in := &store.Start{TaskID: taskID, Revision: v.campaign.Revision, PerCall: m.Channel.MaxTargets, Quota: m.Channel.WeeklyQuota > 0}
+	for _, t := range m.Inline {
+		in.Inline = append(in.Inline, t.Target)
+	}
+	return in
+}
+
+func names(targets []dispatch.Target) []string {
+	out := make([]string, len(targets))
+	for i, t := range targets {
+		out[i] = t.Target
+	}
+	return out
+}
+
+// inlineNames says whom a campaign's request names, as Store.Reap asks: nobody
+// where they are more than one call carries, since such a task is cut before any
+// call.
+func inlineNames(compile compileFunc) func(*store.Campaign) []string {
+	return func(c *store.Campaign) []string {
+		m, problems := compile(c)
+		if len(problems) > 0 || m == nil || len(m.Inline) > m.Channel.MaxTargets {
+			return nil
+		}
+		return names(m.Inline)
+	}
+}
+
+// Keys name messages and deliveries to the push APIs: the same for every attempt,
+// and never the same for two messages of two installations.
+type Keys struct {
+	Installation string // at most 10 characters of [0-9a-f]
+	// What was sent before the installation had a key goes on without: campaigns and
+	// tasks up to these numbers.
+	Campaigns, Tasks int64
+}
+
+func keysOf(k store.Keys) Keys {
+	return Keys{Installation: k.Installation, Campaigns: k.Campaigns, Tasks: k.Tasks}
+}
+
+// Message names one message to one target: another for every occurrence. With a
+// key of the author's own it is that key, the campaign and the occurrence; else
+// campaign, occurrence and a hash of the target, which may be a person's id.
+// target is empty for pushes without one.
+func (k Keys) Message(campaignID int64, due time.Time, target, author string) string {
+	b := make([]byte, 0, 80)
+	if author != "" {
+		b = append(append(b, author...), '-')
+	} else {
+		b = append(b, 'c')
+	}
+	b = strconv.AppendInt(b, campaignID, 10)
+	if campaignID > k.Campaigns && k.Installation != "" {
+		b = append(append(b, 'i'), k.Installation...)
+	}
+	b = append(b, '-')
+	b = strconv.AppendInt(b, due.UnixMicro(), 36)
+	if author == "" && target != "" {
+		sum := sha256.Sum256([]byte(target))
+		b = append(b, '-')
+		b = keyEncoding.AppendEncode(b, sum[:10])
+	}
+	return string(b)
+}
+
+var keyEncoding = base32.NewEncoding("0123456789abcdefghjkmnpqrstvwxyz").WithPadding(base32.NoPadding)
+
+// Delivery names one delivery in every attempt: at most 32 characters of
+// [0-9a-z-].
+func (k Keys) Delivery(taskID int64, slice int32) string {
+	b := strconv.AppendInt([]byte{'t'}, taskID, 36)
+	b = append(b, '-')
+	b = strconv.AppendInt(b, int64(slice), 36)
+	if taskID > k.Tasks && k.Installation != "" {
+		b = append(append(b, '-'), k.Installation...)
+	}
+	return string(b)
+}
+
+// msgKey names one of the campaign's messages.
+func (v *compiled) msgKey(due time.Time, target, author string) string {
+	return v.keys.Message(v.campaign.ID, due, target, author)
+}
+
+// deliveryID names one of the campaign's deliveries.
+func (v *compiled) deliveryID(taskID int64, slice int32) string {
+	return v.keys.Delivery(taskID, slice)
+}
+
+// sendable returns the push with those of its targets that can be sent, and says
+// in words how many were left out and why: a row of a table or a view that
+// cannot be sent costs itself and not the others of its call. The text is read
+// by scheduler.left_out, which adds up those of a task.
+func sendable(p *dispatch.Push) (push *dispatch.Push, leftOut string) {
+	if p.Message == nil || p.Message.Judge == nil {
+		return p, ""
+	}
+	var good []dispatch.Target // nil as long as all are
+	first, bad := "", 0
+	for i := range p.Targets {
+		t := &p.Targets[i]
+		problem := p.Message.Judge(t)
+		switch {
+		case problem == "" && bad > 0:
+			good = append(good, *t)
+		case problem == "":
+		case bad == 0:
+			first = fmt.Sprintf("target %q: %s", dispatch.Clip(t.Target, 64), problem)
+			good = append(make([]dispatch.Target, 0, len(p.Targets)-1), p.Targets[:i]...)
+			bad++
+		default:
+			bad++
+		}
+	}
+	if bad == 0 {
+		return p, ""
+	}
+	out := *p
+	out.Targets = good
+	return &out, fmt.Sprintf("%d of %d targets left out: %s", bad, len(p.Targets), first)
+}
+
+// unsendable is the outcome of a call of which no target is left.
+func unsendable(leftOut string) dispatch.Outcome {
+	return dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: leftOut}
+}
+
+// A pool runs calls, each in a goroutine that is kept for the next one: a call
+// needs a deep stack, and a new goroutine would have to grow one each time. There
+// are as many goroutines as there were calls at once. It is safe for concurrent
+// use.
+type pool struct {
+	next   chan func() // to one that is free
+	leave  chan struct{}
+	faults *faults        // told of panics
+	under  sync.WaitGroup // calls
+	all    sync.WaitGroup // goroutines
+}
+
+func newPool(f *faults) *pool {
+	return &pool{next: make(chan func()), leave: make(chan struct{}), faults: f}
+}
+
+// Go begins a call. It does not wait.
+func (p *pool) Go(call func()) {
+	p.under.Add(1)
+	select {
+	case p.next <- call:
+	default:
+		p.all.Go(func() { p.work(call) })
+	}
+}
+
+func (p *pool) work(call func()) {
+	for {
+		p.make(call)
+		select {
+		case call = <-p.next:
+		case <-p.leave:
+			return
+		}
+	}
+}
+
+// make makes a call. A panic ends that call and nothing else: its intent is
+// stored, and its outcome is ruled on as unknown.
+func (p *pool) make(call func()) {
+	defer p.under.Done()
+	defer func() {
+		if r := recover(); r != nil {
+			p.faults.caught(context.Background(), faultCall, r)
+		}
+	}()
+	call()
+}
+
+// Wait returns when no call is under way.
+func (p *pool) Wait() { p.under.Wait() }
+
+// Dismiss ends the goroutines once no call is under way. No call may begin any
+// more.
+func (p *pool) Dismiss() {
+	p.under.Wait()
+	close(p.leave)
+	p.all.Wait()
+}

@@ -1,0 +1,475 @@
+package engine
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+// An entry is a pending task this daemon means to begin.
+type entry struct {
+	task     store.ReadyTask
+	compiled *compiled
+	seen     time.Time // when this daemon first saw the task, by the database's clock
+}
+
+// A dueQueue holds in memory the tasks that are ready soon, so that beginning one
+// needs no search. The claim decides whether a task may begin; the queue is a plan.
+// Each app has a queue of its own, so that an app that is held back costs nothing
+// until its pause ends.
+//
+// A read that started before a task was claimed may still return the task. The id
+// is kept until a read that starts afterwards, or the task would be queued twice.
+//
+// The ready time of a task is an instant of the database's clock. The pause of an
+// app is a length, counted by this machine's monotonic clock.
+//
+// A dueQueue is safe for concurrent use.
+type dueQueue struct {
+	mu      sync.Mutex
+	now     func() time.Time // this machine's clock
+	queues  map[int32]*queue
+	order   queueHeap // queues that are not empty and not held back, by their first task's time
+	held    queueHeap // queues that are held back, by until when
+	known   map[int64]stage
+	waiting int     // tasks in the queues
+	bytes   int64   // of memory that their compiled campaigns take, each counted for every task
+	over    []int64 // tasks that are forgotten with the next reading
+}
+
+// A stage is how far a task in a dueQueue has come.
+type stage uint8
+
+const (
+	waits stage = iota // in its app's queue
+	begun              // by the dispatcher, just now
+	over               // its beginning, whatever came of it
+)
+
+// A queue holds one app's entries by the time they are ready. They are read in
+// that order, but for a few.
+type queue struct {
+	app     int32
+	entries []*entry
+	held    time.Time // nothing of the app begins before; by this machine's clock, zero: it is not held back
+	index   int       // in dueQueue.order or dueQueue.held
+}
+
+// at is what the queue's heap goes by: when its first task is ready, or until when
+// it is held back.
+func (q *queue) at() time.Time {
+	if q.held.IsZero() {
+		return q.entries[0].task.ReadyAt
+	}
+	return q.held
+}
+
+func (q *queue) add(e *entry) {
+	i := len(q.entries)
+	for i > 0 && e.before(q.entries[i-1]) {
+		i--
+	}
+	q.entries = slices.Insert(q.entries, i, e)
+}
+
+func (q *queue) pop() *entry {
+	e := q.entries[0]
+	q.entries[0] = nil
+	q.entries = q.entries[1:]
+	return e
+}
+
+// before is the order in which an app's tasks begin.
+func (e *entry) before(f *entry) bool {
+	if c := e.task.ReadyAt.Compare(f.task.ReadyAt); c != 0 {
+		return c < 0
+	}
+	return e.task.ID < f.task.ID
+}
+
+func newDueQueue() *dueQueue {
+	return &dueQueue{now: time.Now, queues: make(map[int32]*queue), known: make(map[int64]stage)}
+}
+
+// clear forgets what waits; the next read-ahead finds it again.
+func (d *dueQueue) clear() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.queues, d.order, d.held, d.waiting, d.bytes = make(map[int32]*queue), nil, nil, 0, 0
+	maps.DeleteFunc(d.known, func(_ int64, s stage) bool { return s == waits })
+}
+
+// drop forgets what waits of apps that other daemons begin.
+func (d *dueQueue) drop(apps []int32) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, app := range apps {
+		q := d.queues[app]
+		if q == nil {
+			continue
+		}
+		for _, e := range q.entries {
+			delete(d.known, e.task.ID)
+			d.waiting--
+			d.bytes -= e.bytes()
+		}
+		if q.held.IsZero() {
+			heap.Remove(&d.order, q.index)
+		} else {
+			heap.Remove(&d.held, q.index)
+		}
+		delete(d.queues, app)
+	}
+}
+
+// reading says that the database is about to be read.
+func (d *dueQueue) reading() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, id := range d.over {
+		if d.known[id] == over {
+			delete(d.known, id)
+		}
+	}
+	d.over = d.over[:0]
+}
+
+// add takes in tasks that are not known yet.
+func (d *dueQueue) add(entries []*entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range entries {
+		if _, known := d.known[e.task.ID]; !known {
+			d.put(e)
+		}
+	}
+}
+
+// outdated forgets those of the tasks that wait as they were before: their campaigns
+// were changed since. tasks are what was read just now.
+func (d *dueQueue) outdated(tasks []store.ReadyTask) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	changed := make(map[int32]map[int64]bool)
+	for i := range tasks {
+		t := &tasks[i]
+		if s, known := d.known[t.ID]; !known || s != waits || d.queues[t.AppNo].has(t) {
+			continue
+		}
+		if changed[t.AppNo] == nil {
+			changed[t.AppNo] = make(map[int64]bool)
+		}
+		changed[t.AppNo][t.ID] = true
+	}
+	for app, ids := range changed {
+		d.forget(app, ids)
+	}
+}
+
+// has says whether the queue holds the task as it was read.
+func (q *queue) has(t *store.ReadyTask) bool {
+	i, found := slices.BinarySearchFunc(q.entries, t, func(e *entry, t *store.ReadyTask) int {
+		return cmp.Or(e.task.ReadyAt.Compare(t.ReadyAt), cmp.Compare(e.task.ID, t.ID))
+	})
+	return found && q.entries[i].task.Revision == t.Revision && q.entries[i].task.WaitsFor == t.WaitsFor
+}
+
+// forget takes tasks of an app out of its queue. d.mu is held.
+func (d *dueQueue) forget(app int32, ids map[int64]bool) {
+	q := d.queues[app]
+	of := &d.order
+	if !q.held.IsZero() {
+		of = &d.held
+	}
+	q.entries = slices.DeleteFunc(q.entries, func(e *entry) bool {
+		if !ids[e.task.ID] {
+			return false
+		}
+		delete(d.known, e.task.ID)
+		d.waiting--
+		d.bytes -= e.bytes()
+		return true
+	})
+	if len(q.entries) > 0 {
+		heap.Fix(of, q.index)
+		return
+	}
+	heap.Remove(of, q.index)
+	delete(d.queues, app)
+}
+
+// putBack takes in tasks that could not be begun.
+func (d *dueQueue) putBack(entries []*entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range entries {
+		d.put(e)
+	}
+}
+
+func (d *dueQueue) put(e *entry) {
+	d.known[e.task.ID] = waits
+	d.waiting++
+	d.bytes += e.bytes()
+	q := d.queues[e.task.AppNo]
+	if q == nil {
+		q = &queue{app: e.task.AppNo}
+		d.queues[q.app] = q
+	}
+	q.add(e)
+	switch {
+	case len(q.entries) == 1:
+		heap.Push(&d.order, q)
+	case q.entries[0] != e:
+	case q.held.IsZero():
+		heap.Fix(&d.order, q.index)
+	default: // it was held back for another; this one may be missed and need no leave
+		heap.Remove(&d.held, q.index)
+		q.held = time.Time{}
+		heap.Push(&d.order, q)
+	}
+}
+
+// done says that the beginning of tasks is over.
+func (d *dueQueue) done(entries ...*entry) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, e := range entries {
+		d.known[e.task.ID] = over
+		d.over = append(d.over, e.task.ID)
+	}
+}
+
+// knows says whether the task would not be added.
+func (d *dueQueue) knows(id int64) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, known := d.known[id]
+	return known
+}
+
+// take removes and returns up to n entries whose time has come, by the database's
+// clock, to be begun. allow may hold an entry's app back until a time, by this
+// machine's clock.
+func (d *dueQueue) take(now time.Time, n int, allow func(*entry) (ok bool, until time.Time)) []*entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.goOn()
+	var out []*entry
+	for len(out) < n && len(d.order) > 0 && !d.order[0].at().After(now) {
+		q := d.order[0]
+		ok, until := allow(q.entries[0])
+		if !ok {
+			heap.Pop(&d.order)
+			q.held = until
+			heap.Push(&d.held, q)
+			continue
+		}
+		e := q.pop()
+		d.known[e.task.ID] = begun
+		d.waiting--
+		d.bytes -= e.bytes()
+		out = append(out, e)
+		if len(q.entries) > 0 {
+			heap.Fix(&d.order, 0)
+			continue
+		}
+		heap.Pop(&d.order)
+		delete(d.queues, q.app)
+	}
+	return out
+}
+
+// goOn ends the pauses that are over.
+func (d *dueQueue) goOn() {
+	for now := d.now(); len(d.held) > 0 && !d.held[0].held.After(now); {
+		q := heap.Pop(&d.held).(*queue)
+		q.held = time.Time{}
+		heap.Push(&d.order, q)
+	}
+}
+
+// next returns how long nothing has to be begun; now is by the database's clock.
+func (d *dueQueue) next(now time.Time) (time.Duration, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.order)+len(d.held) == 0 {
+		return 0, false
+	}
+	wait := time.Duration(math.MaxInt64)
+	if len(d.order) > 0 {
+		wait = d.order[0].at().Sub(now)
+	}
+	if len(d.held) > 0 {
+		wait = min(wait, d.held[0].held.Sub(d.now()))
+	}
+	return max(wait, 0), true
+}
+
+// bytes is how much memory the entry's compiled campaign takes.
+func (e *entry) bytes() int64 {
+	if e.compiled == nil {
+		return 0
+	}
+	return e.compiled.bytes
+}
+
+// size is how much memory the compiled campaigns of the queued tasks take at most.
+// A campaign counts once for each of its tasks.
+func (d *dueQueue) size() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.bytes
+}
+
+func (d *dueQueue) len() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.waiting
+}
+
+// crowded lists the apps with at least n entries.
+func (d *dueQueue) crowded(n int) []int32 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []int32
+	for app, q := range d.queues {
+		if len(q.entries) >= n {
+			out = append(out, app)
+		}
+	}
+	return out
+}
+
+type queueHeap []*queue
+
+func (h queueHeap) Len() int           { return len(h) }
+func (h queueHeap) Less(i, j int) bool { return h[i].at().Before(h[j].at()) }
+func (h queueHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+func (h *queueHeap) Push(x any) {
+	q := x.(*queue)
+	q.index = len(*h)
+	*h = append(*h, q)
+}
+
+func (h *queueHeap) Pop() any {
+	old := *h
+	x := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	return x
+}
+
+// dueQueueBytes bounds the memory that the compiled campaigns of queued tasks take.
+const dueQueueBytes = 64 << 20
+
+// readAhead fills the dueQueue with the tasks that are ready within the horizon.
+// It begins at the earliest each time, so that whatever a hint did not tell is
+// found, and reads of each app no more than there is room for.
+func (d *dispatcher) readAhead(ctx context.Context) error {
+	if d.reloaded.Swap(false) {
+		d.due.clear() // what is there was read with the old configuration
+	}
+	share, shares, ok := d.lease.share()
+	if !ok {
+		return nil // no lease: nothing could be claimed
+	}
+	if d.full() {
+		d.unread.Store(true)
+		return nil
+	}
+	crowded := d.crowded()
+	mine, others := d.lease.exceptions()
+	d.due.drop(others)
+	d.due.reading()
+	tasks, err := d.store.Upcoming(ctx, d.clock.Now().Add(d.horizon), append(others, crowded...), mine, share, shares, d.capacity/8, d.capacity)
+	if err != nil {
+		return err
+	}
+	if err := d.enter(ctx, tasks); err != nil {
+		return err
+	}
+	perApp, most := make(map[int32]int), 0
+	for _, t := range tasks {
+		perApp[t.AppNo]++
+		most = max(most, perApp[t.AppNo])
+	}
+	d.unread.Store(len(crowded) > 0 || len(tasks) >= d.capacity || most >= d.capacity/8 || d.full())
+	return nil
+}
+
+// full says whether the dueQueue holds as much as it may.
+func (d *dispatcher) full() bool {
+	return d.due.len() >= d.capacity || d.due.size() >= dueQueueBytes
+}
+
+// crowded lists apps that already hold more of the dueQueue than they can begin
+// soon, so that a slow app does not keep others out.
+func (d *dispatcher) crowded() []int32 {
+	return d.due.crowded(d.capacity / 8)
+}
+
+// enter takes in the tasks that are new, or that were changed since they were taken
+// in: a task that waits for its app's leave is missed by its campaign as it stands.
+// Those that are early it takes in some at a time, with rests in between, since
+// whole seconds are read at once, and calls are due all the time. What a reading
+// each second finds is due from half the horizon on, so that early is well before
+// that.
+func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
+	d.due.outdated(tasks)
+	var fresh []store.ReadyTask
+	for _, t := range tasks {
+		if !d.due.knows(t.ID) {
+			fresh = append(fresh, t)
+		}
+	}
+	for len(fresh) > 0 && !d.full() {
+		began, n := time.Now(), len(fresh)
+		n = min(n, readAtOnce)
+		early := fresh[0].ReadyAt.Sub(d.clock.Now()) > d.horizon/4 && !d.reader.wanted()
+		if early {
+			n = min(n, atOnce)
+		}
+		if err := d.enterSome(ctx, fresh[:n]); err != nil {
+			return err
+		}
+		if fresh = fresh[n:]; early {
+			pace(ctx, began)
+		}
+	}
+	return nil
+}
+
+// readAtOnce bounds the campaigns that are loaded between two looks at how full
+// the dueQueue is.
+const readAtOnce = 256
+
+func (d *dispatcher) enterSome(ctx context.Context, tasks []store.ReadyTask) error {
+	wants := make([]want, len(tasks))
+	for i, t := range tasks {
+		wants[i] = want{id: t.CampaignID, revision: t.Revision}
+	}
+	if err := d.cache.ensure(ctx, wants); err != nil {
+		return err
+	}
+	entries := make([]*entry, 0, len(tasks))
+	for _, t := range tasks {
+		if v := d.cache.get(t.CampaignID); v != nil && v.campaign.Unreadable == "" { // else the planner deals with it
+			entries = append(entries, &entry{task: t, compiled: v, seen: d.clock.Now()})
+		}
+	}
+	d.due.add(entries)
+	d.nudge()
+	return nil
+}
