@@ -134,7 +134,7 @@ CREATE TABLE scheduler.zone_rules (
   time_zone   text NOT NULL,
   rules       text NOT NULL,
   followed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  followed_by text NOT NULL,
+  daemon      text NOT NULL,
   campaigns   integer NOT NULL
 );
 CREATE INDEX zone_rules_zone ON scheduler.zone_rules (time_zone, id);
@@ -143,7 +143,7 @@ COMMENT ON COLUMN scheduler.zone_rules.id IS 'Key; the last row of a zone is wha
 COMMENT ON COLUMN scheduler.zone_rules.time_zone IS 'IANA name.';
 COMMENT ON COLUMN scheduler.zone_rules.rules IS 'A mark of the zone''s offsets from 2020 to 2060, as the daemon''s tzdata has them.';
 COMMENT ON COLUMN scheduler.zone_rules.followed_at IS 'When coming occurrences were made to follow them.';
-COMMENT ON COLUMN scheduler.zone_rules.followed_by IS 'The daemon that did it.';
+COMMENT ON COLUMN scheduler.zone_rules.daemon IS 'Which daemon did it. Not named as a deed of somebody, whose tables functions write: the daemons write this one.';
 COMMENT ON COLUMN scheduler.zone_rules.campaigns IS 'How many campaigns had occurrences that were moved.';
 
 SELECT scheduler.set_schema_version(17);

@@ -55,8 +55,8 @@ func reserveQuota(ctx context.Context, tx pgx.Tx, appNo int32, channel string, n
 	return 0, oldest.Add(week + time.Microsecond), nil
 }
 
-// lookAgain is when to ask for a quota again that frees up at a given time: sooner,
-// since a booking may be given back and a quota raised before.
+// lookAgain is when to ask again for a quota that is free at the given time: at least
+// once a minute, since a booking may be returned, or the quota raised, before.
 func lookAgain(now, free time.Time) time.Time {
 	if soon := now.Add(time.Minute); free.After(soon) {
 		return soon

@@ -520,3 +520,13 @@ func TestDaemonPolicyCostsNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestDaemonWritesZoneRules keeps the table from those of which the daemon has no
+// more than SELECT: it writes this one itself, with its own rights.
+func TestDaemonWritesZoneRules(t *testing.T) {
+	t.Parallel()
+	p := newPeople(t)
+	if _, err := p.connect(t, "daemon").Exec(t.Context(), `INSERT INTO scheduler.zone_rules (time_zone, rules, daemon, campaigns) VALUES ('UTC', 'x', 'd', 0)`); err != nil {
+		t.Error(err)
+	}
+}

@@ -82,9 +82,9 @@ func (t *startingTask) store(ctx context.Context, tx pgx.Tx, daemonID int64, in 
 	return err
 }
 
-// viewFault tells what is wrong with an audience view itself, which to try again
-// does not mend: it or a column of it is missing, the daemon may not read it, or
-// it cannot be computed. Any other error is returned.
+// viewFault reports errors of an audience view that a retry cannot fix: the view or
+// one of its columns is missing, the daemon may not read it, or it cannot be
+// computed. Any other error is returned.
 func viewFault(err error, view string) (fault string, _ error) {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || view == "" || len(pg.Code) != 5 || !slices.Contains(viewFaults, pg.Code[:2]) {

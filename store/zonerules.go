@@ -72,7 +72,7 @@ func (s *Store) SaveZoneRules(ctx context.Context, by string, rules map[string]s
 		names, marks, counts = append(names, name), append(marks, mark), append(counts, moved[name])
 	}
 	_, err := s.pool.Exec(ctx, `
-		INSERT INTO scheduler.zone_rules (time_zone, rules, followed_by, campaigns)
+		INSERT INTO scheduler.zone_rules (time_zone, rules, daemon, campaigns)
 		SELECT u.name, u.mark, $4, u.n FROM unnest($1::text[], $2::text[], $3::integer[]) AS u (name, mark, n)`, names, marks, counts, by)
 	if err != nil {
 		return fmt.Errorf("record zone rules: %w", err)

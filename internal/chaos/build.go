@@ -23,6 +23,7 @@ func build(ctx context.Context, dir string, m *Mutant) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	edits = append(edits, scaleEdits...)
 	if m != nil {
 		edits = append(edits, m.Edits...)
 	}
@@ -38,6 +39,12 @@ func build(ctx context.Context, dir string, m *Mutant) (string, error) {
 	}
 	return bin, nil
 }
+
+// placedAtOnce is how many deliveries the build under test ends in one statement,
+// and scaleEdits make it so few that the audiences of a run take many.
+const placedAtOnce = 200
+
+var scaleEdits = []Edit{{"internal/engine/settle.go", "placeAtOnce  = 5000 //", fmt.Sprintf("placeAtOnce  = %d //", placedAtOnce)}}
 
 func moduleRoot(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()

@@ -77,6 +77,12 @@ func (o Options) ahead() time.Duration {
 	return []time.Duration{0, 3 * time.Minute, -3 * time.Minute}[o.Seed%3]
 }
 
+// distance is how far the database is away from the daemons in this run, there
+// and back.
+func (o Options) distance() time.Duration {
+	return []time.Duration{0, 2 * time.Millisecond}[o.Seed%2]
+}
+
 func (r *run) setUp(ctx context.Context) (err error) {
 	if err := os.MkdirAll(r.Dir, 0o755); err != nil {
 		return err
@@ -104,12 +110,9 @@ func (r *run) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	for i := range r.Daemons {
-		d, err := newDaemon(i, r.bin, r.Dir, r.db.tcpAddr, func() string { return r.api.addr }, credentials, r.Seed, r.report, r.Log)
+		d, err := newDaemon(i, r.bin, r.Dir, r.db.tcpAddr, func() string { return r.api.addr }, credentials, r.Options, r.report)
 		if err != nil {
 			return err
-		}
-		if r.Mutant != nil {
-			d.favourite = r.Mutant.Point
 		}
 		if err := d.setWall(time.Duration(i) * 97 * time.Second); err != nil {
 			return err
@@ -124,29 +127,69 @@ func (r *run) disturb(ctx context.Context) (*editor, error) {
 	source := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(r.Seed, stream)) }
 	alive, rest := context.WithCancel(ctx)
 	r.rest = rest
+	began := time.Now()
 	for _, d := range r.daemons {
 		r.alive.Go(func() { d.run(alive) })
 	}
 	if !r.waitReady(ctx, 30*time.Second) {
 		return nil, fmt.Errorf("the daemons do not become ready: %s", tail(r.daemons[0].logFile(), 6))
 	}
-	w := &workload{db: r.db, report: r.report, rng: source(1), until: time.Now().Add(r.Duration), resend: 1}
+	if err := r.opening(ctx); err != nil {
+		return nil, err
+	}
+	w := &workload{db: r.db, report: r.report, rng: source(1), until: began.Add(r.Duration), resend: 1}
 	if r.Mutant != nil && r.Mutant.Resend {
 		w.resend = 3
 	}
 	e := newEditor(r.db, w, r.report, source(2))
-	faults, stop := context.WithTimeout(ctx, r.Duration)
+	faults, stop := context.WithDeadline(ctx, w.until)
 	defer stop()
 	var wg sync.WaitGroup
 	wg.Go(func() { w.run(faults, r.Pace) })
+	wg.Go(func() { w.runCrowds(faults, source(7), r.Duration) })
 	wg.Go(func() { e.run(faults, 2*r.Pace) })
 	wg.Go(func() { e.skipOverdue(faults, source(6)) })
 	wg.Go(func() { r.kill(faults, source(3)) })
 	wg.Go(func() { r.breakThings(faults, source(4)) })
 	wg.Go(func() { r.moveClocks(faults, source(5)) })
+	if r.Jumps && r.db.clock.library != "" {
+		wg.Go(func() { r.jumpClock(faults, source(8)) })
+	}
 	wg.Go(func() { r.sample(faults) })
 	wg.Wait()
 	return e, nil
+}
+
+// opening is the first seconds, in which nothing is broken: one app's large
+// audience waits for its bounds, and another's pushes fall due. How late they are
+// can be told only here. Then the audience's author cancels it.
+func (r *run) opening(ctx context.Context) error {
+	size := crowdSize(r.Duration)
+	if err := errors.Join(r.db.crowd(ctx, size, false), r.db.neighbours(ctx)); err != nil {
+		return fmt.Errorf("open the run: %w", err)
+	}
+	var open int
+	for end := time.Now().Add(neighbourLead + neighbourLate + time.Second); time.Now().Before(end); sleep(ctx, 100*time.Millisecond) {
+		if err := r.db.pool.QueryRow(ctx, `
+			SELECT count(*) FROM scheduler.campaigns c WHERE name = $1 AND NOT EXISTS (SELECT FROM scheduler.decided_tasks t WHERE t.campaign_id = c.id)`,
+			neighbour).Scan(&open); err != nil {
+			return err
+		}
+		if open == 0 {
+			break
+		}
+	}
+	if open > 0 {
+		r.report.violate(neighbours, "%d campaigns of other apps were not pushed %s after they were due", open, neighbourLate)
+	}
+	r.report.count("pushes beside a large audience", neighbourCount)
+	if err := r.db.exec(ctx, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE name = '`+crowd+`'`); err != nil {
+		return fmt.Errorf("cancel the large audience: %w", err)
+	}
+	for _, d := range r.daemons {
+		d.arm()
+	}
+	return ctx.Err()
 }
 
 // kill ends and freezes daemons at random, beside what their failpoints do.
@@ -182,6 +225,7 @@ func (r *run) kill(ctx context.Context, rng *rand.Rand) {
 func (r *run) sample(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.sampleOnce(ctx)
+		r.sampleRunning(ctx)
 		sleep(ctx, 300*time.Millisecond)
 	}
 }
@@ -209,6 +253,29 @@ func (r *run) sampleOnce(ctx context.Context) {
 	}
 }
 
+// sampleRunning looks at how many deliveries of each app a daemon has begun. A
+// claim whose answer was lost leaves as many as it took, so that a few times the
+// app's bound are good.
+func (r *run) sampleRunning(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	rows, err := r.db.pool.Query(ctx, `
+		SELECT a.app_id, s.daemon_id, count(*) FROM scheduler.slices s JOIN scheduler.apps a USING (app_no)
+		 WHERE s.status = 'running' GROUP BY a.app_id, s.daemon_id`)
+	if err != nil {
+		return
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id string
+		var daemon int64
+		var n int
+		if rows.Scan(&id, &daemon, &n) == nil && n > lostClaims*appOf(id).inFlight {
+			r.report.violate(inFlight, "app %s: daemon %d has %d deliveries under way, max_in_flight %d", id, daemon, n, appOf(id).inFlight)
+		}
+	}
+}
+
 // waitReady waits until every daemon says that it is ready.
 func (r *run) waitReady(ctx context.Context, limit time.Duration) bool {
 	for end := time.Now().Add(limit); time.Now().Before(end) && ctx.Err() == nil; sleep(ctx, 50*time.Millisecond) {
@@ -231,6 +298,9 @@ func (r *run) settle(ctx context.Context, e *editor) error {
 		d.calm()
 	}
 	if err := r.db.revive(ctx); err != nil {
+		return err
+	}
+	if err := r.db.exec(ctx, `SELECT scheduler.release_hold()`); err != nil { // a skip may have failed half-way, and what is held is not ready
 		return err
 	}
 	began := time.Now()
@@ -260,6 +330,9 @@ func (r *run) judge(ctx context.Context, e *editor) error {
 	if err != nil {
 		return err
 	}
+	if err := r.boundedStatements(ctx); err != nil {
+		return err
+	}
 	for id := range e.windows {
 		delete(rec.windows, id) // when it closed cannot be told from what it is in the end
 	}
@@ -270,6 +343,24 @@ func (r *run) judge(ctx context.Context, e *editor) error {
 	}
 	if len(r.report.Broken()) > 0 {
 		return r.dump(ctx)
+	}
+	return nil
+}
+
+// boundedStatements holds what was ended without a call against the batch that the
+// build was given: rows that one statement wrote last share its transaction.
+func (r *run) boundedStatements(ctx context.Context) error {
+	var statements, most int
+	err := r.db.pool.QueryRow(ctx, `
+		SELECT count(*), coalesce(max(n), 0) FROM (
+			SELECT count(*) AS n FROM scheduler.slices WHERE status IN ('missed', 'cancelled') AND reason NOT LIKE 'overdue when%' GROUP BY xmin::text) x`).Scan(&statements, &most)
+	if err != nil {
+		return fmt.Errorf("count what statements wrote: %w", err)
+	}
+	r.report.count("statements that ended deliveries", statements)
+	r.report.count("deliveries ended at once, at most", most)
+	if most > placedAtOnce {
+		r.report.violate(bounded, "one statement ended %d deliveries, allowed %d", most, placedAtOnce)
 	}
 	return nil
 }
@@ -309,6 +400,8 @@ func (r *run) readLogs() {
 			switch {
 			case strings.Contains(line, "panic"):
 				r.report.violate("no panic", "%s: %s", d.name, line)
+			case strings.Contains(line, "SQLSTATE 42501"):
+				r.report.violate("the daemons have the rights that they need", "%s: %s", d.name, line)
 			case strings.Contains(line, "too late"):
 				r.report.count("outcomes fenced", 1)
 			case strings.Contains(line, `"level":"WARN"`) && !strings.Contains(line, "task decided"):
@@ -341,5 +434,9 @@ func (o Options) Describe(w io.Writer) {
 	if o.Mutant != nil {
 		build = "a broken build, " + o.Mutant.Name + ": " + o.Mutant.Break
 	}
-	fmt.Fprintf(w, "chaos: seed %d, %s, %d daemons, the database's clock %s ahead, %s\n", o.Seed, o.Duration, o.Daemons, o.ahead(), build)
+	fmt.Fprintf(w, "chaos: seed %d, %s, %d daemons, the database's clock %s ahead, the database %s away, %s\n",
+		o.Seed, o.Duration, o.Daemons, o.ahead(), o.distance(), build)
+	if (o.Jumps || o.ahead() != 0) && newClock(o.Dir).library == "" {
+		fmt.Fprintln(w, "chaos: there is no libfaketime here: the database's clock is the machine's, and does not jump")
+	}
 }

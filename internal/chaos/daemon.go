@@ -44,7 +44,8 @@ type daemon struct {
 	admin   string
 	db, api *badnet.Proxy
 
-	favourite string // the failpoint it is always started with, name:action; empty: any
+	favourite string        // the failpoint it is always started with, name:action; empty: any
+	distance  time.Duration // that the database is away, there and back
 	log       *slog.Logger
 	report    *Report
 
@@ -56,7 +57,7 @@ type daemon struct {
 	quiet   bool      // no more failpoints: the end is near
 }
 
-func newDaemon(i int, bin, dir string, database, push func() string, credentials *sandbox.Credentials, seed uint64, report *Report, log *slog.Logger) (*daemon, error) {
+func newDaemon(i int, bin, dir string, database, push func() string, credentials *sandbox.Credentials, o Options, report *Report) (*daemon, error) {
 	db, err1 := badnet.NewProxy(database)
 	api, err2 := badnet.NewProxy(push)
 	admin, err3 := freeAddr()
@@ -64,8 +65,12 @@ func newDaemon(i int, bin, dir string, database, push func() string, credentials
 		return nil, err
 	}
 	d := &daemon{
-		name: fmt.Sprintf("d%d", i), bin: bin, dir: dir, admin: admin, db: db, api: api, log: log, report: report,
-		rng: rand.New(rand.NewPCG(seed, uint64(100+i))),
+		name: fmt.Sprintf("d%d", i), bin: bin, dir: dir, admin: admin, db: db, api: api, log: o.Log, report: report,
+		rng: rand.New(rand.NewPCG(o.Seed, uint64(100+i))), distance: o.distance(), quiet: true,
+	}
+	d.db.Delay(d.distance / 2) // of each of the two ways
+	if o.Mutant != nil {
+		d.favourite = o.Mutant.favourite(i, o.Daemons)
 	}
 	config := fmt.Sprintf(`database:
   url: %q
@@ -87,7 +92,7 @@ dispatch:
 `, daemonURL(db.Addr()), filepath.Join(dir, d.name), admin, pushTimeout, lease)
 	without := ""
 	if i == 2 { // the third of them lacks an app: the others begin its tasks
-		without = apps[seed%uint64(len(apps))].id
+		without = apps[o.Seed%uint64(len(apps))].id
 	}
 	return d, os.WriteFile(d.config(), []byte(config+appsYAML(credentials, api.Addr(), without)), 0o600)
 }
@@ -114,15 +119,16 @@ func (d *daemon) start() error {
 	d.point = ""
 	env := []string{"CHAOS_CLOCK=" + d.wallFile()}
 	if !d.quiet && (d.favourite != "" || d.rng.IntN(4) > 0) {
-		action := "kill"
+		action, most := "kill", 8
 		d.point = failpoints[d.rng.IntN(len(failpoints))]
 		if d.rng.IntN(4) == 0 && d.point != "call.before" { // frozen there it is past its last look at the lease, which nobody can mend
 			action = "stop"
 		}
 		if d.favourite != "" {
 			d.point, action, _ = strings.Cut(d.favourite, ":")
+			most = 3
 		}
-		env = append(env, fmt.Sprintf("CHAOS_FAILPOINT=%s:%d:%s", d.point, 1+d.rng.IntN(8), action))
+		env = append(env, fmt.Sprintf("CHAOS_FAILPOINT=%s:%d:%s", d.point, 1+d.rng.IntN(most), action))
 	}
 	p, err := start(d.bin, d.logFile(), env, "serve", "--config", d.config())
 	d.process, d.since = p, time.Now()
@@ -135,10 +141,12 @@ func (d *daemon) watch(ctx context.Context) {
 	p := d.current()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	var frozen time.Time
+	var frozen, woken time.Time
 	limit := lease/4 + time.Duration(d.draw(int(2*lease/time.Millisecond)))*time.Millisecond
 	if d.favourite != "" {
-		limit = 3 * lease // long enough for others to rule on what it has begun
+		// Long enough for others to rule on what it has begun, and not always so long
+		// that what they begin in its place has ended.
+		limit = 5*lease/2 + time.Duration(d.draw(int(lease/time.Millisecond)))*time.Millisecond
 	}
 	for {
 		select {
@@ -150,6 +158,8 @@ func (d *daemon) watch(ctx context.Context) {
 		case <-tick.C:
 		}
 		switch {
+		case d.favourite != "" && !woken.IsZero() && time.Since(woken) > 2*time.Second:
+			d.kill() // started again, it comes to its failpoint again
 		case d.armed() == "" || !p.frozen():
 			frozen = time.Time{}
 		case frozen.IsZero():
@@ -158,6 +168,7 @@ func (d *daemon) watch(ctx context.Context) {
 			d.report.count("failpoint "+d.armed(), 1)
 		case time.Since(frozen) > limit:
 			p.signal(syscall.SIGCONT)
+			woken = time.Now()
 		}
 	}
 }
@@ -231,6 +242,24 @@ func (d *daemon) terminate(impatient bool) {
 		d.report.violate("a daemon does not stop", "%s ran on 15 s after SIGTERM\n%s", d.name, tail(d.logFile(), 6))
 		p.kill()
 	}
+}
+
+// heal ends every fault of the daemon's ways: the database is as far away as
+// before.
+func (d *daemon) heal(p *badnet.Proxy) error {
+	err := p.Heal()
+	if p == d.db {
+		p.Delay(d.distance / 2)
+	}
+	return err
+}
+
+// arm lets failpoints begin, with a daemon that was started anew.
+func (d *daemon) arm() {
+	d.mu.Lock()
+	d.quiet = false
+	d.mu.Unlock()
+	d.kill()
 }
 
 // calm restarts a daemon that still has a failpoint without one.

@@ -399,9 +399,6 @@ func (e *editor) resumeAll(ctx context.Context) error {
 		}
 	}
 	e.mu.Unlock()
-	if err := e.db.exec(ctx, `SELECT scheduler.release_hold()`); err != nil { // a skip may have failed half-way
-		return err
-	}
 	_, err := e.db.pool.Exec(ctx, `UPDATE scheduler.campaigns SET status = 'active' WHERE status = 'paused'`)
 	return err
 }

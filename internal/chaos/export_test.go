@@ -25,6 +25,9 @@ func Ahead(moments []time.Time, settings []time.Duration, at time.Time) (least, 
 	return c.ahead(at)
 }
 
+// ScaleEdits make the build end few deliveries at once.
+var ScaleEdits = scaleEdits
+
 // WallEdits are the changes that give a daemon a wall clock of its own.
 var WallEdits = wallEdits
 

@@ -48,3 +48,12 @@ func TestMutantsFitTheSource(t *testing.T) {
 		}
 	}
 }
+
+// A scale that is not laid over the source leaves audiences of a run in one
+// statement, which proves nothing.
+func TestScaleFitsTheSource(t *testing.T) {
+	t.Parallel()
+	for _, e := range chaos.ScaleEdits {
+		fits(t, "scale", filepath.Join("..", "..", e.File), e)
+	}
+}

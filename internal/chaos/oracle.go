@@ -93,6 +93,8 @@ func (o *oracle) judge(bans []*ban) {
 	o.neverEarly()
 	o.nothingDecidedIsPushed()
 	o.quotaHeld()
+	o.rateHeld()
+	o.lostWasUnderWay()
 	byCampaign := make(map[int64][]pushed)
 	for _, c := range o.calls {
 		byCampaign[c.campaign] = append(byCampaign[c.campaign], c)
@@ -308,6 +310,73 @@ func (o *oracle) quotaHeld() {
 			if sent[a.id] > a.labelQuota {
 				o.report.violate(quota, "app %s: %d label sends, allowed %d", a.id, sent[a.id], a.labelQuota)
 			}
+		}
+	}
+}
+
+// rateSpan is the stretch in which calls are counted. Twice as many as the bound
+// allows in it are good: two daemons may serve the app in turn, and calls that
+// stood still with their daemon begin together.
+const rateSpan = 2 * time.Second
+
+// rateHeld: no app is called faster than its daemons are configured to.
+func (o *oracle) rateHeld() {
+	at := make(map[string][]time.Time)
+	for _, c := range o.calls {
+		if !o.report.excused(c.ReceivedAt) {
+			at[c.AppID] = append(at[c.AppID], c.ReceivedAt)
+		}
+	}
+	for _, a := range apps {
+		if a.perSecond == 0 {
+			continue
+		}
+		calls, first, most := at[a.id], 0, 0
+		slices.SortFunc(calls, time.Time.Compare)
+		for i := range calls {
+			for calls[i].Sub(calls[first]) >= rateSpan {
+				first++
+			}
+			most = max(most, i-first+1)
+		}
+		allowed := 2 * a.perSecond * int(rateSpan/time.Second)
+		o.report.count("calls of "+a.id+" in 2 s, at most", most)
+		if most > allowed {
+			o.report.violate(rated, "app %s: %d calls within %s, calls_per_second %d", a.id, most, rateSpan, a.perSecond)
+		}
+	}
+}
+
+// lostClaims is how many times an app's max_in_flight may be begun at once where
+// answers to claims are lost.
+const lostClaims = 3
+
+// lostWasUnderWay: of the deliveries that became unknown with one daemon or some,
+// in one statement, few have never arrived.
+func (o *oracle) lostWasUnderWay() {
+	type sent struct {
+		occurrence
+		target string
+	}
+	arrived := make(map[sent]bool)
+	for _, c := range o.calls {
+		for _, target := range c.targets {
+			arrived[sent{c.occurrence, target}] = true
+		}
+	}
+	type ruling struct{ transaction, app string }
+	never := make(map[ruling]int)
+	for occ, t := range o.record.tasks {
+		for _, s := range t.slices {
+			if s.status == "unknown" && s.lost && len(s.targets) > 0 && !arrived[sent{occ, s.targets[0]}] {
+				never[ruling{s.transaction, o.record.appOf[occ.campaign]}]++
+			}
+		}
+	}
+	for r, n := range never {
+		o.report.count("lost deliveries that never arrived", n)
+		if allowed := (lostClaims + 1) * appOf(r.app).inFlight; r.app != "" && n > allowed {
+			o.report.violate(lost, "app %s: %d deliveries became unknown at once that never arrived, max_in_flight %d", r.app, n, appOf(r.app).inFlight)
 		}
 	}
 }

@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -63,10 +64,6 @@ func (r *run) outage(rng *rand.Rand) outage {
 	if r.Mutant != nil && r.Mutant.Fault != "" && rng.IntN(2) == 0 {
 		return r.badAPI(r.Mutant.Fault)
 	}
-	if r.Jumps && rng.IntN(3) == 0 {
-		ahead := r.ahead() + time.Duration(rng.IntN(60_000)-30_000)*time.Millisecond
-		return outage{name: "the database's clock jumps", run: func(context.Context, time.Duration) error { return r.db.clock.set(ahead) }}
-	}
 	switch rng.IntN(12) {
 	case 0:
 		return outage{name: "database restarted", run: func(ctx context.Context, pause time.Duration) error {
@@ -98,13 +95,41 @@ func (r *run) outage(rng *rand.Rand) outage {
 		}}
 	case 7, 8:
 		return r.badAPI(pick(rng, "throttle=0.5", "status=503:0.4", "cut_before=0.5", "cut_after=0.5", "hang=0.2", "hang_after=0.3", "error=0.4",
-			"html=0.3", "delay=700ms:0.5", "refuse=0.3", "delay=1900ms:0.3,cut_after=0.2,throttle=0.2", "forged=0.5@alipay"))
+			"html=0.3", "delay=700ms:0.5", "refuse=0.3", "delay=1900ms:0.3,cut_after=0.2,throttle=0.2", "forged=0.5@alipay", "throttle=1*1@alipay.single_send", "throttle=1*1"))
 	default:
 		first, n := rng.IntN(len(r.daemons)), 1
 		if rng.IntN(2) == 0 {
 			n = len(r.daemons)
 		}
 		return r.network(rng, first, n)
+	}
+}
+
+// jumpClock sets the database's clock anew now and then: by up to half a minute, or
+// back by an hour and after a while to where it was.
+func (r *run) jumpClock(ctx context.Context, rng *rand.Rand) {
+	for hour := true; ; hour = rng.IntN(3) == 0 {
+		sleep(ctx, time.Duration(5000+rng.IntN(8000))*time.Millisecond)
+		if ctx.Err() != nil {
+			return
+		}
+		ahead := r.ahead() + time.Duration(rng.IntN(60_000)-30_000)*time.Millisecond
+		pause := time.Duration(0)
+		if hour {
+			ahead, pause = r.ahead()-time.Hour, r.pause(rng)
+		}
+		r.Log.InfoContext(ctx, "the database's clock", "ahead", ahead, "for", pause)
+		err := r.db.clock.set(ahead)
+		if hour {
+			r.report.count("database's clock an hour back", 1)
+			sleep(ctx, pause)
+			err = errors.Join(err, r.db.clock.set(r.ahead()))
+		} else {
+			r.report.count("jumps of the database's clock", 1)
+		}
+		if err != nil {
+			r.Log.WarnContext(ctx, "the database's clock", "error", err)
+		}
 	}
 }
 
@@ -123,18 +148,18 @@ func (r *run) badAPI(spec string) outage {
 func (r *run) network(rng *rand.Rand, first, n int) outage {
 	way, fault := pick(rng, "database", "database", "push API"), pick(rng, "cut", "refused", "black hole", "black hole", "slow")
 	delay := time.Duration(20+rng.IntN(400)) * time.Millisecond
-	each := func(f func(*badnet.Proxy)) {
+	each := func(f func(*daemon, *badnet.Proxy)) {
 		for i := range n {
 			d := r.daemons[(first+i)%len(r.daemons)]
 			if p := d.db; way == "database" {
-				f(p)
+				f(d, p)
 			} else {
-				f(d.api)
+				f(d, d.api)
 			}
 		}
 	}
 	return outage{name: "way to the " + way + ": " + fault, delays: way == "push API", run: func(ctx context.Context, pause time.Duration) error {
-		each(func(p *badnet.Proxy) {
+		each(func(_ *daemon, p *badnet.Proxy) {
 			switch fault {
 			case "cut":
 				p.Cut()
@@ -150,8 +175,8 @@ func (r *run) network(rng *rand.Rand, first, n int) outage {
 			sleep(ctx, pause)
 		}
 		var err error
-		each(func(p *badnet.Proxy) {
-			if e := p.Heal(); e != nil {
+		each(func(d *daemon, p *badnet.Proxy) {
+			if e := d.heal(p); e != nil {
 				err = e
 			}
 		})

@@ -37,9 +37,11 @@ type task struct {
 
 // A slice is a stored delivery.
 type slice struct {
-	no      int32
-	status  string
-	targets []string
+	no          int32
+	status      string
+	targets     []string
+	lost        bool   // its daemon was, while it was under way
+	transaction string // that wrote it last
 }
 
 // A record is the database at the end of a run.
@@ -104,15 +106,17 @@ func (r *record) readTasks(ctx context.Context, db *database) error {
 }
 
 func (r *record) readSlices(ctx context.Context, db *database) error {
-	rows, err := db.pool.Query(ctx, `SELECT s.task_id, s.slice_no, s.status::text, coalesce(x.targets, '{}') FROM scheduler.slices s LEFT JOIN scheduler.slice_targets x ON x.slice_id = s.id ORDER BY task_id, slice_no`)
+	rows, err := db.pool.Query(ctx, `
+		SELECT s.task_id, s.slice_no, s.status::text, coalesce(x.targets, '{}'), coalesce(s.reason LIKE 'the daemon was lost%', false), s.xmin::text
+		  FROM scheduler.slices s LEFT JOIN scheduler.slice_targets x ON x.slice_id = s.id ORDER BY task_id, slice_no`)
 	if err != nil {
 		return err
 	}
 	var id int64
 	var s slice
-	_, err = pgx.ForEachRow(rows, []any{&id, &s.no, &s.status, &s.targets}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&id, &s.no, &s.status, &s.targets, &s.lost, &s.transaction}, func() error {
 		if t := r.tasks[r.byID[id]]; t != nil {
-			t.slices = append(t.slices, slice{s.no, s.status, append([]string(nil), s.targets...)})
+			t.slices = append(t.slices, slice{s.no, s.status, append([]string(nil), s.targets...), s.lost, s.transaction})
 		}
 		return nil
 	})

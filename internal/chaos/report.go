@@ -33,6 +33,11 @@ const (
 	afterChange   = "nothing begins after the commit that forbids it"
 	afterDecision = "nothing is pushed that was decided"
 	verified      = "scheduler verify is clean"
+	inFlight      = "no more is begun than the app may have in flight"
+	lost          = "what a kill leaves unknown was under way"
+	bounded       = "no statement goes on for all that there is"
+	neighbours    = "one app's large audience delays no other app"
+	rated         = "no app is called faster than it may be"
 )
 
 // maxExamples bounds how many cases of one broken promise are kept.

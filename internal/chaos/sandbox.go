@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,16 +107,26 @@ type app struct {
 	limit                   int // pending_limit
 	inFlight                int // max_in_flight
 	labelQuota              int // alipay.label_send
+	perSecond               int // calls_per_second; 0: no bound
 }
+
+// appOf returns the app of that name.
+func appOf(id string) app {
+	return apps[slices.IndexFunc(apps, func(a app) bool { return a.id == id })]
+}
+
+// crowdApp is the app of the large audiences that take one call for each target.
+const crowdApp = "a2"
 
 // apps differ in what bounds them.
 var apps = []app{
 	{id: "w1", provider: "webhook", limit: 100, inFlight: 64},
 	{id: "w2", provider: "webhook", limit: 5, inFlight: 64},
-	{id: "w3", provider: "webhook", limit: 40, inFlight: 32},
+	{id: "w3", provider: "webhook", limit: 40, inFlight: 32, perSecond: 20},
 	{id: "m1", workspace: sandbox.DefaultWorkspace, provider: "mpaas", limit: 10, inFlight: 16},
 	{id: "m2", workspace: sandbox.DefaultWorkspace, provider: "mpaas", limit: 100, inFlight: 32},
 	{id: "a1", provider: "alipay", limit: 100, inFlight: 64, labelQuota: 12},
+	{id: crowdApp, provider: "alipay", limit: 100, inFlight: 4, perSecond: 60},
 }
 
 // appsYAML is the apps section of a daemon whose way to the sandbox is addr.
@@ -135,6 +146,9 @@ func appsYAML(credentials *sandbox.Credentials, addr, without string) string {
 				a.id, a.provider, endpoint, a.limit, a.inFlight)
 			if a.workspace != "" {
 				fmt.Fprintf(&b, "    workspace_id: %q\n", a.workspace)
+			}
+			if a.perSecond > 0 {
+				fmt.Fprintf(&b, "    calls_per_second: %d\n", a.perSecond)
 			}
 			if a.labelQuota > 0 {
 				fmt.Fprintf(&b, "    weekly_quota: {alipay.label_send: %d}\n", a.labelQuota)

@@ -68,7 +68,7 @@ func (w *workload) insert(ctx context.Context) error {
 		)
 		SELECT id FROM c`,
 		fmt.Sprintf("n%d.r0", w.n), a.id, a.workspace, c.channel, kind, content, c.request, zone,
-		pick(w.rng, "latest", "all", "skip"), pick(w.rng, windows...), w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0, c.view).Scan(&id)
+		pick(w.rng, "latest", "all", "skip"), pick(w.rng, windows...), w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0 && a.provider != "alipay", c.view).Scan(&id)
 	if err != nil {
 		return err
 	}
@@ -88,11 +88,13 @@ type content struct {
 }
 
 func (w *workload) content(a app) content {
-	switch a.provider {
-	case "alipay":
+	switch {
+	case a.id == crowdApp:
+		return content{"alipay.single_send", singleSend, w.audience(1, 5, 30, 200), ""}
+	case a.provider == "alipay":
 		return content{"alipay.label_send", `{"filter": {"template": "${a}", "context": {"a": {"column_name": "label_id_list", "op": "=", "values": ["100509"]}}},
 			"material": {"msg_type": "text", "text": {"title": "t", "content": "c"}}}`, 0, ""}
-	case "mpaas":
+	case a.provider == "mpaas":
 		return w.mpaas()
 	default:
 		if w.rng.IntN(3) == 0 {
@@ -100,6 +102,71 @@ func (w *workload) content(a app) content {
 		}
 		return content{"webhook", `{"text": "hello"}`, w.audience(0, 1, 40, 100, 101, 350, 1500), ""}
 	}
+}
+
+const singleSend = `{"template": {"template_id": "T1", "context": {"first": {"value": "hello"}}}}`
+
+// runCrowds writes campaigns of one-target calls with large audiences, of which
+// one is under way most of the time: more than the app's bounds let through before
+// the window closes, so that thousands are ended together.
+func (w *workload) runCrowds(ctx context.Context, rng *rand.Rand, duration time.Duration) {
+	size := crowdSize(duration)
+	for ctx.Err() == nil && time.Until(w.until) > 10*time.Second {
+		err := w.db.crowd(ctx, size, rng.IntN(4) == 0)
+		pause := time.Second
+		if err == nil {
+			w.report.count("campaigns", 1)
+			w.report.count("campaigns of large audiences", 1)
+			pause = time.Duration(15+rng.IntN(10)) * time.Second
+		}
+		sleep(ctx, pause)
+	}
+}
+
+// crowdSize is how many targets a large audience has in a run of that length.
+func crowdSize(duration time.Duration) int {
+	return min(max(int(duration/time.Second)*40, 1000), 20_000)
+}
+
+// crowd is the name of their campaigns.
+const crowd = "crowd.r0"
+
+// crowd writes a campaign of a large audience that is pushed at once.
+func (d *database) crowd(ctx context.Context, size int, resend bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := d.pool.Exec(ctx, `
+		WITH c AS (
+			INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, request, time_zone, catch_up_window, resend_unknown)
+			VALUES ($5, $1, '', 'alipay.single_send', 0, $2, 'UTC', '20 seconds', $4) RETURNING id
+		)
+		INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT c.id, '20881' || i FROM c, generate_series(1, $3) i`,
+		crowdApp, singleSend, size, resend, crowd)
+	return err
+}
+
+// Pushes of another app that fall due while a large audience waits: how many there
+// are, how long after the audience's they are due, and how late they may be.
+const (
+	neighbour      = "neighbour.r0"
+	neighbourCount = 10
+	neighbourLead  = 4 * time.Second
+	neighbourLate  = 2 * lease
+)
+
+// neighbours writes them, each with several stored deliveries.
+func (d *database) neighbours(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err := d.pool.Exec(ctx, `
+		WITH c AS (
+			INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone)
+			SELECT $1, 'w1', '', 'webhook', 1, jsonb_build_object('fixedTime', (extract(epoch FROM clock_timestamp()) * 1000)::bigint + $3), '{"text": "hello"}', 'UTC'
+			  FROM generate_series(1, $2) RETURNING id
+		)
+		INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT c.id, 'u' || i FROM c, generate_series(1, 350) i`,
+		neighbour, neighbourCount, neighbourLead.Milliseconds())
+	return err
 }
 
 func (w *workload) mpaas() content {

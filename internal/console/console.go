@@ -142,7 +142,7 @@ func (c *Console) routes() (http.Handler, error) {
 			return nil, fmt.Errorf("console.url: %w", err)
 		}
 	}
-	return headers(same.Handler(c.sessions.cookies.LoadAndSave(mux))), nil
+	return headers(same.Handler(mux)), nil
 }
 
 // MaxForm bounds a posted form in bytes: a campaign with ten thousand targets.

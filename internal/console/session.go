@@ -1,7 +1,6 @@
 package console
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"net"
@@ -10,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/alexedwards/scs/v2"
-	"github.com/alexedwards/scs/v2/memstore"
 	"golang.org/x/time/rate"
 
 	"github.com/campaign-scheduler/scheduler/store"
@@ -30,17 +27,18 @@ type person struct {
 	rights store.Rights
 	shared bool // the store belongs to the daemon and stays open
 	idle   *time.Timer
+	ends   *time.Timer
 }
 
 // sessions are those who are signed in. The cookie holds a random token; who it
-// stands for is kept in memory, so a restart signs everybody out.
+// stands for is kept in memory, so a restart signs everybody out. It is safe for
+// concurrent use.
 type sessions struct {
-	cookies  *scs.SessionManager
-	memory   *memstore.MemStore
+	secure   bool // browsers come over TLS
 	attempts *rate.Limiter
 
 	mu      sync.Mutex
-	people  map[string]*person
+	people  map[string]*person   // by token
 	links   map[string]time.Time // tokens of sign-in links and when they end
 	callers map[string]*rate.Limiter
 }
@@ -53,19 +51,27 @@ const (
 )
 
 func newSessions(secure bool) *sessions {
-	cookies := scs.New()
-	memory, _ := cookies.Store.(*memstore.MemStore) // its default
-	s := &sessions{
-		cookies: cookies, memory: memory, people: make(map[string]*person), links: make(map[string]time.Time),
+	return &sessions{
+		secure: secure, people: make(map[string]*person), links: make(map[string]time.Time),
 		attempts: rate.NewLimiter(attemptsPerSecond, 2*attemptsPerSecond), callers: make(map[string]*rate.Limiter),
 	}
-	s.cookies.IdleTimeout, s.cookies.Lifetime = idleTimeout, maxSession
-	s.cookies.Cookie.Name, s.cookies.Cookie.HttpOnly, s.cookies.Cookie.SameSite = "scheduler_session", true, http.SameSiteLaxMode
-	s.cookies.Cookie.Persist = false
-	if secure {
-		s.cookies.Cookie.Name, s.cookies.Cookie.Secure = "__Host-scheduler_session", true
+}
+
+// cookie is the session's, with the given token; empty: it is to be forgotten. A
+// browser takes the name with __Host- over TLS only, for this host and no other.
+func (s *sessions) cookie(token string) *http.Cookie {
+	c := &http.Cookie{Name: s.cookieName(), Value: token, Path: "/", HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode}
+	if token == "" {
+		c.MaxAge = -1
 	}
-	return s
+	return c
+}
+
+func (s *sessions) cookieName() string {
+	if s.secure {
+		return "__Host-scheduler_session"
+	}
+	return "scheduler_session"
 }
 
 // mayTry says whether another attempt to sign in is allowed from an address now.
@@ -89,46 +95,48 @@ func (s *sessions) mayTry(remote string) bool {
 
 // begin signs a person in under a new token, so that a token somebody planted
 // before is worth nothing.
-func (s *sessions) begin(ctx context.Context, p *person) error {
-	if err := s.cookies.RenewToken(ctx); err != nil {
-		return err
-	}
-	key := rand.Text()
-	s.cookies.Put(ctx, "person", key)
+func (s *sessions) begin(w http.ResponseWriter, p *person) {
+	token := rand.Text()
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.people[key] = p
-	p.idle = time.AfterFunc(idleTimeout+time.Minute, func() { s.drop(key) })
-	return nil
+	s.people[token] = p
+	p.idle = time.AfterFunc(idleTimeout, func() { s.drop(token) })
+	p.ends = time.AfterFunc(maxSession, func() { s.drop(token) })
+	s.mu.Unlock()
+	http.SetCookie(w, s.cookie(token))
 }
 
 // person returns who made the request, or nil.
 func (s *sessions) person(r *http.Request) *person {
+	c, err := r.Cookie(s.cookieName())
+	if err != nil {
+		return nil
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.people[s.cookies.GetString(r.Context(), "person")]
+	p := s.people[c.Value]
 	if p != nil {
-		p.idle.Reset(idleTimeout + time.Minute)
+		p.idle.Reset(idleTimeout)
 	}
 	return p
 }
 
 // end signs whoever made the request out.
-func (s *sessions) end(ctx context.Context) error {
-	s.drop(s.cookies.GetString(ctx, "person"))
-	return s.cookies.Destroy(ctx)
+func (s *sessions) end(w http.ResponseWriter, r *http.Request) {
+	if c, err := r.Cookie(s.cookieName()); err == nil {
+		s.drop(c.Value)
+	}
+	http.SetCookie(w, s.cookie(""))
 }
 
-func (s *sessions) drop(key string) {
+func (s *sessions) drop(token string) {
 	s.mu.Lock()
-	p := s.people[key]
-	delete(s.people, key)
+	p := s.people[token]
+	delete(s.people, token)
 	s.mu.Unlock()
 	p.close()
 }
 
 func (s *sessions) close() {
-	s.memory.StopCleanup()
 	s.mu.Lock()
 	people := s.people
 	s.people = make(map[string]*person)
@@ -143,6 +151,7 @@ func (p *person) close() {
 		return
 	}
 	p.idle.Stop()
+	p.ends.Stop()
 	if !p.shared {
 		p.store.Close()
 	}
@@ -219,7 +228,8 @@ func (c *Console) admit(x *exchange, p *person) error {
 		return err
 	}
 	p.name, p.rights = rights.Role, rights
-	return c.sessions.begin(x.Context(), p)
+	c.sessions.begin(x.ResponseWriter, p)
+	return nil
 }
 
 // linkPage asks before it uses the link up: a program that only looks at a link
@@ -241,8 +251,6 @@ func (c *Console) link(x *exchange) error {
 }
 
 func (c *Console) signOut(x *exchange) error {
-	if err := c.sessions.end(x.Context()); err != nil {
-		return err
-	}
+	c.sessions.end(x.ResponseWriter, x.Request)
 	return x.seeOther("/sign-in")
 }

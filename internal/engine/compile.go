@@ -43,7 +43,7 @@ type compileCache struct {
 	compile compileFunc
 	app     func(appNo int32) *App
 	load    func(ctx context.Context, ids []int64, take func([]store.Campaign) bool) error
-	bad     func(ids []int64) // is told of active campaigns that cannot be pushed as they stand
+	bad     func(ids []int64) // is called with active campaigns that cannot be pushed as they stand
 	size    int
 	bytes   int64 // of a generation
 

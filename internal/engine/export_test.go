@@ -223,8 +223,8 @@ func (e *Engine) Enlist(ctx context.Context) error { return e.lease.enlist(ctx) 
 // RunOnce runs one pass.
 func (p *Planner) RunOnce(ctx context.Context) {
 	p.runOnce(ctx)
-	for e, _ := p.queue.take(); e != nil; e, _ = p.queue.take() {
-		p.attend(ctx, e)
+	for e, rest, _ := p.queue.take(); e != nil; e, rest, _ = p.queue.take() {
+		p.attend(ctx, e, rest)
 	}
 }
 

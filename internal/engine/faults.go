@@ -12,7 +12,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// faults tells of panics: each is counted, and the log has the stack of each kind
+// faults reports panics: each is counted, and the log has the stack of each kind
 // once. What a panic says may hold what an author wrote, or a secret, so that only
 // its type is told, unless it is the runtime's. It is safe for concurrent use.
 type faults struct {
@@ -35,7 +35,7 @@ const (
 	faultCall    = "call"
 )
 
-// caught tells of a panic with the value r. It must be called by the deferred
+// caught reports a panic with the value r. It must be called by the deferred
 // function that has recovered it.
 func (f *faults) caught(ctx context.Context, where string, r any, about ...any) {
 	f.metrics.Faults.WithLabelValues(where).Inc()

@@ -277,11 +277,11 @@ func (l *lease) watchClock(ctx context.Context) {
 	l.warned = apart
 }
 
-// clockJump is the least movement of the database's clock that is told of; below
+// clockJump is the least movement of the database's clock that is logged; below
 // it are slow answers and clocks that drift.
 const clockJump = 500 * time.Millisecond
 
-// watchJump tells of a jump of the database's clock. Nothing but due times goes by
+// watchJump logs a jump of the database's clock. Nothing but due times goes by
 // that clock.
 func (l *lease) watchJump(ctx context.Context, jump time.Duration) {
 	if jump.Abs() < clockJump {

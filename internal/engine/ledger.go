@@ -159,7 +159,7 @@ func (l *ledger) recorded() []int64 {
 	return out
 }
 
-// renumber is told of a new identity, whose heartbeats are counted from one.
+// renumber takes in a new identity, whose heartbeats are counted from one.
 func (l *ledger) renumber() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

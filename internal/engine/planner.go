@@ -23,9 +23,9 @@ type PlannerConfig struct {
 	Compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
 	// Others says whether other daemons plan too; nil: none do.
 	Others func() bool
-	// OnReady is told of apps that got tasks due before Horizon from now.
+	// OnReady is called with each app that got tasks due before Horizon from now.
 	OnReady func(appNo int32)
-	// OnRejected is told of rejected campaigns that something happened to, such as
+	// OnRejected is called with rejected campaigns that something happened to, such as
 	// the loss of targets: their requests may be good now. Nil: nobody is told.
 	OnRejected func(campaign int64)
 	// Horizon is how far ahead the dispatcher reads; default 2 s.
@@ -121,9 +121,9 @@ func (p *Planner) work(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		e, wait := p.queue.take()
+		e, rest, wait := p.queue.take()
 		if e != nil {
-			p.attend(ctx, e)
+			p.attend(ctx, e, rest)
 			continue
 		}
 		timer.Reset(wait)
@@ -135,11 +135,12 @@ func (p *Planner) work(ctx context.Context) {
 	}
 }
 
-// Hint says that tasks of the apps have begun, so that they have room. It is
-// filled at once where an occurrence that is due by the given time waits for it,
-// and else after half the time that is left, within bounds; an app is not looked
-// at when nothing waits: what else may change is told by campaign_changes. Where
-// other daemons plan too, one of them may have left something waiting since.
+// Hint reports that tasks of these apps have begun, so that each app may have room.
+// An app whose next waiting occurrence is due before by is planned now. If it is due
+// later, the app is planned after half the time that is left, at most Patience. An
+// app for which nothing waits is not planned, since other changes come by
+// campaign_changes. Beside other daemons every such app is planned within a second:
+// one of them may have left an occurrence waiting.
 func (p *Planner) Hint(by time.Time, apps ...int32) {
 	others := p.Others()
 	for _, a := range apps {
@@ -216,17 +217,16 @@ func (p *Planner) countDue() bool {
 
 // attend plans an app of the queue, and puts it back where that fails. What is
 // early leaves room for what is due.
-func (p *Planner) attend(ctx context.Context, e *queuedApp) {
-	began, rest := time.Now(), e.rest
+func (p *Planner) attend(ctx context.Context, e *queuedApp, rest bool) {
+	began := time.Now()
 	again, err := p.planApp(ctx, e.app, time.Time{})
 	switch {
 	case err == nil && p.passedBlocked(e.app):
 		p.queue.donePartly(e, again)
 	case err == nil:
-		if e.told {
+		if p.queue.done(e, again) {
 			p.Log.InfoContext(ctx, "app is planned again", "app_no", e.app)
 		}
-		p.queue.done(e, again)
 	case errors.Is(err, errBusy):
 		p.queue.failed(e) // the other planner may have begun before the change
 	default:
@@ -240,10 +240,10 @@ func (p *Planner) attend(ctx context.Context, e *queuedApp) {
 // errBusy says that another planner is at work on the app.
 var errBusy = errors.New("another planner is at work on the app")
 
-// unplannedAfter is how long changes wait before that is told of.
+// unplannedAfter is how long changes wait before they are reported.
 const unplannedAfter = 3 * time.Second
 
-// trouble tells of an app that cannot be planned, once until it is again, and
+// trouble logs that an app cannot be planned, once until it is planned again, and
 // looks for who is in the way.
 func (p *Planner) trouble(ctx context.Context, e *queuedApp, err error, times int) {
 	blocked := store.IsBlocked(err)

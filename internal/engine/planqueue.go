@@ -81,9 +81,9 @@ func (q *planQueue) changes(apps []int32) {
 	q.wake()
 }
 
-// take returns the app whose time came first, for a worker, or how long there is
-// none.
-func (q *planQueue) take() (e *queuedApp, wait time.Duration) {
+// take returns the app whose time came first, for a worker, and whether nothing of
+// it is due soon, or how long there is none.
+func (q *planQueue) take() (e *queuedApp, rest bool, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now, wait := time.Now(), time.Hour
@@ -97,15 +97,17 @@ func (q *planQueue) take() (e *queuedApp, wait time.Duration) {
 		}
 	}
 	if e != nil {
-		e.busy, e.at = true, time.Time{}
+		e.busy, e.at, rest = true, time.Time{}, e.rest
 		q.wake() // there may be more
 	}
-	return e, wait
+	return e, rest, wait
 }
 
-// done says that a worker has planned an app, and whether there is more to do.
-func (q *planQueue) done(e *queuedApp, again bool) {
+// done says that a worker has planned an app, and whether there is more to do. It
+// returns whether the log knows that the app could not be planned before.
+func (q *planQueue) done(e *queuedApp, again bool) (told bool) {
 	q.mu.Lock()
+	told = e.told
 	e.busy, e.failures, e.partly, e.changed, e.blockers, e.told = false, 0, false, time.Time{}, "", false
 	if again {
 		q.want(e.app, 0)
@@ -115,6 +117,7 @@ func (q *planQueue) done(e *queuedApp, again bool) {
 	}
 	q.mu.Unlock()
 	q.wake()
+	return told
 }
 
 // donePartly says that a worker has planned an app but for campaigns that somebody

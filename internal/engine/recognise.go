@@ -134,7 +134,7 @@ func (e *Engine) lostAgain(known *store.Known, book ledgerCopy, found *store.Rec
 	return len(results) + len(outcomes)
 }
 
-// holds tells of a claim that was written again, by the daemon's identity now.
+// holds takes in a claim that was written again, by the daemon's identity now.
 func (r *recorder) holds(claim, daemon int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

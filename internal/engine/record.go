@@ -29,8 +29,8 @@ type recorder struct {
 	ledger  *ledger
 	wakes   wakes
 
-	wrote   time.Time      // when the last write began; only the running loop touches it
-	telling sync.WaitGroup // of the batch written last, while the next is written
+	wrote     time.Time      // when the last write began; only the running loop touches it
+	reporting sync.WaitGroup // of the batch written last, while the next is written
 
 	mu        sync.Mutex
 	decisions results
@@ -49,7 +49,7 @@ type results struct {
 }
 
 // tooLong halves the size when a write was not done in time, and says when that
-// is worth telling.
+// is worth reporting.
 func (l *results) tooLong(err error) (tell bool) {
 	if !store.IsTimeout(err) {
 		return false
@@ -94,7 +94,7 @@ const (
 	recordTimeout = 15 * time.Second
 )
 
-// opened tells of a new claim and how many tasks it has.
+// opened takes in a new claim and how many tasks it has.
 func (r *recorder) opened(daemon, claim int64, tasks int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -147,7 +147,7 @@ func (r *recorder) drained() <-chan struct{} {
 // record writes everything that waits. A batch that fails stays first in its
 // line.
 func (r *recorder) record(ctx context.Context) error {
-	defer r.telling.Wait()
+	defer r.reporting.Wait()
 	for r.backlog() > 0 {
 		r.gather(ctx)
 		if err := errors.Join(r.writeSome(ctx, &r.decisions), r.writeSome(ctx, &r.retries)); err != nil {
@@ -278,8 +278,8 @@ func (r *recorder) writeDecisions(ctx context.Context, batch []*result, done []i
 	}
 	failpoint.Hit("record.after")
 	r.traces.recorded(batch, recorded, began)
-	r.telling.Wait()
-	r.telling.Go(func() { r.tell(context.WithoutCancel(ctx), batch, recorded) })
+	r.reporting.Wait()
+	r.reporting.Go(func() { r.report(context.WithoutCancel(ctx), batch, recorded) })
 	return nil
 }
 
@@ -318,8 +318,8 @@ func (r *recorder) daemonOf(claim int64) int64 {
 	return r.lease.id()
 }
 
-// tell tells of the decisions and passes on which campaigns may be over.
-func (r *recorder) tell(ctx context.Context, batch []*result, recorded map[int64]bool) {
+// report logs the decisions and passes on which campaigns may be over.
+func (r *recorder) report(ctx context.Context, batch []*result, recorded map[int64]bool) {
 	var ended []int64
 	for _, res := range batch {
 		if res.told {

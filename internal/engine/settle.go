@@ -173,15 +173,15 @@ func (s *settler) settle(ctx context.Context, tasks []int64) error {
 		if err != nil {
 			return err
 		}
-		s.tell(ctx, settled, began)
+		s.logDecided(ctx, settled, began)
 		if len(settled) < rows {
 			return nil
 		}
 	}
 }
 
-// tell logs and counts decisions and passes on which campaigns may be over.
-func (s *settler) tell(ctx context.Context, settled []store.Decision, began time.Time) {
+// logDecided logs and counts decisions and passes on which campaigns may be over.
+func (s *settler) logDecided(ctx context.Context, settled []store.Decision, began time.Time) {
 	ended := make([]int64, 0, len(settled))
 	for i := range settled {
 		d := &settled[i]

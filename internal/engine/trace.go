@@ -8,10 +8,10 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// A Tracer is told of every step of a task on its way, after the step and in
-// the database's time. It is called on the way to a push, so it must neither
-// wait nor fail, and from many goroutines: the steps of a task come in no
-// certain order. None holds a target or a text of an author's or a provider's.
+// A Tracer gets every step of a task on its way, after the step and in the
+// database's time. Its methods are called on the way to a push, so they must neither
+// wait nor fail. They are called from many goroutines, and the steps of a task come
+// in no certain order. None holds a target or a text of an author's or a provider's.
 type Tracer interface {
 	// Claimed: the task's intent to push was made durable.
 	Claimed(TracedTask, Span)
@@ -19,7 +19,7 @@ type Tracer interface {
 	Called(TracedTask, TracedCall)
 	// Recorded: what a call came to was made durable.
 	Recorded(TracedTask, Span)
-	// Decided: the task is over. One daemon alone tells of it.
+	// Decided: the task is over. One daemon alone reports it.
 	Decided(TracedTask, TracedDecision)
 }
 
@@ -104,7 +104,7 @@ func (t *traces) called(task TracedTask, slice, attempt int32, p *dispatch.Push,
 	t.to.Called(task, call)
 }
 
-// started tells of a task whose deliveries were stored: what is claimed then is
+// started reports a task whose deliveries were stored: what is claimed then is
 // each of them, by whichever daemon has the time.
 func (t *traces) started(e *entry, from time.Time) {
 	if t != nil {
@@ -112,14 +112,14 @@ func (t *traces) started(e *entry, from time.Time) {
 	}
 }
 
-// settled tells of a task whose deliveries have all ended.
+// settled reports a task whose deliveries have all ended.
 func (t *traces) settled(d *store.Decision, from time.Time) {
 	if t != nil {
 		t.to.Recorded(tracedDecision(d), t.since(from))
 	}
 }
 
-// recorded tells of a batch of outcomes, but for those that came too late.
+// recorded reports a batch of outcomes, but for those that came too late.
 func (t *traces) recorded(batch []*result, decided map[int64]bool, from time.Time) {
 	if t == nil {
 		return

@@ -129,7 +129,7 @@ func (z *zoneRules) move(ctx context.Context, page []store.Zoned, moved map[stri
 	return nil
 }
 
-// compareServer tells of zones for which PostgreSQL has other rules than this
+// compareServer logs zones for which PostgreSQL has other rules than this
 // program: what people see in local times, and verify, go by the server's.
 func (z *zoneRules) compareServer(ctx context.Context, names []string) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)

@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	f.StringVar(&s.mutants, "mutant", "", "break the build on purpose: a mutant's name, or all")
 	f.StringVar(&s.dir, "dir", "", "keep what the run writes in this directory (default: a temporary one)")
 	f.DurationVar(&s.pace, "pace", 200*time.Millisecond, "between campaigns")
-	f.BoolVar(&s.jumps, "jumps", false, "let the database's clock jump by up to half a minute (needs libfaketime)")
+	f.BoolVar(&s.jumps, "jumps", false, "let the database's clock jump by up to half a minute, and back by an hour (needs libfaketime)")
 	f.BoolVar(&s.failover, "failover", false, "lose the primary again and again instead: to standbys that lag, crashes, restored dumps")
 	f.BoolVar(&s.keep, "keep", false, "keep the temporary directory even when nothing was found")
 	f.BoolVar(&s.verbose, "v", false, "say each fault when it happens")
