@@ -151,7 +151,7 @@ var comebacks = map[string]func(*testing.T, *pgtest.DB, *store.Store, int64, int
 			}
 		}
 	},
-	"unheard claim": func(t *testing.T, db *pgtest.DB, s *store.Store, mine, other int64, _ bool) func() {
+	"lost claim": func(t *testing.T, db *pgtest.DB, s *store.Store, mine, other int64, _ bool) func() {
 		t.Helper()
 		daemon := enlisted(t, s)
 		claimedTask(t, db, s, daemon, mine)
@@ -202,7 +202,7 @@ func TestRecordingNeverWaitsForAnAuthor(t *testing.T) {
 		{name: "pause rolled back", change: pause, back: true, begins: true},
 	} {
 		for how, comeback := range comebacks {
-			if c.maybeSent && how == "unheard claim" {
+			if c.maybeSent && how == "lost claim" {
 				continue // no call was made
 			}
 			t.Run(how+", "+c.name, func(t *testing.T) {

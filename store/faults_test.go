@@ -71,7 +71,7 @@ func claimed(t *testing.T, db *pgtest.DB, s *store.Store, campaignID int64) (dae
 
 // A claim whose answer was lost is given back, unless its campaign was paused or
 // cancelled in between: that was pushed after the cancel.
-func TestUnheardClaimObeysTheCampaign(t *testing.T) {
+func TestLostClaimObeysTheCampaign(t *testing.T) {
 	t.Parallel()
 	for change, want := range map[string]string{
 		`SELECT $1::bigint`: "waiting",
@@ -99,7 +99,7 @@ func TestUnheardClaimObeysTheCampaign(t *testing.T) {
 
 // A request to give claims back that the network held up must not take those
 // that were made since.
-func TestUnheardLeavesLaterClaimsAlone(t *testing.T) {
+func TestReturnedClaimsLeaveLaterOnesAlone(t *testing.T) {
 	t.Parallel()
 	db := surface(t)
 	s := opened(t, db.URL)
@@ -411,7 +411,7 @@ func TestRetryStoredTwiceIsOne(t *testing.T) {
 
 // Attempts whose answer was lost, those of deliveries too, are given back as if
 // they had not been; those that the daemon knows of, or has made since, stay.
-func TestUnheardAttemptIsGivenBack(t *testing.T) {
+func TestLostAttemptIsGivenBack(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name          string

@@ -195,7 +195,7 @@ func (s *Store) ReturnLostClaims(ctx context.Context, daemonID int64, before tim
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("give back unheard claims: %w", err)
+		return 0, fmt.Errorf("give back lost claims: %w", err)
 	}
 	return len(lost), nil
 }

@@ -144,9 +144,7 @@ func (d *daemon) watch(ctx context.Context) {
 	var frozen, woken time.Time
 	limit := lease/4 + time.Duration(d.draw(int(2*lease/time.Millisecond)))*time.Millisecond
 	if d.favourite != "" {
-		// Long enough for others to rule on what it has begun, and not always so long
-		// that what they begin in its place has ended.
-		limit = 5*lease/2 + time.Duration(d.draw(int(lease/time.Millisecond)))*time.Millisecond
+		limit = 4 * lease // long enough for others to rule on what it has begun
 	}
 	for {
 		select {

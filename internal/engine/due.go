@@ -152,15 +152,17 @@ func (d *dueQueue) add(entries []*entry) {
 	}
 }
 
-// outdated forgets those of the tasks that wait as they were before: their campaigns
-// were changed since. tasks are what was read just now.
+// outdated forgets those of the tasks whose app is held back and that wait as they
+// were before: their campaigns were changed since. tasks are what was read just now.
+// What is begun soon needs none of it, since the claim knows the revision.
 func (d *dueQueue) outdated(tasks []store.ReadyTask) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	changed := make(map[int32]map[int64]bool)
 	for i := range tasks {
 		t := &tasks[i]
-		if s, known := d.known[t.ID]; !known || s != waits || d.queues[t.AppNo].has(t) {
+		q := d.queues[t.AppNo]
+		if s, known := d.known[t.ID]; !known || s != waits || q.held.IsZero() || q.has(t) {
 			continue
 		}
 		if changed[t.AppNo] == nil {

@@ -54,14 +54,27 @@ func TestRevisionThatCannotBePushedFails(t *testing.T) {
 	r := newRig(t)
 	app := r.app(t, "app", "mpaas", nil)
 	cfg := r.config(t)
-	var compiled atomic.Int32
+	cfg.Horizon = 20 * time.Second
+	var first, other atomic.Int32
+	reading, gate := make(chan struct{}), make(chan struct{})
+	defer close(gate)
 	cfg.Compile = func(c *store.Campaign) (*dispatch.Message, []dispatch.Problem) {
-		defer compiled.Add(1)
+		if c.Channel == "mpaas.push_simple" {
+			if other.Add(1) == 2 { // the planner is the first to compile it, then the reader
+				close(reading)
+				<-gate
+			}
+			return r.compile(c)
+		}
+		defer first.Add(1)
 		return r.compile(c)
 	}
 	start(t, cfg)
-	id := r.insert(t, "app", "mpaas.push_broadcast", 1, fixed(time.Now().Add(2*time.Second)))
-	until(t, "the task to be planned, and read to be begun", func() bool { return compiled.Load() >= 2 })
+	id := r.insert(t, "app", "mpaas.push_broadcast", 1, fixed(time.Now().Add(6*time.Second)))
+	until(t, "the task to be planned, and read to be begun", func() bool { return first.Load() >= 2 })
+	// Nor does the reader, which would read the task anew.
+	r.insert(t, "app", "mpaas.push_simple", 1, fixed(time.Now().Add(15*time.Second)))
+	<-reading
 	// No planner gets to see the change, which would reject it and take the task.
 	planner, err := r.Begin(t.Context())
 	if err != nil {
@@ -74,7 +87,7 @@ func TestRevisionThatCannotBePushedFails(t *testing.T) {
 		}
 		return locked
 	})
-	r.run(t, `UPDATE scheduler.campaigns SET request = '{"bad": "worse"}'`)
+	r.run(t, `UPDATE scheduler.campaigns SET request = '{"bad": "worse"}' WHERE id = $1`, id)
 	got := r.decided(t, id, 1)
 	if err := planner.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
