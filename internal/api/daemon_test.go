@@ -58,8 +58,8 @@ func installOn(t *testing.T, r *rig, now func() time.Time) *installation {
 	return in
 }
 
-// write writes the configuration, with an access key for each client: its secret
-// is the one of the team, and its role the team's with the most calls.
+// write writes the configuration, with an access key for each client, whose secret is
+// in a file of its own, and whose role is that of team crm.
 func (in *installation) write(t *testing.T, listen string, clients ...string) {
 	t.Helper()
 	var keys strings.Builder
@@ -244,19 +244,24 @@ func TestRevokeGoesOnAfterAKill(t *testing.T) {
 		t.Fatalf("%s", a.body)
 	}
 	<-d.ended
-	if asked := in.revocations(t); asked != 1 {
+	if asked := in.revocations(t, "mpaas.revoke_push_task"); asked != 1 {
 		t.Errorf("%d revocations reached the push API before the kill", asked)
 	}
 	if n := get[int](t, in.rig, `SELECT count(*) FROM scheduler.revocation_calls WHERE finished_at IS NULL`); n != 1 {
 		t.Errorf("%d revocations to be done after the kill, want 1", n)
 	}
-	serve(t, in.binary, in.file)
+	other := serve(t, in.binary, in.file)
 	until(t, "the revocation", func() bool {
 		return get[string](t, in.rig, `SELECT status || attempts FROM scheduler.revocation_calls`) == "revoked2"
 	})
-	if asked := in.revocations(t); asked != 2 {
+	if asked := in.revocations(t, "mpaas.revoke_push_task"); asked != 2 {
 		t.Errorf("%d revocations reached the push API, want one by each daemon", asked)
 	}
+	one := params{"AppId": "shop", "WorkspaceId": "test", "MessageId": sent.PushResult.Data, "TargetId": "user-2"}
+	if a := in.callAt(t, other, "crm", "RevokePushMessage", one); !a.PushResult.Success {
+		t.Errorf("%s", a.body)
+	}
+	until(t, "the revocation of one target's message", func() bool { return in.revocations(t, "mpaas.revoke_push_message") == 1 })
 	if after := get[string](t, in.rig, `SELECT to_jsonb(d)::text FROM scheduler.decided_tasks d`); after != before {
 		t.Errorf("the decision changed from %s to %s", before, after)
 	}
@@ -265,15 +270,15 @@ func TestRevokeGoesOnAfterAKill(t *testing.T) {
 	}
 }
 
-// revocations counts what the push API accepted to take back.
-func (in *installation) revocations(t *testing.T) (n int) {
+// revocations counts the calls of one name that the push API accepted.
+func (in *installation) revocations(t *testing.T, name string) (n int) {
 	t.Helper()
 	calls, err := in.push.Calls(0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range calls {
-		if c.API == "mpaas.revoke_push_task" && c.Outcome == sandbox.Accepted {
+		if c.API == name && c.Outcome == sandbox.Accepted {
 			n++
 		}
 	}
