@@ -31,8 +31,7 @@ run: postgres build ## build, then start PostgreSQL, the sandbox push APIs and t
 	@exec bin/scheduler serve
 
 .PHONY: test
-test: check-go browser ## run the whole test suite, or that of PACKAGES="./store/... …"
-	@scripts/ensure-postgres tests
+test: test-packages ## run the whole test suite, or that of PACKAGES="./store/... …"
 	@test -n "$(RACE)" || echo "No C compiler: the tests run without the race detector."
 	go test $(RACE) -timeout 20m $(PACKAGES)
 	@echo "All tests passed."
@@ -102,8 +101,8 @@ check-go:
 
 .PHONY: postgres
 postgres: check-go
-	@scripts/ensure-postgres
+	@scripts/ensure-packages
 
-.PHONY: browser
-browser:
-	@scripts/ensure-browser
+.PHONY: test-packages
+test-packages: check-go
+	@scripts/ensure-packages tests

@@ -18,12 +18,12 @@ type Clock struct {
 }
 
 // NewWithClock is New on a server of the test's own, whose clock it may set. The
-// test is skipped on a machine without libfaketime.
+// test fails on a machine without libfaketime, and says what to install.
 func NewWithClock(tb testing.TB) (*DB, *Clock) {
 	tb.Helper()
 	library := faketime.Library()
 	if library == "" {
-		tb.Skip("pgtest: a database with a clock of its own needs libfaketime (Debian, Ubuntu: apt install libfaketime)")
+		tb.Fatal("pgtest: a database with a clock of its own needs libfaketime: install it, on Debian with apt-get install libfaketime")
 	}
 	ctx := context.WithoutCancel(tb.Context())
 	dir, err := os.MkdirTemp("", "pgtest-clock-") //nolint:usetesting // as root the server runs as another user, who must reach it; not in /dev/shm, which may forbid programs
