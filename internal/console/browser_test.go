@@ -20,8 +20,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// chromium is where the browser is. There is no test without one: 
-// ensure-packages brings it where it can, and says what to install elsewhere.
+// chromium is where the browser is. There is no test without one:
+// scripts/ensure-packages brings it where it can, and says what to install elsewhere.
 func chromium(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{"chromium-headless-shell", "chromium", "google-chrome"} {
