@@ -694,9 +694,10 @@ CREATE POLICY granted_apps_delete ON scheduler.campaigns FOR DELETE
 CREATE FUNCTION scheduler.campaign_writable(campaign_id bigint) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+  apps integer[] := scheduler.writable_apps(); -- once, since it costs more than the rest
 BEGIN
-  PERFORM FROM scheduler.campaigns c
-    WHERE c.id = campaign_writable.campaign_id AND (scheduler.writable_apps() IS NULL OR c.app_no = ANY (scheduler.writable_apps()));
+  PERFORM FROM scheduler.campaigns c WHERE c.id = campaign_writable.campaign_id AND (apps IS NULL OR c.app_no = ANY (apps));
   IF NOT FOUND THEN
     RAISE EXCEPTION USING ERRCODE = 'insufficient_privilege', SCHEMA = 'scheduler', TABLE = 'campaign_targets', COLUMN = 'campaign_id',
       MESSAGE = format('campaign_id: %s is no campaign of an app that was granted to %s', coalesce(campaign_id::text, 'NULL'), current_user),

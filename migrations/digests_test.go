@@ -41,7 +41,7 @@ var digests = map[string]string{
 	"000014_planning.down.sql":      "36ac2a210ab622a51613e94ffdc35f40766775a09d1bdb873fab3c3bf3cfc609",
 	"000014_planning.up.sql":        "8005e9b7b730696297f79f594a91aed7084ca0bfcb6c4b54019807301ed91f02",
 	"000015_loading.down.sql":       "61f71322e92d0654cd91da05566900e2eadc0dfe1cf3f07f7884e0467b7e67f9",
-	"000015_loading.up.sql":         "607b0df8d6d09a1f913c189cd9db38f190dca1cf9e06d921d68bd9f97a05e1e7",
+	"000015_loading.up.sql":         "8eafc238874b01a58acee7f1d0398e1ef8f316885fa21f66e30f55574793f7e9",
 	"000016_recognition.down.sql":   "a735004091c28c2ed11e13b3af132d99e570dcb2d44669a71832b61df158ed19",
 	"000016_recognition.up.sql":     "fcd9cd4f98eff83404aaa68d42e9d024ce2901aa411db00fb89b25a1b24e894b",
 	"000017_targets.down.sql":       "b24f29f65109df667510d55887f1ad8d58034ea238093045c735bc2b8e398a4f",

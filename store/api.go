@@ -136,33 +136,57 @@ func (r CampaignRefusal) Error() string { return r.Text }
 
 // StoreCampaign stores a campaign with its targets for a caller. The error may
 // be ErrNonceUsed, ErrNoPrivilege, ErrTokenTaken or a CampaignRefusal; then nothing
-// is stored, the nonce neither. With judge only nothing is stored at all: nil
+// is stored, the nonce neither. With judgeOnly nothing is stored at all: nil
 // means that it could be.
 func (s *Store) StoreCampaign(ctx context.Context, c Caller, n *NewCampaign, judgeOnly bool) (id int64, err error) {
-	if judgeOnly {
-		err = s.judgeCampaign(ctx, c, n)
-	} else {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		b := c.as()
-		b.Queue(insertCampaignSQL, n.args()...)
-		err = s.run(ctx, b, func(r pgx.BatchResults) error { return r.QueryRow().Scan(&id) })
-	}
-	if err != nil {
-		return 0, fmt.Errorf("insert campaign: %w", campaignError(err))
+		if judgeOnly { // the nonce is used by the call that stores
+			b = &pgx.Batch{}
+			b.Queue(`SELECT set_config('role', $1, true)`, c.Role)
+		}
+		b.Queue(insertCampaignSQL, n.args()...).QueryRow(func(row pgx.Row) error { return row.Scan(&id) })
+		if err := tx.SendBatch(ctx, b).Close(); err != nil {
+			return err
+		}
+		if err := n.insertTargets(ctx, tx, id); err != nil {
+			return err
+		}
+		if judgeOnly {
+			return errJudged
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errJudged):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("insert campaign: %w", campaignError(callError(err)))
 	}
 	return id, nil
 }
 
-func (s *Store) judgeCampaign(ctx context.Context, c Caller, n *NewCampaign) error {
-	tx, err := s.pool.Begin(ctx)
-	if err != nil {
-		return err
+// errJudged rolls back what was written to be judged.
+var errJudged = errors.New("judged")
+
+// insertTargets writes the targets in a statement of their own: row-level security
+// then asks once whose the campaign is, and not for each row, since the campaign
+// is there when the statement begins.
+func (n *NewCampaign) insertTargets(ctx context.Context, tx pgx.Tx, id int64) error {
+	if len(n.Targets) == 0 {
+		return nil
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	if _, err = tx.Exec(ctx, `SELECT set_config('role', $1, true)`, c.Role); err == nil {
-		var id int64
-		err = tx.QueryRow(ctx, insertCampaignSQL, n.args()...).Scan(&id)
+	targets, keys := make([]string, len(n.Targets)), make([]string, len(n.Targets))
+	values, extended := make([]*string, len(n.Targets)), make([]*string, len(n.Targets))
+	for i, t := range n.Targets {
+		targets[i], keys[i] = t.Target, t.MsgKey
+		values[i], extended[i] = jsonText(t.TemplateKeyValue), jsonText(t.ExtendedParams)
 	}
-	return callError(err)
+	_, err := tx.Exec(ctx, `
+		INSERT INTO scheduler.campaign_targets (campaign_id, target, msg_key, template_key_value, extended_params)
+		SELECT $1, u.target, nullif(u.msg_key, ''), u.key_value::jsonb, u.extended::jsonb
+		  FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS u (target, msg_key, key_value, extended)`, id, targets, keys, values, extended)
+	return err
 }
 
 // ErrTokenTaken says that the app has a campaign with the client token.
@@ -185,20 +209,12 @@ func campaignError(err error) error {
 	return err
 }
 
-// One statement for the campaign and its targets: their triggers see both.
 const insertCampaignSQL = `
-	WITH campaign AS (
-		INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone, misfire_policy,
-		       short_month_policy, dst_gap_policy, catch_up_window, resend_unknown, client_token, client_digest)
-		VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, nullif($8, ''), nullif($9, ''), nullif($10, ''), nullif($11, ''),
-		       $12::bigint * interval '1 second', $13, nullif($14, ''), $15)
-		RETURNING id
-	), target AS (
-		INSERT INTO scheduler.campaign_targets (campaign_id, target, msg_key, template_key_value, extended_params)
-		SELECT c.id, u.target, nullif(u.msg_key, ''), u.key_value::jsonb, u.extended::jsonb
-		  FROM campaign c CROSS JOIN LATERAL unnest($16::text[], $17::text[], $18::text[], $19::text[]) AS u (target, msg_key, key_value, extended)
-	)
-	SELECT id FROM campaign`
+	INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone, misfire_policy,
+	       short_month_policy, dst_gap_policy, catch_up_window, resend_unknown, client_token, client_digest)
+	VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, nullif($8, ''), nullif($9, ''), nullif($10, ''), nullif($11, ''),
+	       $12::bigint * interval '1 second', $13, nullif($14, ''), $15)
+	RETURNING id`
 
 func (n *NewCampaign) args() []any {
 	var window *int64
@@ -206,15 +222,9 @@ func (n *NewCampaign) args() []any {
 		seconds := int64(*n.CatchUpWindow / time.Second)
 		window = &seconds
 	}
-	targets, keys := make([]string, len(n.Targets)), make([]string, len(n.Targets))
-	values, extended := make([]*string, len(n.Targets)), make([]*string, len(n.Targets))
-	for i, t := range n.Targets {
-		targets[i], keys[i] = t.Target, t.MsgKey
-		values[i], extended[i] = jsonText(t.TemplateKeyValue), jsonText(t.ExtendedParams)
-	}
 	return []any{
 		n.Name, n.AppID, n.WorkspaceID, n.Channel, n.StrategyType, jsonText(n.StrategyContent), jsonText(n.Request), n.TimeZone, n.MisfirePolicy,
-		n.ShortMonthPolicy, n.DSTGapPolicy, window, n.ResendUnknown, n.ClientToken, n.Digest, targets, keys, values, extended,
+		n.ShortMonthPolicy, n.DSTGapPolicy, window, n.ResendUnknown, n.ClientToken, n.Digest,
 	}
 }
 
