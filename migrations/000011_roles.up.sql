@@ -443,7 +443,7 @@ BEGIN
     FOR object IN SELECT p.oid::regprocedure AS name, p.proname, p.prosecdef AS owners_rights FROM pg_proc p
        WHERE p.pronamespace = 'scheduler'::regnamespace AND p.prorettype <> 'trigger'::regtype AND pg_has_role(p.proowner, 'USAGE') LOOP
       IF (CASE WHEN NOT object.owners_rights THEN true
-           WHEN object.proname = ANY ('{delete_campaign,delete_targets,skip_occurrence,unskip_occurrence,revoke_task,note_campaign}') THEN role IN ('scheduler_admin', 'scheduler_author')
+           WHEN object.proname = ANY ('{delete_campaign,delete_targets,skip_occurrence,unskip_occurrence,revoke_task,note_campaign,campaign_written_now}') THEN role IN ('scheduler_admin', 'scheduler_author')
            WHEN object.proname ~ '^(trigger|resolve|hold|release|skip|unskip|revoke|grant|delete|set)_' THEN role = 'scheduler_admin'
            ELSE role IN ('scheduler_admin', 'scheduler_daemon') END) THEN
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', object.name, role);

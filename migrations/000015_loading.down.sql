@@ -41,6 +41,7 @@ DROP POLICY granted_apps_insert ON scheduler.campaign_targets;
 DROP POLICY granted_apps_update ON scheduler.campaign_targets;
 DROP POLICY granted_apps_delete ON scheduler.campaign_targets;
 DROP FUNCTION scheduler.campaign_writable(bigint);
+DROP FUNCTION scheduler.campaign_written_now(bigint);
 CREATE POLICY granted_apps ON scheduler.campaign_targets
   USING (EXISTS (SELECT FROM scheduler.campaigns c WHERE c.id = campaign_id)) WITH CHECK (true);
 CREATE FUNCTION scheduler.campaign_targets_granted() RETURNS trigger
