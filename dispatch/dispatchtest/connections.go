@@ -21,11 +21,22 @@ import (
 // it is closed when serve returns.
 func (s Subject) listen(t *testing.T, serve func(*rig, net.Conn)) *rig {
 	t.Helper()
+	r := &rig{t: t, subject: s}
+	r.connect("http://" + accept(t, func(conn net.Conn) {
+		defer func() { _ = conn.Close() }()
+		serve(r, conn)
+	}))
+	return r
+}
+
+// accept listens on a free port until the test ends and returns its address. serve
+// has each connection for itself and closes it.
+func accept(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}
-	r := &rig{t: t, subject: s}
 	var running sync.WaitGroup
 	running.Go(func() {
 		for {
@@ -33,16 +44,12 @@ func (s Subject) listen(t *testing.T, serve func(*rig, net.Conn)) *rig {
 			if err != nil {
 				return
 			}
-			running.Go(func() {
-				defer func() { _ = conn.Close() }()
-				serve(r, conn)
-			})
+			running.Go(func() { serve(conn) })
 		}
 	})
 	t.Cleanup(running.Wait)
 	t.Cleanup(func() { _ = l.Close() })
-	r.connect("http://" + l.Addr().String())
-	return r
+	return l.Addr().String()
 }
 
 // receive reads one request from conn.

@@ -77,28 +77,13 @@ func (s Subject) proxied(t *testing.T, answer func(Call) Answer) (*rig, *forward
 
 func newForward(t *testing.T) *forward {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("listen: %v", err)
-	}
-	f := &forward{t: t, address: l.Addr().String()}
+	f := &forward{t: t}
 	f.up.Store(-1)
 	f.down.Store(-1)
-	var running sync.WaitGroup
-	running.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			running.Go(func() {
-				defer f.served.Add(1)
-				f.serve(conn)
-			})
-		}
+	f.address = accept(t, func(conn net.Conn) {
+		defer f.served.Add(1)
+		f.serve(conn)
 	})
-	t.Cleanup(running.Wait)
-	t.Cleanup(func() { _ = l.Close() })
 	return f
 }
 
