@@ -202,7 +202,7 @@ func (l *loader) secret(n *node, path string) Secret {
 		return ""
 	}
 	l.origins[path] = found.from
-	return l.readSecret(path, l.absolute(found))
+	return Secret(l.readText(path, l.absolute(found)))
 }
 
 // given reports whether both forms stand on the same side, so that neither wins.
@@ -217,23 +217,24 @@ func (l *loader) given(n *node, path string) bool {
 	return hasPlain && hasFile && plain.value.kind != nothing && file.value.kind != nothing
 }
 
-// readSecret reads the file that holds a secret. A byte order mark and the line
-// ends that editors and echo leave behind are not part of it.
-func (l *loader) readSecret(path, name string) Secret {
-	text, err := readSmall(name)
+// readText reads the file that a setting names. A byte order mark and the line ends
+// that editors and echo leave behind are not part of the text. Empty: it is a
+// problem of the setting.
+func (l *loader) readText(path, name string) string {
+	content, err := readSmall(name)
 	if err != nil {
 		l.problem(path, "cannot read %s: %s", name, reason(err))
 		return ""
 	}
-	trimmed, err := textfile.Clean(text)
+	text, err := textfile.Clean(content)
 	if err != nil {
 		l.problem(path, "the file %s %s", name, err)
 		return ""
 	}
-	if trimmed == "" {
+	if text == "" {
 		l.problem(path, "the file %s is empty", name)
 	}
-	return Secret(trimmed)
+	return text
 }
 
 // readSmall reads a file of at most maxFile bytes.

@@ -6,7 +6,6 @@ import (
 	"golang.org/x/net/http/httpproxy"
 
 	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
-	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
 
 // Words in the place of a proxy's URL.
@@ -82,18 +81,8 @@ func (l *loader) authorities(path, name string) string {
 	if name == "" {
 		return ""
 	}
-	content, err := readSmall(name)
-	if err != nil {
-		l.problem(path, "cannot read %s: %s", name, reason(err))
-		return ""
-	}
-	text, err := textfile.Clean(content)
-	if err != nil {
-		l.problem(path, "the file %s %s", name, err)
-		return ""
-	}
+	text := l.readText(path, name)
 	if text == "" {
-		l.problem(path, "the file %s is empty", name)
 		return ""
 	}
 	if err := httpcall.ParseAuthorities(text); err != nil {
