@@ -1,56 +1,18 @@
 package aliyun
 
-import "strings"
+import "net/url"
 
 // unescape decodes a name or value of a query or form. It takes what clients
 // write: unreserved characters, "*" and other visible ASCII as they are, "+" for
 // a space, and %XX.
 func unescape(s string) (string, bool) {
-	plain := true
 	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '%' || c == '+':
-			plain = false
-		case c <= ' ' || c > '~':
+		if c := s[i]; c <= ' ' || c > '~' {
 			return "", false
 		}
 	}
-	if plain {
-		return s, true
-	}
-	var b strings.Builder
-	b.Grow(len(s))
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; c {
-		case '+':
-			b.WriteByte(' ')
-		case '%':
-			if i+2 >= len(s) {
-				return "", false
-			}
-			hi, lo := unhex(s[i+1]), unhex(s[i+2])
-			if hi > 15 || lo > 15 {
-				return "", false
-			}
-			b.WriteByte(hi<<4 | lo)
-			i += 2
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String(), true
-}
-
-func unhex(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
-	case 'A' <= c && c <= 'F':
-		return c - 'A' + 10
-	}
-	return 0xff
+	s, err := url.QueryUnescape(s)
+	return s, err == nil
 }
 
 // appendEncoded percent-encodes as signatures want it: all but A-Za-z0-9-_.~, in
