@@ -40,6 +40,16 @@ func (s *Store) read(ctx context.Context, what string, f func(tx pgx.Tx) error) 
 	return fmt.Errorf("%s: %w", what, err)
 }
 
+// readRows returns the rows of one query that read runs, each as scan makes it.
+func readRows[T any](ctx context.Context, s *Store, what string, scan pgx.RowToFunc[T], sql string, args ...any) (out []T, err error) {
+	err = s.read(ctx, what, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, sql, args...) // its error is that of the rows
+		out, err = pgx.CollectRows(rows, scan)
+		return err
+	})
+	return out, err
+}
+
 // A State says whether anything may begin.
 type State struct {
 	Now        time.Time // the database's clock
@@ -122,16 +132,9 @@ func (s *Store) ListUpcoming(ctx context.Context, f Filter) ([]UpcomingRow, erro
 	add(where, "u.due_at >= ?", f.Since)
 	add(where, "u.due_at < ?", f.Until)
 	limit := where.limit(f.Limit)
-	var out []UpcomingRow
-	err := s.read(ctx, "list what is coming", func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, `
-			SELECT u.task_id, u.campaign_id, u.campaign, u.channel, u.app_id, u.workspace_id, u.time_zone, coalesce(u.waits_for, ''), u.due_at
-			  FROM scheduler.upcoming u WHERE `+where.sql()+` ORDER BY u.due_at, u.task_id LIMIT `+limit, where.args...)
-		var err error
-		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[UpcomingRow])
-		return err
-	})
-	return out, err
+	return readRows(ctx, s, "list what is coming", pgx.RowToStructByPos[UpcomingRow], `
+		SELECT u.task_id, u.campaign_id, u.campaign, u.channel, u.app_id, u.workspace_id, u.time_zone, coalesce(u.waits_for, ''), u.due_at
+		  FROM scheduler.upcoming u WHERE `+where.sql()+` ORDER BY u.due_at, u.task_id LIMIT `+limit, where.args...)
 }
 
 // A CampaignSummary is one line of a list of campaigns.
@@ -158,26 +161,19 @@ func (s *Store) FindCampaigns(ctx context.Context, text string, f Filter, before
 		where.where = append(where.where, fmt.Sprintf("strpos(lower(c.name), lower($%d)) > 0", len(where.args)))
 	}
 	limit := where.limit(f.Limit)
-	var out []CampaignSummary
-	err := s.read(ctx, "find campaigns", func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, `
-			SELECT c.id, c.revision, c.name, c.app_id, c.workspace_id, c.channel, c.status, coalesce(c.status_reason, ''), c.strategy_type, c.strategy_content,
-			       c.time_zone, c.short_month_policy, c.dst_gap_policy, c.written_at, coalesce(l.status, ''), l.due_at
-			  FROM (SELECT c.* FROM scheduler.campaigns c WHERE `+where.sql()+` ORDER BY c.id DESC LIMIT `+limit+`) c
-			  LEFT JOIN LATERAL (SELECT t.status, t.due_at FROM scheduler.tasks t
-			                      WHERE t.campaign_id = c.id AND t.decided_at IS NOT NULL ORDER BY t.due_at DESC LIMIT 1) l ON true
-			 ORDER BY c.id DESC`, where.args...)
-		var err error
-		out, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c CampaignSummary, err error) {
-			var last *time.Time
-			err = row.Scan(&c.ID, &c.Revision, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.Status, &c.Reason, &c.StrategyType, &c.StrategyContent,
-				&c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.WrittenAt, &c.LastStatus, &last)
-			c.LastDueAt = orZero(last)
-			return c, err
-		})
-		return err
-	})
-	return out, err
+	return readRows(ctx, s, "find campaigns", func(row pgx.CollectableRow) (c CampaignSummary, err error) {
+		var last *time.Time
+		err = row.Scan(&c.ID, &c.Revision, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.Status, &c.Reason, &c.StrategyType, &c.StrategyContent,
+			&c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.WrittenAt, &c.LastStatus, &last)
+		c.LastDueAt = orZero(last)
+		return c, err
+	}, `
+		SELECT c.id, c.revision, c.name, c.app_id, c.workspace_id, c.channel, c.status, coalesce(c.status_reason, ''), c.strategy_type, c.strategy_content,
+		       c.time_zone, c.short_month_policy, c.dst_gap_policy, c.written_at, coalesce(l.status, ''), l.due_at
+		  FROM (SELECT c.* FROM scheduler.campaigns c WHERE `+where.sql()+` ORDER BY c.id DESC LIMIT `+limit+`) c
+		  LEFT JOIN LATERAL (SELECT t.status, t.due_at FROM scheduler.tasks t
+		                      WHERE t.campaign_id = c.id AND t.decided_at IS NOT NULL ORDER BY t.due_at DESC LIMIT 1) l ON true
+		 ORDER BY c.id DESC`, where.args...)
 }
 
 // A CampaignDetail is a whole campaign as its author may read it.
@@ -258,19 +254,12 @@ func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) ([]
 	add(where, "t.campaign_id = ?", f.Campaign)
 	where.args = append(where.args, bounds[:len(bounds)-1], bounds[1:], maxDayTasks)
 	n := len(where.args)
-	var out []DayCount
-	err := s.read(ctx, "count tasks by day", func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, fmt.Sprintf(`
-			SELECT (d.n - 1)::integer, x.status, count(*), sum(count(*)) OVER (PARTITION BY d.n) >= $%d
-			  FROM unnest($%d::timestamptz[], $%d::timestamptz[]) WITH ORDINALITY AS d (since, until, n)
-			 CROSS JOIN LATERAL (SELECT t.status FROM scheduler.tasks t
-			                      WHERE t.due_at >= d.since AND t.due_at < d.until AND %s LIMIT $%d) x
-			 GROUP BY d.n, x.status ORDER BY d.n, x.status`, n, n-2, n-1, where.sql(), n), where.args...)
-		var err error
-		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
-		return err
-	})
-	return out, err
+	return readRows(ctx, s, "count tasks by day", pgx.RowToStructByPos[DayCount], fmt.Sprintf(`
+		SELECT (d.n - 1)::integer, x.status, count(*), sum(count(*)) OVER (PARTITION BY d.n) >= $%d
+		  FROM unnest($%d::timestamptz[], $%d::timestamptz[]) WITH ORDINALITY AS d (since, until, n)
+		 CROSS JOIN LATERAL (SELECT t.status FROM scheduler.tasks t
+		                      WHERE t.due_at >= d.since AND t.due_at < d.until AND %s LIMIT $%d) x
+		 GROUP BY d.n, x.status ORDER BY d.n, x.status`, n, n-2, n-1, where.sql(), n), where.args...)
 }
 
 // An AuditRow is a row of scheduler.audit.
@@ -299,17 +288,10 @@ func (s *Store) ListAudit(ctx context.Context, f AuditFilter) ([]AuditRow, error
 	add(where, "a.campaign_id = ?", f.Campaign)
 	add(where, "a.at < ?", f.Until)
 	limit := where.limit(f.Limit)
-	var out []AuditRow
-	err := s.read(ctx, "read the audit", func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, `
-			SELECT a.at, a.who, a.deed, coalesce(a.campaign_id, 0), coalesce(a.task_id, 0), coalesce(a.app_id, ''), coalesce(a.workspace_id, ''),
-			       coalesce(a.revision, 0), coalesce(a.note, '')
-			  FROM scheduler.audit a WHERE `+where.sql()+` ORDER BY a.at DESC LIMIT `+limit, where.args...)
-		var err error
-		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[AuditRow])
-		return err
-	})
-	return out, err
+	return readRows(ctx, s, "read the audit", pgx.RowToStructByPos[AuditRow], `
+		SELECT a.at, a.who, a.deed, coalesce(a.campaign_id, 0), coalesce(a.task_id, 0), coalesce(a.app_id, ''), coalesce(a.workspace_id, ''),
+		       coalesce(a.revision, 0), coalesce(a.note, '')
+		  FROM scheduler.audit a WHERE `+where.sql()+` ORDER BY a.at DESC LIMIT `+limit, where.args...)
 }
 
 // ifText returns then where the text is not empty.
@@ -336,25 +318,18 @@ func (s *Store) LatenessByHour(ctx context.Context, since time.Time, hours int, 
 	where := f.common("t")
 	where.args = append(where.args, since, hours, maxHourTasks)
 	n := len(where.args)
-	var out []LatenessHour
-	err := s.read(ctx, "read lateness", func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, fmt.Sprintf(`
-			SELECT h.at, count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
-			  FROM generate_series(0, $%[2]d - 1) g (n) CROSS JOIN LATERAL (SELECT $%[1]d::timestamptz + g.n * interval '1 hour') h (at)
-			 CROSS JOIN LATERAL (SELECT t.lateness FROM scheduler.tasks t
-			                      WHERE t.due_at >= h.at AND t.due_at < h.at + interval '1 hour' AND t.lateness IS NOT NULL AND %[4]s LIMIT $%[3]d) x
-			 GROUP BY h.at ORDER BY h.at`, n-2, n-1, n, where.sql()), where.args...)
-		var err error
-		out, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (h LatenessHour, err error) {
-			var q []float64
-			if err = row.Scan(&h.Hour, &h.Tasks, &q); err == nil && len(q) == 3 {
-				h.P50, h.P95, h.P99 = seconds(q[0]), seconds(q[1]), seconds(q[2])
-			}
-			return h, err
-		})
-		return err
-	})
-	return out, err
+	return readRows(ctx, s, "read lateness", func(row pgx.CollectableRow) (h LatenessHour, err error) {
+		var q []float64
+		if err = row.Scan(&h.Hour, &h.Tasks, &q); err == nil && len(q) == 3 {
+			h.P50, h.P95, h.P99 = seconds(q[0]), seconds(q[1]), seconds(q[2])
+		}
+		return h, err
+	}, fmt.Sprintf(`
+		SELECT h.at, count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
+		  FROM generate_series(0, $%[2]d - 1) g (n) CROSS JOIN LATERAL (SELECT $%[1]d::timestamptz + g.n * interval '1 hour') h (at)
+		 CROSS JOIN LATERAL (SELECT t.lateness FROM scheduler.tasks t
+		                      WHERE t.due_at >= h.at AND t.due_at < h.at + interval '1 hour' AND t.lateness IS NOT NULL AND %[4]s LIMIT $%[3]d) x
+		 GROUP BY h.at ORDER BY h.at`, n-2, n-1, n, where.sql()), where.args...)
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
@@ -478,13 +453,6 @@ func (s *Store) changeCampaign(ctx context.Context, id int64, revision int32, no
 
 // AppFills returns how full the apps' pending limits are, the fullest first.
 func (s *Store) AppFills(ctx context.Context, limit int) ([]AppFill, error) {
-	var out []AppFill
-	err := s.read(ctx, "read how full apps are", func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, `
-			SELECT app_id, workspace_id, pending_limit, pending FROM scheduler.app_usage ORDER BY percent_full DESC, app_id, workspace_id LIMIT $1`, limit)
-		var err error
-		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[AppFill])
-		return err
-	})
-	return out, err
+	return readRows(ctx, s, "read how full apps are", pgx.RowToStructByPos[AppFill], `
+		SELECT app_id, workspace_id, pending_limit, pending FROM scheduler.app_usage ORDER BY percent_full DESC, app_id, workspace_id LIMIT $1`, limit)
 }

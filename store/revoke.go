@@ -29,17 +29,10 @@ type RevocationCount struct {
 
 // RevocationCounts says what came of having a task taken back.
 func (s *Store) RevocationCounts(ctx context.Context, taskID int64) ([]RevocationCount, error) {
-	var out []RevocationCount
-	err := s.read(ctx, "read revocations", func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, `
-			SELECT c.status::text, count(*), coalesce((array_agg(c.reason ORDER BY c.id) FILTER (WHERE c.reason <> ''))[1], '')
-			  FROM scheduler.revocations v JOIN scheduler.revocation_calls c ON c.revocation_id = v.id
-			 WHERE v.task_id = $1 GROUP BY c.status ORDER BY c.status`, taskID)
-		var err error
-		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[RevocationCount])
-		return err
-	})
-	return out, err
+	return readRows(ctx, s, "read revocations", pgx.RowToStructByPos[RevocationCount], `
+		SELECT c.status::text, count(*), coalesce((array_agg(c.reason ORDER BY c.id) FILTER (WHERE c.reason <> ''))[1], '')
+		  FROM scheduler.revocations v JOIN scheduler.revocation_calls c ON c.revocation_id = v.id
+		 WHERE v.task_id = $1 GROUP BY c.status ORDER BY c.status`, taskID)
 }
 
 // A RevocationCall is a delivery that a provider is to take back. ID and Attempts

@@ -44,14 +44,7 @@ const maxSkips = 1000
 // Skips returns a campaign's skipped occurrences after the given time, the first
 // 1,000, in their order.
 func (s *Store) Skips(ctx context.Context, campaignID int64, after time.Time) ([]Skip, error) {
-	var out []Skip
-	err := s.read(ctx, "read skipped occurrences", func(tx pgx.Tx) error {
-		rows, _ := tx.Query(ctx, `
-			SELECT k.due_at, k.skipped_by, coalesce(k.note, '') FROM scheduler.skipped_occurrences k
-			 WHERE k.campaign_id = $1 AND k.due_at > $2 AND k.restored_at IS NULL ORDER BY k.due_at LIMIT $3`, campaignID, after, maxSkips)
-		var err error
-		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Skip])
-		return err
-	})
-	return out, err
+	return readRows(ctx, s, "read skipped occurrences", pgx.RowToStructByPos[Skip], `
+		SELECT k.due_at, k.skipped_by, coalesce(k.note, '') FROM scheduler.skipped_occurrences k
+		 WHERE k.campaign_id = $1 AND k.due_at > $2 AND k.restored_at IS NULL ORDER BY k.due_at LIMIT $3`, campaignID, after, maxSkips)
 }
