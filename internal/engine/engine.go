@@ -160,7 +160,7 @@ func New(cfg Config) *Engine {
 	// Step 6: campaigns are finished; and what stands beside the way of a push.
 	e.finisher = newFinisher(cfg.Store, cfg.Log, cfg.Sweep, e.lease.answers, e.cache.forget)
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, e.lease.answers, cfg.Retention)
-	e.revoker = newRevoker(cfg.Store, cfg.Log, cfg.App, e.cache.namedBy, cfg.PushTimeout, cfg.Retry)
+	e.revoker = newRevoker(cfg.Store, cfg.Log, faults, cfg.App, e.cache.namedBy, cfg.PushTimeout, cfg.Retry)
 	e.lockWaits = newLockWaits(&cfg)
 	return e
 }
@@ -206,7 +206,7 @@ func (e *Engine) startPulse(ctx context.Context) {
 // ready is told by the planner of apps with tasks that are due soon.
 func (e *Engine) ready(appNo int32) {
 	e.wakes.tasksReady()
-	if _, shares, ok := e.lease.share(); ok && shares > 1 {
+	if e.hasOthers() {
 		ctx, cancel := context.WithTimeout(context.Background(), e.cfg.StatementTimeout)
 		defer cancel()
 		_ = e.cfg.Store.NotifyReady(ctx, appNo) // a hint: the others look every second anyway

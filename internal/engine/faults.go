@@ -23,6 +23,9 @@ type faults struct {
 	seen map[[8]uintptr]bool
 }
 
+// untold reports nothing: it is for what is told of elsewhere.
+var untold *faults
+
 func newFaults(log *slog.Logger, m *Metrics) *faults {
 	return &faults{log: log, metrics: m, seen: make(map[[8]uintptr]bool)}
 }
@@ -38,6 +41,9 @@ const (
 // caught reports a panic with the value r. It must be called by the deferred
 // function that has recovered it.
 func (f *faults) caught(ctx context.Context, where string, r any, about ...any) {
+	if f == untold {
+		return
+	}
 	f.metrics.Faults.WithLabelValues(where).Inc()
 	var kind [8]uintptr
 	runtime.Callers(3, kind[:]) // the frames of the panic, below this function and its caller

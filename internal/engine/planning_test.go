@@ -204,7 +204,14 @@ func TestPanicInCompileRejectsTheCampaign(t *testing.T) {
 	for life := range 2 { // a restart changes nothing
 		t.Run(fmt.Sprint("life ", life+1), func(t *testing.T) { //nolint:paralleltest // one after the other
 			cfg.Store = r.open(t)
+			revived := r.insert(t, "app", "webhook", 1, fixed(time.Now().Add(time.Hour)))
+			r.run(t, `ALTER TABLE scheduler.campaigns DISABLE TRIGGER USER`)
+			r.run(t, `UPDATE scheduler.campaigns SET status = 'rejected', status_reason = 'an older program could not read it' WHERE id = $1`, revived)
+			r.run(t, `ALTER TABLE scheduler.campaigns ENABLE TRIGGER USER`)
+			r.run(t, `DELETE FROM scheduler.campaign_changes`)
 			start(t, cfg)
+			// It is looked at again together with the bad one of the first life.
+			until(t, "the acceptance", func() bool { return status(t, r, revived) == "active" })
 			bad := r.insert(t, "app", "webhook", 0, nil, "request", `{"targets": ["boom"]}`)
 			good := r.insert(t, "app", "webhook", 0, nil)
 			if got := r.decided(t, good, 1); got[0] != "succeeded" {
@@ -224,6 +231,9 @@ func TestPanicInCompileRejectsTheCampaign(t *testing.T) {
 	}
 	if n := strings.Count(logs.String(), "stack="); n != 2 { // once a process
 		t.Errorf("%d stacks in the log of two engines", n)
+	}
+	if strings.Contains(logs.String(), "boom of the author's text") {
+		t.Error("the log has what the author wrote")
 	}
 }
 

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,7 +30,7 @@ type rejudge struct {
 }
 
 func newRejudge(cfg *Config, w wakes) *rejudge {
-	r := &rejudge{store: cfg.Store, log: cfg.Log, app: cfg.App, compile: cfg.Compile, wakes: w, all: true, named: make(map[int64]bool)}
+	r := &rejudge{store: cfg.Store, log: cfg.Log, app: cfg.App, compile: untold.guard(cfg.Compile), wakes: w, all: true, named: make(map[int64]bool)}
 	r.loop = newLoop("judge", cfg.Log, 0, nil, r.run)
 	return r
 }
@@ -56,24 +58,17 @@ func (r *rejudge) run(ctx context.Context) error {
 	all, named := r.all, r.named
 	r.all, r.named = false, make(map[int64]bool)
 	r.mu.Unlock()
-	ids := make([]int64, 0, len(named))
-	for id := range named {
-		ids = append(ids, id)
-	}
-	err := r.look(ctx, ids)
-	if err != nil {
-		for _, id := range ids {
-			r.rejected(id)
+	err := r.look(ctx, slices.Collect(maps.Keys(named)))
+	if err == nil && all {
+		if err = r.pages(ctx, r.store.RejectedCampaigns); err == nil {
+			err = r.pages(ctx, r.store.PendingCampaigns)
 		}
 	}
-	if !all || err != nil {
-		return err
-	}
-	if err = r.pages(ctx, r.store.RejectedCampaigns); err == nil {
-		err = r.pages(ctx, r.store.PendingCampaigns)
-	}
 	if err != nil {
-		r.everything()
+		r.mu.Lock()
+		r.all = r.all || all
+		maps.Copy(r.named, named)
+		r.mu.Unlock()
 	}
 	return err
 }

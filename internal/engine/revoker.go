@@ -27,14 +27,15 @@ type revoker struct {
 	*loop
 	store   *store.Store
 	log     *slog.Logger
+	faults  *faults
 	app     func(appNo int32) *App
 	keys    func() Keys // of messages and deliveries
 	timeout time.Duration
 	retry   RetryPolicy
 }
 
-func newRevoker(s *store.Store, log *slog.Logger, app func(int32) *App, keys func() Keys, timeout time.Duration, retry RetryPolicy) *revoker {
-	r := &revoker{store: s, log: log, app: app, keys: keys, timeout: timeout, retry: retry}
+func newRevoker(s *store.Store, log *slog.Logger, f *faults, app func(int32) *App, keys func() Keys, timeout time.Duration, retry RetryPolicy) *revoker {
+	r := &revoker{store: s, log: log, faults: f, app: app, keys: keys, timeout: timeout, retry: retry}
 	r.loop = newLoop("revoker", log, 0, nil, r.revoke)
 	return r
 }
@@ -64,6 +65,7 @@ func (r *revoker) revoke(ctx context.Context) error {
 func (r *revoker) call(ctx context.Context, c store.RevocationCall) (out store.RevocationOutcome) {
 	defer func() {
 		if p := recover(); p != nil {
+			r.faults.caught(ctx, faultCall, p, "task", c.TaskID, "delivery", c.SliceNo)
 			out = store.RevocationOutcome{Status: "unknown", Reason: "a fault of this program during the call"}
 		}
 	}()

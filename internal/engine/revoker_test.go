@@ -2,6 +2,8 @@ package engine_test
 
 import (
 	"context"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -83,6 +85,26 @@ func TestRevocationIsRecorded(t *testing.T) {
 		})
 	}
 }
+
+// A panic in the call is told of, and ends the revocation.
+func TestRevocationWhoseCallPanics(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	logs := &lines{}
+	r.log = slog.New(slog.NewTextHandler(logs, nil))
+	_, got := revoked(t, r, panicking{r.pusher}, "")
+	if diff := cmp.Diff([]string{"unknown 1 a fault of this program during the call"}, got); diff != "" {
+		t.Error(diff)
+	}
+	if n := strings.Count(logs.String(), "where=call"); n != 1 {
+		t.Errorf("%d faults in the log, want 1", n)
+	}
+}
+
+// panicking is a push API whose adapter cannot take messages back.
+type panicking struct{ *pusher }
+
+func (panicking) Revoke(context.Context, *dispatch.Revocation) dispatch.Outcome { panic("oops") }
 
 func TestRevocationWhereTheProviderHasNone(t *testing.T) {
 	t.Parallel()
