@@ -97,9 +97,8 @@ type Delivery struct {
 	Attempts     int32 // this attempt's number, from 1: the fencing token, with the daemon
 	MaybeSent    bool  // an earlier attempt may have been taken
 	DueAt        time.Time
-	ExpiresAt    time.Time // the end of its window as the campaign stood
-	Revision     int32     // the campaign's
-	TaskRevision int32     // the campaign's as the task began
+	Revision     int32 // the campaign's
+	TaskRevision int32 // the campaign's as the task began
 	Targets      []string
 	Details      []byte
 }
@@ -154,7 +153,7 @@ func (s *Store) ClaimDeliveries(ctx context.Context, daemonID int64, now time.Ti
 // written as text, so that no index of what waits is gone through instead.
 const claimSQL = `
 	WITH mine AS MATERIALIZED (
-		SELECT s.id, s.app_no, s.ready_at, c.channel, c.revision, r.due_at, r.revision AS task_revision, ` + windowEnd + ` AS expires_at,
+		SELECT s.id, s.app_no, s.ready_at, c.channel, c.revision, r.due_at, r.revision AS task_revision,
 		       coalesce(q.weekly_quota, ch.weekly_quota) AS quota, coalesce($2, clock_timestamp()) AS now
 		  FROM scheduler.slices s
 		 CROSS JOIN LATERAL (SELECT array_position($3::bigint[], s.id) AS i) w
@@ -174,7 +173,7 @@ const claimSQL = `
 	), begun AS (
 		UPDATE scheduler.slices s SET status = 'running', daemon_id = $1, attempts = s.attempts + 1, sent_at = m.now
 		  FROM counted m WHERE s.id = m.id AND (m.quota = 0 OR m.n <= m.quota)
-		RETURNING s.id, s.task_id, s.slice_no, s.app_no, s.campaign_id, s.attempts, s.maybe_sent, m.due_at, m.expires_at, m.revision, m.task_revision,
+		RETURNING s.id, s.task_id, s.slice_no, s.app_no, s.campaign_id, s.attempts, s.maybe_sent, m.due_at, m.revision, m.task_revision,
 		          m.channel, m.quota, m.now
 	), booked AS (
 		INSERT INTO scheduler.quota_uses (app_no, channel, slice_id, used_at, weekly_quota) SELECT app_no, channel, id, now, quota FROM begun WHERE quota > 0
@@ -184,7 +183,7 @@ const claimSQL = `
 			 ORDER BY u.used_at DESC OFFSET greatest(m.quota - 1, 0) LIMIT 1))
 		  FROM counted m WHERE s.id = m.id AND m.quota > 0 AND m.n > m.quota
 	)
-	SELECT b.id, b.task_id, b.slice_no, b.app_no, b.campaign_id, b.attempts, b.maybe_sent, b.due_at, b.expires_at, b.revision, b.task_revision,
+	SELECT b.id, b.task_id, b.slice_no, b.app_no, b.campaign_id, b.attempts, b.maybe_sent, b.due_at, b.revision, b.task_revision,
 	       coalesce(x.targets, '{}'), x.details
 	  FROM begun b LEFT JOIN scheduler.slice_targets x ON x.slice_id = b.id`
 
@@ -192,7 +191,7 @@ const claimSQL = `
 type DeliveryOutcome struct {
 	Delivery  Delivery
 	DaemonID  int64     // who began it
-	Status    string    // accepted, failed, unknown, missed; waiting for another attempt
+	Status    string    // accepted, failed, unknown; waiting for another attempt
 	ReadyAt   time.Time // of the next attempt, when waiting
 	Reason    string
 	Code      string

@@ -124,9 +124,9 @@ func orNull(text string) *string {
 }
 
 // CutClaimed stores the deliveries of a claimed task whose audience grew past one
-// call before any was made. Not Begun: the claim is gone, or, with Moved or Gone,
-// the campaign has another revision or does not stand any more; then nothing was
-// stored. What was stored before is Begun without Slices.
+// call before any was made. Not Begun: nothing was stored, since the claim is gone,
+// or the campaign has another revision or does not stand any more. What was stored
+// before is Begun without Slices.
 func (s *Store) CutClaimed(ctx context.Context, daemonID, claim int64, in Start) (Started, error) {
 	var out Started
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -147,11 +147,7 @@ func (s *Store) CutClaimed(ctx context.Context, daemonID, claim int64, in Start)
 			return nil
 		case err != nil:
 			return err
-		case standing == nil:
-			out.Gone = true
-			return nil
-		case *standing != in.Revision:
-			out.Moved = *standing
+		case standing == nil || *standing != in.Revision: // it was deleted, or changed since
 			return nil
 		}
 		out.Begun, t.revision = true, in.Revision

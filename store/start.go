@@ -29,8 +29,6 @@ type Started struct {
 	Decided *Decision // then how
 	NoQuota bool      // the task stays pending until FreeAt
 	FreeAt  time.Time // when the quota frees up, at the earliest
-	Moved   int32     // only of CutClaimed: the campaign's revision, when it is another than Start's
-	Gone    bool      // likewise: the campaign was deleted
 }
 
 // StartTask begins a task whose deliveries are stored one by one. The audience

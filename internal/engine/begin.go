@@ -177,18 +177,10 @@ func (d *dispatcher) beginAside(ctx context.Context, batch []*entry, now time.Ti
 			d.faults.caught(ctx, faultBegin, r)
 		}
 		<-d.beginning
-		d.nudge()
+		signal(d.poke)
 	}()
 	if pause := d.beginBatch(ctx, batch, now); pause > 0 {
 		sleep(ctx, pause)
-	}
-}
-
-// nudge wakes the running loop.
-func (d *dispatcher) nudge() {
-	select {
-	case d.poke <- struct{}{}:
-	default:
 	}
 }
 

@@ -268,7 +268,7 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 	if !sent.IsZero() {
 		sent = notBefore(sent, t.started)
 	}
-	v := d.retry.rule(o, 1, t.compiled.campaign.ResendUnknown, d.clock.Now(), time.Time{})
+	v := d.retry.rule(o, 1, t.compiled.campaign.ResendUnknown, d.clock.Now())
 	if v.status == "" {
 		d.recorder.put(&result{retry: t.retry(o, v, sent)})
 		return

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
-	"math"
 	"sync"
 	"time"
 
@@ -487,13 +486,9 @@ func object(raw json.RawMessage) json.RawMessage {
 // is known.
 const earlierAttempt = "an earlier attempt may have been taken"
 
-// never is when the window closes by which an outcome is judged: whether it has
-// closed is seen where the delivery waits, by its campaign as it stands then.
-var never = time.Unix(math.MaxInt32, 0)
-
 // finish turns an outcome into what is recorded of the attempt.
 func (s *deliveries) finish(a *attempt, o dispatch.Outcome, sent bool) {
-	r := s.retry.rule(o, int(a.Attempts), a.compiled.campaign.ResendUnknown, s.clock.Now(), never)
+	r := s.retry.rule(o, int(a.Attempts), a.compiled.campaign.ResendUnknown, s.clock.Now())
 	out := store.DeliveryOutcome{
 		Delivery: a.Delivery, DaemonID: a.daemon, Status: r.status, ReadyAt: r.again, Reason: r.reason, Code: o.Code, Message: o.Message,
 		RequestID: o.RequestID, MessageID: o.MessageID, Sent: sent,
@@ -504,7 +499,7 @@ func (s *deliveries) finish(a *attempt, o dispatch.Outcome, sent bool) {
 		out.Status = "waiting"
 	case "succeeded":
 		out.Status = "accepted"
-	case "missed", "failed":
+	case "failed":
 		if a.MaybeSent { // the refusal is certain of this attempt alone
 			out.Status, out.Reason = "unknown", r.reason+"; "+earlierAttempt
 		}
@@ -535,8 +530,7 @@ func (s *deliveries) record(ctx context.Context) error {
 			return nil
 		}
 		if err := s.write(ctx, batch); err != nil {
-			t := time.AfterFunc(200*time.Millisecond, s.writer.Wake)
-			context.AfterFunc(ctx, func() { t.Stop() })
+			s.writer.retryLater(ctx)
 			return err
 		}
 	}

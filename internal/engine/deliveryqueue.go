@@ -2,6 +2,7 @@ package engine
 
 import (
 	"container/heap"
+	"slices"
 	"sync"
 	"time"
 
@@ -78,9 +79,7 @@ func (q *deliveryQueue) add(list []*waiting) {
 		for i > 0 && w.before(l.entries[i-1]) {
 			i--
 		}
-		l.entries = append(l.entries, nil)
-		copy(l.entries[i+1:], l.entries[i:])
-		l.entries[i] = w
+		l.entries = slices.Insert(l.entries, i, w)
 		q.fix(l)
 	}
 }
@@ -163,19 +162,13 @@ func (q *deliveryQueue) drop(app int32, campaign int64) {
 	if l == nil {
 		return
 	}
-	kept := l.entries[:0]
-	for _, w := range l.entries {
-		if w.CampaignID == campaign {
-			delete(q.known, w.ID)
-		} else {
-			kept = append(kept, w)
+	l.entries = slices.DeleteFunc(l.entries, func(w *waiting) bool {
+		if w.CampaignID != campaign {
+			return false
 		}
-	}
-	clear(l.entries[len(kept):])
-	if l.entries = kept; len(kept) == 0 && l.index >= 0 {
-		heap.Remove(&q.order, l.index)
-		return
-	}
+		delete(q.known, w.ID)
+		return true
+	})
 	q.fix(l)
 }
 

@@ -48,12 +48,9 @@ func (s *deliveries) read(ctx context.Context, until time.Time, readings []store
 	if err != nil {
 		return err
 	}
-	if err := s.enter(ctx, found, readings); err != nil {
+	perApp, err := s.enter(ctx, found, readings)
+	if err != nil {
 		return err
-	}
-	perApp := make(map[int32]int)
-	for _, w := range found {
-		perApp[w.AppNo]++
 	}
 	var rest []store.Reading
 	for _, r := range readings {
@@ -65,16 +62,17 @@ func (s *deliveries) read(ctx context.Context, until time.Time, readings []store
 }
 
 // enter puts deliveries into the queue whose campaign could be read as it was
-// read with them; the others are read again.
-func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, readings []store.Reading) error {
+// read with them; the others are read again. It returns how many of each app were
+// found.
+func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, readings []store.Reading) (perApp map[int32]int, err error) {
 	wants := make([]want, len(found))
-	perApp := make(map[int32]int)
+	perApp = make(map[int32]int)
 	for i, w := range found {
 		wants[i] = want{id: w.CampaignID, revision: w.Revision, targets: w.Named}
 		perApp[w.AppNo]++
 	}
 	if err := s.cache.ensure(ctx, wants); err != nil {
-		return err
+		return nil, err
 	}
 	now, here := s.clock.Now(), time.Now()
 	list := make([]*waiting, 0, len(found))
@@ -91,7 +89,7 @@ func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, r
 		s.queue.more(r.AppNo, perApp[r.AppNo] >= r.Limit)
 	}
 	signal(s.poke)
-	return nil
+	return perApp, nil
 }
 
 // watchClock forgets when deliveries are ready once the database's clock, by

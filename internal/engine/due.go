@@ -472,6 +472,6 @@ func (d *dispatcher) enterSome(ctx context.Context, tasks []store.ReadyTask) err
 		}
 	}
 	d.due.add(entries)
-	d.nudge()
+	signal(d.poke)
 	return nil
 }

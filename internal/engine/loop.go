@@ -34,11 +34,13 @@ func newLoop(name string, log *slog.Logger, timeout time.Duration, answers func(
 }
 
 // Wake asks for a pass. It never blocks.
-func (l *loop) Wake() {
-	select {
-	case l.woken <- struct{}{}:
-	default:
-	}
+func (l *loop) Wake() { signal(l.woken) }
+
+// retryLater wakes the loop again after a pause that spares a database in
+// trouble.
+func (l *loop) retryLater(ctx context.Context) {
+	t := time.AfterFunc(200*time.Millisecond, l.Wake)
+	context.AfterFunc(ctx, func() { t.Stop() })
 }
 
 // wanted says whether another pass was asked for.

@@ -41,25 +41,9 @@ type recorder struct {
 
 // results are those that wait, and how many of them are written at once.
 type results struct {
-	what     string
-	queue    []*result
-	size     int // results in one transaction; only the running loop touches it and timeouts
-	most     int
-	timeouts int // of the last writes, in a row
+	batch // only the running loop touches it
+	queue []*result
 }
-
-// tooLong halves the size when a write was not done in time, and says when that
-// is worth reporting.
-func (l *results) tooLong(err error) (tell bool) {
-	if !store.IsTimeout(err) {
-		return false
-	}
-	l.size = max(l.size/2, 1)
-	l.timeouts++
-	return l.timeouts == 2
-}
-
-func (l *results) inTime() { l.size, l.timeouts = min(2*l.size, l.most), 0 }
 
 // openClaim counts the tasks of a claim that are not recorded yet.
 type openClaim struct {
@@ -81,8 +65,8 @@ func newRecorder(s *store.Store, log *slog.Logger, m *Metrics, t *traces, own *l
 	r := &recorder{
 		store: s, log: log, metrics: m, traces: t, lease: own, ledger: own.ledger, wakes: w, open: make(map[int64]*openClaim),
 	}
-	r.decisions = results{what: "decisions", size: recordAtOnce, most: recordAtOnce}
-	r.retries = results{what: "further tries", size: recordAtOnce, most: recordAtOnce}
+	r.decisions.batch = batch{doing: "record decisions", rows: recordAtOnce, most: recordAtOnce}
+	r.retries.batch = batch{doing: "record further tries", rows: recordAtOnce, most: recordAtOnce}
 	r.loop = newLoop("recorder", log, 0, own.answers, r.record)
 	return r
 }
@@ -173,13 +157,10 @@ func (r *recorder) writeSome(ctx context.Context, l *results) error {
 	} else {
 		err = r.writeDecisions(within, batch, done)
 	}
+	l.over(ctx, r.log, err)
 	if err != nil {
-		if l.tooLong(err) {
-			r.log.WarnContext(ctx, "statement took too long twice in a row, will try with fewer rows", "doing", "record "+l.what, "rows", len(batch), "timeout", recordTimeout)
-		}
 		return err
 	}
-	l.inTime()
 	if !r.ledger.note(generation, func(p *page) { p.keep(batch) }) {
 		return store.ErrUnrecognised // written again: it may be among what is lost
 	}
@@ -199,19 +180,12 @@ func (r *recorder) gather(ctx context.Context) {
 // gatherResults bounds how much of what is known would be lost with the daemon.
 const gatherResults = 20 * time.Millisecond
 
-// retryLater wakes the loop again after a pause that spares a database in
-// trouble.
-func (r *recorder) retryLater(ctx context.Context) {
-	t := time.AfterFunc(200*time.Millisecond, r.Wake)
-	context.AfterFunc(ctx, func() { t.Stop() })
-}
-
 // next returns the first results of a line and the claims that are closed with
 // them.
 func (r *recorder) next(l *results) (batch []*result, done []int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	batch = r.sameDaemon(l.queue[:min(len(l.queue), l.size)])
+	batch = r.sameDaemon(l.queue[:min(len(l.queue), l.rows)])
 	counts := make(map[int64]int)
 	for _, res := range batch {
 		counts[res.claim()]++
@@ -347,7 +321,7 @@ func (r *recorder) fenced(ctx context.Context, task, campaign int64) {
 
 // A verdict is what an attempt's outcome means for its delivery.
 type verdict struct {
-	status string    // succeeded, failed, missed, unknown; empty: try again
+	status string    // succeeded, failed, unknown; empty: try again
 	again  time.Time // then when
 	reason string
 }
@@ -360,8 +334,9 @@ type RetryPolicy struct {
 
 // rule turns an outcome into a verdict. Only what was certainly not sent is
 // tried again by itself, and what may have been sent only where the author
-// chose so; nothing begins after expires, where that is not zero.
-func (r RetryPolicy) rule(o dispatch.Outcome, attempts int, resendUnknown bool, now, expires time.Time) verdict {
+// chose so. Whether the window has closed by then is seen where the delivery
+// waits, by its campaign as it stands then.
+func (r RetryPolicy) rule(o dispatch.Outcome, attempts int, resendUnknown bool, now time.Time) verdict {
 	reason := outcomeText(o)
 	switch {
 	case o.Class == dispatch.Accepted:
@@ -371,15 +346,7 @@ func (r RetryPolicy) rule(o dispatch.Outcome, attempts int, resendUnknown bool, 
 	case o.Class == dispatch.Unknown && !resendUnknown:
 		return verdict{status: "unknown", reason: reason}
 	}
-	again := now.Add(max(r.wait(attempts), o.RetryAfter))
-	switch {
-	case expires.IsZero() || again.Before(expires):
-		return verdict{again: again, reason: reason}
-	case o.Class == dispatch.Unknown:
-		return verdict{status: "unknown", reason: reason}
-	default:
-		return verdict{status: "missed", reason: "not sent within the catch-up window: " + reason}
-	}
+	return verdict{again: now.Add(max(r.wait(attempts), o.RetryAfter)), reason: reason}
 }
 
 // wait is the pause after the given number of attempts: exponential, with

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -55,7 +54,7 @@ func (b *batch) over(ctx context.Context, log *slog.Logger, err error) {
 	switch {
 	case err == nil:
 		b.timeouts, b.rows = 0, min(2*b.rows, b.most)
-	case errors.Is(err, context.DeadlineExceeded):
+	case store.IsTimeout(err):
 		if b.timeouts++; b.timeouts == 2 {
 			log.WarnContext(ctx, "statement took too long twice in a row, will try with fewer rows", "doing", b.doing, "rows", b.rows)
 		}
