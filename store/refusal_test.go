@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -20,12 +19,7 @@ func login(t *testing.T, db *pgtest.DB, name string) string {
 	t.Cleanup(func() {
 		_, _ = db.Exec(context.WithoutCancel(t.Context()), fmt.Sprintf(`DROP OWNED BY %[1]s; DROP ROLE %[1]s`, name))
 	})
-	u, err := url.Parse(db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.User = url.UserPassword(name, "x")
-	return u.String()
+	return db.URLAs(t, name, "x")
 }
 
 // TestMigrateSaysWhoseSchemaItIs meets schemas of another owner, and logins that

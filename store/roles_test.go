@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"regexp"
 	"strings"
 	"testing"
@@ -85,16 +84,7 @@ func (p people) dropRole(t *testing.T, name string) {
 // urlOf is the database's URL for the login that has the role.
 func (p people) urlOf(t *testing.T, role string) string {
 	t.Helper()
-	u, err := url.Parse(p.db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.User = url.UserPassword(p.names[role], "secret")
-	q := u.Query()
-	q.Del("user")
-	q.Del("password")
-	u.RawQuery = q.Encode()
-	return u.String()
+	return p.db.URLAs(t, p.names[role], "secret")
 }
 
 func (p people) connect(t *testing.T, role string) *pgx.Conn {

@@ -119,12 +119,10 @@ func (j *judge) unknownKey(key, value string, suggest bool) {
 		}
 	}
 	hint := "remove it: the keys are " + strings.Join(keys[:], ", ")
-	if !suggest {
-		j.problem(fieldOf(key), "is not a key of StrategyContent", value, hint)
-		return
-	}
-	if known := nearest(key); known != "" {
-		hint = "did you mean " + known + "?"
+	if suggest {
+		if known := nearest(key); known != "" {
+			hint = "did you mean " + known + "?"
+		}
 	}
 	j.problem(fieldOf(key), "is not a key of StrategyContent", value, hint)
 }

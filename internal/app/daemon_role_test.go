@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"testing"
 	"time"
 
@@ -35,16 +34,7 @@ func login(t *testing.T, db *pgtest.DB, member string) (name, dsn string) {
 			t.Error(err)
 		}
 	})
-	u, err := url.Parse(db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.User = url.UserPassword(name, "secret")
-	q := u.Query()
-	q.Del("user")
-	q.Del("password")
-	u.RawQuery = q.Encode()
-	return name, u.String()
+	return name, db.URLAs(t, name, "secret")
 }
 
 // startDaemon runs a daemon with the sandbox on the database, until the test ends.

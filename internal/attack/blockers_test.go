@@ -1,7 +1,6 @@
 package attack_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -62,6 +61,6 @@ func TestTheOneInTheWayIsNamed(t *testing.T) {
 		t.Errorf("after its end: %v %v", found, err)
 	}
 	if got := state(t, c.as(t, "eve"), `SELECT * FROM scheduler.blockers()`); got != denied {
-		t.Errorf("a stranger asks: %s", fmt.Sprint(got))
+		t.Errorf("a stranger asks: %s", got)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -113,16 +112,7 @@ func (c *town) list(t *testing.T, sql string, args ...any) []string {
 
 func (c *town) url(t *testing.T, person string) string {
 	t.Helper()
-	u, err := url.Parse(c.db.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.User = url.UserPassword(c.names[person], "secret")
-	q := u.Query()
-	q.Del("user")
-	q.Del("password")
-	u.RawQuery = q.Encode()
-	return u.String()
+	return c.db.URLAs(t, c.names[person], "secret")
 }
 
 // as connects as somebody.

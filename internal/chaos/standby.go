@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -112,7 +113,10 @@ func (n *node) follow(ctx context.Context, primary *node) error {
 
 // stream says from where, and that it is a standby.
 func (n *node) stream() error {
-	_, port, _ := cutLast(n.wire.Addr())
+	_, port, err := net.SplitHostPort(n.wire.Addr())
+	if err != nil {
+		return err
+	}
 	auto := fmt.Sprintf("primary_conninfo = 'host=127.0.0.1 port=%s user=postgres application_name=standby'\n", port)
 	return errors.Join(
 		os.WriteFile(filepath.Join(n.dir, "postgresql.auto.conf"), []byte(auto), 0o600), n.own("postgresql.auto.conf"),
@@ -125,15 +129,6 @@ func (n *node) own(name string) error {
 		return err
 	}
 	return os.Chown(filepath.Join(n.dir, name), int(attr.Credential.Uid), int(attr.Credential.Gid))
-}
-
-func cutLast(addr string) (host, port string, ok bool) {
-	for i := len(addr) - 1; i >= 0; i-- {
-		if addr[i] == ':' {
-			return addr[:i], addr[i+1:], true
-		}
-	}
-	return addr, "", false
 }
 
 func (n *node) addr() string { return "127.0.0.1:" + n.port }

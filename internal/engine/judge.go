@@ -29,12 +29,7 @@ func (p *Planner) look(ctx context.Context, app int32) (*judged, error) {
 		return nil, err
 	}
 	j := &judged{changes: changes, campaigns: make(map[int64]*store.Campaign), problems: make(map[int64]string)}
-	ids := make(map[int64]bool, len(changes))
-	for _, c := range changes {
-		ids[c.CampaignID] = true
-	}
-	delete(ids, 0)
-	err = p.Store.LoadCampaigns(ctx, slices.Collect(maps.Keys(ids)), func(some []store.Campaign) bool {
+	err = p.Store.LoadCampaigns(ctx, j.ids(), func(some []store.Campaign) bool {
 		for i := range some {
 			j.take(p, &some[i])
 			runtime.Gosched() // tasks that are due go first
@@ -219,10 +214,11 @@ func (p *Planner) unplannable(ctx context.Context, c *store.Campaign) (reason st
 }
 
 // cause is why a campaign is set aside with which a plan fails.
-func cause(err error) string { return clip("this program cannot plan the campaign: " + err.Error()) }
+func cause(err error) string { return "this program cannot plan the campaign: " + err.Error() }
 
 func (p *Planner) setAside(ctx context.Context, app int32, id int64, reason string) error {
-	news, err := p.Store.SetAside(ctx, app, id, clip(reason))
+	reason = clip(reason)
+	news, err := p.Store.SetAside(ctx, app, id, reason)
 	if err != nil {
 		return err
 	}
@@ -231,7 +227,7 @@ func (p *Planner) setAside(ctx context.Context, app int32, id int64, reason stri
 	p.mu.Unlock()
 	if news {
 		p.Metrics.SetAside.Inc()
-		p.Log.WarnContext(ctx, "campaign rejected", "campaign", id, "reason", clip(reason))
+		p.Log.WarnContext(ctx, "campaign rejected", "campaign", id, "reason", reason)
 	}
 	return nil
 }

@@ -156,12 +156,7 @@ func (q *planQueue) tell(e *queuedApp, blockers string) (first bool) {
 	return first
 }
 
-func (q *planQueue) wake() {
-	select {
-	case q.added <- struct{}{}:
-	default:
-	}
-}
+func (q *planQueue) wake() { signal(q.added) }
 
 // An UnplannedApp has had changes waiting for some seconds.
 type UnplannedApp struct {

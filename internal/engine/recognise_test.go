@@ -1,7 +1,6 @@
 package engine_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -9,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/engine"
 )
 
@@ -129,17 +127,13 @@ func TestLostRecordIsWrittenAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.app(t, "shop", "webhook", nil)
-	release := make(chan struct{})
-	r.pusher.answers(func(context.Context, call) dispatch.Outcome {
-		<-release
-		return accepted
-	})
+	_, release := block(r.pusher, accepted)
 	e := beaten(t, r.config(t))
 	t.Cleanup(func() { stop(t, e) })
 	c := r.insert(t, "shop", "webhook", 0, nil)
 	until(t, "the call", func() bool { return len(r.pusher.seen()) == 1 })
 	r.photograph(t)
-	close(release)
+	release()
 	r.decided(t, c, 1)
 	r.failOver(t)
 	r.recognised(t)
@@ -172,11 +166,7 @@ func TestLostDeliveriesAreWrittenAgain(t *testing.T) {
 			due := time.Now().Add(3 * time.Second).Truncate(time.Second)
 			campaign := r.insert(t, "phone", "mpaas.push_multiple", 1, fixed(due), "request", `{"targets": [`+strings.Join(names, ",")+`]}`)
 			plan(t, r.planner(t), no, time.Time{})
-			release := make(chan struct{})
-			r.pusher.answers(func(context.Context, call) dispatch.Outcome {
-				<-release
-				return accepted
-			})
+			_, release := block(r.pusher, accepted)
 			e := beaten(t, r.config(t))
 			t.Cleanup(func() { stop(t, e) })
 			if !c.begun {
@@ -187,7 +177,7 @@ func TestLostDeliveriesAreWrittenAgain(t *testing.T) {
 				r.photograph(t)
 				r.run(t, `UPDATE public.then_slices SET status = 'waiting', daemon_id = NULL, attempts = 0, sent_at = NULL`)
 			}
-			close(release)
+			release()
 			r.decided(t, campaign, 1)
 			r.failOver(t)
 			r.recognised(t)

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -238,7 +237,7 @@ func TestPanicOfAnAdapterStaysOutOfTheRecord(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.app(t, "app", "webhook", nil)
-	log := &logged{}
+	log := &lines{}
 	cfg := r.config(t)
 	cfg.Log = slog.New(slog.NewTextHandler(log, nil))
 	cfg.Metrics = engine.NewMetrics(nil)
@@ -261,24 +260,6 @@ func TestPanicOfAnAdapterStaysOutOfTheRecord(t *testing.T) {
 	if diff := cmp.Diff(map[string]float64{"scheduler_faults_total call": 2}, figures(t, cfg.Metrics.Faults)); diff != "" {
 		t.Errorf("panics counted (-want +got):\n%s", diff)
 	}
-}
-
-// logged keeps what is logged.
-type logged struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }
 
 // Whatever column is changed, at whatever moment before the begin: the push shows

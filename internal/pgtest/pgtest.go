@@ -17,6 +17,7 @@ package pgtest
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -38,6 +39,21 @@ const setupTimeout = 5 * time.Minute
 type DB struct {
 	*pgxpool.Pool
 	URL string // for further pools, and for processes under test
+}
+
+// URLAs is the database's URL for another login.
+func (db *DB) URLAs(tb testing.TB, login, password string) string {
+	tb.Helper()
+	u, err := url.Parse(db.URL)
+	if err != nil {
+		tb.Fatalf("pgtest: %v", err)
+	}
+	u.User = url.UserPassword(login, password)
+	q := u.Query()
+	q.Del("user")
+	q.Del("password")
+	u.RawQuery = q.Encode()
+	return u.String()
 }
 
 // New returns a fresh database with every migration applied.
