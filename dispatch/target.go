@@ -10,7 +10,6 @@ import (
 // rows of an audience view have no others.
 const (
 	MaxTarget       = 1024
-	MaxTargetKey    = 256
 	MaxTargetValues = 4096 // of each of the two objects
 )
 
@@ -20,7 +19,6 @@ type Report func(field, format string, args ...any)
 // Names of a target's fields, as campaign_targets and audience views have them.
 const (
 	FieldTarget           = "target"
-	FieldMsgKey           = "msg_key"
 	FieldTemplateKeyValue = "template_key_value"
 	FieldExtendedParams   = "extended_params"
 )
@@ -42,7 +40,7 @@ func (t *Target) Judge(report Report) {
 		case IsEmptyObject(f.raw):
 		case len(f.raw) > MaxTargetValues:
 			report(f.name, "has %d bytes, and at most %d are allowed", len(f.raw), MaxTargetValues)
-		case bytes.TrimLeft(f.raw, " \t\r\n")[0] != '{' || !json.Valid(f.raw):
+		case !json.Valid(f.raw) || bytes.TrimLeft(f.raw, " \t\r\n")[0] != '{':
 			report(f.name, "must be a JSON object")
 		}
 	}

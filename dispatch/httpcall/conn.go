@@ -100,9 +100,6 @@ const (
 	maxIdle = 1024
 )
 
-// shared is the pool of every Client that has none of its own.
-var shared = sync.OnceValue(func() *pool { return newPool(nil) })
-
 // A pool keeps idle connections. It is safe for concurrent use and needs no
 // goroutine.
 type pool struct {
@@ -133,7 +130,7 @@ func newPool(control func(network, address string, c syscall.RawConn) error) *po
 
 // post makes a call on an idle connection or a new one.
 func (p *pool) post(ctx context.Context, r *Request) (*Answer, *Failure) {
-	h := hostOf(r)
+	h := hostOf(r.URL)
 	c, err := p.get(ctx, h)
 	if err != nil {
 		return nil, notSent(because(ctx, err))
@@ -147,9 +144,7 @@ func (p *pool) post(ctx context.Context, r *Request) (*Answer, *Failure) {
 	return a, f
 }
 
-func hostOf(r *Request) host { return hostOfURL(r.URL) }
-
-func hostOfURL(u *url.URL) host {
+func hostOf(u *url.URL) host {
 	h := host{name: u.Hostname(), port: u.Port(), tls: u.Scheme == "https"}
 	switch {
 	case h.port != "":
@@ -241,7 +236,7 @@ func (p *pool) closeIdle() {
 func (p *pool) open(ctx context.Context, h host) (*conn, error) {
 	to := h
 	if p.proxy != nil {
-		to = hostOfURL(p.proxy)
+		to = hostOf(p.proxy)
 	}
 	bare, err := p.dialer.DialContext(ctx, "tcp", net.JoinHostPort(to.name, to.port))
 	if err != nil {

@@ -3,10 +3,17 @@ package httpcall
 import (
 	"crypto/x509"
 	"net"
+	"syscall"
 )
 
 // IdleTimeout is when an idle connection is closed.
 const IdleTimeout = idleTimeout
+
+// NewGuardedClient returns a Client on connections of its own, each of which
+// control may refuse, by its address, before it is made. See net.Dialer.
+func NewGuardedClient(control func(network, address string, c syscall.RawConn) error) *Client {
+	return &Client{pool: newPool(control)}
+}
 
 // Trust makes a Client with connections of its own trust a certificate.
 func Trust(c *Client, cert *x509.Certificate) {

@@ -20,7 +20,6 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"syscall"
 )
 
 // MaxAnswer is how much of an answer's body is read, in bytes.
@@ -41,13 +40,7 @@ func NewClient(transport http.RoundTripper) *Client {
 	if transport != nil {
 		return &Client{foreign: transport}
 	}
-	return &Client{pool: shared()}
-}
-
-// NewGuardedClient returns a Client on connections of its own, each of which
-// control may refuse, by its address, before it is made. See net.Dialer.
-func NewGuardedClient(control func(network, address string, c syscall.RawConn) error) *Client {
-	return &Client{pool: newPool(control)}
+	return &Client{pool: poolOf(nil, "", nil)}
 }
 
 // CloseIdleConnections closes the connections that carry no call.

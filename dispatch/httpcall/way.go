@@ -127,9 +127,6 @@ var routes = struct {
 }{pools: make(map[route]*pool)}
 
 func poolOf(proxy *url.URL, authorities string, roots *x509.CertPool) *pool {
-	if proxy == nil && authorities == "" {
-		return shared()
-	}
 	r := route{authorities: sha256.Sum256([]byte(authorities))}
 	if proxy != nil {
 		r.proxy = proxy.String()
@@ -195,7 +192,7 @@ func (c *Client) Reach(ctx context.Context, to *url.URL) error {
 	if c.pool == nil {
 		return nil
 	}
-	conn, err := c.pool.open(ctx, hostOf(&Request{URL: to}))
+	conn, err := c.pool.open(ctx, hostOf(to))
 	if err != nil {
 		return because(ctx, err)
 	}

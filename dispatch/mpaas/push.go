@@ -120,7 +120,12 @@ func (p *pusher) push(ctx context.Context, push *dispatch.Push) dispatch.Outcome
 	if err != nil {
 		return invalid(err)
 	}
-	answer, failure := p.client.Post(ctx, &httpcall.Request{URL: p.endpoint, Header: p.header(f.action.String(), body), Body: body})
+	return p.post(ctx, f.action.String(), body)
+}
+
+// post makes one signed call.
+func (p *pusher) post(ctx context.Context, action string, body []byte) dispatch.Outcome {
+	answer, failure := p.client.Post(ctx, &httpcall.Request{URL: p.endpoint, Header: p.header(action, body), Body: body})
 	if failure != nil {
 		return failure.Outcome()
 	}
@@ -262,9 +267,5 @@ func (p *pusher) Revoke(ctx context.Context, r *dispatch.Revocation) dispatch.Ou
 		body = appendEscaped(body, pairs[i+1])
 	}
 	body = append(append(body, "&WorkspaceId="...), p.workspaceID...)
-	answer, failure := p.client.Post(ctx, &httpcall.Request{URL: p.endpoint, Header: p.header(action, body), Body: body})
-	if failure != nil {
-		return p.redact.Outcome(failure.Outcome())
-	}
-	return p.redact.Outcome(classify(answer))
+	return p.redact.Outcome(p.post(ctx, action, body))
 }

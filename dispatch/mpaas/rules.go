@@ -298,6 +298,31 @@ var targetParams = []param{
 	{wire: "ExtendedParams", kind: jsonText, in: actions(multiple)},
 }
 
+// A Parameter is how a parameter of an action travels.
+type Parameter struct {
+	Name    string // on the wire
+	Integer bool
+	Object  bool // the text of a JSON object, or a parameter for each of its keys
+	Targets bool // a list of targets
+}
+
+// Parameters are those that the requests of a channel of this adapter may have, as
+// programs that call mPaaS's actions send them [doc].
+func Parameters(channel string) []Parameter {
+	var list []Parameter
+	for _, c := range channels {
+		for i := range params {
+			if p := &params[i]; c.Name == channel && p.in.has(c.action) {
+				list = append(list, Parameter{
+					Name: p.wire, Integer: p.kind == integer, Targets: p.kind == targetList,
+					Object: p.kind == jsonText || p.kind == jsonMap || p.kind == tree || p.kind == targetMap,
+				})
+			}
+		}
+	}
+	return list
+}
+
 // columns are the parameters that a campaign holds in columns of its own.
 var columns = map[string]string{
 	"AppId":           "app_id",

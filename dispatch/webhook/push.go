@@ -54,9 +54,12 @@ func (p *pusher) push(ctx context.Context, push *dispatch.Push) dispatch.Outcome
 	if err != nil {
 		return dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: err.Error()}
 	}
-	answer, failure := p.client.Post(ctx, &httpcall.Request{
-		URL: p.endpoint, Header: p.header(push.DeliveryID, body), Body: body,
-	})
+	return p.post(ctx, push.DeliveryID, body)
+}
+
+// post makes one signed call.
+func (p *pusher) post(ctx context.Context, key string, body []byte) dispatch.Outcome {
+	answer, failure := p.client.Post(ctx, &httpcall.Request{URL: p.endpoint, Header: p.header(key, body), Body: body})
 	switch {
 	case failure == nil:
 		return judge(answer)

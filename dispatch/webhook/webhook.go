@@ -14,7 +14,6 @@ import (
 	"encoding/json"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
-	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
 )
 
 // Adapter is the dispatch.Adapter of provider "webhook". The zero value is ready
@@ -91,9 +90,5 @@ func (p *pusher) Revoke(ctx context.Context, r *dispatch.Revocation) dispatch.Ou
 	if err != nil {
 		return dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: err.Error()}
 	}
-	answer, failure := p.client.Post(ctx, &httpcall.Request{URL: p.endpoint, Header: p.header("revoke-"+r.DeliveryID, body), Body: body})
-	if failure != nil {
-		return p.redactor.Outcome(failure.Outcome())
-	}
-	return p.redactor.Outcome(judge(answer))
+	return p.redactor.Outcome(p.post(ctx, "revoke-"+r.DeliveryID, body))
 }

@@ -90,11 +90,11 @@ func Decode(r *Request) (*Call, *Error) {
 	c := &Call{request: r, Format: acceptedFormat(r)}
 	switch {
 	case r.Path != "/" && r.Path != "":
-		return c, errNoAPI
+		return c, ErrNoAPI
 	case r.Method != http.MethodGet && r.Method != http.MethodPost:
 		return c, errMethod
 	case len(r.Query) > maxQuery || len(r.Body) > MaxBody:
-		return c, errTooLarge
+		return c, ErrTooLarge
 	}
 	var err *Error
 	if c.query, err = parseForm(nil, r.Query); err != nil {

@@ -14,9 +14,9 @@ func (e *Error) Error() string { return e.Code + ": " + e.Message }
 // The documented refusals. Those that the documents do not have are worded like
 // their neighbours [inferred].
 var (
-	errNoAPI         = &Error{http.StatusNotFound, "InvalidApi.NotFound", "Specified api is not found, please check your url and method."}
+	ErrNoAPI         = &Error{http.StatusNotFound, "InvalidApi.NotFound", "Specified api is not found, please check your url and method."}
 	errMethod        = &Error{http.StatusBadRequest, "UnsupportedHTTPMethod", "This http method is not supported."}
-	errTooLarge      = &Error{http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "The request is larger than 1 MiB, or its query than 64 KiB."}
+	ErrTooLarge      = &Error{http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "The request is larger than 1 MiB, or its query than 64 KiB."}
 	errMalformed     = &Error{http.StatusBadRequest, "InvalidParameter", "The query or the form is malformed."}
 	errTooMany       = &Error{http.StatusBadRequest, "InvalidParameter", "There are more than 2000 parameters."}
 	errName          = &Error{http.StatusBadRequest, "InvalidParameter", "The name of a parameter is longer than 256 bytes, or has more than 8 parts."}
@@ -33,11 +33,9 @@ var (
 // Refusals that others make when they have seen the call.
 var (
 	ErrNonceUsed   = &Error{http.StatusBadRequest, "SignatureNonceUsed", "Specified signature nonce was used already."}
-	ErrNoAPI       = errNoAPI
 	ErrThrottled   = &Error{http.StatusBadRequest, "Throttling.User", "Request was denied due to user flow control."}
 	ErrUnavailable = &Error{http.StatusServiceUnavailable, "ServiceUnavailable", "The request has failed due to a temporary failure of the server."}
 	ErrInternal    = &Error{http.StatusInternalServerError, "InternalError", "The request processing has failed due to some unknown error, exception or failure."}
-	ErrTooLarge    = errTooLarge
 )
 
 func missing(name string) *Error {

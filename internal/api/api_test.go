@@ -3,17 +3,22 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/campaign-scheduler/scheduler/internal/api"
 )
@@ -122,6 +127,7 @@ func TestBadCalls(t *testing.T) {
 		{"no targets", "PushMultiple", multipleCall(0)},
 		{"101 targets", "PushMultiple", multipleCall(101)},
 		{"a target twice", "PushMultiple", multipleCall(2).with("TargetMsg.2.Target", "user-1")},
+		{"an empty target", "PushSimple", simpleCall().with("TargetMsgkey", `{"":"k"}`)},
 		{"a gap in the list", "PushMultiple", multipleCall(1).with("TargetMsg.3.Target", "user-3")},
 		{"a Python dict", "PushMultiple", multipleCall(1).with("TargetMsg.1.TemplateKeyValue", "{'name': 'Zhang San'}")},
 		{"a Java map", "PushSimple", simpleCall().with("TransparentMessagePayload", "{a=b}")},
@@ -489,11 +495,7 @@ func TestXML(t *testing.T) {
 	if a := r.open(t, address); a.status != http.StatusBadRequest || !strings.HasPrefix(a.body, `<?xml version="1.0" encoding="UTF-8"?>`+"\n<Error><RequestId>") {
 		t.Errorf("an error in XML: %s", a.body)
 	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.signFormat("QueryPushSchedulerList", window(now)), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := send(t, req)
+	a := r.open(t, r.sign("crm", "QueryPushSchedulerList", window(now).with("Format", "XML")))
 	for _, part := range []string{
 		"<QueryPushSchedulerListResponse><RequestId>", "<ResultContent><Data><TotalCount>1</TotalCount><List><Item><UniqueId>", "<PushTitle>&lt;&amp;&gt;</PushTitle>",
 	} {
@@ -532,5 +534,28 @@ func TestRevoke(t *testing.T) {
 		FROM scheduler.revocation_calls c JOIN scheduler.revocations v ON v.id = c.revocation_id`)
 	if want := fmt.Sprintf("provider-1  %[1]s_crm, provider-1 user-2 %[1]s_crm", r.base); got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// A port that is taken is told of as it is, and a server that could not be made
+// can be made elsewhere with the same metrics.
+func TestNewWhereThePortIsTaken(t *testing.T) {
+	t.Parallel()
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	cfg := api.Config{Listen: taken.Addr().String(), Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)}
+	if _, err := api.New(t.Context(), cfg); !errors.Is(err, syscall.EADDRINUSE) {
+		t.Errorf("got %v", err)
+	}
+	cfg.Listen = "127.0.0.1:0"
+	s, err := api.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Stop(t.Context()); err != nil {
+		t.Error(err)
 	}
 }

@@ -80,7 +80,7 @@ api:
   database_url: %q
   clients: %s
 apps: [{app_id: shop, workspace_id: test, provider: mpaas, endpoint: %q, access_key_id: x, access_key_secret: x}]
-`, in.URL, filepath.Dir(in.file), listen, in.urlOf(t, in.base+"_front"), keys.String(), in.push.URL())
+`, in.URL, filepath.Dir(in.file), listen, in.URLAs(t, in.base+"_front", "secret"), keys.String(), in.push.URL())
 	if err := os.WriteFile(in.file, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}

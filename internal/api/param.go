@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
 	"github.com/campaign-scheduler/scheduler/internal/aliyun"
 )
 
@@ -16,12 +17,10 @@ import (
 type push uint8
 
 const (
-	simple push = 1 << iota
+	simple push = iota + 1
 	template
 	multiple
 	broadcast
-
-	all = simple | template | multiple | broadcast
 )
 
 // pushes are the actions by name, with their channels.
@@ -37,58 +36,6 @@ var pushes = map[string]struct {
 
 // types are the channels in the order of parameter Type.
 var types = []string{"mpaas.push_simple", "mpaas.push_template", "mpaas.push_multiple", "mpaas.push_broadcast"}
-
-// A kind is how a parameter travels.
-type kind uint8
-
-const (
-	text kind = iota
-	number
-	object // JSON, or a parameter for each key
-)
-
-// A param is one that goes into a campaign's request, by its name on the wire.
-// What values it may have is the adapter's to judge.
-type param struct {
-	name string
-	kind kind
-	of   push
-}
-
-var params = []param{
-	{"DeliveryType", number, all},
-	{"ExpiredSeconds", number, all},
-	{"NotifyType", text, all},
-	{"ExtendedParams", object, all},
-	{"Classification", text, all},
-	{"ThirdChannelCategory", object, all},
-	{"NotifyLevel", object, all},
-	{"MiChannelId", text, all},
-	{"ChannelId", text, all},
-	{"TransparentMessagePayload", object, all},
-	{"TransparentMessageUrgency", text, all},
-	{"PushAction", number, all},
-	{"Silent", number, all},
-	{"ActivityEvent", text, all},
-	{"ActivityContentState", object, all},
-	{"DismissalDate", number, all},
-	{"Title", text, simple},
-	{"Content", text, simple},
-	{"PushStyle", number, simple},
-	{"Uri", text, simple},
-	{"ImageUrls", text, simple},
-	{"IconUrls", text, simple},
-	{"TemplateName", text, template | multiple | broadcast},
-	{"TemplateKeyValue", object, template | broadcast},
-	{"TargetMsgkey", object, simple | template},
-	{"Msgkey", text, broadcast},
-	{"PushStatus", number, broadcast},
-	{"BindPeriod", number, broadcast},
-	{"UnBindPeriod", number, broadcast},
-	{"AndroidChannel", number, broadcast},
-	{"AudienceId", text, broadcast},
-	{"TagId", text, broadcast},
-}
 
 // A problem is what is wrong with one parameter.
 type problem struct{ param, text string }
@@ -134,7 +81,7 @@ func (p problem) code(of push) string {
 		return "3049"
 	case (base == "TargetMsg" || base == "TargetMsgkey") && many && !listed:
 		return "3029"
-	case (base == "TargetMsg" || base == "TargetMsgkey") && (missing || strings.Contains(p.text, "no targets") || strings.Contains(p.text, "empty target")):
+	case (base == "TargetMsg" || base == "TargetMsgkey") && (missing || strings.Contains(p.text, "no targets") || strings.Contains(p.text, "is empty")):
 		return "3021"
 	case base == "TemplateName" && strings.Contains(p.text, "comma"):
 		return "3038"
@@ -148,16 +95,20 @@ func (p problem) code(of push) string {
 	return "3028"
 }
 
-// readRequest collects the action's parameters under the documents' names, as
-// campaigns.request has them, and those of its targets. An unknown parameter is
-// passed over, as the service does.
-func readRequest(p aliyun.Params, of push, bad *problems) map[string]any {
+// readRequest collects the parameters of a channel's action under the documents'
+// names, as campaigns.request has them, and those of its targets. What values they
+// may have is the adapter's to judge. An unknown parameter is passed over, as the
+// service does.
+func readRequest(p aliyun.Params, channel string, bad *problems) map[string]any {
 	request := make(map[string]any)
-	for _, q := range params {
-		if q.of&of == 0 {
+	for _, q := range mpaas.Parameters(channel) {
+		if q.Targets {
+			if list := readTargets(p, bad); list != nil {
+				request[documented(q.Name)] = list
+			}
 			continue
 		}
-		value, err := p.Map(q.name) // a single text too
+		value, err := p.Map(q.Name) // a single text too
 		if err != nil {
 			param, why, _ := strings.Cut(err.Error(), ": ")
 			bad.add(param, "%s", why)
@@ -166,19 +117,14 @@ func readRequest(p aliyun.Params, of push, bad *problems) map[string]any {
 		if value == "" {
 			continue
 		}
-		if q.kind == object && !json.Valid([]byte(value)) {
-			bad.add(q.name, "is not JSON%s", mapHint(value))
+		if q.Object && !json.Valid([]byte(value)) {
+			bad.add(q.Name, "is not JSON%s", mapHint(value))
 			continue
 		}
-		if n, err := strconv.ParseInt(value, 10, 64); q.kind == number && err == nil {
-			request[documented(q.name)] = n
+		if n, err := strconv.ParseInt(value, 10, 64); q.Integer && err == nil {
+			request[documented(q.Name)] = n
 		} else {
-			request[documented(q.name)] = value
-		}
-	}
-	if of == multiple {
-		if list := readTargets(p, bad); list != nil {
-			request["targetMsgs"] = list
+			request[documented(q.Name)] = value
 		}
 	}
 	return request

@@ -15,6 +15,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/aliyun"
 	"github.com/campaign-scheduler/scheduler/internal/failpoint"
 	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
 // A pushCall is a push action as it was read and judged.
@@ -32,7 +33,7 @@ func (s *Server) push(ctx context.Context, c *call) (*reply, error) {
 	var err error
 	if stored, err = s.cfg.Store.StoreCampaign(ctx, c.caller, &p.campaign, len(p.bad) > 0); err == nil && len(p.bad) == 0 {
 		failpoint.Hit("api.stored")
-		return pushed(stored), nil
+		return pushed(id{campaign: stored}), nil
 	}
 	var refusal store.CampaignRefusal
 	switch taken := errors.Is(err, store.ErrTokenTaken); {
@@ -42,13 +43,13 @@ func (s *Server) push(ctx context.Context, c *call) (*reply, error) {
 		return nil, err
 	}
 	if p.campaign.ClientToken == "" {
-		return s.refusePush(ctx, c, p)
+		return s.refuseCall(ctx, c, p.bad, p.push)
 	}
 	// A repeated call is answered as the first was, whatever day it is by now.
 	stored, same, err := s.cfg.Store.CampaignOfToken(ctx, c.caller, p.campaign.AppID, p.campaign.WorkspaceID, p.campaign.ClientToken, p.campaign.Digest)
 	switch {
 	case err == nil && same:
-		return pushed(stored), nil
+		return pushed(id{campaign: stored}), nil
 	case err == nil:
 		p.bad = problems{{"ClientToken", "was used by a call with other content"}}
 	case !errors.Is(err, store.ErrNoCampaign):
@@ -59,21 +60,22 @@ func (s *Server) push(ctx context.Context, c *call) (*reply, error) {
 	return refused(p.bad, p.push), nil // the look-up has used the nonce
 }
 
-func pushed(campaign int64) *reply {
+func pushed(of id) *reply {
 	return &reply{code: "OK", fields: aliyun.Fields{
 		{Name: "ResultCode", Value: "OK"},
 		{Name: "ResultMessage", Value: "success"},
 		{Name: "PushResult", Value: aliyun.Fields{
-			{Name: "Success", Value: true}, {Name: "ResultMsg", Value: "success"}, {Name: "Data", Value: id{campaign: campaign}.String()},
+			{Name: "Success", Value: true}, {Name: "ResultMsg", Value: "success"}, {Name: "Data", Value: of.String()},
 		}},
 	}}
 }
 
-func (s *Server) refusePush(ctx context.Context, c *call, p *pushCall) (*reply, error) {
+// refuseCall refuses a call that did nothing else, which uses its nonce all the same.
+func (s *Server) refuseCall(ctx context.Context, c *call, bad problems, of push) (*reply, error) {
 	if err := s.cfg.Store.UseNonce(ctx, c.caller.Nonce); err != nil {
 		return nil, err
 	}
-	return refused(p.bad, p.push), nil
+	return refused(bad, of), nil
 }
 
 func refused(bad problems, of push) *reply {
@@ -91,18 +93,14 @@ func (s *Server) readPush(c *call) *pushCall {
 	p := &pushCall{push: action.push}
 	n := &p.campaign
 	n.Channel = action.channel
-	n.Name, n.AppID, n.WorkspaceID = c.params.Get("TaskName"), c.params.Get("AppId"), c.params.Get("WorkspaceId")
-	for _, name := range []string{"AppId", "WorkspaceId"} {
-		if c.params.Get(name) == "" {
-			p.bad.add(name, "is missing")
-		}
-	}
+	n.Name = c.params.Get("TaskName")
+	n.AppID, n.WorkspaceID = needApp(c.params, &p.bad)
 	p.readStrategy(c.params)
 	p.readPolicies(c.params)
 	if n.ClientToken != "" {
 		n.Digest = digest(c)
 	}
-	request := readRequest(c.params, p.push, &p.bad)
+	request := readRequest(c.params, n.Channel, &p.bad)
 	body, err := json.Marshal(request)
 	if err != nil {
 		p.bad.add("request", "cannot be written as JSON")
@@ -162,8 +160,8 @@ func (p *pushCall) readStrategy(params aliyun.Params) {
 	p.campaign.StrategyContent, _ = json.Marshal(content) // a string has a JSON form
 }
 
-// maxSeconds is the longest catch-up window, 36525 days.
-const maxSeconds = 36525 * 24 * 60 * 60
+// maxSeconds is the longest catch-up window.
+const maxSeconds = int64(strategy.MaxCatchUpWindow / time.Second)
 
 // readPolicies reads the parameters that mPaaS does not have.
 func (p *pushCall) readPolicies(params aliyun.Params) {
@@ -181,7 +179,7 @@ func (p *pushCall) readPolicies(params aliyun.Params) {
 	if value := params.Get("CatchUpWindow"); value != "" {
 		seconds, err := strconv.ParseInt(value, 10, 64)
 		if err != nil || seconds < 1 || seconds > maxSeconds {
-			p.bad.add("CatchUpWindow", "must be a number of seconds from 1 to %d, not %.20q", int64(maxSeconds), value)
+			p.bad.add("CatchUpWindow", "must be a number of seconds from 1 to %d, not %.20q", maxSeconds, value)
 		} else {
 			n.CatchUpWindow = new(time.Duration(seconds) * time.Second)
 		}

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -35,7 +34,6 @@ type rig struct {
 	store  *store.Store
 	base   string // of the roles' names, which belong to the cluster
 	now    func() time.Time
-	log    *strings.Builder
 }
 
 const keyOf = "key-" // and the team
@@ -47,7 +45,7 @@ func newRig(t *testing.T, edit ...func(*api.Config)) *rig {
 
 func newRigOn(t *testing.T, db *pgtest.DB, edit ...func(*api.Config)) *rig {
 	t.Helper()
-	r := &rig{DB: db, log: &strings.Builder{}}
+	r := &rig{DB: db}
 	r.now = time.Now
 	if err := r.QueryRow(t.Context(), `SELECT current_database()`).Scan(&r.base); err != nil {
 		t.Fatal(err)
@@ -65,7 +63,7 @@ func newRigOn(t *testing.T, db *pgtest.DB, edit ...func(*api.Config)) *rig {
 		r.run(t, fmt.Sprintf(`SELECT scheduler.grant_app('shop', 'test', '%s')`, name))
 	}
 	r.run(t, fmt.Sprintf(`SELECT scheduler.grant_app('club', 'test', '%s')`, r.base+"_ads"))
-	s, err := store.Open(t.Context(), store.Config{URL: r.urlOf(t, front), MaxConns: 8})
+	s, err := store.Open(t.Context(), store.Config{URL: r.URLAs(t, front, "secret"), MaxConns: 8})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,20 +107,6 @@ func (r *rig) role(t *testing.T, name, options string) {
 			t.Error(err)
 		}
 	})
-}
-
-func (r *rig) urlOf(t *testing.T, role string) string {
-	t.Helper()
-	u, err := url.Parse(r.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.User = url.UserPassword(role, "secret")
-	q := u.Query()
-	q.Del("user")
-	q.Del("password")
-	u.RawQuery = q.Encode()
-	return u.String()
 }
 
 func get[T any](t *testing.T, r *rig, sql string, args ...any) T {
@@ -302,10 +286,4 @@ func until(t *testing.T, what string, ok func() bool) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-}
-
-// signFormat is sign without the parameter Format, which asks for XML.
-func (r *rig) signFormat(action string, p params) string {
-	key := aliyun.NewKey(keyOf+"crm", "secret of crm", "")
-	return aliyun.SignURL(r.server.URL(), key, action, p.with("Format", "XML"), rand.Text(), r.now())
 }

@@ -10,10 +10,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"runtime"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -90,7 +92,7 @@ const (
 func New(ctx context.Context, cfg Config) (*Server, error) {
 	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 32)
 	s := &Server{
-		cfg: cfg, metrics: newMetrics(cfg.Metrics), slots: make(chan struct{}, cfg.MaxInFlight), verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		cfg: cfg, slots: make(chan struct{}, cfg.MaxInFlight), verifying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		refusals:  rate.NewLimiter(refusalsASec, refusalsASec),
 		strangers: rate.NewLimiter(strangersASec, strangersASec),
 		pruned:    make(chan struct{}),
@@ -98,15 +100,16 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	s.SetClients(cfg.Clients, cfg.CallsPerSecond)
 	tls, err := listen.TLS(cfg.CertFile, cfg.KeyFile, "")
 	if err != nil {
-		return nil, errors.Join(errors.New("api listener"), err)
+		return nil, fmt.Errorf("api listener: %w", err)
 	}
 	s.listen, err = listen.New(ctx, listen.Config{
 		Listen: cfg.Listen, TLS: tls, Handler: s, MaxConns: maxConns, MaxBody: aliyun.MaxBody, MaxHeader: maxHeader, Log: cfg.Log,
 		Open: tls == nil && !cfg.BehindProxy, // bound to loopback; and no page in a browser signs calls
 	})
 	if err != nil {
-		return nil, errors.Join(errors.New("api listener"), err)
+		return nil, fmt.Errorf("api listener: %w", err)
 	}
+	s.metrics = newMetrics(cfg.Metrics) // once bound, so that a New that failed can be tried again
 	return s, nil
 }
 
@@ -314,12 +317,7 @@ func (s *Server) answer(ctx context.Context, c *aliyun.Call, role string, limit 
 
 // storable says whether PostgreSQL has a place for a text.
 func storable(s string) bool {
-	for i := range len(s) {
-		if s[i] == 0 {
-			return false
-		}
-	}
-	return utf8.ValidString(s)
+	return strings.IndexByte(s, 0) < 0 && utf8.ValidString(s)
 }
 
 // failure turns what the database said into what a client can act on.

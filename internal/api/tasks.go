@@ -1,8 +1,10 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,17 +66,9 @@ func row(o *store.Occurrence) aliyun.Fields {
 	if o.Executed {
 		executed = "1"
 	}
-	title := o.Title
-	if title == "" {
-		title = o.Name
-	}
+	title := cmp.Or(o.Title, o.Name)
 	delivery, _ := strconv.ParseInt(o.DeliveryType, 10, 64)
-	kind := int64(0)
-	for i, channel := range types {
-		if channel == o.Channel {
-			kind = int64(i)
-		}
-	}
+	kind := int64(max(0, slices.Index(types, o.Channel)))
 	return aliyun.Fields{
 		{Name: "UniqueId", Value: child.String()},
 		{Name: "ParentId", Value: parent.String()},

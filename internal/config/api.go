@@ -3,7 +3,6 @@ package config
 import (
 	"fmt"
 	"reflect"
-	"strings"
 )
 
 // API configures the listener that speaks mPaaS's API, and whom it serves.
@@ -59,11 +58,7 @@ func (l *loader) checkAPI(a *API, embedded bool) {
 	if a.Listen != "" {
 		l.checkListen("api.listen", a.Listen)
 	}
-	if (a.CertFile == "") != (a.KeyFile == "") {
-		l.problem("api.cert_file", "needs key_file beside it, and the reverse")
-	}
-	l.checkReadable("api.cert_file", a.CertFile)
-	l.checkReadable("api.key_file", a.KeyFile)
+	l.checkCertificate("api", a.CertFile, a.KeyFile)
 	if a.Listen != "" && a.CertFile == "" && !a.BehindProxy && !IsLoopback(a.Listen) {
 		l.problem("api.listen", "%s can be reached from other machines: set cert_file and key_file, or behind_proxy, or listen on 127.0.0.1", a.Listen)
 	}
@@ -75,10 +70,7 @@ func (l *loader) checkAPI(a *API, embedded bool) {
 	if a.Listen != "" && len(a.Clients) == 0 && !embedded {
 		l.problem("api.clients", "is required: nobody could call; scheduler api keys makes a key")
 	}
-	scheme, _, isURL := strings.Cut(a.DatabaseURL.Reveal(), "://")
-	if isURL && scheme != "postgres" && scheme != "postgresql" {
-		l.problem("api.database_url", "must begin with postgres://")
-	}
+	l.checkDatabaseURL("api.database_url", a.DatabaseURL)
 	l.checkClients(a.Clients)
 }
 

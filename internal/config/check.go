@@ -35,10 +35,7 @@ func (l *loader) checkDatabase(c *Config) {
 	l.atLeast("database.max_connections", c.Database.MaxConnections, 4)
 	l.positive("database.connect_timeout", c.Database.ConnectTimeout)
 	l.positive("database.statement_timeout", c.Database.StatementTimeout)
-	scheme, _, isURL := strings.Cut(c.Database.URL.Reveal(), "://")
-	if isURL && scheme != "postgres" && scheme != "postgresql" {
-		l.problem("database.url", "must begin with postgres://")
-	}
+	l.checkDatabaseURL("database.url", c.Database.URL)
 	if c.Embedded.Port < 0 || c.Embedded.Port > 65535 {
 		l.problem("embedded.port", "must be between 0 and 65535, not %d", c.Embedded.Port)
 	}
@@ -47,16 +44,28 @@ func (l *loader) checkDatabase(c *Config) {
 	}
 }
 
+func (l *loader) checkDatabaseURL(path string, u Secret) {
+	scheme, _, isURL := strings.Cut(u.Reveal(), "://")
+	if isURL && scheme != "postgres" && scheme != "postgresql" {
+		l.problem(path, "must begin with postgres://")
+	}
+}
+
+// checkCertificate checks a listener's two files.
+func (l *loader) checkCertificate(section, cert, key string) {
+	if (cert == "") != (key == "") {
+		l.problem(section+".cert_file", "needs key_file beside it, and the reverse")
+	}
+	l.checkReadable(section+".cert_file", cert)
+	l.checkReadable(section+".key_file", key)
+}
+
 func (l *loader) checkAdmin(a *Admin) {
 	l.checkListen("admin.listen", a.Listen)
-	if (a.CertFile == "") != (a.KeyFile == "") {
-		l.problem("admin.cert_file", "needs key_file beside it, and the reverse")
-	}
+	l.checkCertificate("admin", a.CertFile, a.KeyFile)
 	if a.ClientCAFile != "" && a.CertFile == "" {
 		l.problem("admin.client_ca_file", "needs cert_file and key_file: clients show certificates over TLS only")
 	}
-	l.checkReadable("admin.cert_file", a.CertFile)
-	l.checkReadable("admin.key_file", a.KeyFile)
 	l.checkReadable("admin.client_ca_file", a.ClientCAFile)
 	if a.Token == "" && a.ClientCAFile == "" && !IsLoopback(a.Listen) {
 		l.problem("admin.listen", "%s can be reached from other machines: set admin.token or admin.client_ca_file, or listen on 127.0.0.1", a.Listen)
@@ -64,11 +73,7 @@ func (l *loader) checkAdmin(a *Admin) {
 }
 
 func (l *loader) checkConsole(c *Console) {
-	if (c.CertFile == "") != (c.KeyFile == "") {
-		l.problem("console.cert_file", "needs key_file beside it, and the reverse")
-	}
-	l.checkReadable("console.cert_file", c.CertFile)
-	l.checkReadable("console.key_file", c.KeyFile)
+	l.checkCertificate("console", c.CertFile, c.KeyFile)
 	if u, err := url.Parse(c.URL); c.URL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.Trim(u.Path, "/") != "") {
 		l.problem("console.url", "must be a scheme and a host such as https://push.example")
 	}
@@ -125,22 +130,17 @@ func (l *loader) checkEndpoint(path, endpoint string) {
 		return
 	}
 	u, err := url.Parse(endpoint)
+	_, unwritable := httpcall.ParseURL(endpoint)
 	switch {
 	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "":
 		l.problem(path, "must be a URL such as https://host")
 	case u.User != nil || u.Fragment != "":
 		l.problem(path, "must have no user, password or fragment")
-	case wireError(endpoint) != nil:
-		l.problem(path, "%s", strings.TrimPrefix(wireError(endpoint).Error(), "endpoint "))
+	case unwritable != nil:
+		l.problem(path, "%s", strings.TrimPrefix(unwritable.Error(), "endpoint "))
 	case u.Scheme == "http" && !IsLoopback(net.JoinHostPort(u.Hostname(), "0")):
 		l.warnings = append(l.warnings, path+" is not https: pushes and their answers can be read and changed on the way")
 	}
-}
-
-// wireError says why an endpoint cannot be written into a request.
-func wireError(endpoint string) error {
-	_, err := httpcall.ParseURL(endpoint)
-	return err
 }
 
 func (l *loader) checkZone(path, zone string) {

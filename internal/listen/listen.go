@@ -3,6 +3,7 @@
 package listen
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -74,12 +75,12 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, fmt.Errorf("%s can be reached from other machines and asks for no credential", listener.Addr())
 	}
 	conns := newConns(c.MaxConns)
-	handler := conns.serving(boundBody(c.Handler, c.MaxBody))
+	handler := boundBody(c.Handler, c.MaxBody)
 	if c.Open {
-		handler = conns.serving(loopbackHosts(boundBody(c.Handler, c.MaxBody)))
+		handler = loopbackHosts(handler)
 	}
 	server := &http.Server{
-		Handler: handler, TLSConfig: c.TLS, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), // strangers could fill a log
+		Handler: conns.serving(handler), TLSConfig: c.TLS, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), // strangers could fill a log
 		ReadHeaderTimeout: min(headerTimeout, c.ReadTimeout), ReadTimeout: c.ReadTimeout, WriteTimeout: c.WriteTimeout, IdleTimeout: c.IdleTimeout,
 		MaxHeaderBytes: c.MaxHeader, ConnContext: conns.remember,
 	}
@@ -90,18 +91,12 @@ func (c *Config) setDefaults() {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	setDefault(&c.MaxConns, defaultMaxConns)
-	setDefault(&c.MaxBody, defaultMaxBody)
-	setDefault(&c.MaxHeader, defaultMaxHeader)
-	setDefault(&c.ReadTimeout, defaultReadTimeout)
-	setDefault(&c.WriteTimeout, defaultWriteTimeout)
-	setDefault(&c.IdleTimeout, defaultIdleTimeout)
-}
-
-func setDefault[T comparable](v *T, value T) {
-	if *v == *new(T) {
-		*v = value
-	}
+	c.MaxConns = cmp.Or(c.MaxConns, defaultMaxConns)
+	c.MaxBody = cmp.Or(c.MaxBody, defaultMaxBody)
+	c.MaxHeader = cmp.Or(c.MaxHeader, defaultMaxHeader)
+	c.ReadTimeout = cmp.Or(c.ReadTimeout, defaultReadTimeout)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, defaultWriteTimeout)
+	c.IdleTimeout = cmp.Or(c.IdleTimeout, defaultIdleTimeout)
 }
 
 func isLoopback(addr net.Addr) bool {

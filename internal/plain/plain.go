@@ -23,15 +23,7 @@ func Text(text string) string {
 // Line is Text on one line, so that no part of it passes for another line: for
 // every value that stands in a line of ours.
 func Line(text string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r == '\n':
-			return ' '
-		case commands(r):
-			return unicode.ReplacementChar
-		}
-		return r
-	}, text)
+	return Text(strings.ReplaceAll(text, "\n", " "))
 }
 
 // JSON escapes what Text replaces, in a document that is JSON already: its
