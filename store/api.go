@@ -39,24 +39,16 @@ type Caller struct {
 func (c Caller) as() *pgx.Batch {
 	b := &pgx.Batch{}
 	b.Queue(`SELECT scheduler.use_nonce($1, $2)`, c.Nonce.Hash[:], c.Nonce.Expires)
-	b.Queue(`SELECT set_config('role', $1, true)`, c.Role)
+	c.takeRole(b)
 	return b
 }
 
-// run sends a batch that as began and reads its last answer.
-func (s *Store) run(ctx context.Context, b *pgx.Batch, read func(pgx.BatchResults) error) error {
-	results := s.pool.SendBatch(ctx, b)
-	_, err := results.Exec()
-	if err == nil {
-		_, err = results.Exec()
-	}
-	if err == nil {
-		err = read(results)
-	}
-	if closed := results.Close(); err == nil {
-		err = closed
-	}
-	return callError(err)
+// takeRole has the rest of a batch done as the caller's role.
+func (c Caller) takeRole(b *pgx.Batch) { b.Queue(`SELECT set_config('role', $1, true)`, c.Role) }
+
+// run sends a batch that as began, and reads its answers.
+func (s *Store) run(ctx context.Context, b *pgx.Batch) error {
+	return callError(s.pool.SendBatch(ctx, b).Close())
 }
 
 // callError tells what every call may meet from what it is about.
@@ -64,7 +56,7 @@ func callError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case IsNonceUsed(err):
+	case isNonceUsed(err):
 		return ErrNonceUsed
 	case IsDenied(err):
 		return fmt.Errorf("%w: %w", ErrNoPrivilege, err)
@@ -72,8 +64,8 @@ func callError(err error) error {
 	return err
 }
 
-// IsNonceUsed says whether err is use_nonce's refusal.
-func IsNonceUsed(err error) bool {
+// isNonceUsed says whether err is use_nonce's refusal.
+func isNonceUsed(err error) bool {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pg.Code == uniqueViolation && pg.TableName == "api_nonces"
 }
@@ -143,13 +135,13 @@ func (s *Store) StoreCampaign(ctx context.Context, c Caller, n *NewCampaign, jud
 		b := c.as()
 		if judgeOnly { // the nonce is used by the call that stores
 			b = &pgx.Batch{}
-			b.Queue(`SELECT set_config('role', $1, true)`, c.Role)
+			c.takeRole(b)
 		}
 		b.Queue(insertCampaignSQL, n.args()...).QueryRow(func(row pgx.Row) error { return row.Scan(&id) })
 		if err := tx.SendBatch(ctx, b).Close(); err != nil {
 			return err
 		}
-		if err := n.insertTargets(ctx, tx, id); err != nil {
+		if err := insertTargets(ctx, tx, id, n.Targets); err != nil {
 			return err
 		}
 		if judgeOnly {
@@ -172,13 +164,13 @@ var errJudged = errors.New("judged")
 // insertTargets writes the targets in a statement of their own: row-level security
 // then asks once whose the campaign is, and not for each row, since the campaign
 // is there when the statement begins.
-func (n *NewCampaign) insertTargets(ctx context.Context, tx pgx.Tx, id int64) error {
-	if len(n.Targets) == 0 {
+func insertTargets(ctx context.Context, tx pgx.Tx, id int64, list []Target) error {
+	if len(list) == 0 {
 		return nil
 	}
-	targets, keys := make([]string, len(n.Targets)), make([]string, len(n.Targets))
-	values, extended := make([]*string, len(n.Targets)), make([]*string, len(n.Targets))
-	for i, t := range n.Targets {
+	targets, keys := make([]string, len(list)), make([]string, len(list))
+	values, extended := make([]*string, len(list)), make([]*string, len(list))
+	for i, t := range list {
 		targets[i], keys[i] = t.Target, t.MsgKey
 		values[i], extended[i] = jsonText(t.TemplateKeyValue), jsonText(t.ExtendedParams)
 	}
@@ -188,6 +180,9 @@ func (n *NewCampaign) insertTargets(ctx context.Context, tx pgx.Tx, id int64) er
 		  FROM unnest($2::text[], $3::text[], $4::text[], $5::text[]) AS u (target, msg_key, key_value, extended)`, id, targets, keys, values, extended)
 	return err
 }
+
+// targetTwice is the rule that the key of campaign_targets holds.
+const targetTwice = "targets: must not name a target twice"
 
 // ErrTokenTaken says that the app has a campaign with the client token.
 var ErrTokenTaken = errors.New("the client token was used already")
@@ -202,7 +197,7 @@ func campaignError(err error) error {
 	case pg.Code == uniqueViolation && pg.TableName == "campaigns":
 		return ErrTokenTaken
 	case pg.Code == uniqueViolation && pg.TableName == "campaign_targets":
-		return CampaignRefusal{"targets: must not name a target twice"}
+		return CampaignRefusal{targetTwice}
 	case pg.Code[:2] == "22": // a value that its type does not hold
 		return CampaignRefusal{"request: " + pg.Message}
 	}
@@ -247,8 +242,8 @@ const callerOwns = `(CASE WHEN c.created_via LIKE 'role %' THEN substr(c.created
 func (s *Store) CampaignOfToken(ctx context.Context, c Caller, appID, workspaceID, token string, digest []byte) (id int64, same bool, err error) {
 	b := c.as()
 	b.Queue(`SELECT c.id, c.client_digest IS NOT DISTINCT FROM $4 FROM scheduler.campaigns c
-		WHERE c.app_id = $1 AND c.workspace_id = $2 AND c.client_token = $3 AND `+callerOwns, appID, workspaceID, token, digest)
-	err = s.run(ctx, b, func(r pgx.BatchResults) error { return r.QueryRow().Scan(&id, &same) })
+		WHERE c.app_id = $1 AND c.workspace_id = $2 AND c.client_token = $3 AND `+callerOwns, appID, workspaceID, token, digest).QueryRow(func(row pgx.Row) error { return row.Scan(&id, &same) })
+	err = s.run(ctx, b)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = ErrNoCampaign
 	}
@@ -287,23 +282,19 @@ type Occurrence struct {
 // that were cancelled are not. The error may be ErrNonceUsed.
 func (s *Store) Occurrences(ctx context.Context, c Caller, f OccurrenceFilter) (list []Occurrence, total int64, err error) {
 	b := c.as()
-	b.Queue(occurrenceListSQL, f.AppID, f.WorkspaceID, f.Since, f.Until, f.Channel, f.CampaignID, at(f.DueAt), f.Limit, f.Offset)
-	err = s.run(ctx, b, func(r pgx.BatchResults) error {
-		rows, err := r.Query()
-		if err != nil {
-			return err
-		}
+	query := b.Queue(occurrenceListSQL, f.AppID, f.WorkspaceID, f.Since, f.Until, f.Channel, f.CampaignID, at(f.DueAt), f.Limit, f.Offset)
+	query.Query(func(rows pgx.Rows) error {
 		var o Occurrence
 		columns := []any{
 			&o.CampaignID, &o.StrategyType, &o.DueAt, &o.Channel, &o.Name, &o.Title, &o.Content, &o.DeliveryType, &o.Executed, &o.CreatedAt, &total,
 		}
-		_, err = pgx.ForEachRow(rows, columns, func() error {
+		_, err := pgx.ForEachRow(rows, columns, func() error {
 			list = append(list, o)
 			return nil
 		})
 		return err
 	})
-	if err != nil {
+	if err := s.run(ctx, b); err != nil {
 		return nil, 0, fmt.Errorf("list occurrences: %w", err)
 	}
 	return list, total, nil

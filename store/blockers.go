@@ -87,9 +87,9 @@ func (s *Store) blockersOf(ctx context.Context, conn *pgx.Conn, ask string, appN
 				       coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float8
 				  FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids($1))`, pid)
 			list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Blocker, err error) {
-				var seconds float64
-				err = row.Scan(&b.PID, &b.Login, &b.Application, &b.State, &seconds)
-				b.Since = time.Duration(seconds * float64(time.Second))
+				var since float64
+				err = row.Scan(&b.PID, &b.Login, &b.Application, &b.State, &since)
+				b.Since = seconds(since)
 				return b, err
 			})
 			if err == nil && len(list) > 0 {

@@ -167,6 +167,8 @@ func refusal(err, missing error) error {
 		return missing
 	case ok && (pg.Code == "23514" || pg.Code == "55000"): // check_violation, object_not_in_prerequisite_state
 		return Refusal{pg.Message, pg.Hint}
+	case ok && pg.Code == uniqueViolation && pg.TableName == "campaign_targets":
+		return Refusal{Message: targetTwice}
 	}
 	return err
 }

@@ -360,9 +360,9 @@ func (s *Store) UnplannedApps(ctx context.Context, least time.Duration) ([]Unpla
 			  FROM (SELECT changed_at FROM scheduler.campaign_changes c WHERE c.app_no = u.app_no LIMIT 1000) l) x
 		 WHERE x.seconds >= $2 ORDER BY x.seconds DESC`, changed, least.Seconds())
 	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a UnplannedApp, err error) {
-		var seconds float64
-		err = row.Scan(&a.AppNo, &a.AppID, &a.WorkspaceID, &seconds)
-		a.Waiting = time.Duration(seconds * float64(time.Second))
+		var waiting float64
+		err = row.Scan(&a.AppNo, &a.AppID, &a.WorkspaceID, &waiting)
+		a.Waiting = seconds(waiting)
 		return a, err
 	})
 	if err != nil {

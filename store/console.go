@@ -24,9 +24,7 @@ const readLimit = 3 * time.Second
 // read runs f in a read-only transaction with the time limit of pages.
 func (s *Store) read(ctx context.Context, what string, f func(tx pgx.Tx) error) error {
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, fmt.Sprintf(`SET LOCAL statement_timeout = %d; SET LOCAL plan_cache_mode = force_custom_plan;
-			SET LOCAL enable_bitmapscan = on; SET LOCAL enable_seqscan = on`, readLimit.Milliseconds()))
-		if err != nil {
+		if err := planForValues(ctx, tx, readLimit); err != nil {
 			return err
 		}
 		return f(tx)
@@ -151,25 +149,31 @@ type CampaignSummary struct {
 	LastDueAt                    time.Time
 }
 
+// summaryColumns are those of campaigns c that a summary has, and columns where they go.
+const summaryColumns = `c.id, c.revision, c.name, c.app_id, c.workspace_id, c.channel, c.status, coalesce(c.status_reason, ''), c.strategy_type, c.strategy_content,
+	c.time_zone, c.short_month_policy, c.dst_gap_policy, c.written_at`
+
+func (c *CampaignSummary) columns() []any {
+	return []any{
+		&c.ID, &c.Revision, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.Status, &c.Reason, &c.StrategyType, &c.StrategyContent,
+		&c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.WrittenAt,
+	}
+}
+
 // FindCampaigns returns the campaigns whose name contains the text, the newest
 // first, with ids below before; zero: from the newest.
 func (s *Store) FindCampaigns(ctx context.Context, text string, f Filter, before int64) ([]CampaignSummary, error) {
 	where := f.common("c")
 	add(where, "c.id < ?", before)
-	if text != "" {
-		where.args = append(where.args, text)
-		where.where = append(where.where, fmt.Sprintf("strpos(lower(c.name), lower($%d)) > 0", len(where.args)))
-	}
+	add(where, "strpos(lower(c.name), lower(?)) > 0", text)
 	limit := where.limit(f.Limit)
 	return readRows(ctx, s, "find campaigns", func(row pgx.CollectableRow) (c CampaignSummary, err error) {
 		var last *time.Time
-		err = row.Scan(&c.ID, &c.Revision, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.Status, &c.Reason, &c.StrategyType, &c.StrategyContent,
-			&c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.WrittenAt, &c.LastStatus, &last)
+		err = row.Scan(append(c.columns(), &c.LastStatus, &last)...)
 		c.LastDueAt = orZero(last)
 		return c, err
 	}, `
-		SELECT c.id, c.revision, c.name, c.app_id, c.workspace_id, c.channel, c.status, coalesce(c.status_reason, ''), c.strategy_type, c.strategy_content,
-		       c.time_zone, c.short_month_policy, c.dst_gap_policy, c.written_at, coalesce(l.status, ''), l.due_at
+		SELECT `+summaryColumns+`, coalesce(l.status, ''), l.due_at
 		  FROM (SELECT c.* FROM scheduler.campaigns c WHERE `+where.sql()+` ORDER BY c.id DESC LIMIT `+limit+`) c
 		  LEFT JOIN LATERAL (SELECT t.status, t.due_at FROM scheduler.tasks t
 		                      WHERE t.campaign_id = c.id AND t.decided_at IS NOT NULL ORDER BY t.due_at DESC LIMIT 1) l ON true
@@ -197,14 +201,12 @@ func (s *Store) CampaignDetail(ctx context.Context, id int64) (CampaignDetail, e
 	var c CampaignDetail
 	err := s.read(ctx, fmt.Sprintf("read campaign %d", id), func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
-			SELECT c.id, c.revision, c.name, c.app_id, c.workspace_id, c.channel, c.status, coalesce(c.status_reason, ''), c.strategy_type, c.strategy_content,
-			       c.time_zone, c.short_month_policy, c.dst_gap_policy, c.written_at, c.request, coalesce(c.audience_view, ''), c.misfire_policy, c.catch_up_window,
+			SELECT `+summaryColumns+`, c.request, coalesce(c.audience_view, ''), c.misfire_policy, c.catch_up_window,
 			       c.resend_unknown, c.created_by, c.updated_by, c.created_at, c.updated_at,
 			       (SELECT count(*) FROM (SELECT FROM scheduler.campaign_targets t WHERE t.campaign_id = c.id LIMIT $2) x)
 			  FROM scheduler.campaigns c WHERE c.id = $1`, id, maxCountedTargets).
-			Scan(&c.ID, &c.Revision, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.Status, &c.Reason, &c.StrategyType, &c.StrategyContent,
-				&c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.WrittenAt, &c.Request, &c.AudienceView, &c.MisfirePolicy, (*interval)(&c.CatchUpWindow),
-				&c.ResendUnknown, &c.CreatedBy, &c.UpdatedBy, &c.CreatedAt, &c.UpdatedAt, &c.Targets)
+			Scan(append(c.columns(), &c.Request, &c.AudienceView, &c.MisfirePolicy, (*interval)(&c.CatchUpWindow),
+				&c.ResendUnknown, &c.CreatedBy, &c.UpdatedBy, &c.CreatedAt, &c.UpdatedAt, &c.Targets)...)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return CampaignDetail{}, fmt.Errorf("campaign %d: %w", id, ErrNoCampaign)
@@ -225,6 +227,7 @@ func (s *Store) PageTasks(ctx context.Context, f Filter, after TaskCursor) ([]Ta
 		f.Until = after.DueAt.Add(time.Microsecond)
 		f.behind = after
 	}
+	f.patience = readLimit
 	out, err := s.ListTasks(ctx, f)
 	if sqlState(err) == "57014" {
 		return nil, ErrReadTooLong
@@ -274,32 +277,25 @@ type AuditRow struct {
 
 // An AuditFilter chooses rows of the audit; zero fields choose all.
 type AuditFilter struct {
-	Who, Deed string
-	Campaign  int64
-	Until     time.Time // left out
-	Limit     int       // zero means 50
+	Who, Deed      string // Deed is how the deed begins
+	Campaign, Task int64
+	Until          time.Time // left out
+	Limit          int       // zero means 50
 }
 
 // ListAudit returns who did what, the newest first.
 func (s *Store) ListAudit(ctx context.Context, f AuditFilter) ([]AuditRow, error) {
 	where := &conditions{}
 	add(where, "a.who = ?", f.Who)
-	add(where, "a.deed LIKE ?", strings.TrimSpace(f.Deed)+ifText(f.Deed, "%"))
+	add(where, "starts_with(a.deed, ?)", strings.TrimSpace(f.Deed))
 	add(where, "a.campaign_id = ?", f.Campaign)
+	add(where, "a.task_id = ?", f.Task)
 	add(where, "a.at < ?", f.Until)
 	limit := where.limit(f.Limit)
 	return readRows(ctx, s, "read the audit", pgx.RowToStructByPos[AuditRow], `
 		SELECT a.at, a.who, a.deed, coalesce(a.campaign_id, 0), coalesce(a.task_id, 0), coalesce(a.app_id, ''), coalesce(a.workspace_id, ''),
 		       coalesce(a.revision, 0), coalesce(a.note, '')
 		  FROM scheduler.audit a WHERE `+where.sql()+` ORDER BY a.at DESC LIMIT `+limit, where.args...)
-}
-
-// ifText returns then where the text is not empty.
-func ifText(text, then string) string {
-	if text == "" {
-		return ""
-	}
-	return then
 }
 
 // A LatenessHour is how late the pushes of one hour began.
@@ -348,26 +344,15 @@ type CampaignDraft struct {
 	Targets                           []string // rows of campaign_targets
 }
 
-// draftColumns are a draft's columns in order, and draftValues what goes there.
+// draftColumns are a draft's columns in order, and values what goes there.
 const draftColumns = `name, app_id, workspace_id, channel, strategy_type, strategy_content, request, audience_view, time_zone,
 	misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown, status`
 
 func (d *CampaignDraft) values() []any {
-	var content any
-	if len(d.StrategyContent) > 0 {
-		content = string(d.StrategyContent)
-	}
 	return []any{
-		d.Name, d.AppID, d.WorkspaceID, d.Channel, d.StrategyType, content, string(d.Request), nullIfEmpty(d.AudienceView), nullIfEmpty(d.TimeZone),
+		d.Name, d.AppID, d.WorkspaceID, d.Channel, d.StrategyType, jsonText(d.StrategyContent), string(d.Request), orNull(d.AudienceView), orNull(d.TimeZone),
 		d.MisfirePolicy, d.CatchUpWindow, d.ShortMonth, d.DSTGap, d.ResendUnknown, d.Status,
 	}
-}
-
-func nullIfEmpty(text string) *string {
-	if text == "" {
-		return nil
-	}
-	return &text
 }
 
 // InsertDraft stores a campaign with its targets in one transaction and
@@ -380,20 +365,16 @@ func (s *Store) InsertDraft(ctx context.Context, d *CampaignDraft) (id int64, er
 		if err != nil {
 			return err
 		}
-		return insertTargets(ctx, tx, id, d.Targets)
+		targets := make([]Target, len(d.Targets))
+		for i, name := range d.Targets {
+			targets[i].Target = name
+		}
+		return insertTargets(ctx, tx, id, targets)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("insert campaign: %w", refusal(err, ErrNoCampaign))
 	}
 	return id, nil
-}
-
-func insertTargets(ctx context.Context, tx pgx.Tx, id int64, targets []string) error {
-	if len(targets) == 0 {
-		return nil
-	}
-	_, err := tx.Exec(ctx, `INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT $1, unnest($2::text[])`, id, targets)
-	return err
 }
 
 // ErrRevisionMoved says that somebody changed the campaign meanwhile.
@@ -408,7 +389,7 @@ func (s *Store) UpdateCampaign(ctx context.Context, id int64, revision int32, d 
 			UPDATE scheduler.campaigns SET (name, strategy_type, strategy_content, request, audience_view, time_zone,
 			       misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown) =
 			       ($2, $3, $4::jsonb, $5::jsonb, $6, coalesce($7, time_zone), $8, $9, $10, $11, $12) WHERE id = $1`,
-			append([]any{id, d.Name}, append(d.values()[4:9], d.values()[9:14]...)...)...)
+			append([]any{id, d.Name}, d.values()[4:14]...)...)
 		return err
 	})
 	if err != nil {
@@ -453,6 +434,5 @@ func (s *Store) changeCampaign(ctx context.Context, id int64, revision int32, no
 
 // AppFills returns how full the apps' pending limits are, the fullest first.
 func (s *Store) AppFills(ctx context.Context, limit int) ([]AppFill, error) {
-	return readRows(ctx, s, "read how full apps are", pgx.RowToStructByPos[AppFill], `
-		SELECT app_id, workspace_id, pending_limit, pending FROM scheduler.app_usage ORDER BY percent_full DESC, app_id, workspace_id LIMIT $1`, limit)
+	return readRows(ctx, s, "read how full apps are", pgx.RowToStructByPos[AppFill], appFillsSQL, limit)
 }

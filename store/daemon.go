@@ -215,7 +215,7 @@ func reapSlices(ctx context.Context, tx pgx.Tx, out *Reaped) error {
 	var lost []int64
 	err := tx.QueryRow(ctx, `
 		WITH lost AS MATERIALIZED (
-			SELECT s.id, c.resend_unknown AND c.status <> 'cancelled' AND scheduler.window_end(coalesce(r.window_from, r.due_at), c.catch_up_window) > clock_timestamp() AS again
+			SELECT s.id, c.resend_unknown AND c.status <> 'cancelled' AND `+windowEnd+` > clock_timestamp() AS again
 			  FROM scheduler.slices s
 			  JOIN scheduler.daemons d ON d.id = s.daemon_id AND d.ended_at IS NOT NULL
 			  JOIN scheduler.running_tasks r ON r.id = s.task_id

@@ -39,6 +39,13 @@ func (s *Store) OnlyPrimary() bool { return s.pool.Config().ConnConfig.ValidateC
 // ShapeLines describes the schema.
 func (s *Store) ShapeLines(ctx context.Context) ([]string, error) { return s.shapeLines(ctx) }
 
+// IsSessionLost says whether err means that a pooler took the session's
+// settings away.
+func IsSessionLost(err error) bool { return sqlState(err) == sessionLost }
+
+// IsNonceUsed is for the test of two calls with one nonce.
+func IsNonceUsed(err error) bool { return isNonceUsed(err) }
+
 // LengthOf returns the length of an interval as the daemon counts it.
 func LengthOf(v pgtype.Interval) (time.Duration, error) {
 	var d interval

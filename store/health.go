@@ -72,6 +72,10 @@ type Usage struct {
 	Held    bool
 }
 
+// appFillsSQL lists the fullest apps first.
+const appFillsSQL = `
+	SELECT app_id, workspace_id, pending_limit, pending FROM scheduler.app_usage ORDER BY percent_full DESC, app_id, workspace_id LIMIT $1`
+
 // An AppFill is a row of scheduler.app_usage.
 type AppFill struct {
 	AppID, WorkspaceID string
@@ -95,8 +99,7 @@ func (s *Store) Usage(ctx context.Context, limit int) (Usage, error) {
 		       coalesce((SELECT extract(epoch FROM clock_timestamp() - min((SELECT p.ready_at FROM scheduler.pending_tasks p
 		                  WHERE p.app_no = app.app_no ORDER BY p.ready_at LIMIT 1))) FROM app), 0)::float8, NOT (` + released + `)`).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&u.Unknown, &u.Claims, &overdue, &u.Held) })
-	b.Queue(`
-		SELECT app_id, workspace_id, pending_limit, pending FROM scheduler.app_usage ORDER BY percent_full DESC, app_id, workspace_id LIMIT $1`, limit).
+	b.Queue(appFillsSQL, limit).
 		Query(func(rows pgx.Rows) (err error) {
 			u.Apps, err = pgx.CollectRows(rows, pgx.RowToStructByPos[AppFill])
 			return err
@@ -111,7 +114,7 @@ func (s *Store) Usage(ctx context.Context, limit int) (Usage, error) {
 	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
 		return Usage{}, fmt.Errorf("read usage: %w", err)
 	}
-	u.Overdue = time.Duration(max(overdue, 0) * float64(time.Second))
+	u.Overdue = seconds(max(overdue, 0))
 	return u, nil
 }
 

@@ -11,27 +11,26 @@ import (
 // week is the length of a quota's rolling window.
 const week = 7 * 24 * time.Hour
 
-// reserveQuota says whether a task of the app may begin on the channel: use is
-// then not zero, and else free is when the next call may be made. It books
+// quotaAllows says whether a task of the app may begin on the channel, and else when
+// the next call may be made. It books
 // nothing, since a booking belongs to a call and is made by its claim; so that
 // no more tasks begin than calls may be made, those that have begun and whose
 // call waits count too. The lock makes looking and beginning one step
 // for all daemons; it is held until the transaction ends, which is at once.
-func reserveQuota(ctx context.Context, tx pgx.Tx, appNo int32, channel string, now time.Time) (use int64, free time.Time, err error) {
+func quotaAllows(ctx context.Context, tx pgx.Tx, appNo int32, channel string, now time.Time) (ok bool, free time.Time, err error) {
 	var quota int
 	if err := lockRow(ctx, tx, quotaLock, appNo); err != nil {
-		return 0, time.Time{}, err
+		return false, time.Time{}, err
 	}
 	err = tx.QueryRow(ctx, `
 		SELECT coalesce(q.weekly_quota, c.weekly_quota)
 		  FROM scheduler.channels c LEFT JOIN scheduler.app_quotas q ON q.app_no = $1 AND q.channel = c.channel
 		 WHERE c.channel = $2`, appNo, channel).Scan(&quota)
 	if err != nil {
-		return 0, time.Time{}, fmt.Errorf("lock quota: %w", err)
+		return false, time.Time{}, fmt.Errorf("read quota: %w", err)
 	}
-	const none = -1 // to book
 	if quota == 0 {
-		return none, time.Time{}, nil
+		return true, time.Time{}, nil
 	}
 	// A statement of its own, so that it sees what the lock waited for. The window
 	// is free again when the quota-th newest use leaves it.
@@ -46,13 +45,13 @@ func reserveQuota(ctx context.Context, tx pgx.Tx, appNo int32, channel string, n
 		appNo, channel, now.Add(-week), quota-1).Scan(&used, &waiting, &oldest)
 	switch {
 	case err != nil:
-		return 0, time.Time{}, fmt.Errorf("read quota: %w", err)
+		return false, time.Time{}, fmt.Errorf("read quota: %w", err)
 	case used+waiting < quota:
-		return none, time.Time{}, nil
+		return true, time.Time{}, nil
 	case used < quota || oldest == nil: // a call that waits may yet not be made
-		return 0, now.Add(time.Minute), nil
+		return false, now.Add(time.Minute), nil
 	}
-	return 0, oldest.Add(week + time.Microsecond), nil
+	return false, oldest.Add(week + time.Microsecond), nil
 }
 
 // lookAgain is when to ask again for a quota that is free at the given time: at least

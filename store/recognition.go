@@ -28,10 +28,6 @@ func IsUnrecognised(err error) bool {
 	return errors.Is(err, ErrUnrecognised) || sqlState(err) == unrecognised
 }
 
-// IsSessionLost says whether err means that a pooler took the session's
-// settings away.
-func IsSessionLost(err error) bool { return sqlState(err) == sessionLost }
-
 // anySeal is what the sessions of commands carry: they begin nothing.
 const anySeal = "any"
 

@@ -55,7 +55,7 @@ func (s *Store) TakeRevocations(ctx context.Context, lease time.Duration, limit 
 	rows, _ := s.pool.Query(ctx, `
 		WITH mine AS MATERIALIZED (
 			SELECT id FROM scheduler.revocation_calls WHERE finished_at IS NULL AND ready_at <= clock_timestamp()
-			   AND NOT EXISTS (SELECT FROM scheduler.hold WHERE held_since IS NOT NULL) -- this may be a copy of the database
+			   AND `+released+` -- this may be a copy of the database
 			 ORDER BY ready_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
 		)
 		UPDATE scheduler.revocation_calls c SET attempts = c.attempts + 1, ready_at = clock_timestamp() + $1 * interval '1 microsecond'

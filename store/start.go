@@ -27,8 +27,7 @@ type Started struct {
 	Slices  int       // its deliveries; 0 with Begun: the task is decided, its audience was empty or its view cannot be read
 	Targets int64     // its targets
 	Decided *Decision // then how
-	NoQuota bool      // the task stays pending until FreeAt
-	FreeAt  time.Time // when the quota frees up, at the earliest
+	NoQuota bool      // the task stays pending until the quota frees up
 }
 
 // StartTask begins a task whose deliveries are stored one by one. The audience
@@ -43,12 +42,12 @@ func (s *Store) StartTask(ctx context.Context, daemonID int64, now time.Time, in
 			return err
 		}
 		if in.Quota {
-			use, free, err := reserveQuota(ctx, tx, t.appNo, t.channel, t.now)
+			ok, free, err := quotaAllows(ctx, tx, t.appNo, t.channel, t.now)
 			if err != nil {
 				return err
 			}
-			if use == 0 {
-				out.NoQuota, out.FreeAt = true, free
+			if !ok {
+				out.NoQuota = true
 				return deferTask(ctx, tx, in.TaskID, lookAgain(t.now, free), t.expiresAt)
 			}
 		}

@@ -95,13 +95,23 @@ const (
 	lastLookBack  = 100 * 24 * time.Hour
 )
 
+// planForValues has the statements of a transaction planned for their own values, and
+// with bitmaps, which an index of blocks gives; each ends after the time limit, where
+// that is not zero.
+func planForValues(ctx context.Context, tx pgx.Tx, limit time.Duration) error {
+	settings := `SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_bitmapscan = on; SET LOCAL enable_seqscan = on`
+	if limit > 0 {
+		settings += fmt.Sprintf(`; SET LOCAL statement_timeout = %d`, limit.Milliseconds())
+	}
+	_, err := tx.Exec(ctx, settings)
+	return err
+}
+
 // taskListSteps calls step with one statement after the other, each of which
 // chooses the ids of a list, until one says that it found enough.
 func (s *Store) taskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx, sql string, args []any) (enough bool, err error)) error {
 	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		// These are planned for their values, and an index of blocks gives bitmaps.
-		_, err := tx.Exec(ctx, `SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_bitmapscan = on; SET LOCAL enable_seqscan = on`)
-		if err != nil {
+		if err := planForValues(ctx, tx, f.patience); err != nil {
 			return err
 		}
 		var from time.Time
@@ -253,7 +263,8 @@ type Filter struct {
 	Since, Until       time.Time // of tasks the occurrence, of campaigns the insert; Until is left out
 	Limit              int       // zero means 50
 
-	behind TaskCursor // of a list of tasks, the latest due first: those behind it
+	behind   TaskCursor    // of a list of tasks, the latest due first: those behind it
+	patience time.Duration // with a statement of a list of tasks; zero: as the session has it
 }
 
 // conditions collects the conditions of a WHERE with their parameters.

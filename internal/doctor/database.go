@@ -55,6 +55,8 @@ func (e *examination) schema(ctx context.Context, s *store.Store) bool {
 		e.wrong("schema", err.Error(), "as an admin: scheduler migrate up")
 	case errors.Is(err, store.ErrSchemaTooNew):
 		e.wrong("schema", err.Error(), "use the version of this program that migrated it, or: scheduler migrate goto")
+	case errors.Is(err, store.ErrMayNotRead):
+		e.wrong("schema", err.Error(), "look at the privileges of the role: it should be in scheduler_daemon")
 	case err != nil:
 		e.wrong("database", err.Error(), "look at database.url, the server, and the network between")
 	default:
@@ -155,7 +157,11 @@ func (e *examination) waits(ctx context.Context, s *store.Store) {
 		return
 	}
 	for _, w := range found {
-		e.wrong("locks", w.String(), fmt.Sprintf("let its owner end the transaction, or as an admin of the cluster: SELECT pg_terminate_backend(%d)", w.PID))
+		do := fmt.Sprintf("let its owner end the transaction, or as an admin of the cluster: SELECT pg_terminate_backend(%d)", w.PID)
+		if w.PID == 0 {
+			do = "find it in pg_prepared_xacts, then COMMIT PREPARED or ROLLBACK PREPARED"
+		}
+		e.wrong("locks", w.String(), do)
 	}
 }
 
