@@ -87,15 +87,13 @@ func prepareLoading(ctx context.Context, db *database) error {
 		`DO $$ BEGIN IF to_regrole('bench_author') IS NULL THEN CREATE ROLE bench_author IN ROLE scheduler_author; END IF; END $$`,
 		`SELECT scheduler.grant_app('load', '', 'bench_author')`,
 		`GRANT INSERT ON bare_campaigns, bare_targets TO bench_author`,
-		`INSERT INTO scheduler.campaigns` + weeklyLoops,
 	} {
-		args := []any{}
-		if sql == `INSERT INTO scheduler.campaigns`+weeklyLoops {
-			args = append(args, 3000) // for the targets
-		}
-		if _, err := db.Exec(ctx, sql, args...); err != nil {
+		if _, err := db.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("%s: %w", sql, err)
 		}
+	}
+	if _, err := db.Exec(ctx, `INSERT INTO scheduler.campaigns`+weeklyLoops, 3000); err != nil { // for the targets
+		return fmt.Errorf("insert campaigns: %w", err)
 	}
 	return nil
 }

@@ -11,7 +11,6 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/internal/app"
 	"github.com/campaign-scheduler/scheduler/internal/config"
-	"github.com/campaign-scheduler/scheduler/store"
 )
 
 const consoleHelp = `Serves the web console beside a database, without pushing anything: it needs no
@@ -33,22 +32,22 @@ func newConsoleCommand(p *program) *cobra.Command {
 	database := addDatabaseFlag(c)
 	address := c.Flags().String("listen", "", "`HOST:PORT` to listen on (default console.listen, else 127.0.0.1:8082)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return p.withStore(c.Context(), database, func(_ *store.Store, cfg *config.Config) error {
-			return p.serveConsole(c.Context(), database, cfg, *address)
-		})
+		s, cfg, err := p.openStore(c.Context(), database)
+		if err != nil {
+			return err
+		}
+		s.Close() // it was opened to see that it is there; people bring their own logins
+		return p.serveConsole(c.Context(), database, cfg, *address)
 	}
 	return c
 }
 
 func (p *program) serveConsole(ctx context.Context, database *databaseFlag, cfg *config.Config, address string) error {
-	url := database.url
-	if url == "" {
-		var err error
-		if url, err = app.DatabaseURL(cfg); err != nil {
-			return err
-		}
+	url, err := database.find(cfg)
+	if err != nil {
+		return err
 	}
-	address = cmp.Or(address, cfg.Console.Listen, "127.0.0.1:8082")
+	address = cmp.Or(address, cfg.Console.Listen, app.DefaultConsole)
 	if cfg.Console.CertFile == "" && !cfg.Console.BehindProxy && !config.IsLoopback(address) {
 		return fmt.Errorf("%s can be reached from other machines: set console.cert_file and key_file, or console.behind_proxy", address)
 	}

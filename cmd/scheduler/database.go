@@ -27,20 +27,28 @@ func addDatabaseFlag(c *cobra.Command) *databaseFlag {
 	return f
 }
 
-// openStore connects to the database that the flag, the configuration or a
-// running daemon names. The schema must be the one this program knows.
+// find returns the URL of the database that the flag, the configuration or a running
+// daemon names.
+func (f *databaseFlag) find(cfg *config.Config) (string, error) {
+	if f.url != "" {
+		return f.url, nil
+	}
+	url, err := app.DatabaseURL(cfg)
+	if errors.Is(err, app.ErrNoDatabase) {
+		err = fmt.Errorf("%w (%s): give --database-url, set database.url or DATABASE_URL, or run: scheduler serve", err, cfg.DataDir)
+	}
+	return url, err
+}
+
+// openStore connects to the database that find returns. The schema must be the one this program knows.
 func (p *program) openStore(ctx context.Context, f *databaseFlag) (*store.Store, *config.Config, error) {
 	cfg, err := p.loadConfig()
 	if err != nil {
 		return nil, nil, err
 	}
-	url := f.url
-	if url == "" {
-		if url, err = app.DatabaseURL(cfg); errors.Is(err, app.ErrNoDatabase) {
-			return nil, nil, fmt.Errorf("%w (%s): give --database-url, set database.url or DATABASE_URL, or run: scheduler serve", err, cfg.DataDir)
-		} else if err != nil {
-			return nil, nil, err
-		}
+	url, err := f.find(cfg)
+	if err != nil {
+		return nil, nil, err
 	}
 	s, err := store.Open(ctx, store.Config{
 		URL: url, MaxConns: 2, ConnectTimeout: cfg.Database.ConnectTimeout, StatementTimeout: cfg.Database.StatementTimeout,

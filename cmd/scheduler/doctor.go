@@ -32,20 +32,19 @@ func newDoctorCommand(p *program) *cobra.Command {
 	}
 	database, output := addDatabaseFlag(c), addOutputFlag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		return p.doctor(c.Context(), database.url, output.json())
+		return p.doctor(c.Context(), database, output.json())
 	}
 	return c
 }
 
-func (p *program) doctor(ctx context.Context, url string, asJSON bool) error {
+func (p *program) doctor(ctx context.Context, database *databaseFlag, asJSON bool) error {
 	cfg, err := p.loadConfig()
 	if err != nil {
 		return err // with every problem and its line
 	}
-	if url == "" {
-		if url, err = app.DatabaseURL(cfg); err != nil && !errors.Is(err, app.ErrNoDatabase) {
-			return err
-		}
+	url, err := database.find(cfg)
+	if err != nil && !errors.Is(err, app.ErrNoDatabase) {
+		return err
 	}
 	checks := doctor.Examine(ctx, doctor.Options{Config: cfg, Adapters: adapters(), DatabaseURL: url, Now: p.now})
 	if asJSON {

@@ -49,7 +49,11 @@ func (p *program) forecast(ctx context.Context, s *store.Store, cfg *config.Conf
 	if err != nil {
 		return err
 	}
-	r, err := forecast.Read(ctx, s, cfg.Apps, app, now, days)
+	quotas, err := s.QuotaUsages(ctx)
+	if err != nil {
+		return err
+	}
+	r, err := forecast.Read(ctx, s, cfg.Apps, quotas, app, now, days)
 	if err != nil {
 		return err
 	}

@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/campaign-scheduler/scheduler/internal/aliyun"
 	"github.com/campaign-scheduler/scheduler/internal/api"
 	"github.com/campaign-scheduler/scheduler/internal/config"
@@ -25,7 +23,7 @@ const defaultAPIListen = "127.0.0.1:8081"
 const trialRole = "scheduler_api_trial"
 
 // prepareAPI binds the listener of the mPaaS API, where there is to be one.
-func (a *App) prepareAPI(ctx context.Context, reg prometheus.Registerer) error {
+func (a *App) prepareAPI(ctx context.Context) error {
 	c := &a.Config.API
 	if c.Listen == "" && a.postgres == nil {
 		return nil
@@ -52,7 +50,7 @@ func (a *App) prepareAPI(ctx context.Context, reg prometheus.Registerer) error {
 	cfg := api.Config{
 		Listen: c.Listen, CertFile: c.CertFile, KeyFile: c.KeyFile, BehindProxy: c.BehindProxy, Store: s, Compile: a.registry.compileFor,
 		Now: func() time.Time { return a.engine.Clock().Now() }, Clients: clients, MaxInFlight: c.MaxInFlight, CallsPerSecond: c.CallsPerSecond,
-		Log: a.Log, Metrics: reg,
+		Log: a.Log, Metrics: a.metrics,
 	}
 	if cfg.Listen == "" {
 		cfg.Listen = defaultAPIListen

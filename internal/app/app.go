@@ -84,7 +84,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	if err := a.prepareEngine(ctx, apps); err != nil {
 		return nil, err
 	}
-	if err := a.prepareAPI(ctx, a.metrics); err != nil {
+	if err := a.prepareAPI(ctx); err != nil {
 		return nil, err
 	}
 	return a, a.startConsole(ctx, apps)

@@ -1,11 +1,13 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
@@ -15,8 +17,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// defaultConsole is where the console listens beside an embedded database.
-const defaultConsole = "127.0.0.1:8082"
+// DefaultConsole is where the console listens beside an embedded database.
+const DefaultConsole = "127.0.0.1:8082"
 
 // consoleWrite bounds the serving of one page.
 const consoleWrite = 30 * time.Second
@@ -79,6 +81,9 @@ func (c *Console) URL() string { return c.url }
 // Link is a URL that signs the owner in, once.
 func (c *Console) Link() string { return c.url + c.console.Link() }
 
+// SetApps takes over the apps of another configuration.
+func (c *Console) SetApps(apps []config.App) { c.console.SetApps(apps) }
+
 // Start begins to serve in the background.
 func (c *Console) Start() { c.server.Start() }
 
@@ -104,8 +109,8 @@ func (a *App) startConsole(ctx context.Context, apps []config.App) error {
 	if a.postgres != nil {
 		signIn, owner = a.postgres.current().TCPURL(), a.store
 	}
-	c, err := NewConsole(ctx, o, orDefault(address), signIn, owner)
-	if err != nil && address == "" { // somebody has the usual port
+	c, err := NewConsole(ctx, o, cmp.Or(address, DefaultConsole), signIn, owner)
+	if address == "" && errors.Is(err, syscall.EADDRINUSE) { // somebody has the usual port
 		c, err = NewConsole(ctx, o, "127.0.0.1:0", signIn, owner)
 	}
 	if err != nil {
@@ -115,11 +120,4 @@ func (a *App) startConsole(ctx context.Context, apps []config.App) error {
 	c.Start()
 	a.closers = append(a.closers, closer{"console", c.Stop})
 	return nil
-}
-
-func orDefault(address string) string {
-	if address == "" {
-		return defaultConsole
-	}
-	return address
 }

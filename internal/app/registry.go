@@ -133,16 +133,9 @@ func (r *registry) compile(c *store.Campaign) (*dispatch.Message, []dispatch.Pro
 	r.mu.RLock()
 	adapter, app := r.channels[c.Channel], r.byNo[c.AppNo]
 	r.mu.RUnlock()
-	if adapter == nil {
-		return nil, []dispatch.Problem{{Field: "channel", Text: "this program has no adapter for " + c.Channel}}
-	}
-	request := dispatch.Request{
+	return compileWith(adapter, app, dispatch.Request{
 		Channel: c.Channel, TaskName: c.Name, Body: c.Request, StrategyType: int(c.StrategyType), StoredTargets: c.Targets > 0 || c.AudienceView != "",
-	}
-	if app != nil {
-		app.Qualify(&request)
-	}
-	return adapter.Compile(request)
+	})
 }
 
 // compileFor judges a request that is no campaign yet.
@@ -150,6 +143,11 @@ func (r *registry) compileFor(appID, workspaceID string, request dispatch.Reques
 	r.mu.RLock()
 	adapter, app := r.channels[request.Channel], r.apps[appKey{appID, workspaceID}]
 	r.mu.RUnlock()
+	return compileWith(adapter, app, request)
+}
+
+// compileWith judges a request; either of adapter and app may be unknown here.
+func compileWith(adapter dispatch.Adapter, app *engine.App, request dispatch.Request) (*dispatch.Message, []dispatch.Problem) {
 	if adapter == nil {
 		return nil, []dispatch.Problem{{Field: "channel", Text: "this program has no adapter for " + request.Channel}}
 	}

@@ -34,6 +34,9 @@ func (a *App) Reload(ctx context.Context, c *config.Config) (later []string, err
 	}
 	a.engine.Reload(c.Dispatch.MaxInFlight)
 	a.reloadAPI(c.API)
+	if a.console != nil {
+		a.console.SetApps(apps)
+	}
 	later = restartSettings(a.Config, c)
 	a.Config.Apps, a.Config.Dispatch.MaxInFlight, a.Config.Dispatch.Proxy = c.Apps, c.Dispatch.MaxInFlight, c.Dispatch.Proxy
 	a.Config.API.Clients, a.Config.API.CallsPerSecond = c.API.Clients, c.API.CallsPerSecond

@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -13,7 +14,6 @@ import (
 type calendarCell struct {
 	Start   time.Time // in the reader's zone
 	Label   string
-	Link    string
 	Counts  []statusCount
 	Level   int // 0 to 4: how much there is
 	Planned bool
@@ -43,23 +43,24 @@ func (c *Console) calendar(x *exchange) error {
 	midnight := time.Date(day.Year(), day.Month(), day.Day(), 0, 0, 0, 0, day.Location())
 	d.At = midnight.Format(time.DateOnly)
 	var cells []calendarCell
-	columns := 7
+	columns, end := 7, midnight.AddDate(0, 0, 1)
 	switch d.View {
 	case "day":
 		d.Title, d.Previous, d.Following = midnight.Format("Mon 2006-01-02"), dateOf(midnight.AddDate(0, 0, -1)), dateOf(midnight.AddDate(0, 0, 1))
 		columns = 6
-		for at := midnight; at.Before(midnight.AddDate(0, 0, 1)); at = at.Add(time.Hour) {
+		for at := midnight; at.Before(end); at = at.Add(time.Hour) {
 			cells = append(cells, calendarCell{Start: at, Label: at.Format("15:04")})
 		}
 	case "week":
 		monday := midnight.AddDate(0, 0, -(int(midnight.Weekday())+6)%7)
 		d.Title, d.Previous, d.Following = monday.Format("2006-01-02 – ")+dateOf(monday.AddDate(0, 0, 6)), dateOf(monday.AddDate(0, 0, -7)), dateOf(monday.AddDate(0, 0, 7))
-		cells = daysFrom(monday, 7)
+		cells, end = daysFrom(monday, 7), monday.AddDate(0, 0, 7)
 	default:
 		d.View = "month"
 		first := time.Date(day.Year(), day.Month(), 1, 0, 0, 0, 0, day.Location())
 		d.Title, d.Previous, d.Following = first.Format("2006-01"), dateOf(first.AddDate(0, -1, 0)), dateOf(first.AddDate(0, 1, 0))
-		cells = daysFrom(first.AddDate(0, 0, -(int(first.Weekday())+6)%7), 42)
+		monday := first.AddDate(0, 0, -(int(first.Weekday())+6)%7)
+		cells, end = daysFrom(monday, 42), monday.AddDate(0, 0, 42)
 		for i := range cells {
 			cells[i].Other = cells[i].Start.Month() != first.Month()
 		}
@@ -67,16 +68,12 @@ func (c *Console) calendar(x *exchange) error {
 	if d.View != "day" {
 		d.Heads = []string{x.T("Mon"), x.T("Tue"), x.T("Wed"), x.T("Thu"), x.T("Fri"), x.T("Sat"), x.T("Sun")}
 	}
-	if err := c.fill(x, cells, d.App); err != nil {
+	if err := c.fill(x, cells, end, d.App); err != nil {
 		return err
 	}
-	for len(cells) > 0 {
-		n := min(columns, len(cells))
-		d.Rows = append(d.Rows, cells[:n])
-		cells = cells[n:]
-	}
+	d.Rows = slices.Collect(slices.Chunk(cells, columns))
 	if d.View == "day" {
-		rows, err := x.store.PageTasks(x.Context(), store.Filter{AppID: d.App, Since: midnight, Until: midnight.AddDate(0, 0, 1), Limit: pageRows}, store.TaskCursor{})
+		rows, err := x.store.PageTasks(x.Context(), store.Filter{AppID: d.App, Since: midnight, Until: end, Limit: pageRows}, store.TaskCursor{})
 		if err != nil {
 			return err
 		}
@@ -91,27 +88,18 @@ func daysFrom(first time.Time, n int) []calendarCell {
 	cells := make([]calendarCell, n)
 	for i := range cells {
 		at := first.AddDate(0, 0, i)
-		cells[i] = calendarCell{Start: at, Label: strconv.Itoa(at.Day()), Link: "/calendar?view=day&at=" + dateOf(at)}
+		cells[i] = calendarCell{Start: at, Label: strconv.Itoa(at.Day())}
 	}
 	return cells
 }
 
-// fill counts what each cell holds.
-func (c *Console) fill(x *exchange, cells []calendarCell, app string) error {
-	if len(cells) == 0 {
-		return nil
-	}
-	length := time.Hour
+// fill counts what each cell holds, the last of which lasts until end.
+func (c *Console) fill(x *exchange, cells []calendarCell, end time.Time, app string) error {
 	bounds := make([]time.Time, 0, len(cells)+1)
 	for _, cell := range cells {
 		bounds = append(bounds, cell.Start)
 	}
-	last := cells[len(cells)-1].Start
-	if cells[0].Link != "" {
-		bounds = append(bounds, last.AddDate(0, 0, 1))
-	} else {
-		bounds = append(bounds, last.Add(length))
-	}
+	bounds = append(bounds, end)
 	counts, err := x.store.CountDays(x.Context(), bounds, store.Filter{AppID: app})
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/console/picture"
+	"github.com/campaign-scheduler/scheduler/internal/forecast"
 	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/store"
 	"github.com/campaign-scheduler/scheduler/strategy"
@@ -54,7 +55,7 @@ func (c *Console) campaigns(x *exchange) error {
 
 func lineOf(c store.CampaignSummary, now time.Time) campaignLine {
 	line := campaignLine{CampaignSummary: c}
-	schedule, _, err := strategy.Parse(specOf(c))
+	schedule, _, err := strategy.Parse(forecast.SpecOf(c))
 	if err != nil {
 		return line
 	}
@@ -63,15 +64,6 @@ func lineOf(c store.CampaignSummary, now time.Time) campaignLine {
 		line.Next = schedule.Next(now)
 	}
 	return line
-}
-
-// specOf is the strategy of a stored campaign. It was judged when it was
-// written, so it is not held against a window its author shortened since.
-func specOf(c store.CampaignSummary) strategy.Spec {
-	return strategy.Spec{
-		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, WrittenAt: c.WrittenAt,
-		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonth), DSTGap: strategy.DSTGapPolicy(c.DSTGap), CatchUpWindow: strategy.MaxCatchUpWindow,
-	}
 }
 
 // nextOccurrences are the first n of a schedule after the given time.
@@ -125,7 +117,7 @@ func (c *Console) campaign(x *exchange) error {
 	if d.CampaignDetail, err = x.store.CampaignDetail(x.Context(), id); err != nil {
 		return err
 	}
-	if schedule, _, err := strategy.Parse(specOf(d.CampaignSummary)); err == nil {
+	if schedule, _, err := strategy.Parse(forecast.SpecOf(d.CampaignSummary)); err == nil {
 		d.Words, d.Next = schedule.Describe(), nextOccurrences(schedule, x.Now, 10)
 	}
 	skips, err := x.store.Skips(x.Context(), id, x.Now)
@@ -153,7 +145,9 @@ func (c *Console) campaign(x *exchange) error {
 // judgeStored says what is wrong with a stored campaign as it would be judged now.
 func (c *Console) judgeStored(d *store.CampaignDetail, now time.Time) []judge.Problem {
 	form := formOf(d)
-	v := c.Judge.Campaign(form.campaign(d.Targets > 0), c.appOf(d.AppID, d.WorkspaceID, d.TimeZone), now)
+	k := form.campaign(d.Targets > 0)
+	app, _ := k.AppAmong(c.settings())
+	v := c.Judge.Campaign(k, app, now)
 	return judge.OnePerField(v.Problems)
 }
 

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/campaign-scheduler/scheduler/internal/config"
 	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/store"
 )
@@ -195,24 +194,12 @@ func (f *campaignForm) draft(window time.Duration) *store.CampaignDraft {
 	return d
 }
 
-// appOf is what the configuration says of an app; where it says nothing, what
-// the database knows.
-func (c *Console) appOf(appID, workspaceID, zone string) config.App {
-	for _, a := range c.Apps {
-		if a.AppID == appID && a.WorkspaceID == workspaceID {
-			return a
-		}
-	}
-	return config.App{AppID: appID, WorkspaceID: workspaceID, TimeZone: cmp.Or(zone, "Asia/Shanghai")}
-}
-
 // A composePage is the form with what its campaign would come to.
 type composePage struct {
 	Form     campaignForm
 	Apps     []store.App
 	Channels []string
 	Problems map[string][]string // by field of the form
-	Rest     []judge.Problem     // of no field
 	Warnings []string
 	Words    string
 	Next     []occurrence
@@ -233,19 +220,24 @@ var fieldOf = map[string]string{
 	"short_month_policy": "short_month_policy", "dst_gap_policy": "dst_gap_policy", "audience_view": "audience_view", "request": "request", "targets": "targets",
 }
 
-// compose judges the form and works out what it would come to.
-func (c *Console) compose(x *exchange, f campaignForm, judged bool, before *store.CampaignDetail) (*composePage, error) {
-	p := &composePage{Form: f, Problems: map[string][]string{}, Judged: judged}
+// formPage is the form before it is judged.
+func (c *Console) formPage(x *exchange, f campaignForm) (*composePage, error) {
+	p := &composePage{Form: f, Problems: map[string][]string{}}
 	var err error
-	if p.Apps, err = x.store.Apps(x.Context()); err != nil {
+	p.Apps, err = x.store.Apps(x.Context())
+	_, p.Channels = c.Judge.Channel("")
+	return p, err
+}
+
+// compose judges the form and works out what it would come to.
+func (c *Console) compose(x *exchange, f campaignForm, before *store.CampaignDetail) (*composePage, error) {
+	p, err := c.formPage(x, f)
+	if err != nil {
 		return nil, err
 	}
-	_, p.Channels = c.Judge.Channel("")
-	if !judged {
-		return p, nil
-	}
+	p.Judged = true
 	appID, workspaceID := f.app()
-	settings := c.appOf(appID, workspaceID, f.Zone)
+	settings, _ := f.campaign(false).AppAmong(c.settings())
 	known := false
 	for _, a := range p.Apps {
 		if a.AppID == appID && a.WorkspaceID == workspaceID {
@@ -389,15 +381,15 @@ func newForm(now time.Time) campaignForm {
 func (c *Console) newCampaign(x *exchange) error {
 	f := newForm(x.in(x.Now, "Asia/Shanghai"))
 	f.App = x.FormValue("app")
-	return c.showForm(x, http.StatusOK, f, false, nil)
+	return c.showForm(x, f)
 }
 
-func (c *Console) showForm(x *exchange, status int, f campaignForm, judged bool, before *store.CampaignDetail) error {
-	p, err := c.compose(x, f, judged, before)
+func (c *Console) showForm(x *exchange, f campaignForm) error {
+	p, err := c.formPage(x, f)
 	if err != nil {
 		return err
 	}
-	return c.render(x, status, "compose", p)
+	return c.render(x, http.StatusOK, "compose", p)
 }
 
 func (c *Console) editCampaign(x *exchange) error {
@@ -405,7 +397,7 @@ func (c *Console) editCampaign(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	return c.showForm(x, http.StatusOK, formOf(d), false, d)
+	return c.showForm(x, formOf(d))
 }
 
 func (c *Console) copyCampaign(x *exchange) error {
@@ -415,7 +407,7 @@ func (c *Console) copyCampaign(x *exchange) error {
 	}
 	f := formOf(d)
 	f.ID, f.Revision = 0, 0
-	return c.showForm(x, http.StatusOK, f, false, nil)
+	return c.showForm(x, f)
 }
 
 func (c *Console) stored(x *exchange) (*store.CampaignDetail, error) {
@@ -431,7 +423,7 @@ func (c *Console) stored(x *exchange) (*store.CampaignDetail, error) {
 // says so, stores it.
 func (c *Console) insertCampaign(x *exchange) error {
 	f := formFrom(x)
-	p, err := c.compose(x, f, true, nil)
+	p, err := c.compose(x, f, nil)
 	if err != nil {
 		return err
 	}
@@ -457,7 +449,7 @@ func (c *Console) updateCampaign(x *exchange) error {
 	if f.Revision != before.Revision {
 		return store.ErrRevisionMoved
 	}
-	p, err := c.compose(x, f, true, before)
+	p, err := c.compose(x, f, before)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
@@ -36,7 +37,7 @@ type Config struct {
 	// Judge says what is wrong with a campaign before it is stored.
 	Judge judge.Judge
 	// Apps are the apps of the configuration, whose rules count when a request is
-	// judged. They may be none.
+	// judged, until SetApps gives others. They may be none.
 	Apps []config.App
 	// Secure says that browsers reach the console over TLS.
 	Secure bool
@@ -59,11 +60,13 @@ type Console struct {
 	sessions *sessions
 	pages    map[string]*template.Template
 	handler  http.Handler
+	apps     atomic.Pointer[[]config.App]
 }
 
 // New makes a Console.
 func New(cfg Config) (*Console, error) {
 	c := &Console{Config: cfg, sessions: newSessions(cfg.Secure)}
+	c.SetApps(cfg.Apps)
 	var err error
 	if c.pages, err = parsePages(files); err != nil {
 		return nil, err
@@ -73,6 +76,12 @@ func New(cfg Config) (*Console, error) {
 	}
 	return c, nil
 }
+
+// SetApps takes over the apps of another configuration.
+func (c *Console) SetApps(apps []config.App) { c.apps.Store(&apps) }
+
+// settings are the apps of the configuration.
+func (c *Console) settings() []config.App { return *c.apps.Load() }
 
 // Handler serves every page.
 func (c *Console) Handler() http.Handler { return c.handler }
@@ -202,11 +211,10 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, to route) {
 		x.State, x.Now = state, state.Now
 	}
 	if r.Method == http.MethodPost {
-		if err := r.ParseForm(); err != nil {
+		if err := x.ParseForm(); err != nil {
 			c.fail(x, errForm)
 			return
 		}
-		x.PostForm, x.Form = r.PostForm, r.Form
 	}
 	if err := to.serve(c, x); err != nil {
 		c.fail(x, err)

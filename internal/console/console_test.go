@@ -21,6 +21,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/dispatch/alipay"
 	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
 	"github.com/campaign-scheduler/scheduler/dispatch/webhook"
+	"github.com/campaign-scheduler/scheduler/internal/config"
 	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
 	"github.com/campaign-scheduler/scheduler/store"
@@ -57,12 +58,7 @@ func newRig(t *testing.T) *rig {
 			if password != "secret" {
 				return nil, ErrSignIn
 			}
-			u, err := url.Parse(db.URL)
-			if err != nil {
-				return nil, err
-			}
-			u.User = url.UserPassword(user+"_"+suffix, password)
-			return store.Open(ctx, store.Config{URL: u.String(), MaxConns: 2})
+			return store.Open(ctx, store.Config{URL: db.URLAs(t, user+"_"+suffix, password), MaxConns: 2})
 		},
 	})
 	if err != nil {
@@ -131,26 +127,11 @@ func (b *browser) post(path string, form url.Values, want int) string {
 
 func (b *browser) do(method, path string, form url.Values, want int) string {
 	b.t.Helper()
-	req, err := http.NewRequestWithContext(b.t.Context(), method, b.url+path, strings.NewReader(form.Encode()))
-	if err != nil {
-		b.t.Fatal(err)
+	body, status := b.look(method, path, form)
+	if status != want {
+		b.t.Fatalf("%s %s: status %d, want %d\n%s", method, path, status, want, body)
 	}
-	if method == http.MethodPost {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	res, err := b.client.Do(req)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if res.StatusCode != want {
-		b.t.Fatalf("%s %s: status %d, want %d\n%s", method, path, res.StatusCode, want, body)
-	}
-	return string(body)
+	return body
 }
 
 func has(t *testing.T, page string, texts ...string) {
@@ -526,4 +507,42 @@ func TestTakeATaskBack(t *testing.T) {
 		t.Error("a task of which nothing was accepted can be taken back")
 	}
 	has(t, b.post("/tasks/78/revoke", url.Values{"note": {"x"}}, http.StatusUnprocessableEntity), "accepted nothing")
+}
+
+// A target that is written twice is told of as a rule, and nothing is stored.
+func TestTargetTwice(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	page := r.as(t, "mei").post("/campaigns", with(weekly(), "targets", "user-1\r\nuser-1", "do", "insert"), http.StatusUnprocessableEntity)
+	has(t, page, "must not name a target twice")
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.campaigns`); n != 0 {
+		t.Errorf("%d campaigns are stored", n)
+	}
+}
+
+// What was done with a task stays on its page, however much was done with its
+// campaign since.
+func TestTaskShowsItsOwnAudit(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.owner(t)
+	b.post("/campaigns", with(weekly(), "do", "insert"), http.StatusOK)
+	exec(t, r.db, sixtyOutcomes)
+	unknown := count(t, r.db, `SELECT min(id) FROM scheduler.decided_tasks WHERE status = 'unknown'`)
+	b.post(fmt.Sprintf("/tasks/%d/sent", unknown), url.Values{"note": {"the provider's own list has it"}}, http.StatusOK)
+	exec(t, r.db, `DO $$ BEGIN FOR i IN 1..60 LOOP UPDATE scheduler.campaigns SET name = 'edit ' || i; END LOOP; END $$`)
+	has(t, b.get(fmt.Sprintf("/tasks/%d", unknown)), "the provider&#39;s own list has it")
+	has(t, b.get("/audit?what=rule"), "the provider&#39;s own list has it")
+}
+
+// The apps of another configuration count from when they are given.
+func TestAppsOfAnotherConfiguration(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.as(t, "mei")
+	audience := with(weekly(), "channel", "mpaas.push_broadcast", "targets", "", "do", "preview",
+		"request", `{"deliveryType": 1, "expiredSeconds": 600, "templateName": "weekly", "bindPeriod": 1, "tagId": "t"}`)
+	has(t, b.post("/campaigns", audience, http.StatusUnprocessableEntity), "allow_audience_schedules")
+	r.console.SetApps([]config.App{{AppID: "shop", WorkspaceID: "test", AllowAudienceSchedules: true}})
+	b.post("/campaigns", audience, http.StatusOK)
 }

@@ -48,7 +48,7 @@ func (c *Console) limits(x *exchange) error {
 		}
 		d.Quotas = append(d.Quotas, row)
 	}
-	if d.Forecast, err = forecast.Read(x.Context(), x.store, c.Apps, x.FormValue("app"), x.Now, forecastDays); err != nil {
+	if d.Forecast, err = forecast.Read(x.Context(), x.store, c.settings(), quotas, x.FormValue("app"), x.Now, forecastDays); err != nil {
 		return err
 	}
 	return c.render(x, http.StatusOK, "limits", d)
@@ -96,7 +96,7 @@ func (c *Console) audit(x *exchange) error {
 		Rows      []store.AuditRow
 		Until     string // of the next page
 	}
-	d.Who, d.What, d.Deeds = x.FormValue("who"), x.FormValue("what"), []string{"update", "pause", "resume", "cancel", "delete", "reject", "finish", "trigger", "rule", "hold", "release"}
+	d.Who, d.What, d.Deeds = x.FormValue("who"), x.FormValue("what"), []string{"update", "pause", "resume", "cancel", "delete", "reject", "finish", "trigger", "skip", "unskip", "rule", "revoke", "hold", "release"}
 	f := store.AuditFilter{Who: d.Who, Deed: d.What, Limit: pageRows + 1}
 	if until, err := time.Parse(time.RFC3339Nano, x.FormValue("until")); err == nil {
 		f.Until = until

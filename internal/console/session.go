@@ -22,7 +22,6 @@ const (
 
 // A person is somebody who is signed in: a database role.
 type person struct {
-	name   string
 	store  *store.Store
 	rights store.Rights
 	shared bool // the store belongs to the daemon and stays open
@@ -227,7 +226,7 @@ func (c *Console) admit(x *exchange, p *person) error {
 	if err != nil {
 		return err
 	}
-	p.name, p.rights = rights.Role, rights
+	p.rights = rights
 	c.sessions.begin(x.ResponseWriter, p)
 	return nil
 }

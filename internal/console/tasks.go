@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/store"
@@ -65,10 +66,7 @@ func (x *exchange) moment(text string) (time.Time, bool) {
 
 // cursorOf reads where a page of tasks begins; what cannot be read is the first.
 func cursorOf(text string) store.TaskCursor {
-	dot := len(text) - 1
-	for dot >= 0 && text[dot] != '.' {
-		dot--
-	}
+	dot := strings.LastIndexByte(text, '.')
 	if dot < 0 {
 		return store.TaskCursor{}
 	}
@@ -115,14 +113,8 @@ func (c *Console) task(x *exchange) error {
 	if d.Revoked, err = x.store.RevocationCounts(x.Context(), id); err != nil {
 		return err
 	}
-	audit, err := x.store.ListAudit(x.Context(), store.AuditFilter{Campaign: d.CampaignID})
-	if err != nil {
+	if d.Rulings, err = x.store.ListAudit(x.Context(), store.AuditFilter{Campaign: d.CampaignID, Task: id}); err != nil {
 		return err
-	}
-	for _, a := range audit {
-		if a.TaskID == id {
-			d.Rulings = append(d.Rulings, a)
-		}
 	}
 	return c.render(x, http.StatusOK, "task", d)
 }
@@ -162,14 +154,18 @@ func (c *Console) confirmTask(x *exchange) error {
 	if _, ok := rulings[deed]; !ok && deed != revoke {
 		return errNoPage
 	}
+	return c.showConfirm(x, http.StatusOK, id, deed, "")
+}
+
+func (c *Console) showConfirm(x *exchange, status int, id int64, deed, problem string) error {
 	t, err := x.store.Task(x.Context(), id)
 	if err != nil {
 		return err
 	}
-	return c.render(x, http.StatusOK, "confirm-task", struct {
+	return c.render(x, status, "confirm-task", struct {
 		store.TaskRow
 		Deed, Problem string
-	}{t, deed, ""})
+	}{t, deed, problem})
 }
 
 // changeTask applies a ruling, or has a task taken back; either needs a reason.
@@ -184,14 +180,7 @@ func (c *Console) changeTask(x *exchange) error {
 		return errNoPage
 	}
 	if note == "" {
-		t, err := x.store.Task(x.Context(), id)
-		if err != nil {
-			return err
-		}
-		return c.render(x, http.StatusUnprocessableEntity, "confirm-task", struct {
-			store.TaskRow
-			Deed, Problem string
-		}{t, deed, x.T("Say why: it is kept with what you do.")})
+		return c.showConfirm(x, http.StatusUnprocessableEntity, id, deed, x.T("Say why: it is kept with what you do."))
 	}
 	if deed == revoke {
 		_, err = x.store.RevokeTask(x.Context(), id, note, "")

@@ -172,15 +172,11 @@ func dict(pairs ...any) map[string]any {
 // render writes a page, whole or not at all.
 func (c *Console) render(x *exchange, status int, page string, data any) error {
 	var b bytes.Buffer
-	person := ""
-	if x.person != nil {
-		person = x.person.name
-	}
 	err := c.pages[page].Execute(&b, struct {
 		*view
-		Person, Page string
-		D            any
-	}{x.view, person, page, data})
+		Page string
+		D    any
+	}{x.view, page, data})
 	if err != nil {
 		return fmt.Errorf("page %s: %w", page, err)
 	}

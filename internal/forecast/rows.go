@@ -11,17 +11,13 @@ import (
 
 // Read makes a forecast from what is stored, for an app or, where it is empty,
 // for all that the store's login may see. settings are the apps of the
-// configuration, for their calls per second.
-func Read(ctx context.Context, s *store.Store, settings []config.App, appID string, now time.Time, days int) (Result, error) {
+// configuration, for their calls per second, and quotas what QuotaUsages returned.
+func Read(ctx context.Context, s *store.Store, settings []config.App, quotas []store.QuotaUsage, appID string, now time.Time, days int) (Result, error) {
 	rows, calls, err := s.ForecastRows(ctx, appID, MaxCampaigns+1)
 	if err != nil {
 		return Result{}, err
 	}
 	apps, err := s.Apps(ctx)
-	if err != nil {
-		return Result{}, err
-	}
-	quotas, err := s.QuotaUsages(ctx)
 	if err != nil {
 		return Result{}, err
 	}
@@ -40,10 +36,7 @@ func Read(ctx context.Context, s *store.Store, settings []config.App, appID stri
 		in.Apps = append(in.Apps, app)
 	}
 	for _, c := range rows {
-		schedule, _, err := strategy.Parse(strategy.Spec{
-			Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, WrittenAt: c.WrittenAt,
-			ShortMonth: strategy.ShortMonthPolicy(c.ShortMonth), DSTGap: strategy.DSTGapPolicy(c.DSTGap), CatchUpWindow: strategy.MaxCatchUpWindow,
-		})
+		schedule, _, err := strategy.Parse(SpecOf(c.CampaignSummary))
 		if err != nil {
 			continue // the daemon cannot plan it either
 		}
@@ -60,4 +53,13 @@ func Read(ctx context.Context, s *store.Store, settings []config.App, appID stri
 		in.Calls = append(in.Calls, Call{AppKey{c.AppID, c.WorkspaceID}, c.Channel, c.At})
 	}
 	return Make(in), nil
+}
+
+// SpecOf is the strategy of a stored campaign. It was judged when it was
+// written, so it is not held against a window its author shortened since.
+func SpecOf(c store.CampaignSummary) strategy.Spec {
+	return strategy.Spec{
+		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, WrittenAt: c.WrittenAt,
+		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonth), DSTGap: strategy.DSTGapPolicy(c.DSTGap), CatchUpWindow: strategy.MaxCatchUpWindow,
+	}
 }
