@@ -105,7 +105,14 @@ func settings(prefix string, of reflect.Type) []string {
 func TestEveryColumnIsExplained(t *testing.T) {
 	t.Parallel()
 	guide := read(t, "sql-guide.md")
-	schema := read(t, "../migrations/000003_tables.up.sql")
+	files, err := filepath.Glob("../migrations/*.up.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	schema := ""
+	for _, file := range files {
+		schema += read(t, file)
+	}
 	for _, table := range []string{"campaigns", "campaign_targets"} {
 		columns := regexp.MustCompile(`COMMENT ON COLUMN scheduler\.`+table+`\.(\w+)`).FindAllStringSubmatch(schema, -1)
 		if len(columns) < 5 {

@@ -71,7 +71,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}),
 		Daemons: prometheus.NewGauge(prometheus.GaugeOpts{Name: "scheduler_daemons", Help: "Daemons with a lease on this database."}),
 		Held: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "scheduler_held", Help: "1 while the restore guard holds everything until scheduler release.",
+			Name: "scheduler_held", Help: "1 while everything is held until scheduler release, by the restore guard or by somebody.",
 		}),
 		DatabaseUp: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "scheduler_database_up", Help: "1 while the database answers this daemon's heartbeats and takes writes.",
