@@ -121,8 +121,12 @@ func self(t *testing.T) string {
 	return exe
 }
 
+// copyFile copies a program. No other goroutine forks meanwhile: a child that
+// inherits the open file makes the start of the copy fail with "text file busy".
 func copyFile(t *testing.T, from, to string) {
 	t.Helper()
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	in, err := os.Open(from)
 	if err != nil {
 		t.Fatal(err)

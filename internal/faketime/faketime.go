@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -51,7 +52,11 @@ func Wrap(library, file, programs, dir string) error {
 		if e.Name() == "postgres" {
 			script := fmt.Sprintf("#!/bin/sh\nexport LD_PRELOAD=%s FAKETIME_TIMESTAMP_FILE=%s FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\nexec %s \"$@\"\n",
 				library, file, filepath.Join(programs, "postgres"))
+			// A child that another goroutine forks while the script is open
+			// for writing makes its start fail with "text file busy".
+			syscall.ForkLock.RLock()
 			err = os.WriteFile(path, []byte(script), 0o755)
+			syscall.ForkLock.RUnlock()
 		} else {
 			err = os.Symlink(filepath.Join(programs, e.Name()), path)
 		}
