@@ -69,7 +69,7 @@ type crossing struct {
 }
 
 // cross lets one campaign push to a large audience.
-func (b *bench) cross(ctx context.Context, db *database, c crowd) (out crossing, err error) {
+func (b *bench) cross(ctx context.Context, db *database, name string, c crowd) (out crossing, err error) {
 	if err := db.clear(ctx); err != nil {
 		return out, err
 	}
@@ -98,7 +98,12 @@ func (b *bench) cross(ctx context.Context, db *database, c crowd) (out crossing,
 	if err := db.QueryRow(ctx, wal).Scan(&before); err != nil {
 		return out, err
 	}
-	began := time.Now()
+	stopProfile, err := b.profile()
+	if err != nil {
+		return out, err
+	}
+	defer stopProfile()
+	began, meter := time.Now(), b.meter()
 	if _, err := db.Exec(ctx, `UPDATE scheduler.campaigns SET status = 'active' WHERE id = $1`, id); err != nil {
 		return out, err
 	}
@@ -112,6 +117,11 @@ func (b *bench) cross(ctx context.Context, db *database, c crowd) (out crossing,
 		time.Sleep(5 * time.Millisecond)
 	}
 	out.took = time.Since(began)
+	stopProfile()
+	b.ran("audience "+name, rate(c.targets/perCall, out.took), meter, c.targets/perCall)
+	if err := b.dearest(ctx, db); err != nil {
+		return out, err
+	}
 	if err := db.QueryRow(ctx, wal).Scan(&after); err != nil {
 		return out, err
 	}
@@ -206,7 +216,7 @@ func audience(ctx context.Context, b *bench) error {
 	for range b.rounds {
 		b.machine.calibrate()
 		for name, r := range runs {
-			c, err := b.cross(ctx, db, r.crowd)
+			c, err := b.cross(ctx, db, name, r.crowd)
 			if err != nil {
 				return fmt.Errorf("%s: %w", name, err)
 			}
@@ -220,12 +230,13 @@ func audience(ctx context.Context, b *bench) error {
 			out   *sample
 		}{{0, &bare}, {slow, &bareSlow}} {
 			n := large / perCall
+			before := b.meter()
 			took, err := loop(ctx, b.crowdCaller(l.delay), n, inFlight)
 			if err != nil {
 				return err
 			}
+			b.ran(fmt.Sprintf("audience, bare loop, %v", l.delay), rate(n, took), before, n)
 			*l.out = append(*l.out, rate(n, took))
-			b.say("bare loop, %v: %.0f per second", l.delay, last(*l.out))
 		}
 		took, err := b.cancel(ctx, db, large)
 		if err != nil {

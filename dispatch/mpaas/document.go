@@ -26,7 +26,10 @@ var (
 // the repetition of names, both of which encoding/json would lose. The members'
 // values share raw's memory.
 func parseObject(raw []byte) ([]member, error) {
-	if !json.Valid(raw) {
+	switch {
+	case len(raw) == 0: // as most targets' values are, of which each call has many
+		return nil, errNotObject
+	case !json.Valid(raw):
 		if first, _ := firstValue(raw); len(first) > 0 && first[0] == '{' {
 			return nil, errTrailing
 		}

@@ -366,8 +366,8 @@ func (l *callLimit) available() int {
 // atOnce is how many items of early work are done between two rests.
 const atOnce = 50
 
-// pace sleeps as long as the work since began took, at most 20 ms, so that early
-// work uses half a core at most and leaves room for what is due.
+// pace sleeps as long as the work since began took, at most 20 ms, so that work
+// that may wait uses half a core at most and leaves room for what is due.
 func pace(ctx context.Context, began time.Time) {
 	sleep(ctx, min(time.Since(began), 20*time.Millisecond))
 }
