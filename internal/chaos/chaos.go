@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/sandbox"
@@ -49,13 +50,15 @@ type run struct {
 	api     *pushAPI
 	daemons []*daemon
 	bin     string
+	frozen  atomic.Int32 // daemons at their mutant's failpoint
 
 	alive sync.WaitGroup     // keeps the daemons running
 	rest  context.CancelFunc // lets them end
 }
 
 // Run runs the experiment and returns its report. An error means that it could
-// not be run, not that something was found.
+// not be run, not that something was found. With a report, the error means that the
+// run is over and could not be judged: nothing of it is proven.
 func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	r := &run{Options: o, report: newReport()}
 	defer func() { err = errors.Join(err, r.close()) }()
@@ -67,7 +70,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, err
 	}
 	if err := r.settle(ctx, e); err != nil {
-		return nil, err
+		return r.report, err
 	}
 	return r.report, r.judge(ctx, e)
 }
@@ -90,7 +93,7 @@ func (r *run) setUp(ctx context.Context) (err error) {
 	if r.bin, err = build(ctx, r.Dir, r.Mutant); err != nil {
 		return err
 	}
-	if r.db, err = openDatabase(ctx, filepath.Join(r.Dir, "postgres"), r.ahead()); err != nil {
+	if r.db, err = openDatabase(ctx, filepath.Join(r.Dir, "postgres"), r.ahead(), r.Duration); err != nil {
 		return err
 	}
 	m, err := store.NewMigrator(r.db.server.URL("scheduler"), r.Log)
@@ -114,12 +117,28 @@ func (r *run) setUp(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
+		d.frozen = r.insist
 		if err := d.setWall(time.Duration(i) * 97 * time.Second); err != nil {
 			return err
 		}
 		r.daemons = append(r.daemons, d)
 	}
 	return nil
+}
+
+// insist has the push API go wrong as the mutant wants it while some daemon is
+// frozen at its failpoint.
+func (r *run) insist(frozen bool) {
+	n, spec := int32(-1), ""
+	if frozen {
+		n = 1
+	}
+	if r.frozen.Add(n) > 0 && r.Mutant != nil {
+		spec = r.Mutant.Frozen
+	}
+	if err := r.api.insist(spec); err != nil { // it is down: it begins with what it is told last
+		r.Log.Warn("the push API's fault", "error", err)
+	}
 }
 
 // disturb lets everything happen at once for the duration of the run.
@@ -245,7 +264,7 @@ func (r *run) sampleOnce(ctx context.Context) {
 		var app string
 		var limit, n int
 		if rows.Scan(&app, &limit, &n) == nil && n > limit {
-			r.report.violate("no app is over its cap", "app %s: %d pending, limit %d", app, n, limit)
+			r.report.violate(capped, "app %s: %d pending, limit %d", app, n, limit)
 		}
 	}
 	if rows.Err() == nil {
@@ -322,6 +341,21 @@ func (r *run) settle(ctx context.Context, e *editor) error {
 }
 
 func (r *run) judge(ctx context.Context, e *editor) error {
+	r.readLogs()
+	if err := r.judgeRecord(ctx, e); err != nil {
+		r.report.cannotJudge(everything, "%v", err)
+		return err
+	}
+	if len(r.report.Broken()) > 0 {
+		return r.dump(ctx)
+	}
+	return nil
+}
+
+func (r *run) judgeRecord(ctx context.Context, e *editor) error {
+	if err := r.db.readAll(ctx); err != nil {
+		return err
+	}
 	rec, err := readRecord(ctx, r.db)
 	if err != nil {
 		return err
@@ -333,18 +367,14 @@ func (r *run) judge(ctx context.Context, e *editor) error {
 	if err := r.boundedStatements(ctx); err != nil {
 		return err
 	}
+	if r.report.counted("samples of the cap") == 0 {
+		r.report.cannotJudge(capped, "no look at what is pending has succeeded")
+	}
 	for id := range e.windows {
 		delete(rec.windows, id) // when it closed cannot be told from what it is in the end
 	}
 	newOracle(r.report, rec, calls, e.dropped, r.db.clock).judge(e.bans)
-	r.readLogs()
-	if err := r.verify(ctx); err != nil {
-		return err
-	}
-	if len(r.report.Broken()) > 0 {
-		return r.dump(ctx)
-	}
-	return nil
+	return r.verify(ctx)
 }
 
 // boundedStatements holds what was ended without a call against the batch that the
@@ -400,6 +430,8 @@ func (r *run) readLogs() {
 			switch {
 			case strings.Contains(line, "panic"):
 				r.report.violate("no panic", "%s: %s", d.name, line)
+			case strings.Contains(line, "second decision on an occurrence refused"):
+				r.report.violate(once, "%s: %s", d.name, line)
 			case strings.Contains(line, "SQLSTATE 42501"):
 				r.report.violate("the daemons have the rights that they need", "%s: %s", d.name, line)
 			case strings.Contains(line, "too late"):

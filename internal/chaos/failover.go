@@ -39,7 +39,7 @@ type failover struct {
 	current *node
 }
 
-// RunFailover runs the experiment and returns its report.
+// RunFailover runs the experiment and returns its report and error as Run does.
 func RunFailover(ctx context.Context, o Options) (_ *Report, err error) {
 	f := &failover{Options: o, report: newReport(), rng: rand.New(rand.NewPCG(o.Seed, 9))}
 	defer f.close()
@@ -47,7 +47,7 @@ func RunFailover(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, err
 	}
 	if err := f.disturb(ctx); err != nil {
-		return nil, err
+		return f.report, err
 	}
 	return f.report, f.judge(ctx)
 }

@@ -16,6 +16,7 @@ type Mutant struct {
 	Shows  []string // the promises that break with it; one is enough
 	Point  string   // the failpoint that brings it out, name:action; empty: any
 	Fault  string   // the push API's fault that brings it out; empty: any
+	Frozen string   // the push API's fault while a daemon is frozen at Point
 	Lost   bool     // it takes lost primaries: RunFailover
 	Resend bool     // most campaigns allow a push of unknown outcome to be made again
 	SQL    string   // what breaks it in the database, after the migrations
@@ -130,12 +131,14 @@ var Mutants = []Mutant{
 	{
 		Name:   "record-unfenced",
 		Break:  "an outcome is recorded although another daemon has ruled on its call: fencing is removed",
-		Shows:  []string{decided, recorded, verified},
+		Shows:  []string{decided, recorded, verified, agrees, afterDecision, once},
 		Resend: true,
 		Point:  "record.before:stop",
-		Fault:  "throttle=0.97", // so that the call is still being made again when the frozen daemon records the first
+		Frozen: "throttle=1", // so that the call is still to be made again when the frozen daemon records the first
 		Edits: []Edit{
 			{"store/record.go", "held[d.ClaimID] {\n\t\t\t\tstand", "(held[d.ClaimID] || daemonID > 0) {\n\t\t\t\tstand"},
+			{"store/retry.go", "held[r.ClaimID] {\n\t\t\t\tstand", "(held[r.ClaimID] || daemonID > 0) {\n\t\t\t\tstand"},
+			{"store/retry.go", " AND NOT EXISTS (SELECT FROM scheduler.decided_tasks d WHERE d.id = u.id)", ""},
 			{"store/delivery.go", "s.daemon_id = o.daemon_id AND s.attempts = o.attempts AND s.status::text = 'running'", "o.daemon_id > 0"},
 		},
 	},

@@ -83,7 +83,7 @@ func (r *run) outage(rng *rand.Rand) outage {
 	case 4:
 		return outage{name: "out of connections", run: r.db.exhaust}
 	case 5:
-		if r.db.ballast != "" {
+		if r.db.disk != nil {
 			return outage{name: "disk full", run: r.db.fill}
 		}
 		return outage{name: "database read-only", run: r.db.readOnly}
