@@ -180,11 +180,14 @@ func (r *run) disturb(ctx context.Context) (*editor, error) {
 }
 
 // opening is the first seconds, in which nothing is broken: one app's large
-// audience waits for its bounds, and another's pushes fall due. How late they are
-// can be told only here. Then the audience's author cancels it.
+// audience waits for its bounds, after one call of it was throttled, and another's
+// pushes fall due. How late they are can be told only here. Then the audience's
+// author cancels it.
 func (r *run) opening(ctx context.Context) error {
-	size := crowdSize(r.Duration)
-	if err := errors.Join(r.db.crowd(ctx, size, false), r.db.neighbours(ctx)); err != nil {
+	if err := r.api.faults("throttle=1*1@alipay.single_send"); err != nil {
+		return fmt.Errorf("open the run: %w", err)
+	}
+	if err := errors.Join(r.db.crowd(ctx, openingSize(r.Duration), false), r.db.neighbours(ctx)); err != nil {
 		return fmt.Errorf("open the run: %w", err)
 	}
 	var open int
@@ -202,6 +205,9 @@ func (r *run) opening(ctx context.Context) error {
 		r.report.violate(neighbours, "%d campaigns of other apps were not pushed %s after they were due", open, neighbourLate)
 	}
 	r.report.count("pushes beside a large audience", neighbourCount)
+	if err := errors.Join(r.throttledGoesOn(ctx), r.api.faults("")); err != nil {
+		return err
+	}
 	if err := r.db.exec(ctx, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE name = '`+crowd+`'`); err != nil {
 		return fmt.Errorf("cancel the large audience: %w", err)
 	}
@@ -210,6 +216,38 @@ func (r *run) opening(ctx context.Context) error {
 	}
 	return ctx.Err()
 }
+
+// throttledLimit is how long a large audience may stand still after one of its
+// calls was throttled: its calls wait for a second or two, and for a busy machine.
+const throttledLimit = 10 * time.Second
+
+// throttledGoesOn waits until a call of the large audience is accepted after one was
+// throttled.
+func (r *run) throttledGoesOn(ctx context.Context) error {
+	for end := time.Now().Add(throttledLimit); time.Now().Before(end) && ctx.Err() == nil; sleep(ctx, 100*time.Millisecond) {
+		calls, err := r.api.calls()
+		if err != nil {
+			return err
+		}
+		var throttled time.Time
+		for i := range calls {
+			switch c := &calls[i]; {
+			case c.API != "alipay.single_send":
+			case c.Fault != "" && throttled.IsZero():
+				throttled = c.AnsweredAt
+			case c.Outcome == sandbox.Accepted && !throttled.IsZero() && c.ReceivedAt.Sub(throttled) > throttlePause:
+				r.report.note("the large audience went on %s after its throttled call", c.ReceivedAt.Sub(throttled).Round(time.Millisecond))
+				return nil
+			}
+		}
+	}
+	r.report.violate(onePause, "the large audience still stood still %s later", throttledLimit)
+	return nil
+}
+
+// throttlePause is how long calls that had begun beside the throttled one may still
+// arrive.
+const throttlePause = 500 * time.Millisecond
 
 // kill ends and freezes daemons at random, beside what their failpoints do.
 func (r *run) kill(ctx context.Context, rng *rand.Rand) {
@@ -353,6 +391,13 @@ func (r *run) judge(ctx context.Context, e *editor) error {
 }
 
 func (r *run) judgeRecord(ctx context.Context, e *editor) error {
+	if k := r.db.disk; k != nil {
+		used, err := k.used()
+		if err != nil {
+			return err
+		}
+		r.report.note("the disk holds %d of %d MiB", used>>20, k.size>>20)
+	}
 	if err := r.db.readAll(ctx); err != nil {
 		return err
 	}

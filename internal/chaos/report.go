@@ -41,6 +41,7 @@ const (
 	rated         = "no app is called faster than it may be"
 	agrees        = "a decision agrees with its deliveries"
 	once          = "an occurrence is decided once"
+	onePause      = "one throttled call stops an app for no longer than its pause"
 	certain       = "resend_unknown pushes until an answer is certain"
 	capped        = "no app is over its cap"
 	everything    = "all that the record tells"
