@@ -184,10 +184,11 @@ func (r *run) disturb(ctx context.Context) (*editor, error) {
 // pushes fall due. How late they are can be told only here. Then the audience's
 // author cancels it.
 func (r *run) opening(ctx context.Context) error {
+	size := openingSize(r.Duration)
 	if err := r.api.faults("throttle=1*1@alipay.single_send"); err != nil {
 		return fmt.Errorf("open the run: %w", err)
 	}
-	if err := errors.Join(r.db.crowd(ctx, openingSize(r.Duration), false), r.db.neighbours(ctx)); err != nil {
+	if err := errors.Join(r.db.crowd(ctx, size, "10 minutes", false), r.db.neighbours(ctx)); err != nil {
 		return fmt.Errorf("open the run: %w", err)
 	}
 	var open int
@@ -205,26 +206,26 @@ func (r *run) opening(ctx context.Context) error {
 		r.report.violate(neighbours, "%d campaigns of other apps were not pushed %s after they were due", open, neighbourLate)
 	}
 	r.report.count("pushes beside a large audience", neighbourCount)
-	if err := errors.Join(r.throttledGoesOn(ctx), r.api.faults("")); err != nil {
+	if err := errors.Join(r.throttledGoesOn(ctx, crowdPatience(size)), r.api.faults("")); err != nil {
 		return err
 	}
-	if err := r.db.exec(ctx, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE name = '`+crowd+`'`); err != nil {
+	began := time.Now()
+	ask, cancel := context.WithTimeout(ctx, crowdPatience(size))
+	defer cancel()
+	if _, err := r.db.pool.Exec(ask, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE name = $1`, crowd); err != nil {
 		return fmt.Errorf("cancel the large audience: %w", err)
 	}
+	r.report.note("the cancel of an audience of %d took %s", size, time.Since(began).Round(time.Millisecond))
 	for _, d := range r.daemons {
 		d.arm()
 	}
 	return ctx.Err()
 }
 
-// throttledLimit is how long a large audience may stand still after one of its
-// calls was throttled: its calls wait for a second or two, and for a busy machine.
-const throttledLimit = 10 * time.Second
-
 // throttledGoesOn waits until a call of the large audience is accepted after one was
-// throttled.
-func (r *run) throttledGoesOn(ctx context.Context) error {
-	for end := time.Now().Add(throttledLimit); time.Now().Before(end) && ctx.Err() == nil; sleep(ctx, 100*time.Millisecond) {
+// throttled: calls wait then for a second or two.
+func (r *run) throttledGoesOn(ctx context.Context, limit time.Duration) error {
+	for end := time.Now().Add(limit); time.Now().Before(end) && ctx.Err() == nil; sleep(ctx, 100*time.Millisecond) {
 		calls, err := r.api.calls()
 		if err != nil {
 			return err
@@ -241,7 +242,7 @@ func (r *run) throttledGoesOn(ctx context.Context) error {
 			}
 		}
 	}
-	r.report.violate(onePause, "the large audience still stood still %s later", throttledLimit)
+	r.report.violate(onePause, "the large audience still stood still %s later", limit)
 	return nil
 }
 

@@ -199,12 +199,12 @@ func (t *task) statusOf(targets []string) string {
 	}
 	if t.sliceOf == nil { // a large audience has hundreds of thousands
 		t.sliceOf = make(map[string]int)
-		for i := len(t.slices) - 1; i >= 0; i-- {
-			for _, name := range t.slices[i].targets {
+		for i, s := range slices.Backward(t.slices) { // the first that names a target is its delivery
+			for _, name := range s.targets {
 				t.sliceOf[name] = i
 			}
-			if len(t.slices[i].targets) == 0 {
-				t.unnamed = t.slices[i].status
+			if len(s.targets) == 0 {
+				t.unnamed = s.status
 			}
 		}
 	}

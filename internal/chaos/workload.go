@@ -114,7 +114,7 @@ const singleSend = `{"template": {"template_id": "T1", "context": {"first": {"va
 func (w *workload) runCrowds(ctx context.Context, rng *rand.Rand, duration time.Duration) {
 	size := crowdSize(duration)
 	for ctx.Err() == nil && time.Until(w.until) > 10*time.Second {
-		err := w.db.crowd(ctx, size, rng.IntN(4) == 0)
+		err := w.db.crowd(ctx, size, "20 seconds", rng.IntN(4) == 0)
 		pause := time.Second
 		if err == nil {
 			w.report.count("campaigns", 1)
@@ -145,15 +145,22 @@ const crowd = "crowd.r0"
 // writtenAtOnce is how many targets of a large audience one statement writes.
 const writtenAtOnce = 20_000
 
-// crowd writes a campaign of a large audience that is pushed at once.
-func (d *database) crowd(ctx context.Context, size int, resend bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second+time.Duration(size)*200*time.Microsecond)
+// crowdPatience is how long anything may take that is done to all of a large
+// audience, on a busy machine.
+func crowdPatience(size int) time.Duration {
+	return 5*time.Second + time.Duration(size)*200*time.Microsecond
+}
+
+// crowd writes a campaign of a large audience that is pushed at once, for as long as
+// the window is open.
+func (d *database) crowd(ctx context.Context, size int, window string, resend bool) error {
+	ctx, cancel := context.WithTimeout(ctx, crowdPatience(size))
 	defer cancel()
 	return pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
 		var id int64
 		err := tx.QueryRow(ctx, `
 			INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, request, time_zone, catch_up_window, resend_unknown)
-			VALUES ($4, $1, '', 'alipay.single_send', 0, $2, 'UTC', '20 seconds', $3) RETURNING id`, crowdApp, singleSend, resend, crowd).Scan(&id)
+			VALUES ($4, $1, '', 'alipay.single_send', 0, $2, 'UTC', $5::interval, $3) RETURNING id`, crowdApp, singleSend, resend, crowd, window).Scan(&id)
 		for first := 1; err == nil && first <= size; first += writtenAtOnce {
 			_, err = tx.Exec(ctx, `INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT $1, '20881' || i FROM generate_series($2::integer, $3::integer) i`,
 				id, first, min(size, first+writtenAtOnce-1))
