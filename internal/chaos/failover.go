@@ -273,9 +273,27 @@ func (f *failover) promote(ctx context.Context, lag time.Duration) error {
 	if err := f.primary.run(ctx, `ALTER SYSTEM RESET ALL`, `SELECT pg_reload_conf()`); err != nil {
 		return err
 	}
+	late := f.lateDaemon()
 	f.lead(f.primary)
 	old.remove()
+	if late != nil {
+		sleep(ctx, time.Duration(300+f.rng.IntN(1000))*time.Millisecond)
+		return late.heal(late.db)
+	}
 	return nil
+}
+
+// lateDaemon chooses now and then a daemon that finds its way to the new primary
+// later than the others, within its lease: what it had begun in the lost tail may
+// begin nowhere until it has looked.
+func (f *failover) lateDaemon() *daemon {
+	if f.Mutant == nil && f.rng.IntN(3) > 0 {
+		return nil
+	}
+	d := pick(f.rng, f.daemons...)
+	d.db.Refuse()
+	f.report.count("daemons late at a new primary", 1)
+	return d
 }
 
 // restore dumps the database, and puts the dump in its place a while later: it
