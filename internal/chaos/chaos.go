@@ -265,7 +265,7 @@ func (r *run) kill(ctx context.Context, rng *rand.Rand) {
 		}
 		pause := lease/2 + time.Duration(rng.Int64N(int64(2*lease)))
 		switch n := rng.IntN(10); {
-		case n < 6:
+		case n < 6, n < 8 && r.Mutant.freezes():
 			r.Log.InfoContext(ctx, "kill", "daemon", d.name)
 			d.kill()
 		case n < 8:

@@ -219,8 +219,8 @@ func (f *failover) round(ctx context.Context) error {
 	var err error
 	var mayHold bool
 	what := pick(f.rng, "asynchronous", "asynchronous", "asynchronous", "synchronous", "crash", "dump")
-	if f.Mutant != nil { // a minute has few rounds on a busy machine: each loses something
-		what, lag = "asynchronous", time.Duration(500+f.rng.IntN(2000))*time.Millisecond
+	if f.Mutant != nil { // a minute has few rounds on a busy machine: each loses something, and leases that stand
+		what, lag = "asynchronous", time.Duration(300+f.rng.IntN(700))*time.Millisecond
 	}
 	f.Log.InfoContext(ctx, "round", "what", what, "lag", lag)
 	switch what {
