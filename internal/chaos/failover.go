@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -53,6 +54,9 @@ func RunFailover(ctx context.Context, o Options) (_ *Report, err error) {
 }
 
 func (f *failover) setUp(ctx context.Context) (err error) {
+	if err := os.MkdirAll(f.Dir, 0o755); err != nil { // PostgreSQL's own user must get in
+		return err
+	}
 	if f.bin, err = build(ctx, f.Dir, f.Mutant); err != nil {
 		return err
 	}
