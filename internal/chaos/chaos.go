@@ -260,8 +260,8 @@ func (r *run) kill(ctx context.Context, rng *rand.Rand) {
 			return
 		}
 		d := pick(rng, r.daemons...)
-		if p := d.current(); !p.running() || (d.favourite != "" && p.frozen()) {
-			continue // a mutant's daemon is to wake up
+		if p := d.current(); !p.running() || d.favourite != "" && (p.frozen() || r.Mutant.freezes()) {
+			continue // a mutant's daemon is to freeze, and to wake up
 		}
 		pause := lease/2 + time.Duration(rng.Int64N(int64(2*lease)))
 		switch n := rng.IntN(10); {
