@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/sandbox"
@@ -49,13 +50,15 @@ type run struct {
 	api     *pushAPI
 	daemons []*daemon
 	bin     string
+	frozen  atomic.Int32 // daemons at their mutant's failpoint
 
 	alive sync.WaitGroup     // keeps the daemons running
 	rest  context.CancelFunc // lets them end
 }
 
 // Run runs the experiment and returns its report. An error means that it could
-// not be run, not that something was found.
+// not be run, not that something was found. With a report, the error means that the
+// run is over and could not be judged: nothing of it is proven.
 func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	r := &run{Options: o, report: newReport()}
 	defer func() { err = errors.Join(err, r.close()) }()
@@ -67,7 +70,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, err
 	}
 	if err := r.settle(ctx, e); err != nil {
-		return nil, err
+		return r.report, err
 	}
 	return r.report, r.judge(ctx, e)
 }
@@ -90,7 +93,7 @@ func (r *run) setUp(ctx context.Context) (err error) {
 	if r.bin, err = build(ctx, r.Dir, r.Mutant); err != nil {
 		return err
 	}
-	if r.db, err = openDatabase(ctx, filepath.Join(r.Dir, "postgres"), r.ahead()); err != nil {
+	if r.db, err = openDatabase(ctx, filepath.Join(r.Dir, "postgres"), r.ahead(), r.Duration); err != nil {
 		return err
 	}
 	m, err := store.NewMigrator(r.db.server.URL("scheduler"), r.Log)
@@ -114,12 +117,28 @@ func (r *run) setUp(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
+		d.frozen = r.insist
 		if err := d.setWall(time.Duration(i) * 97 * time.Second); err != nil {
 			return err
 		}
 		r.daemons = append(r.daemons, d)
 	}
 	return nil
+}
+
+// insist has the push API go wrong as the mutant wants it while some daemon is
+// frozen at its failpoint.
+func (r *run) insist(frozen bool) {
+	n, spec := int32(-1), ""
+	if frozen {
+		n = 1
+	}
+	if r.frozen.Add(n) > 0 && r.Mutant != nil {
+		spec = r.Mutant.Frozen
+	}
+	if err := r.api.insist(spec); err != nil { // it is down: it begins with what it is told last
+		r.Log.Warn("the push API's fault", "error", err)
+	}
 }
 
 // disturb lets everything happen at once for the duration of the run.
@@ -161,11 +180,15 @@ func (r *run) disturb(ctx context.Context) (*editor, error) {
 }
 
 // opening is the first seconds, in which nothing is broken: one app's large
-// audience waits for its bounds, and another's pushes fall due. How late they are
-// can be told only here. Then the audience's author cancels it.
+// audience waits for its bounds, after one call of it was throttled, and another's
+// pushes fall due. How late they are can be told only here. Then the audience's
+// author cancels it.
 func (r *run) opening(ctx context.Context) error {
-	size := crowdSize(r.Duration)
-	if err := errors.Join(r.db.crowd(ctx, size, false), r.db.neighbours(ctx)); err != nil {
+	size := openingSize(r.Duration)
+	if err := r.api.faults("throttle=1*1@alipay.single_send"); err != nil {
+		return fmt.Errorf("open the run: %w", err)
+	}
+	if err := errors.Join(r.db.crowd(ctx, size, "10 minutes", false), r.db.neighbours(ctx)); err != nil {
 		return fmt.Errorf("open the run: %w", err)
 	}
 	var open int
@@ -183,14 +206,49 @@ func (r *run) opening(ctx context.Context) error {
 		r.report.violate(neighbours, "%d campaigns of other apps were not pushed %s after they were due", open, neighbourLate)
 	}
 	r.report.count("pushes beside a large audience", neighbourCount)
-	if err := r.db.exec(ctx, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE name = '`+crowd+`'`); err != nil {
+	if err := errors.Join(r.throttledGoesOn(ctx, crowdPatience(size)), r.api.faults("")); err != nil {
+		return err
+	}
+	began := time.Now()
+	ask, cancel := context.WithTimeout(ctx, crowdPatience(size))
+	defer cancel()
+	if _, err := r.db.pool.Exec(ask, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE name = $1`, crowd); err != nil {
 		return fmt.Errorf("cancel the large audience: %w", err)
 	}
+	r.report.note("the cancel of an audience of %d took %s", size, time.Since(began).Round(time.Millisecond))
 	for _, d := range r.daemons {
 		d.arm()
 	}
 	return ctx.Err()
 }
+
+// throttledGoesOn waits until a call of the large audience is accepted after one was
+// throttled: calls wait then for a second or two.
+func (r *run) throttledGoesOn(ctx context.Context, limit time.Duration) error {
+	for end := time.Now().Add(limit); time.Now().Before(end) && ctx.Err() == nil; sleep(ctx, 100*time.Millisecond) {
+		calls, err := r.api.calls()
+		if err != nil {
+			return err
+		}
+		var throttled time.Time
+		for i := range calls {
+			switch c := &calls[i]; {
+			case c.API != "alipay.single_send":
+			case c.Fault != "" && throttled.IsZero():
+				throttled = c.AnsweredAt
+			case c.Outcome == sandbox.Accepted && !throttled.IsZero() && c.ReceivedAt.Sub(throttled) > throttlePause:
+				r.report.note("the large audience went on %s after its throttled call", c.ReceivedAt.Sub(throttled).Round(time.Millisecond))
+				return nil
+			}
+		}
+	}
+	r.report.violate(onePause, "the large audience still stood still %s later", limit)
+	return nil
+}
+
+// throttlePause is how long calls that had begun beside the throttled one may still
+// arrive.
+const throttlePause = 500 * time.Millisecond
 
 // kill ends and freezes daemons at random, beside what their failpoints do.
 func (r *run) kill(ctx context.Context, rng *rand.Rand) {
@@ -202,12 +260,12 @@ func (r *run) kill(ctx context.Context, rng *rand.Rand) {
 			return
 		}
 		d := pick(rng, r.daemons...)
-		if p := d.current(); !p.running() || (d.favourite != "" && p.frozen()) {
-			continue // a mutant's daemon is to wake up
+		if p := d.current(); !p.running() || d.favourite != "" && (p.frozen() || r.Mutant.freezes()) {
+			continue // a mutant's daemon is to freeze, and to wake up
 		}
 		pause := lease/2 + time.Duration(rng.Int64N(int64(2*lease)))
 		switch n := rng.IntN(10); {
-		case n < 6:
+		case n < 6, n < 8 && r.Mutant.freezes():
 			r.Log.InfoContext(ctx, "kill", "daemon", d.name)
 			d.kill()
 		case n < 8:
@@ -245,7 +303,7 @@ func (r *run) sampleOnce(ctx context.Context) {
 		var app string
 		var limit, n int
 		if rows.Scan(&app, &limit, &n) == nil && n > limit {
-			r.report.violate("no app is over its cap", "app %s: %d pending, limit %d", app, n, limit)
+			r.report.violate(capped, "app %s: %d pending, limit %d", app, n, limit)
 		}
 	}
 	if rows.Err() == nil {
@@ -322,6 +380,28 @@ func (r *run) settle(ctx context.Context, e *editor) error {
 }
 
 func (r *run) judge(ctx context.Context, e *editor) error {
+	r.readLogs()
+	if err := r.judgeRecord(ctx, e); err != nil {
+		r.report.cannotJudge(everything, "%v", err)
+		return err
+	}
+	if len(r.report.Broken()) > 0 {
+		return r.dump(ctx)
+	}
+	return nil
+}
+
+func (r *run) judgeRecord(ctx context.Context, e *editor) error {
+	if k := r.db.disk; k != nil {
+		used, err := k.used()
+		if err != nil {
+			return err
+		}
+		r.report.note("the disk holds %d of %d MiB", used>>20, k.size>>20)
+	}
+	if err := r.db.readAll(ctx); err != nil {
+		return err
+	}
 	rec, err := readRecord(ctx, r.db)
 	if err != nil {
 		return err
@@ -333,18 +413,14 @@ func (r *run) judge(ctx context.Context, e *editor) error {
 	if err := r.boundedStatements(ctx); err != nil {
 		return err
 	}
+	if r.report.counted("samples of the cap") == 0 {
+		r.report.cannotJudge(capped, "no look at what is pending has succeeded")
+	}
 	for id := range e.windows {
 		delete(rec.windows, id) // when it closed cannot be told from what it is in the end
 	}
 	newOracle(r.report, rec, calls, e.dropped, r.db.clock).judge(e.bans)
-	r.readLogs()
-	if err := r.verify(ctx); err != nil {
-		return err
-	}
-	if len(r.report.Broken()) > 0 {
-		return r.dump(ctx)
-	}
-	return nil
+	return r.verify(ctx)
 }
 
 // boundedStatements holds what was ended without a call against the batch that the
@@ -400,6 +476,8 @@ func (r *run) readLogs() {
 			switch {
 			case strings.Contains(line, "panic"):
 				r.report.violate("no panic", "%s: %s", d.name, line)
+			case strings.Contains(line, "second decision on an occurrence refused"):
+				r.report.violate(once, "%s: %s", d.name, line)
 			case strings.Contains(line, "SQLSTATE 42501"):
 				r.report.violate("the daemons have the rights that they need", "%s: %s", d.name, line)
 			case strings.Contains(line, "too late"):

@@ -45,6 +45,7 @@ type daemon struct {
 	db, api *badnet.Proxy
 
 	favourite string        // the failpoint it is always started with, name:action; empty: any
+	frozen    func(bool)    // told when it is frozen there, and when that is over
 	distance  time.Duration // that the database is away, there and back
 	log       *slog.Logger
 	report    *Report
@@ -67,6 +68,7 @@ func newDaemon(i int, bin, dir string, database, push func() string, credentials
 	d := &daemon{
 		name: fmt.Sprintf("d%d", i), bin: bin, dir: dir, admin: admin, db: db, api: api, log: o.Log, report: report,
 		rng: rand.New(rand.NewPCG(o.Seed, uint64(100+i))), distance: o.distance(), quiet: true,
+		frozen: func(bool) {},
 	}
 	d.db.Delay(d.distance / 2) // of each of the two ways
 	if o.Mutant != nil {
@@ -146,6 +148,14 @@ func (d *daemon) watch(ctx context.Context) {
 	if d.favourite != "" {
 		limit = 4 * lease // long enough for others to rule on what it has begun
 	}
+	told := false
+	tell := func(frozen bool) {
+		if d.favourite != "" && frozen != told {
+			told = frozen
+			d.frozen(frozen)
+		}
+	}
+	defer tell(false)
 	for {
 		select {
 		case <-p.done:
@@ -160,8 +170,12 @@ func (d *daemon) watch(ctx context.Context) {
 			d.kill() // started again, it comes to its failpoint again
 		case d.armed() == "" || !p.frozen():
 			frozen = time.Time{}
+			if woken.IsZero() { // else it is told when what it does now is over
+				tell(false)
+			}
 		case frozen.IsZero():
 			frozen = time.Now()
+			tell(true)
 			d.report.count("freezes", 1)
 			d.report.count("failpoint "+d.armed(), 1)
 		case time.Since(frozen) > limit:

@@ -90,7 +90,7 @@ func (e *editor) edit(ctx context.Context, id int64) error {
 	if b := e.paused[id]; b != nil && e.rng.IntN(2) == 0 {
 		return e.resume(ctx, b)
 	}
-	switch e.rng.IntN(13) {
+	switch e.rng.IntN(14) {
 	case 0, 1:
 		return e.pause(ctx, id)
 	case 2:
@@ -109,6 +109,8 @@ func (e *editor) edit(ctx context.Context, id int64) error {
 		return e.window(ctx, id)
 	case 9, 10, 11:
 		return e.readdress(ctx)
+	case 12:
+		return e.rewrite(ctx)
 	default:
 		return e.limit(ctx)
 	}
@@ -280,17 +282,8 @@ func (d *database) views(ctx context.Context) error {
 // before it is due: nobody of the old one is pushed to by a task that begins
 // later.
 func (e *editor) readdress(ctx context.Context) error {
-	ask, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	var id int64
-	err := e.db.pool.QueryRow(ask, `
-		SELECT c.id FROM scheduler.campaigns c LEFT JOIN scheduler.pending_tasks p ON p.campaign_id = c.id
-		 WHERE c.audience_view = $1 AND c.status = 'active'
-		 ORDER BY (p.due_at BETWEEN clock_timestamp() AND clock_timestamp() + interval '2 seconds') IS NOT TRUE, random() LIMIT 1`, audiences[0]).Scan(&id)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil
-	}
-	if err != nil {
+	id, err := e.soonDue(ctx, `c.audience_view = $1`, audiences[0])
+	if err != nil || id == 0 {
 		return err
 	}
 	names := make([]string, audienceSize)
@@ -299,6 +292,33 @@ func (e *editor) readdress(ctx context.Context) error {
 	}
 	return e.change(ctx, &ban{action: readdress, campaign: id, targets: names},
 		`UPDATE scheduler.campaigns SET audience_view = $2 WHERE id = $1 AND audience_view = $3 AND status = 'active'`, audiences[1], audiences[0])
+}
+
+// rewrite gives a campaign another request, most often in the last two seconds
+// before it is due: nobody whom only the old one names is pushed to by a call that
+// begins later.
+func (e *editor) rewrite(ctx context.Context) error {
+	id, err := e.soonDue(ctx, `c.request -> 'targetMsgs' = $1::jsonb`, inlineBefore)
+	if err != nil || id == 0 {
+		return err
+	}
+	return e.change(ctx, &ban{action: "change of request", campaign: id, targets: []string{"u1", "u2"}},
+		`UPDATE scheduler.campaigns SET request = jsonb_set(request, '{targetMsgs}', $2) WHERE id = $1 AND status = 'active'`, inlineAfter)
+}
+
+// soonDue chooses one of the active campaigns that are so: most often one that is
+// due within two seconds. It returns zero when there is none.
+func (e *editor) soonDue(ctx context.Context, so, value string) (id int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err = e.db.pool.QueryRow(ctx, `
+		SELECT c.id FROM scheduler.campaigns c LEFT JOIN scheduler.pending_tasks p ON p.campaign_id = c.id
+		 WHERE `+so+` AND c.status = 'active'
+		 ORDER BY (p.due_at BETWEEN clock_timestamp() AND clock_timestamp() + interval '2 seconds') IS NOT TRUE, random() LIMIT 1`, value).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	return id, err
 }
 
 // window changes how late a campaign may be pushed, and what becomes of what is

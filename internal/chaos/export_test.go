@@ -69,3 +69,27 @@ func (p *Pair) Remove() {
 		}
 	}
 }
+
+// DiskSize is how large the disk of a run of that length is, in bytes.
+var DiskSize = diskSize
+
+// A Disk can be full.
+type Disk struct{ d *disk }
+
+// MountDisk mounts one; nil: the machine does not let us.
+func MountDisk(dir string, size uint64) (*Disk, error) {
+	d, err := mountDisk(dir, size)
+	if d == nil {
+		return nil, err
+	}
+	return &Disk{d}, err
+}
+
+// Fill leaves it no room.
+func (d *Disk) Fill() error { return d.d.fill() }
+
+// Clear gives it its room again.
+func (d *Disk) Clear() error { return d.d.clear() }
+
+// Unmount takes it away.
+func (d *Disk) Unmount() error { return d.d.unmount() }

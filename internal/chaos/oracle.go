@@ -3,6 +3,7 @@
 package chaos
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -95,6 +96,7 @@ func (o *oracle) judge(bans []*ban) {
 	o.quotaHeld()
 	o.rateHeld()
 	o.lostWasUnderWay()
+	o.decisionsAgree()
 	byCampaign := make(map[int64][]pushed)
 	for _, c := range o.calls {
 		byCampaign[c.campaign] = append(byCampaign[c.campaign], c)
@@ -189,12 +191,66 @@ func (o *oracle) acceptedIsRecorded() {
 
 // statusOf is what the record says of the delivery with these targets.
 func (t *task) statusOf(targets []string) string {
-	for _, s := range t.slices {
-		if len(s.targets) == 0 || len(targets) == 0 || slices.Contains(s.targets, targets[0]) {
-			return s.status
+	if len(t.slices) == 0 {
+		return t.status
+	}
+	if len(targets) == 0 {
+		return t.slices[0].status
+	}
+	if t.sliceOf == nil { // a large audience has hundreds of thousands
+		t.sliceOf = make(map[string]int)
+		for i, s := range slices.Backward(t.slices) { // the first that names a target is its delivery
+			for _, name := range s.targets {
+				t.sliceOf[name] = i
+			}
+			if len(s.targets) == 0 {
+				t.unnamed = s.status
+			}
 		}
 	}
-	return t.status
+	if i, ok := t.sliceOf[targets[0]]; ok {
+		return t.slices[i].status
+	}
+	return cmp.Or(t.unnamed, t.status)
+}
+
+// decisionsAgree: a decision says what its stored deliveries say. One that a daemon
+// wrote after others had ruled on its call, or an outcome that came after the
+// decision, shows here.
+func (o *oracle) decisionsAgree() {
+	for occ, t := range o.record.tasks {
+		if len(t.slices) == 0 {
+			continue
+		}
+		n := make(map[string]int)
+		for _, s := range t.slices {
+			n[s.status]++
+		}
+		if open := n["waiting"] + n["held"] + n["running"]; open > 0 {
+			o.report.violate(agrees, "%v is decided as %s, and %d of its deliveries are open", occ, o.status(occ), open)
+			continue
+		}
+		o.report.count("decisions held against deliveries", 1)
+		if want := ended(n, len(t.slices)); t.status != want || t.count != len(t.slices) || t.accepted != n["accepted"] {
+			o.report.violate(agrees, "%v is decided as %s with %d of %d deliveries accepted; %d of %d are, which is %s",
+				occ, o.status(occ), t.accepted, t.count, n["accepted"], len(t.slices), want)
+		}
+	}
+}
+
+// ended is the decision of a task, by how many of its n deliveries ended in which way.
+func ended(by map[string]int, n int) string {
+	switch {
+	case by["accepted"] == n:
+		return "succeeded"
+	case by["unknown"] > 0:
+		return "unknown"
+	case by["failed"]+by["accepted"] > 0:
+		return "failed"
+	case by["cancelled"] > 0:
+		return "cancelled"
+	}
+	return "missed"
 }
 
 // succeededWasAccepted: what is recorded as accepted was accepted.
@@ -253,14 +309,15 @@ const lastWait = 5 * time.Second
 // could still be pushed again.
 func (o *oracle) resentUntilCertain() {
 	if o.clock.jumped() {
-		return // a window's end cannot be told from a clock that jumps
+		o.report.cannotJudge(certain, "a window's end cannot be told from a clock that jumps")
+		return
 	}
 	for occ, t := range o.record.tasks {
 		window, ok := o.record.windows[occ.campaign]
-		certain := strings.Contains(t.reason, "an earlier attempt may have been taken") || // of the last attempt: it was refused
+		final := strings.Contains(t.reason, "an earlier attempt may have been taken") || // of the last attempt: it was refused
 			strings.Contains(t.reason, "overdue when the hold was released") // an operator ended it
-		if ok && t.status == "unknown" && !certain && t.decided.Before(time.UnixMicro(occ.due).Add(window-lastWait)) {
-			o.report.violate("resend_unknown pushes until an answer is certain", "%v: recorded %s %s before its window's end",
+		if ok && t.status == "unknown" && !final && t.decided.Before(time.UnixMicro(occ.due).Add(window-lastWait)) {
+			o.report.violate(certain, "%v: recorded %s %s before its window's end",
 				occ, o.status(occ), time.UnixMicro(occ.due).Add(window).Sub(t.decided))
 		}
 	}
@@ -281,7 +338,8 @@ func (o *oracle) neverEarly() {
 // of a daemon would that does not know that it was given up for dead.
 func (o *oracle) nothingDecidedIsPushed() {
 	if o.clock.jumped() {
-		return // which came first cannot be told from a clock that jumps
+		o.report.cannotJudge(afterDecision, "which came first cannot be told from a clock that jumps")
+		return
 	}
 	for _, c := range o.calls {
 		t := o.record.tasks[c.occurrence]

@@ -83,7 +83,7 @@ func (r *run) outage(rng *rand.Rand) outage {
 	case 4:
 		return outage{name: "out of connections", run: r.db.exhaust}
 	case 5:
-		if r.db.ballast != "" {
+		if r.db.disk != nil {
 			return outage{name: "disk full", run: r.db.fill}
 		}
 		return outage{name: "database read-only", run: r.db.readOnly}
@@ -148,6 +148,9 @@ func (r *run) badAPI(spec string) outage {
 func (r *run) network(rng *rand.Rand, first, n int) outage {
 	way, fault := pick(rng, "database", "database", "push API"), pick(rng, "cut", "refused", "black hole", "black hole", "slow")
 	delay := time.Duration(20+rng.IntN(400)) * time.Millisecond
+	if r.Mutant.freezes() {
+		way = "database"
+	}
 	each := func(f func(*daemon, *badnet.Proxy)) {
 		for i := range n {
 			d := r.daemons[(first+i)%len(r.daemons)]

@@ -7,8 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -25,10 +25,10 @@ const daemonRole = "chaos"
 
 // A database is the server under test. It keeps its data through every fault.
 type database struct {
-	dir     string
-	clock   *clock
-	bin     string // its programs
-	ballast string // the file that fills the disk; empty: the disk cannot be filled
+	dir   string
+	clock *clock
+	bin   string // its programs
+	disk  *disk  // nil: it cannot be full
 
 	power sync.Mutex // held while the server is off on purpose
 
@@ -37,14 +37,18 @@ type database struct {
 	pool   *pgxpool.Pool // the harness's own way in, beside all proxies
 }
 
-// openDatabase starts PostgreSQL with a durable cluster in dir.
-func openDatabase(ctx context.Context, dir string, ahead time.Duration) (*database, error) {
+// openDatabase starts PostgreSQL with a durable cluster in dir, with room for a run
+// of that length.
+func openDatabase(ctx context.Context, dir string, ahead, duration time.Duration) (*database, error) {
 	d := &database{dir: dir, clock: newClock(filepath.Dir(dir))}
 	programs, _, err := embedpg.Find()
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(d.mountDisk(), d.clock.set(ahead)); err != nil {
+	if d.disk, err = mountDisk(dir, diskSize(duration)); err != nil {
+		return nil, err
+	}
+	if err := d.clock.set(ahead); err != nil {
 		return nil, err
 	}
 	if d.bin, err = d.clock.wrap(filepath.Join(filepath.Dir(dir), "programs"), programs); err != nil {
@@ -53,25 +57,14 @@ func openDatabase(ctx context.Context, dir string, ahead time.Duration) (*databa
 	if err := d.start(ctx); err != nil {
 		return nil, err
 	}
-	return d, d.connect(ctx)
-}
-
-// mountDisk gives the cluster a small disk of its own where the machine lets
-// us, so that it can be filled.
-func (d *database) mountDisk() error {
-	if err := os.MkdirAll(d.dir, 0o755); err != nil {
-		return err
-	}
-	if err := syscall.Mount("tmpfs", d.dir, "tmpfs", 0, "size=1g,mode=0755"); err == nil {
-		d.ballast = filepath.Join(d.dir, "ballast")
-	}
-	return nil
+	return d, d.connect(ctx, 30*time.Second)
 }
 
 func (d *database) start(ctx context.Context) error {
 	s, err := embedpg.Start(ctx, embedpg.Config{
 		Dir: d.dir, BinDir: d.bin, Database: "scheduler", StartTimeout: time.Minute, Settings: map[string]string{
 			"max_connections": "60", "shared_buffers": "64MB", "log_checkpoints": "off",
+			"max_wal_size": "256MB", // the disk is for the record
 			// Sessions of clients that a cut has taken away must not linger.
 			"tcp_keepalives_idle": "5",
 		},
@@ -85,7 +78,8 @@ func (d *database) start(ctx context.Context) error {
 	return nil
 }
 
-func (d *database) connect(ctx context.Context) error {
+// connect opens the harness's own way in, on which a statement may take so long.
+func (d *database) connect(ctx context.Context, statement time.Duration) error {
 	cfg, err := pgxpool.ParseConfig(d.server.URL("scheduler"))
 	if err != nil {
 		return err
@@ -94,10 +88,16 @@ func (d *database) connect(ctx context.Context) error {
 	cfg.ConnConfig.ConnectTimeout = 2 * time.Second
 	// The harness writes on when the fault is that nobody may.
 	cfg.ConnConfig.RuntimeParams["default_transaction_read_only"] = "off"
-	cfg.ConnConfig.RuntimeParams["statement_timeout"] = "30000"
+	cfg.ConnConfig.RuntimeParams["statement_timeout"] = strconv.FormatInt(statement.Milliseconds(), 10)
 	cfg.ConnConfig.RuntimeParams["application_name"] = "chaos"
 	d.pool, err = pgxpool.NewWithConfig(ctx, cfg)
 	return err
+}
+
+// readAll makes ready for statements that read everything a run has stored.
+func (d *database) readAll(ctx context.Context) error {
+	d.pool.Close()
+	return d.connect(ctx, 10*time.Minute)
 }
 
 // admit makes the daemons' role, after the schema was migrated.
@@ -202,23 +202,14 @@ func (d *database) exhaust(ctx context.Context, pause time.Duration) error {
 	return nil
 }
 
-// fill uses up the disk for a while. The server may fail for want of room for
-// its log: then it is started again once there is some.
+// fill leaves the disk no room for a while. The server may fail for want of room
+// for its log: then it is started again once there is some.
 func (d *database) fill(ctx context.Context, pause time.Duration) error {
-	f, err := os.Create(d.ballast)
-	if err != nil {
-		return err
+	err := d.disk.fill()
+	if err == nil {
+		sleep(ctx, pause)
 	}
-	block := make([]byte, 1<<20)
-	for err == nil {
-		_, err = f.Write(block)
-	}
-	_ = f.Close()
-	sleep(ctx, pause)
-	if err := os.Remove(d.ballast); err != nil {
-		return err
-	}
-	return nil
+	return errors.Join(err, d.disk.clear())
 }
 
 // revive starts the server again when it has ended by itself.
@@ -248,8 +239,8 @@ func (d *database) close() error {
 		d.pool.Close()
 	}
 	err := d.server.Stop()
-	if d.ballast != "" {
-		err = errors.Join(err, syscall.Unmount(d.dir, syscall.MNT_DETACH))
+	if d.disk != nil {
+		err = errors.Join(err, d.disk.unmount())
 	}
 	return err
 }

@@ -30,9 +30,14 @@ type task struct {
 	reason   string
 	targets  []string // of a task with one delivery
 	slices   []slice  // its stored deliveries
+	count    int      // how many deliveries it was decided with
+	accepted int      // of those
 	decided  time.Time
 	sent     *time.Time
 	attempts int
+
+	sliceOf map[string]int // by target, once it was asked for
+	unnamed string         // the status of a delivery that names nobody
 }
 
 // A slice is a stored delivery.
@@ -88,7 +93,7 @@ func (r *record) readTasks(ctx context.Context, db *database) error {
 		return err
 	}
 	rows, err := db.pool.Query(ctx, `
-		SELECT id, campaign_id, due_at, status::text, coalesce(reason, ''), targets, decided_at, sent_at, attempts FROM scheduler.decided_tasks`)
+		SELECT id, campaign_id, due_at, status::text, coalesce(reason, ''), targets, decided_at, sent_at, attempts, slices, accepted FROM scheduler.decided_tasks`)
 	if err != nil {
 		return err
 	}
@@ -96,7 +101,7 @@ func (r *record) readTasks(ctx context.Context, db *database) error {
 		t := &task{}
 		var o occurrence
 		var due time.Time
-		if err := rows.Scan(&t.id, &o.campaign, &due, &t.status, &t.reason, &t.targets, &t.decided, &t.sent, &t.attempts); err != nil {
+		if err := rows.Scan(&t.id, &o.campaign, &due, &t.status, &t.reason, &t.targets, &t.decided, &t.sent, &t.attempts, &t.count, &t.accepted); err != nil {
 			return err
 		}
 		o.due = due.UnixMicro()

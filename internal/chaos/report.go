@@ -16,6 +16,7 @@ type Report struct {
 	mu         sync.Mutex
 	counts     map[string]int
 	violations map[string][]string // by promise
+	unjudged   map[string]string   // promises that could not be judged, and why
 	notes      []string
 	excuses    []span
 }
@@ -38,19 +39,31 @@ const (
 	bounded       = "no statement goes on for all that there is"
 	neighbours    = "one app's large audience delays no other app"
 	rated         = "no app is called faster than it may be"
+	agrees        = "a decision agrees with its deliveries"
+	once          = "an occurrence is decided once"
+	onePause      = "one throttled call stops an app for no longer than its pause"
+	certain       = "resend_unknown pushes until an answer is certain"
+	capped        = "no app is over its cap"
+	everything    = "all that the record tells"
 )
 
 // maxExamples bounds how many cases of one broken promise are kept.
 const maxExamples = 5
 
 func newReport() *Report {
-	return &Report{counts: make(map[string]int), violations: make(map[string][]string)}
+	return &Report{counts: make(map[string]int), violations: make(map[string][]string), unjudged: make(map[string]string)}
 }
 
 func (r *Report) count(what string, n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.counts[what] += n
+}
+
+func (r *Report) counted(what string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.counts[what]
 }
 
 // excuse marks a stretch in which a call may arrive later than it was allowed to
@@ -86,6 +99,20 @@ func (r *Report) violate(promise, format string, args ...any) {
 	r.violations[promise] = list
 }
 
+// cannotJudge tells of a promise of which this run says nothing.
+func (r *Report) cannotJudge(promise, format string, args ...any) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unjudged[promise] = fmt.Sprintf(format, args...)
+}
+
+// Unjudged lists the promises of which the run says nothing, with the reason.
+func (r *Report) Unjudged() map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.unjudged)
+}
+
 // Broken lists the promises that did not hold.
 func (r *Report) Broken() []string {
 	r.mu.Lock()
@@ -109,5 +136,8 @@ func (r *Report) Write(w io.Writer) {
 		for _, example := range list[:min(len(list), maxExamples)] {
 			fmt.Fprintf(w, "  - %s\n", example)
 		}
+	}
+	for _, promise := range slices.Sorted(maps.Keys(r.unjudged)) {
+		fmt.Fprintf(w, "\nNOT JUDGED %s: %s\n", promise, r.unjudged[promise])
 	}
 }

@@ -4,6 +4,7 @@ package chaos
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/sandbox"
@@ -24,6 +26,10 @@ type pushAPI struct {
 	addr     string
 	seed     uint64
 	process  *process
+
+	mu       sync.Mutex
+	passing  string // the fault of an outage
+	standing string // the one that a mutant wants now, in its place
 }
 
 func (s *pushAPI) journal() string { return filepath.Join(s.dir, "journal.ndjson") }
@@ -39,7 +45,9 @@ func (s *pushAPI) start() error {
 	}
 	for range 200 {
 		if err = s.get("stats"); err == nil {
-			return nil
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return s.setFaults()
 		}
 		if !s.process.running() {
 			break
@@ -53,9 +61,24 @@ func (s *pushAPI) get(page string) error {
 	return s.do(http.MethodGet, page, nil)
 }
 
-// faults replaces the faults in force; an empty spec ends them.
+// faults replaces the fault of an outage; an empty spec ends it.
 func (s *pushAPI) faults(spec string) error {
-	body, err := json.Marshal(map[string]any{"spec": spec})
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.passing = spec
+	return s.setFaults()
+}
+
+// insist puts a fault in the place of those of outages; an empty spec ends it.
+func (s *pushAPI) insist(spec string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.standing = spec
+	return s.setFaults()
+}
+
+func (s *pushAPI) setFaults() error {
+	body, err := json.Marshal(map[string]any{"spec": cmp.Or(s.standing, s.passing)})
 	if err != nil {
 		return err
 	}

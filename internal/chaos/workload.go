@@ -9,6 +9,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // zones that loops are written in. Their clocks show different days.
@@ -112,7 +114,7 @@ const singleSend = `{"template": {"template_id": "T1", "context": {"first": {"va
 func (w *workload) runCrowds(ctx context.Context, rng *rand.Rand, duration time.Duration) {
 	size := crowdSize(duration)
 	for ctx.Err() == nil && time.Until(w.until) > 10*time.Second {
-		err := w.db.crowd(ctx, size, rng.IntN(4) == 0)
+		err := w.db.crowd(ctx, size, "20 seconds", rng.IntN(4) == 0)
 		pause := time.Second
 		if err == nil {
 			w.report.count("campaigns", 1)
@@ -128,21 +130,43 @@ func crowdSize(duration time.Duration) int {
 	return min(max(int(duration/time.Second)*40, 1000), 20_000)
 }
 
+// openingSize is the same of the audience that a run begins with: in a long run
+// it takes as many calls as a large author's.
+func openingSize(duration time.Duration) int {
+	if duration >= 10*time.Minute {
+		return 300_000
+	}
+	return crowdSize(duration)
+}
+
 // crowd is the name of their campaigns.
 const crowd = "crowd.r0"
 
-// crowd writes a campaign of a large audience that is pushed at once.
-func (d *database) crowd(ctx context.Context, size int, resend bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+// writtenAtOnce is how many targets of a large audience one statement writes.
+const writtenAtOnce = 20_000
+
+// crowdPatience is how long anything may take that is done to all of a large
+// audience, on a busy machine.
+func crowdPatience(size int) time.Duration {
+	return 5*time.Second + time.Duration(size)*200*time.Microsecond
+}
+
+// crowd writes a campaign of a large audience that is pushed at once, for as long as
+// the window is open.
+func (d *database) crowd(ctx context.Context, size int, window string, resend bool) error {
+	ctx, cancel := context.WithTimeout(ctx, crowdPatience(size))
 	defer cancel()
-	_, err := d.pool.Exec(ctx, `
-		WITH c AS (
+	return pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
+		var id int64
+		err := tx.QueryRow(ctx, `
 			INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, request, time_zone, catch_up_window, resend_unknown)
-			VALUES ($5, $1, '', 'alipay.single_send', 0, $2, 'UTC', '20 seconds', $4) RETURNING id
-		)
-		INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT c.id, '20881' || i FROM c, generate_series(1, $3) i`,
-		crowdApp, singleSend, size, resend, crowd)
-	return err
+			VALUES ($4, $1, '', 'alipay.single_send', 0, $2, 'UTC', $5::interval, $3) RETURNING id`, crowdApp, singleSend, resend, crowd, window).Scan(&id)
+		for first := 1; err == nil && first <= size; first += writtenAtOnce {
+			_, err = tx.Exec(ctx, `INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT $1, '20881' || i FROM generate_series($2::integer, $3::integer) i`,
+				id, first, min(size, first+writtenAtOnce-1))
+		}
+		return err
+	})
 }
 
 // Pushes of another app that fall due while a large audience waits: how many there
@@ -178,12 +202,19 @@ func (w *workload) mpaas() content {
 	case 2:
 		return content{
 			"mpaas.push_multiple",
-			`{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome", "targetMsgs": [{"target": "u1"}, {"target": "u2", "msgKey": "k2"}]}`, 0, "",
+			`{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome", "targetMsgs": ` + inlineBefore + `}`, 0, "",
 		}
 	default:
 		return content{"mpaas.push_multiple", `{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome"}`, w.audience(3, 100, 250, 1200), ""}
 	}
 }
+
+// The targets that stand in a request, before it is changed and after. They have
+// none in common.
+const (
+	inlineBefore = `[{"target": "u1"}, {"target": "u2", "msgKey": "k2"}]`
+	inlineAfter  = `[{"target": "v1"}, {"target": "v2", "msgKey": "k2"}]`
+)
 
 // audience draws a size; the last, the largest, seldom.
 func (w *workload) audience(sizes ...int) int {

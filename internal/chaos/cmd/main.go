@@ -156,10 +156,14 @@ func (s *settings) runOne(ctx context.Context, m *chaos.Mutant, seed uint64, std
 		experiment = chaos.RunFailover
 	}
 	report, err := experiment(ctx, o)
-	if err != nil {
+	if report == nil {
 		return false, err
 	}
 	report.Write(stdout)
+	if err != nil {
+		fmt.Fprintf(stdout, "\nNOT JUDGED: the run says nothing, neither that a promise held nor that one broke: %v\nLogs, journal and database: %s\n\n", err, dir)
+		return false, ctx.Err()
+	}
 	broken := report.Broken()
 	good := len(broken) == 0
 	if m != nil {
@@ -170,6 +174,8 @@ func (s *settings) runOne(ctx context.Context, m *chaos.Mutant, seed uint64, std
 		fmt.Fprintf(stdout, "\nThe break was found: %s\n\n", strings.Join(broken, "; "))
 	case m != nil:
 		fmt.Fprintf(stdout, "\nNOT FOUND: the harness did not notice mutant %s\n\n", m.Name)
+	case good && len(report.Unjudged()) > 0:
+		fmt.Fprint(stdout, "\nEvery promise that could be judged held.\n\n")
 	case good:
 		fmt.Fprint(stdout, "\nEvery promise held.\n\n")
 	default:
