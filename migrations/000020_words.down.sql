@@ -1,3 +1,5 @@
+DROP INDEX scheduler.revocation_calls_app;
+
 CREATE OR REPLACE FUNCTION scheduler.prune_history(changed_before timestamptz, most integer DEFAULT 5000) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$

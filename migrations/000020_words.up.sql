@@ -1,4 +1,5 @@
--- What people say of what they do is bounded, and is told of their own deeds only.
+-- What people say of what they do is bounded, and is told of their own deeds only;
+-- and an app's revocations keep no other's waiting.
 
 -------------------------------------------------------------------- how long
 
@@ -119,5 +120,10 @@ END $$;
 
 DELETE FROM scheduler.campaign_notes n
  WHERE NOT EXISTS (SELECT FROM scheduler.campaign_history h WHERE h.campaign_id = n.campaign_id AND h.revision = n.revision);
+
+--------------------------------------------------------------------- revoking
+
+-- Each app's revocations have a line of their own.
+CREATE INDEX revocation_calls_app ON scheduler.revocation_calls (app_no, ready_at, id) WHERE finished_at IS NULL;
 
 SELECT scheduler.set_schema_version(20);
