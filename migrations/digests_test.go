@@ -50,6 +50,8 @@ var digests = map[string]string{
 	"000018_api.up.sql":             "8ef3dd615768591689b088ad243cc616096fb563acc38f564964628ad50fd99f",
 	"000019_console.down.sql":       "a5fa36e8613c45449b361da101e0f773eef77948b82d7bf1ad5986236b03f512",
 	"000019_console.up.sql":         "45a3c7bf9fdab90217af81504aac8fe7b4d5ae24ee80336ab30f1bda6ec31fcd",
+	"000020_words.down.sql":         "8d28b75b9685ab41a98af3e1144830bacbe16d26e105dfa28e5fcd3583673407",
+	"000020_words.up.sql":           "213ddac8f0117817654596ee6ac15e9827e05a53330bf948696f747b0cedefee",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

@@ -100,7 +100,6 @@ type Delivery struct {
 	Revision     int32 // the campaign's
 	TaskRevision int32 // the campaign's as the task began
 	Targets      []string
-	Details      []byte
 }
 
 // ClaimDeliveries begins one attempt of each of the deliveries that still is as
@@ -184,7 +183,7 @@ const claimSQL = `
 		  FROM counted m WHERE s.id = m.id AND m.quota > 0 AND m.n > m.quota
 	)
 	SELECT b.id, b.task_id, b.slice_no, b.app_no, b.campaign_id, b.attempts, b.maybe_sent, b.due_at, b.revision, b.task_revision,
-	       coalesce(x.targets, '{}'), x.details
+	       coalesce(x.targets, '{}')
 	  FROM begun b LEFT JOIN scheduler.slice_targets x ON x.slice_id = b.id`
 
 // A DeliveryOutcome is how one attempt of a stored delivery ended.

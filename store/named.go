@@ -8,45 +8,30 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// NamedTargets returns the targets of each of the deliveries that still stand in
-// scheduler.campaign_targets, in the order of their names. It is read after the
-// claim, so that a target deleted before the call began is not pushed to; for all
-// deliveries at once, and again for those only of which some are gone or that
-// have parameters of their own.
-func (s *Store) NamedTargets(ctx context.Context, deliveries []Delivery) (map[int64][]Target, error) {
-	whole, err := s.wholeLists(ctx, deliveries)
-	if err != nil {
-		return nil, err
+// WholeTargets returns the targets of those of the deliveries whose every target
+// still stands in scheduler.campaign_targets, without parameters of its own. It is
+// read after the claim, so that a target deleted before the call began is not
+// pushed to. What it returns takes no memory but the deliveries' own.
+func (s *Store) WholeTargets(ctx context.Context, deliveries []Delivery) (map[int64][]Target, error) {
+	ids, campaigns := make([]int64, len(deliveries)), make([]int64, len(deliveries))
+	kept := make(map[int64]*Delivery, len(deliveries))
+	for i := range deliveries {
+		d := &deliveries[i]
+		ids[i], campaigns[i], kept[d.ID] = d.ID, d.CampaignID, d
 	}
-	out := make(map[int64][]Target, len(deliveries))
-	var rest []Delivery
-	for _, d := range deliveries {
-		if !whole[d.ID] {
-			rest = append(rest, d)
-			continue
-		}
+	rows, _ := s.pool.Query(ctx, wholeListsSQL, ids, campaigns)
+	whole := make(map[int64][]Target, len(deliveries))
+	var id int64
+	_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
+		d := kept[id]
 		list := make([]Target, len(d.Targets))
 		for i, name := range d.Targets {
 			list[i] = Target{CampaignID: d.CampaignID, Target: name}
 		}
-		out[d.ID] = list
-	}
-	if len(rest) == 0 {
-		return out, nil
-	}
-	return out, s.namedTargets(ctx, rest, out)
-}
-
-// wholeLists says of which deliveries every target stands, without parameters.
-func (s *Store) wholeLists(ctx context.Context, deliveries []Delivery) (map[int64]bool, error) {
-	ids, campaigns := make([]int64, len(deliveries)), make([]int64, len(deliveries))
-	for i, d := range deliveries {
-		ids[i], campaigns[i] = d.ID, d.CampaignID
-	}
-	rows, _ := s.pool.Query(ctx, wholeListsSQL, ids, campaigns)
-	whole := make(map[int64]bool, len(deliveries))
-	var id int64
-	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { whole[id] = true; return nil }); err != nil {
+		whole[id] = list
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("load targets: %w", err)
 	}
 	return whole, nil
@@ -65,8 +50,11 @@ const wholeListsSQL = `
 			 ORDER BY c.campaign_id, c.target LIMIT x.n + 1) c) t
 	 WHERE t.names = x.targets AND t.more = 0`
 
-// namedTargets adds the targets of deliveries to out, name by name.
-func (s *Store) namedTargets(ctx context.Context, deliveries []Delivery, out map[int64][]Target) error {
+// NamedTargets returns the targets of each of the deliveries that still stand in
+// scheduler.campaign_targets, in the order of their names, with their parameters.
+// It looks for each name.
+func (s *Store) NamedTargets(ctx context.Context, deliveries []Delivery) (map[int64][]Target, error) {
+	out := make(map[int64][]Target, len(deliveries))
 	var ids, campaigns []int64
 	var names []string
 	kept := make(map[int64]*Delivery, len(deliveries))
@@ -101,9 +89,9 @@ func (s *Store) namedTargets(ctx context.Context, deliveries []Delivery, out map
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("load targets: %w", err)
+		return nil, fmt.Errorf("load targets: %w", err)
 	}
-	return nil
+	return out, nil
 }
 
 func orNil(text *string) json.RawMessage {
@@ -130,3 +118,29 @@ const namedTargetsSQL = `
 	SELECT id, stand, CASE WHEN more OR stand < asked THEN names END, CASE WHEN more THEN keys END, CASE WHEN more THEN template_values END,
 	       CASE WHEN more THEN params END
 	  FROM found`
+
+// ViewTargets returns the targets of each of the deliveries as their audience view
+// had them when the task began. One that was cut from another audience has none.
+func (s *Store) ViewTargets(ctx context.Context, deliveries []Delivery) (map[int64][]Target, error) {
+	ids, campaigns := make([]int64, len(deliveries)), make(map[int64]int64, len(deliveries))
+	for i, d := range deliveries {
+		ids[i], campaigns[d.ID] = d.ID, d.CampaignID
+	}
+	rows, _ := s.pool.Query(ctx, `
+		SELECT x.slice_id, d.key, nullif(d.value -> 'k', 'null'), nullif(d.value -> 'x', 'null')
+		  FROM scheduler.slice_targets x CROSS JOIN LATERAL jsonb_each(x.details) d
+		 WHERE x.slice_id = ANY($1) ORDER BY x.slice_id, d.key`, ids)
+	out := make(map[int64][]Target, len(deliveries))
+	var id int64
+	var t Target
+	_, err := pgx.ForEachRow(rows, []any{&id, &t.Target, &t.TemplateKeyValue, &t.ExtendedParams}, func() error {
+		t.CampaignID = campaigns[id]
+		out[id] = append(out[id], t)
+		t.TemplateKeyValue, t.ExtendedParams = nil, nil
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load targets of audience views: %w", err)
+	}
+	return out, nil
+}

@@ -49,25 +49,41 @@ type RevocationCall struct {
 }
 
 // TakeRevocations begins an attempt of up to limit deliveries that wait for one,
-// and returns them. Nobody else begins one within lease; after it the attempt
-// counts as lost, and another daemon makes the call again, which does no harm.
-func (s *Store) TakeRevocations(ctx context.Context, lease time.Duration, limit int) ([]RevocationCall, error) {
-	rows, _ := s.pool.Query(ctx, `
-		WITH mine AS MATERIALIZED (
-			SELECT id FROM scheduler.revocation_calls WHERE finished_at IS NULL AND ready_at <= clock_timestamp()
-			   AND `+released+` -- this may be a copy of the database
-			 ORDER BY ready_at, id LIMIT $2 FOR UPDATE SKIP LOCKED
-		)
-		UPDATE scheduler.revocation_calls c SET attempts = c.attempts + 1, ready_at = clock_timestamp() + $1 * interval '1 microsecond'
-		  FROM mine WHERE c.id = mine.id
-		RETURNING c.id, c.attempts, c.app_no, c.task_id, c.slice_no, coalesce(c.message_id, ''), coalesce(c.request_id, ''), c.target`,
-		lease.Microseconds(), limit)
+// up to perApp of an app, and returns them. Nobody else begins one within lease;
+// after it the attempt counts as lost, and another daemon makes the call again,
+// which does no harm.
+func (s *Store) TakeRevocations(ctx context.Context, lease time.Duration, perApp, limit int) ([]RevocationCall, error) {
+	rows, _ := s.pool.Query(ctx, takeRevocationsSQL, lease.Microseconds(), perApp, limit)
 	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RevocationCall])
 	if err != nil {
 		return nil, fmt.Errorf("take revocations: %w", err)
 	}
 	return out, nil
 }
+
+// The first of each app go before the second of any, and among equals chance
+// decides: whatever waits of some apps, the others' turn comes. It may be a copy of
+// the database, in which nothing begins.
+const takeRevocationsSQL = `
+	WITH RECURSIVE app AS (
+		(SELECT r.app_no FROM scheduler.revocation_calls r WHERE r.finished_at IS NULL ORDER BY r.app_no LIMIT 1)
+		UNION ALL
+		SELECT n.app_no FROM app CROSS JOIN LATERAL (
+			SELECT r.app_no FROM scheduler.revocation_calls r WHERE r.finished_at IS NULL AND r.app_no > app.app_no ORDER BY r.app_no LIMIT 1) n
+	), ready AS (
+		SELECT x.id, row_number() OVER (PARTITION BY app.app_no ORDER BY x.ready_at, x.id) AS turn FROM app CROSS JOIN LATERAL (
+			SELECT r.id, r.ready_at FROM scheduler.revocation_calls r
+			 WHERE r.finished_at IS NULL AND r.app_no = app.app_no AND r.ready_at <= clock_timestamp()
+			 ORDER BY r.ready_at, r.id LIMIT $2) x
+	), mine AS MATERIALIZED (
+		SELECT r.id FROM scheduler.revocation_calls r
+		 WHERE r.id = ANY (ARRAY(SELECT id FROM ready ORDER BY turn, random() LIMIT $3))
+		   AND r.finished_at IS NULL AND r.ready_at <= clock_timestamp() AND ` + released + `
+		   FOR UPDATE SKIP LOCKED
+	)
+	UPDATE scheduler.revocation_calls c SET attempts = c.attempts + 1, ready_at = clock_timestamp() + $1 * interval '1 microsecond'
+	  FROM mine WHERE c.id = mine.id
+	RETURNING c.id, c.attempts, c.app_no, c.task_id, c.slice_no, coalesce(c.message_id, ''), coalesce(c.request_id, ''), c.target`
 
 // A RevocationOutcome is what an attempt came to.
 type RevocationOutcome struct {

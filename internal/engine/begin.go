@@ -46,6 +46,7 @@ type dispatcherParts struct {
 	ledger   *ledger
 	cache    *compileCache
 	limit    *callLimit
+	heavy    *heavyCalls
 	calls    *pool
 	caller   *caller
 	recorder *recorder

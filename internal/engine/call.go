@@ -28,15 +28,39 @@ type claimed struct {
 
 // launch fetches what the calls still need and begins each.
 func (d *dispatcher) launch(ctx context.Context, tasks []*claimed) {
+	for len(tasks) > 0 {
+		n := fitting(tasks, (*claimed).listed)
+		d.launchSome(ctx, tasks[:n])
+		tasks = tasks[n:]
+	}
+}
+
+// listed is how many targets of the task are read at most.
+func (t *claimed) listed() int {
+	if t.compiled.campaign.Revision != t.Revision || t.Listed && len(t.Names) == 0 {
+		return maxTargets
+	}
+	return len(t.Names)
+}
+
+func (d *dispatcher) launchSome(ctx context.Context, tasks []*claimed) {
 	if err := d.refresh(ctx, tasks); err != nil {
 		d.log.WarnContext(ctx, "campaign could not be read after the claim, will retry its tasks", "error", err)
 		for _, t := range tasks {
-			d.putOff(t)
+			d.putOff(t, "the campaign could not be read")
 		}
 		return
 	}
 	for _, t := range tasks {
-		d.calls.Go(func() { d.push(t) })
+		app, n := t.compiled.app, t.compiled.weight(t.targets)
+		if !d.heavy.take(app, n) {
+			d.putOff(t, tooHeavy)
+			continue
+		}
+		d.calls.Go(func() {
+			defer d.heavy.give(app, n)
+			d.push(t)
+		})
 	}
 }
 
@@ -193,9 +217,9 @@ func (t *claimed) unnamed() bool {
 	return t.Listed && len(t.Names) == 0 && len(t.compiled.message.Inline) == 0
 }
 
-// putOff has a claimed task tried again whose campaign could not be read.
-func (d *dispatcher) putOff(t *claimed) {
-	d.finish(t, dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: "the campaign could not be read"}, time.Time{})
+// putOff has a claimed task tried again whose call could not begin.
+func (d *dispatcher) putOff(t *claimed, reason string) {
+	d.finish(t, dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: reason}, time.Time{})
 }
 
 // finishEmpty decides a task that has no targets, unless they went with their
@@ -205,7 +229,7 @@ func (d *dispatcher) finishEmpty(t *claimed) {
 	defer cancel()
 	stands, err := d.store.Campaigns(ctx, []int64{t.task.CampaignID})
 	if err != nil || len(stands) == 0 {
-		d.putOff(t)
+		d.putOff(t, "the campaign could not be read")
 		return
 	}
 	dec := t.decision()

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"sync"
 	"time"
@@ -34,6 +33,7 @@ type deliveries struct {
 	apart time.Duration // between the database's clock and ours as it was last read; only the reader touches it
 
 	cutting chan struct{} // slots of recut
+	reading chan struct{} // slots of launchRest
 
 	mu       sync.Mutex
 	outcomes []attemptEnd
@@ -53,6 +53,7 @@ type deliveriesParts struct {
 	ledger  *ledger
 	cache   *compileCache
 	limit   *callLimit
+	heavy   *heavyCalls
 	calls   *pool
 	caller  *caller
 	lost    *lostClaims
@@ -66,6 +67,9 @@ type deliveriesParts struct {
 	horizon          time.Duration // how far they are read ahead
 	claimBatch       int           // deliveries claimed at once
 }
+
+// readers is how many batches read the parameters of targets at once.
+const readers = 2
 
 // lineSize is how many deliveries of one app are held in memory.
 const lineSize = 512
@@ -97,6 +101,7 @@ type attemptEnd struct {
 func newDeliveries(parts deliveriesParts) *deliveries {
 	s := &deliveries{
 		deliveriesParts: parts, queue: newDeliveryQueue(), poke: make(chan struct{}, 1), cutting: make(chan struct{}, maxStarts),
+		reading: make(chan struct{}, readers),
 		running: make(map[int64]int32), held: make(map[int64]*heldCampaign),
 	}
 	s.reader = newLoop("delivery reader", parts.log, 10*time.Second, nil, s.readAhead)
@@ -351,31 +356,82 @@ func (s *deliveries) recut(ctx context.Context, w *waiting) {
 	s.wakes.deliveriesEnded(w.TaskID) // there may be nobody to push to
 }
 
-// launch fetches what the calls still need, all at once, and begins each. What
-// was claimed goes on, though the daemon stops.
+// launch fetches what the calls still need and begins each. What was claimed goes
+// on, though the daemon stops.
 func (s *deliveries) launch(ctx context.Context, attempts []*attempt) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.statementTimeout)
-	defer cancel()
-	var named []store.Delivery
+	ctx = context.WithoutCancel(ctx)
+	var listed, viewed []*attempt
 	for _, a := range attempts {
-		if a.compiled.message != nil && a.stored() {
-			named = append(named, a.Delivery)
+		switch v := a.compiled; {
+		case v.message != nil && a.stored():
+			listed = append(listed, a)
+		case v.message != nil && v.needsTargets() && len(v.message.Inline) == 0:
+			viewed = append(viewed, a)
+		default:
+			s.launchOne(ctx, a, nil)
 		}
 	}
-	var rows map[int64][]store.Target
-	if len(named) > 0 {
-		var err error
-		if rows, err = s.store.NamedTargets(ctx, named); err != nil {
-			s.lease.trouble(ctx, "read targets", err)
-			for _, a := range attempts {
-				s.putOff(a, time.Second, "the targets could not be read")
+	s.launchRest(ctx, s.launchWhole(ctx, listed), s.store.NamedTargets)
+	s.launchRest(ctx, viewed, s.store.ViewTargets)
+}
+
+// launchWhole begins the calls whose every target still stands, without parameters
+// of its own, and returns the others.
+func (s *deliveries) launchWhole(ctx context.Context, attempts []*attempt) (rest []*attempt) {
+	rows, ok := s.readTargets(ctx, attempts, s.store.WholeTargets)
+	for _, a := range attempts {
+		targets, whole := rows[a.ID]
+		switch {
+		case whole:
+			s.launchOne(ctx, a, targets)
+		case ok:
+			rest = append(rest, a)
+		}
+	}
+	return rest
+}
+
+type readTargets = func(context.Context, []store.Delivery) (map[int64][]store.Target, error)
+
+// launchRest begins the calls whose targets may have parameters of their own: it
+// reads some at a time, since those are large.
+func (s *deliveries) launchRest(ctx context.Context, attempts []*attempt, read readTargets) {
+	if len(attempts) == 0 {
+		return
+	}
+	s.reading <- struct{}{}
+	defer func() { <-s.reading }()
+	for len(attempts) > 0 {
+		n := fitting(attempts, func(a *attempt) int { return len(a.Targets) })
+		if rows, ok := s.readTargets(ctx, attempts[:n], read); ok {
+			for _, a := range attempts[:n] {
+				s.launchOne(ctx, a, rows[a.ID])
 			}
-			return
 		}
+		attempts = attempts[n:]
 	}
+}
+
+// readTargets reads the targets of attempts. Where that fails it puts them off.
+func (s *deliveries) readTargets(ctx context.Context, attempts []*attempt, read readTargets) (rows map[int64][]store.Target, ok bool) {
+	if len(attempts) == 0 {
+		return nil, true
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.statementTimeout)
+	defer cancel()
+	asked := make([]store.Delivery, len(attempts))
+	for i, a := range attempts {
+		asked[i] = a.Delivery
+	}
+	rows, err := read(ctx, asked)
+	if err == nil {
+		return rows, true
+	}
+	s.lease.trouble(ctx, "read targets", err)
 	for _, a := range attempts {
-		s.launchOne(ctx, a, rows[a.ID])
+		s.putOff(a, time.Second, "the targets could not be read")
 	}
+	return nil, false
 }
 
 // stored says whether the delivery's targets are rows of campaign_targets.
@@ -384,18 +440,25 @@ func (a *attempt) stored() bool {
 	return v.needsTargets() && len(v.message.Inline) == 0 && v.campaign.AudienceView == ""
 }
 
+// launchOne begins one call, where there is room for it.
 func (s *deliveries) launchOne(ctx context.Context, a *attempt, rows []store.Target) {
 	v := a.compiled
 	if v.message == nil {
 		s.finish(a, dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: v.problem}, false)
 		return
 	}
-	targets, err := a.targets(rows)
+	targets := a.targets(rows)
 	switch {
-	case err != nil:
-		s.putOff(a, time.Second, "the targets could not be read")
 	case !v.needsTargets() || len(targets) > 0:
-		s.calls.Go(func() { s.push(a, targets) })
+		n := v.weight(targets)
+		if !s.heavy.take(v.app, n) {
+			s.putOff(a, time.Second, tooHeavy)
+			return
+		}
+		s.calls.Go(func() {
+			defer s.heavy.give(v.app, n)
+			s.push(a, targets)
+		})
 	case a.stored() && a.Revision == a.TaskRevision:
 		s.finishEmpty(ctx, a)
 	default: // another audience has come in the place of the one it was cut from
@@ -417,6 +480,8 @@ func (s *deliveries) push(a *attempt, targets []dispatch.Target) {
 // finishEmpty ends a delivery whose targets were all deleted: there is nothing to
 // do for it, unless they went with their campaign, which ends what waits.
 func (s *deliveries) finishEmpty(ctx context.Context, a *attempt) {
+	ctx, cancel := context.WithTimeout(ctx, s.statementTimeout)
+	defer cancel()
 	stands, err := s.store.Campaigns(ctx, []int64{a.CampaignID})
 	switch {
 	case err != nil:
@@ -430,20 +495,15 @@ func (s *deliveries) finishEmpty(ctx context.Context, a *attempt) {
 
 // targets are the delivery's targets with their parameters as they stand now,
 // or, for an audience view, as they stood when the task began.
-func (a *attempt) targets(rows []store.Target) ([]dispatch.Target, error) {
+func (a *attempt) targets(rows []store.Target) []dispatch.Target {
 	v := a.compiled
 	switch {
 	case !v.needsTargets():
-		return nil, nil
+		return nil
 	case len(v.message.Inline) > 0:
-		return pick(v.inlineTargets(a.DueAt), a.Targets), nil
-	case v.campaign.AudienceView != "":
-		if len(a.Details) == 0 {
-			return nil, nil // they were of another audience
-		}
-		return v.detailed(&a.Delivery)
+		return pick(v.inlineTargets(a.DueAt), a.Targets)
 	}
-	return v.storedTargets(a.DueAt, rows), nil
+	return v.storedTargets(a.DueAt, rows)
 }
 
 // pick returns those of the targets that are named.
@@ -459,32 +519,6 @@ func pick(targets []dispatch.Target, named []string) []dispatch.Target {
 		}
 	}
 	return out
-}
-
-// detailed reads the targets of an audience view from the delivery itself.
-func (v *compiled) detailed(d *store.Delivery) ([]dispatch.Target, error) {
-	var details map[string]struct {
-		K, X json.RawMessage
-	}
-	if err := json.Unmarshal(d.Details, &details); err != nil {
-		return nil, err
-	}
-	out := make([]dispatch.Target, len(d.Targets))
-	for i, name := range d.Targets {
-		of := details[name]
-		out[i] = dispatch.Target{
-			Target: name, MsgKey: v.msgKey(d.DueAt, name, ""), TemplateKeyValue: object(of.K), ExtendedParams: object(of.X),
-		}
-	}
-	return out, nil
-}
-
-// object drops a JSON null.
-func object(raw json.RawMessage) json.RawMessage {
-	if string(raw) == "null" {
-		return nil
-	}
-	return raw
 }
 
 // earlierAttempt is why the end of a delivery is unknown though its last attempt

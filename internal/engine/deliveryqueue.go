@@ -33,9 +33,11 @@ type deliveryQueue struct {
 type line struct {
 	app     int32
 	entries []*waiting
-	held    time.Time // nothing of the app begins before
-	more    bool      // the last reading left some unread
-	index   int       // in the heap; -1: not there
+	content map[*compiled]int // how many of the entries are of each compiled campaign
+	bytes   int64             // of memory that the compiled campaigns take
+	held    time.Time         // nothing of the app begins before
+	more    bool              // the last reading left some unread
+	index   int               // in the heap; -1: not there
 }
 
 // at is when the line wants to be looked at.
@@ -50,14 +52,39 @@ func newDeliveryQueue() *deliveryQueue {
 	return &deliveryQueue{lines: make(map[int32]*line), known: make(map[int64]bool)}
 }
 
-// room is how many more deliveries of an app its line takes, of size at most.
-func (q *deliveryQueue) room(app int32, size int) int {
+// linesBytes bounds the memory that the compiled campaigns in all lines take.
+const linesBytes = 32 << 20
+
+// share is how many bytes one line may take. q.mu is held.
+func (q *deliveryQueue) share() int64 { return linesBytes / int64(max(8, len(q.order)+1)) }
+
+// ebbs says whether a line has become short. q.mu is held.
+func (q *deliveryQueue) ebbs(l *line) bool {
+	return len(l.entries) < lineSize/2 && l.bytes <= q.share()/2
+}
+
+// room says whether it is worth reading more of an app.
+func (q *deliveryQueue) room(app int32) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if l := q.lines[app]; l != nil {
-		return max(size-len(l.entries), 0)
+	l := q.lines[app]
+	return l == nil || q.ebbs(l)
+}
+
+// full says whether the app's line takes as many bytes as it may.
+func (q *deliveryQueue) full(app int32) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.lines[app]
+	return l != nil && l.bytes >= q.share()
+}
+
+// gone counts an entry out that has left the line.
+func (l *line) gone(w *waiting) {
+	if l.content[w.compiled]--; l.content[w.compiled] == 0 {
+		delete(l.content, w.compiled)
+		l.bytes -= w.compiled.bytes
 	}
-	return size
 }
 
 // add takes in deliveries that are not there yet, those of each app in their
@@ -72,8 +99,11 @@ func (q *deliveryQueue) add(list []*waiting) {
 		q.known[w.ID] = true
 		l := q.lines[w.AppNo]
 		if l == nil {
-			l = &line{app: w.AppNo, index: -1}
+			l = &line{app: w.AppNo, index: -1, content: make(map[*compiled]int)}
 			q.lines[w.AppNo] = l
+		}
+		if l.content[w.compiled]++; l.content[w.compiled] == 1 {
+			l.bytes += w.compiled.bytes
 		}
 		i := len(l.entries)
 		for i > 0 && w.before(l.entries[i-1]) {
@@ -131,12 +161,13 @@ func (q *deliveryQueue) take(now time.Time, n int, ask func(*waiting) (headRulin
 		}
 		l.entries[0] = nil
 		l.entries = l.entries[1:]
+		l.gone(w)
 		if ruling == dropIt {
 			delete(q.known, w.ID)
 		} else {
 			out = append(out, w) // known until done, since a reading may show it as it was
 		}
-		if l.more && len(l.entries) < lineSize/2 {
+		if l.more && q.ebbs(l) {
 			l.more, q.ebb = false, true
 		}
 		q.fix(l)
@@ -167,6 +198,7 @@ func (q *deliveryQueue) drop(app int32, campaign int64) {
 			return false
 		}
 		delete(q.known, w.ID)
+		l.gone(w)
 		return true
 	})
 	q.fix(l)

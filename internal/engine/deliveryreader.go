@@ -26,7 +26,7 @@ func (s *deliveries) readAhead(ctx context.Context) error {
 	var readings []store.Reading
 	for _, no := range apps {
 		app := s.app(no)
-		if app == nil || slices.Contains(others, no) || s.queue.room(no, lineSize) < lineSize/2 {
+		if app == nil || slices.Contains(others, no) || !s.queue.room(no) {
 			continue
 		}
 		r := store.Reading{AppNo: no, Limit: lineSize, Shares: 1}
@@ -61,18 +61,43 @@ func (s *deliveries) read(ctx context.Context, until time.Time, readings []store
 	return s.read(ctx, until, rest)
 }
 
-// enter puts deliveries into the queue whose campaign could be read as it was
-// read with them; the others are read again. It returns how many of each app were
-// found.
+// enter puts deliveries into the queue, some at a time, so that little is loaded
+// for a line that is full. It returns how many of each app were found.
 func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, readings []store.Reading) (perApp map[int32]int, err error) {
-	wants := make([]want, len(found))
 	perApp = make(map[int32]int)
+	left := make(map[int32]bool)
+	for some := range slices.Chunk(found, enterAtOnce) {
+		fit := make([]store.WaitingDelivery, 0, len(some))
+		for _, w := range some {
+			perApp[w.AppNo]++
+			if left[w.AppNo] = left[w.AppNo] || s.queue.full(w.AppNo); !left[w.AppNo] {
+				fit = append(fit, w)
+			}
+		}
+		if err := s.enterSome(ctx, fit); err != nil {
+			return nil, err
+		}
+	}
+	for _, r := range readings {
+		s.queue.more(r.AppNo, perApp[r.AppNo] >= r.Limit || left[r.AppNo])
+	}
+	signal(s.poke)
+	return perApp, nil
+}
+
+// enterAtOnce bounds the deliveries whose campaigns are loaded between two looks
+// at how full the lines are.
+const enterAtOnce = 128
+
+// enterSome puts deliveries into the queue whose campaign could be read as it was
+// read with them; the others are read again.
+func (s *deliveries) enterSome(ctx context.Context, found []store.WaitingDelivery) error {
+	wants := make([]want, len(found))
 	for i, w := range found {
 		wants[i] = want{id: w.CampaignID, revision: w.Revision, targets: w.Named}
-		perApp[w.AppNo]++
 	}
 	if err := s.cache.ensure(ctx, wants); err != nil {
-		return nil, err
+		return err
 	}
 	now, here := s.clock.Now(), time.Now()
 	list := make([]*waiting, 0, len(found))
@@ -85,11 +110,7 @@ func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, r
 	}
 	s.mu.Unlock()
 	s.queue.add(list)
-	for _, r := range readings {
-		s.queue.more(r.AppNo, perApp[r.AppNo] >= r.Limit)
-	}
-	signal(s.poke)
-	return perApp, nil
+	return nil
 }
 
 // watchClock forgets when deliveries are ready once the database's clock, by

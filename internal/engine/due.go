@@ -58,6 +58,7 @@ const (
 type queue struct {
 	app     int32
 	entries []*entry
+	bytes   int64     // of memory that the entries' compiled campaigns take, each counted for every task
 	held    time.Time // nothing of the app begins before; by this machine's clock, zero: it is not held back
 	index   int       // in dueQueue.order or dueQueue.held
 }
@@ -72,6 +73,7 @@ func (q *queue) at() time.Time {
 }
 
 func (q *queue) add(e *entry) {
+	q.bytes += e.bytes()
 	i := len(q.entries)
 	for i > 0 && e.before(q.entries[i-1]) {
 		i--
@@ -83,6 +85,7 @@ func (q *queue) pop() *entry {
 	e := q.entries[0]
 	q.entries[0] = nil
 	q.entries = q.entries[1:]
+	q.bytes -= e.bytes()
 	return e
 }
 
@@ -141,12 +144,12 @@ func (d *dueQueue) reading() {
 	d.over = d.over[:0]
 }
 
-// add takes in tasks that are not known yet.
+// add takes in tasks that are not known yet, as long as their app has a share.
 func (d *dueQueue) add(entries []*entry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range entries {
-		if _, known := d.known[e.task.ID]; !known {
+		if _, known := d.known[e.task.ID]; !known && !d.atShare(e.task.AppNo) {
 			d.put(e)
 		}
 	}
@@ -197,6 +200,7 @@ func (d *dueQueue) forget(app int32, ids map[int64]bool) {
 		delete(d.known, e.task.ID)
 		d.waiting--
 		d.bytes -= e.bytes()
+		q.bytes -= e.bytes()
 		return true
 	})
 	if len(q.entries) > 0 {
@@ -350,6 +354,48 @@ func (d *dueQueue) crowded(n int) []int32 {
 	return out
 }
 
+// heavy lists the apps whose entries take as many bytes as they may, and says
+// whether one of them is not held back.
+func (d *dueQueue) heavy() (apps []int32, moves bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for app, q := range d.queues {
+		if q.bytes >= d.share() {
+			apps, moves = append(apps, app), moves || q.held.IsZero()
+		}
+	}
+	return apps, moves
+}
+
+// share is how many bytes one app's entries may take, so that large campaigns of
+// some apps do not keep others out. d.mu is held.
+func (d *dueQueue) share() int64 { return dueQueueBytes / int64(max(8, len(d.queues)+1)) }
+
+// atShare says whether the app's entries take as many bytes as they may. d.mu is
+// held.
+func (d *dueQueue) atShare(app int32) bool {
+	q := d.queues[app]
+	return q != nil && q.bytes >= d.share()
+}
+
+// trim forgets the last of what takes more than its app's share, which has become
+// smaller with every app that came.
+func (d *dueQueue) trim() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	share := d.share()
+	for app, q := range d.queues {
+		bytes, ids := q.bytes, make(map[int64]bool)
+		for i := len(q.entries) - 1; i > 0 && bytes-q.entries[i].bytes() >= share; i-- {
+			bytes -= q.entries[i].bytes()
+			ids[q.entries[i].task.ID] = true
+		}
+		if len(ids) > 0 {
+			d.forget(app, ids)
+		}
+	}
+}
+
 type queueHeap []*queue
 
 func (h queueHeap) Len() int           { return len(h) }
@@ -387,15 +433,17 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 	if !ok {
 		return nil // no lease: nothing could be claimed
 	}
+	d.due.trim()
 	if d.full() {
 		d.unread.Store(true)
 		return nil
 	}
 	crowded := d.crowded()
+	heavy, _ := d.due.heavy()
 	mine, others := d.lease.exceptions()
 	d.due.drop(others)
 	d.due.reading()
-	tasks, err := d.store.Upcoming(ctx, d.clock.Now().Add(d.horizon), append(others, crowded...), mine, share, shares, d.capacity/8, d.capacity)
+	tasks, err := d.store.Upcoming(ctx, d.clock.Now().Add(d.horizon), slices.Concat(others, crowded, heavy), mine, share, shares, d.capacity/8, d.capacity)
 	if err != nil {
 		return err
 	}
@@ -407,7 +455,8 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 		perApp[t.AppNo]++
 		most = max(most, perApp[t.AppNo])
 	}
-	d.unread.Store(len(crowded) > 0 || len(tasks) >= d.capacity || most >= d.capacity/8 || d.full())
+	_, moves := d.due.heavy()
+	d.unread.Store(moves || len(crowded) > 0 || len(tasks) >= d.capacity || most >= d.capacity/8 || d.full())
 	return nil
 }
 
@@ -437,7 +486,12 @@ func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
 		}
 	}
 	for len(fresh) > 0 && !d.full() {
-		began, n := time.Now(), len(fresh)
+		began := time.Now()
+		heavy, _ := d.due.heavy()
+		if fresh = slices.DeleteFunc(fresh, func(t store.ReadyTask) bool { return slices.Contains(heavy, t.AppNo) }); len(fresh) == 0 {
+			break
+		}
+		n := len(fresh)
 		n = min(n, readAtOnce)
 		early := fresh[0].ReadyAt.Sub(d.clock.Now()) > d.horizon/4 && !d.reader.wanted()
 		if early {

@@ -135,12 +135,13 @@ func New(cfg Config) *Engine {
 
 	// Steps 2 to 5: a task is read ahead, claimed, called and recorded.
 	e.limit, e.calls = newCallLimit(cfg.MaxInFlight), newPool(faults)
+	heavy := newHeavyCalls()
 	call := &caller{clock: e.clock, mayPush: e.lease.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, faults: faults}
 	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, traces, e.lease, e.wakes)
 	e.lost = newLostClaims(&cfg, e.clock, e.lease, e.recorder, func() []int64 { return e.deliveries.ids() })
 	e.dispatcher = newDispatcher(dispatcherParts{
 		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, traces: traces, faults: faults, clock: e.clock,
-		lease: e.lease, ledger: e.lease.ledger, cache: e.cache, limit: e.limit, calls: e.calls, caller: call,
+		lease: e.lease, ledger: e.lease.ledger, cache: e.cache, limit: e.limit, heavy: heavy, calls: e.calls, caller: call,
 		recorder: e.recorder, lost: e.lost, causes: causes, wakes: e.wakes,
 		statementTimeout: cfg.StatementTimeout, misfireGrace: cfg.MisfireGrace, retry: cfg.Retry, horizon: cfg.Horizon,
 		claimBatch: cfg.ClaimBatch, capacity: cfg.ReadAhead, maxBacklog: cfg.MaxBacklog,
@@ -148,7 +149,7 @@ func New(cfg Config) *Engine {
 	// The same for a stored delivery. The settler decides its task.
 	e.deliveries = newDeliveries(deliveriesParts{
 		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, traces: traces, clock: e.clock,
-		lease: e.lease, ledger: e.lease.ledger, cache: e.cache, limit: e.limit, calls: e.calls, caller: call,
+		lease: e.lease, ledger: e.lease.ledger, cache: e.cache, limit: e.limit, heavy: heavy, calls: e.calls, caller: call,
 		lost: e.lost, causes: causes, wakes: e.wakes, app: cfg.App, limited: e.othersLimited,
 		statementTimeout: cfg.StatementTimeout, retry: cfg.Retry, horizon: cfg.Horizon, claimBatch: cfg.ClaimBatch,
 	})

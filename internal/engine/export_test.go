@@ -238,3 +238,18 @@ type Sightings struct{ s sightings }
 func (s *Sightings) Look(now time.Time, peers []store.Peer, self int64, lease time.Duration) (alive []int64, dead []store.Peer) {
 	return s.s.look(now, peers, self, lease)
 }
+
+// HeavyCalls are the heavy calls under way.
+type HeavyCalls struct{ h *heavyCalls }
+
+// NewHeavyCalls has none under way.
+func NewHeavyCalls() HeavyCalls { return HeavyCalls{newHeavyCalls()} }
+
+// Take asks for room for a call.
+func (h HeavyCalls) Take(app *App, n int64) bool { return h.h.take(app, n) }
+
+// Give gives it back.
+func (h HeavyCalls) Give(app *App, n int64) { h.h.give(app, n) }
+
+// Weigh keeps what a heavy call of the app weighs.
+func (a *App) Weigh(now time.Time, n int64) { a.weigh(now, n) }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
@@ -79,6 +80,9 @@ type throttle struct {
 	growth   float64       // by which it is eased each time
 	recent   callRate
 
+	heavy   int64     // what the app's heaviest call of late weighs; zero: all were light
+	weighed time.Time // when a call weighed as much last
+
 	waiting []func()  // told once when there may be leave again
 	first   time.Time // until then the next leave is kept for a task at its second
 	yielded bool      // deliveries have had leave since it was last kept
@@ -134,7 +138,7 @@ func (a *App) ask(now time.Time) (ok bool, retry time.Time) {
 	if now.Before(t.resume) {
 		return false, t.resume
 	}
-	if a.MaxInFlight > 0 && t.inFlight >= a.MaxInFlight {
+	if a.MaxInFlight > 0 && t.inFlight >= a.MaxInFlight || t.heavy > 0 && t.inFlight >= t.most(now) {
 		return false, time.Time{}
 	}
 	if t.limiter == nil && a.CallsPerSecond > 0 {
@@ -147,6 +151,26 @@ func (a *App) ask(now time.Time) (ok bool, retry time.Time) {
 	t.inFlight++
 	t.recent.add(now)
 	return true, time.Time{}
+}
+
+// most is how many calls an app may have under way whose calls were heavy of late,
+// so that few are claimed that find no room. t.mu is held.
+func (t *throttle) most(now time.Time) int {
+	if now.Sub(t.weighed) > heavyFor {
+		t.heavy = 0
+		return math.MaxInt
+	}
+	return int(max(heavyOfApp/t.heavy, 1))
+}
+
+// weigh keeps what a heavy call of the app weighs.
+func (a *App) weigh(now time.Time, n int64) {
+	t := &a.throttle
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n >= t.heavy || now.Sub(t.weighed) > heavyFor {
+		t.heavy, t.weighed = n, now
+	}
 }
 
 // undo gives back the leave to begin a call that was not made, with its share of
@@ -362,6 +386,93 @@ func (l *callLimit) available() int {
 	defer l.mu.Unlock()
 	return l.free
 }
+
+// A call weighs what it takes of this daemon's memory while it is under way: what it
+// carries, as it was read and as it is encoded. Light calls are bounded by their
+// number alone. Heavy ones come to heavyBytes together: an app that has one under
+// way takes at most half of it, and leaves a quarter to apps that have none. So no
+// author's calls keep another's out, and light calls never wait for heavy ones.
+const (
+	weightFactor = 4 // bytes of memory for a byte that a call carries
+	lightCall    = 256 << 10
+	heavyBytes   = 64 << 20
+	heavyOfApp   = heavyBytes / 2
+	heavyFor     = 10 * time.Second // how long it is remembered that an app's calls are heavy
+)
+
+// heavyCalls counts the bytes of the heavy calls under way. It is safe for
+// concurrent use.
+type heavyCalls struct {
+	mu    sync.Mutex
+	total int64
+	held  map[*App]int64
+}
+
+func newHeavyCalls() *heavyCalls { return &heavyCalls{held: make(map[*App]int64)} }
+
+// take asks for room for a call that weighs n. A call that is heavier than all
+// there is goes when no other heavy one is under way.
+func (h *heavyCalls) take(app *App, n int64) bool {
+	if n <= lightCall {
+		return true
+	}
+	app.weigh(time.Now(), n)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	held := h.held[app]
+	switch {
+	case h.total == 0:
+	case held == 0 && h.total+n <= heavyBytes:
+	case held > 0 && held+n <= heavyOfApp && h.total+n <= heavyBytes/4*3:
+	default:
+		return false
+	}
+	h.held[app], h.total = held+n, h.total+n
+	return true
+}
+
+// give gives the room of a call back.
+func (h *heavyCalls) give(app *App, n int64) {
+	if n <= lightCall {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.total -= n
+	if h.held[app] -= n; h.held[app] == 0 {
+		delete(h.held, app)
+	}
+}
+
+// weight is what a call of the compiled campaign to the targets weighs.
+func (v *compiled) weight(targets []dispatch.Target) int64 {
+	n := v.bytes
+	for i := range targets {
+		t := &targets[i]
+		n += int64(len(t.Target) + len(t.MsgKey) + len(t.TemplateKeyValue) + len(t.ExtendedParams))
+	}
+	return n * weightFactor
+}
+
+// targetsAtOnce bounds the targets that are read at once with parameters of their
+// own: each may have some 9 kB. One delivery or task is always read.
+const targetsAtOnce = 1000
+
+// fitting is how many of the items are read at once; size says how many targets
+// one has.
+func fitting[T any](items []T, size func(T) int) int {
+	n, sum := 0, 0
+	for n < len(items) {
+		if sum += size(items[n]); sum > targetsAtOnce && n > 0 {
+			break
+		}
+		n++
+	}
+	return n
+}
+
+// tooHeavy is why a call does not begin for which there is no room.
+const tooHeavy = "the calls under way carry as much as they may"
 
 // atOnce is how many items of early work are done between two rests.
 const atOnce = 50

@@ -12,9 +12,11 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// The revoker's pace: revocations are few, and nobody's pushes wait for them.
+// The revoker's pace: revocations are few, and nobody's pushes wait for them. An
+// app whose provider does not answer keeps the others waiting for one call's time.
 const (
-	revokeAtOnce  = 4
+	revokeAtOnce  = 16
+	revokeOfApp   = 4
 	revokeTries   = 10
 	revokeForeign = 5 * time.Second // until another look at what this daemon has no credentials for
 )
@@ -43,7 +45,7 @@ func newRevoker(s *store.Store, log *slog.Logger, f *faults, app func(int32) *Ap
 // revoke is one pass: all that waits and can be called for here.
 func (r *revoker) revoke(ctx context.Context) error {
 	for {
-		calls, err := r.store.TakeRevocations(ctx, 2*r.timeout, revokeAtOnce)
+		calls, err := r.store.TakeRevocations(ctx, 2*r.timeout, revokeOfApp, revokeAtOnce)
 		if err != nil || len(calls) == 0 {
 			return err
 		}

@@ -124,12 +124,45 @@ func TestRevocationGoesOnAfterAKill(t *testing.T) {
 	task, _ := revoked(t, r, k, "")
 	s := r.open(t)
 	r.run(t, `UPDATE scheduler.revocation_calls SET status = 'waiting', finished_at = NULL, ready_at = clock_timestamp() + interval '1 hour' WHERE task_id = $1`, task) // taken, and lost
-	if calls, err := s.TakeRevocations(t.Context(), time.Minute, 10); err != nil || len(calls) != 0 {
+	if calls, err := s.TakeRevocations(t.Context(), time.Minute, 10, 10); err != nil || len(calls) != 0 {
 		t.Errorf("taken within the lease: %v, %v", calls, err)
 	}
 	r.run(t, `UPDATE scheduler.revocation_calls SET ready_at = clock_timestamp()`)
 	until(t, "the second call", func() bool {
 		return get[string](t, r, `SELECT status || attempts FROM scheduler.revocation_calls`) == "revoked2"
+	})
+}
+
+// stuck is a push API that does not answer who wants something back.
+type stuck struct{ *pusher }
+
+func (stuck) Revoke(ctx context.Context, _ *dispatch.Revocation) dispatch.Outcome {
+	<-ctx.Done()
+	return unknown
+}
+
+// TestRevocationsKeepNobodyOut has much taken back of an app whose provider does
+// not answer: another app's is taken back all the same.
+func TestRevocationsKeepNobodyOut(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	flood, honest := &engine.App{}, &engine.App{}
+	r.app(t, "flood", "mpaas", flood)
+	r.app(t, "honest", "mpaas", honest)
+	flood.Pusher, honest.Pusher = stuck{r.pusher}, &taker{pusher: r.pusher, outcome: []dispatch.Outcome{accepted}}
+	r.run(t, `UPDATE scheduler.hold SET held_since = now(), reason = 'test'`)
+	task := func(app string) int64 {
+		id := r.insert(t, app, "mpaas.push_broadcast", 0, nil)
+		return get[int64](t, r, `INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, attempts, slices, accepted, target_count)
+			SELECT id + 1000, app_no, id, 1, 1, 'scheduled', 'succeeded', '1999-01-01', 1, 1, 1, 0 FROM scheduler.campaigns WHERE id = $1 RETURNING id`, id)
+	}
+	r.run(t, `SELECT scheduler.revoke_task($1, NULL, 'u' || g) FROM generate_series(1, 100) g`, task("flood"))
+	wanted := task("honest")
+	r.run(t, `SELECT scheduler.revoke_task($1)`, wanted)
+	r.run(t, `UPDATE scheduler.hold SET held_since = NULL`)
+	start(t, r.config(t))
+	until(t, "the other app's revocation", func() bool {
+		return get[string](t, r, `SELECT status FROM scheduler.revocation_calls WHERE task_id = $1`, wanted) == "revoked"
 	})
 }
 
