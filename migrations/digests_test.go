@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/campaign-scheduler/scheduler/migrations"
 )
 
@@ -52,18 +54,26 @@ var digests = map[string]string{
 	"000019_console.up.sql":         "45a3c7bf9fdab90217af81504aac8fe7b4d5ae24ee80336ab30f1bda6ec31fcd",
 	"000020_words.down.sql":         "8d28b75b9685ab41a98af3e1144830bacbe16d26e105dfa28e5fcd3583673407",
 	"000020_words.up.sql":           "213ddac8f0117817654596ee6ac15e9827e05a53330bf948696f747b0cedefee",
+	"000021_overdue.down.sql":       "74cdc76e1b5dabc73dfae99e46400519baeb2055fa970fb6bd9e4215b0b198f8",
+	"000021_overdue.up.sql":         "7b36acf8a28f07cfc672755db57bcc51a3c09bf7fe3797bb75b306594c93565b",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {
 	t.Parallel()
-	for name, want := range digests {
+	files, err := fs.Glob(migrations.FS, "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]string)
+	for _, name := range files {
 		text, err := fs.ReadFile(migrations.FS, name)
 		if err != nil {
-			t.Error(err)
-			continue
+			t.Fatal(err)
 		}
-		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != want {
-			t.Errorf("%s has changed: its digest is %x", name, sum)
-		}
+		sum := sha256.Sum256(text)
+		got[name] = hex.EncodeToString(sum[:])
+	}
+	if diff := cmp.Diff(digests, got); diff != "" {
+		t.Errorf("migrations that have changed, are gone or have no digest (-want +got):\n%s", diff)
 	}
 }

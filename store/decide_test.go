@@ -333,6 +333,44 @@ func TestInsertBesideACommittingClaim(t *testing.T) {
 	}
 }
 
+// A release that skips what is overdue leaves alone what ended while it waited.
+func TestSkipOverdueLeavesWhatEndedMeanwhile(t *testing.T) {
+	t.Parallel()
+	db := surface(t)
+	s := opened(t, db.URL)
+	id := campaign(t, db)
+	sliced(t, db, id, time.Now().Add(-time.Minute), "waiting", "waiting")
+	if _, err := s.HoldAll(t.Context(), "test", ""); err != nil {
+		t.Fatal(err)
+	}
+	settling := author(t, db, `UPDATE scheduler.slices SET status = 'cancelled', finished_at = now(), reason = 'campaign cancelled' WHERE slice_no = 1`)
+	type released struct {
+		skipped store.Skipped
+		err     error
+	}
+	end := make(chan released, 1)
+	go func() {
+		_, skipped, err := s.Release(t.Context(), true)
+		end <- released{skipped, err}
+	}()
+	for !one[bool](t, db, `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`) {
+		select {
+		case got := <-end:
+			t.Fatalf("the release did not wait: %+v", got)
+		default:
+		}
+	}
+	if err := settling.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-end; got.err != nil || got.skipped != (store.Skipped{Missed: 1}) {
+		t.Errorf("skipped %+v, want the one that still waited", got)
+	}
+	if got := one[string](t, db, `SELECT string_agg(slice_no || ' ' || status || ': ' || reason, ', ' ORDER BY slice_no) FROM scheduler.slices`); got != "1 cancelled: campaign cancelled, 2 missed: overdue when the hold was released with --skip-overdue" {
+		t.Errorf("got %s", got)
+	}
+}
+
 // A call that was under way when its daemon was killed goes, by ruling, to those
 // it was meant for, however many targets have come since (fault 8).
 func TestRulingReachesWhomTheCallWasMeantFor(t *testing.T) {
