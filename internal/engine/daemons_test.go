@@ -77,7 +77,7 @@ func TestQuotaIsSharedByAllDaemons(t *testing.T) {
 	until(t, "those with a short window to be decided", func() bool {
 		return get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks WHERE campaign_id = ANY($1)`, short) == 5
 	})
-	if n := len(r.pusher.seen()); n != 5 {
+	if n := r.pusher.count(); n != 5 {
 		t.Errorf("%d calls under a quota of 5", n)
 	}
 	if got := get[string](t, r, `SELECT used || ' of ' || weekly_quota FROM scheduler.quota_usage WHERE channel = 'alipay.label_send'`); got != "5 of 5" {
@@ -157,9 +157,14 @@ func TestQuotaHoldsForALimitedApp(t *testing.T) {
 	for range 2 {
 		start(t, r.config(t))
 	}
-	r.run(t, `INSERT INTO scheduler.campaigns (name, app_id, channel, catch_up_window) SELECT 'n', 'app', 'alipay.label_send', '12 seconds' FROM generate_series(1, 12)`)
+	r.run(t, `INSERT INTO scheduler.campaigns (name, app_id, channel, catch_up_window) SELECT 'n', 'app', 'alipay.label_send', '1 hour' FROM generate_series(1, 12)`)
+	until(t, "the quota to be used and the rest to wait for it", func() bool {
+		return get[int](t, r, `SELECT count(*) FROM scheduler.tasks WHERE status = 'succeeded' OR reason = 'waits for quota'`) == 12
+	})
+	r.run(t, `UPDATE scheduler.campaigns SET catch_up_window = '1 second' WHERE status = 'active'`)
+	r.run(t, `UPDATE scheduler.pending_tasks SET ready_at = due_at`) // they would look again in a minute
 	until(t, "all to be decided", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks`) == 12 })
-	if n := len(r.pusher.seen()); n != 5 {
+	if n := r.pusher.count(); n != 5 {
 		t.Errorf("%d calls under a quota of 5", n)
 	}
 	got := list[string](t, r, `SELECT status || coalesce(' ' || reason, '') || ' ' || count(*) FROM scheduler.tasks GROUP BY status, reason ORDER BY 1`)

@@ -95,7 +95,7 @@ func TestRevisionThatCannotBePushedFails(t *testing.T) {
 	if diff := cmp.Diff([]string{"failed: invalid: bad: worse; request: must be better"}, got); diff != "" {
 		t.Errorf("decided (-want +got):\n%s", diff)
 	}
-	if n := len(r.pusher.seen()); n != 0 {
+	if n := r.pusher.count(); n != 0 {
 		t.Errorf("%d calls were made of a campaign that cannot be pushed", n)
 	}
 }

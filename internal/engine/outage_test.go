@@ -149,7 +149,7 @@ func TestStopWhileTheDatabaseHangs(t *testing.T) {
 		return accepted
 	})
 	r.insert(t, "shop", "webhook", 0, nil)
-	until(t, "the call", func() bool { return len(r.pusher.seen()) == 1 })
+	until(t, "the call", func() bool { return r.pusher.count() == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	stopErr := e.Stop(ctx)

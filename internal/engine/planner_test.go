@@ -57,12 +57,13 @@ func (r *rig) earliest(t testing.TB, app int32, limit int) []time.Time {
 // the earliest, and nothing is lost when the tasks then run.
 func TestManyCampaignsManyPlanners(t *testing.T) {
 	t.Parallel()
-	const campaigns, days, authors, planners, limit = 500, 180, 4, 3, 100
+	const campaigns, days, authors, planners, limit = 200, 60, 4, 3, 40
 	r := newRig(t)
 	var apps []int32
 	for i := range 4 {
 		apps = append(apps, r.app(t, fmt.Sprint("app", i), "webhook", nil))
 	}
+	r.run(t, `UPDATE scheduler.apps SET pending_limit = $1`, limit)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var busy, inserting sync.WaitGroup
