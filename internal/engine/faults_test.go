@@ -69,7 +69,7 @@ func TestRevisionThatCannotBePushedFails(t *testing.T) {
 		defer first.Add(1)
 		return r.compile(c)
 	}
-	start(t, cfg)
+	startReady(t, cfg)
 	id := r.insert(t, "app", "mpaas.push_broadcast", 1, fixed(time.Now().Add(6*time.Second)))
 	until(t, "the task to be planned, and read to be begun", func() bool { return first.Load() >= 2 })
 	// Nor does the reader, which would read the task anew.

@@ -35,7 +35,7 @@ func behind(t *testing.T, r *rig) (*engine.Engine, *badnet.Proxy, *lines) {
 	return e, p, log
 }
 
-func ready(t *testing.T, e *engine.Engine) bool {
+func ready(t testing.TB, e *engine.Engine) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()

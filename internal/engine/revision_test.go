@@ -31,7 +31,7 @@ func readEarly(t *testing.T, r *rig, columns ...any) (campaign int64) {
 		defer compiled.Add(1)
 		return r.compile(c)
 	}
-	start(t, cfg)
+	startReady(t, cfg)
 	campaign = r.insert(t, "app", "webhook", 1, fixed(time.Now().Add(3*time.Second)), columns...)
 	until(t, "the planner and the dispatcher to have read it", func() bool { return compiled.Load() >= 2 })
 	return campaign
@@ -123,10 +123,10 @@ func TestWindowAndPolicyCountAsTheyStand(t *testing.T) {
 				defer compiled.Add(1)
 				return r.compile(c)
 			}
+			startReady(t, cfg)
 			due := time.Now().Truncate(time.Second).Add(2 * time.Second)
 			first.Store(r.insert(t, "app", "webhook", 1, fixed(due)))
 			id := r.insert(t, "app", "webhook", 1, fixed(due.Add(time.Second)), c.before...)
-			start(t, cfg)
 			until(t, "both to be read", func() bool { return compiled.Load() >= 4 })
 			until(t, "the first call", func() bool { return r.pusher.count() == 1 })
 			r.run(t, `UPDATE scheduler.campaigns `+c.change+` WHERE id = $1`, id)

@@ -178,6 +178,14 @@ func start(t testing.TB, cfg engine.Config) *engine.Engine {
 	return e
 }
 
+// startReady starts an engine and waits until it is ready, so that its start takes
+// nothing of the time until what is written next falls due.
+func startReady(t testing.TB, cfg engine.Config) {
+	t.Helper()
+	e := start(t, cfg)
+	until(t, "the engine to be ready", func() bool { return ready(t, e) })
+}
+
 // get returns the one value of a query.
 func get[T any](t testing.TB, r *rig, sql string, args ...any) T {
 	t.Helper()
