@@ -543,7 +543,7 @@ func TestAudienceView(t *testing.T) {
 	}
 }
 
-// TestBrokenAudienceView decides at once what to try again would not mend, and
+// TestBrokenAudienceView decides at once what to try again would not fix, and
 // says what is wrong; an error that may pass is waited out.
 func TestBrokenAudienceView(t *testing.T) {
 	t.Parallel()
@@ -612,7 +612,7 @@ func TestRejectedCampaignIsNotPushed(t *testing.T) {
 	})
 	r.run(t, `UPDATE scheduler.campaigns SET request = '{}' WHERE id = $1`, id)
 	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
-		t.Errorf("mended (-want +got):\n%s", diff)
+		t.Errorf("fixed (-want +got):\n%s", diff)
 	}
 	if n := r.pusher.count(); n != 1 {
 		t.Errorf("%d calls", n)

@@ -363,10 +363,10 @@ func TestRejectedAndMended(t *testing.T) {
 	r.run(t, `UPDATE scheduler.campaigns SET request = '{}'`)
 	plan(t, p, app, time.Time{})
 	if n := get[int](t, r, `SELECT count(*) FROM scheduler.tasks WHERE campaign_id = $1`, id); n != 3 {
-		t.Errorf("%d tasks of the mended loop, want 3", n)
+		t.Errorf("%d tasks of the fixed loop, want 3", n)
 	}
 	if got := get[string](t, r, `SELECT origin || ' ' || status FROM scheduler.tasks WHERE campaign_id = $1`, now); got != "immediate pending" {
-		t.Errorf("the mended immediate campaign has a task %s", got)
+		t.Errorf("the fixed immediate campaign has a task %s", got)
 	}
 	// An edit that makes it bad takes its tasks away; nothing is sent.
 	r.run(t, `UPDATE scheduler.campaigns SET request = '{"bad": "again"}' WHERE id = $1`, id)
