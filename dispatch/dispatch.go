@@ -43,7 +43,7 @@ type Request struct {
 }
 
 // A Problem is one thing wrong with a Request. Text reaches the author in
-// campaigns.status_reason: it names the rule and the mend.
+// campaigns.status_reason: it names the rule and the fix.
 type Problem struct {
 	Field string // as the author spelled it; "request" for the whole
 	Text  string

@@ -290,7 +290,7 @@ func TestChangeWithAnOldSnapshotIsRefused(t *testing.T) {
 				pg, ok := errors.AsType[*pgconn.PgError](err)
 				if !ok || pg.Code != "25000" || !strings.Contains(pg.Hint, "READ COMMITTED") {
 					n := one[int](t, db, `SELECT count(*) FROM scheduler.pending_tasks`)
-					t.Errorf("the change gave %v and left %d tasks pending, want it refused with a mend", err, n)
+					t.Errorf("the change gave %v and left %d tasks pending, want it refused with a fix", err, n)
 				}
 			})
 		}

@@ -127,7 +127,7 @@ func (s *Store) History(ctx context.Context, id int64, limit int) ([]HistoryRow,
 // A Refusal is what the database's rules say to an author's or operator's deed.
 type Refusal struct{ Message, Hint string }
 
-// Error is the rule, and the mend when there is one.
+// Error is the rule, and the fix when there is one.
 func (r Refusal) Error() string {
 	if r.Hint == "" {
 		return r.Message

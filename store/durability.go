@@ -15,17 +15,11 @@ type Setup struct {
 	Commit         string // synchronous_commit as the server, the database and the role have it
 	Synchronous    bool   // commits wait for a standby
 	Standbys       int    // that stream; 0 also where the login may not see them
-	Pooler         bool   // one stands between
-	Shared         bool   // and gives each transaction another session
 }
 
 // Setup asks for it, with a session that has none of the program's settings.
 func (s *Store) Setup(ctx context.Context) (Setup, error) {
 	var out Setup
-	var err error
-	if out.Shared, out.Pooler, err = s.pooler(ctx); err != nil {
-		return out, err
-	}
 	plain, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
 	if err != nil {
 		return out, fmt.Errorf("connect: %w", err)
@@ -54,8 +48,6 @@ func (u Setup) Warnings() []Warning {
 			out = append(out, Warning{found, toDo})
 		}
 	}
-	add(u.Shared, "a pooler in transaction mode stands before it, where sessions do not keep their settings",
-		"pool_mode = session for this database, or point database.url at PostgreSQL itself")
 	add(!u.Fsync, "fsync is off: a crash of the machine loses what was committed, or all", "fsync = on in postgresql.conf")
 	add(!u.FullPageWrites, "full_page_writes is off: a crash of the machine may damage it", "full_page_writes = on, unless the file system promises whole pages")
 	add(u.Encoding != "UTF8", "the database's encoding is "+u.Encoding+", not UTF8: some texts cannot be stored, others be cut inside a character",

@@ -25,8 +25,6 @@ func TestWarningsOfTheServer(t *testing.T) {
 		"fsync":                  {func(u *store.Setup) { u.Fsync = false }, "fsync is off"},
 		"full_page_writes":       {func(u *store.Setup) { u.FullPageWrites = false }, "full_page_writes is off"},
 		"encoding":               {func(u *store.Setup) { u.Encoding = "SQL_ASCII" }, "encoding is SQL_ASCII"},
-		"transaction pooling":    {func(u *store.Setup) { u.Pooler, u.Shared = true, true }, "pooler in transaction mode"},
-		"session pooling":        {func(u *store.Setup) { u.Pooler = true }, ""},
 		"synchronous, local":     {func(u *store.Setup) { u.Synchronous, u.Standbys, u.Commit = true, 1, "local" }, "synchronous_commit is local"},
 		"synchronous":            {func(u *store.Setup) { u.Synchronous, u.Standbys = true, 1 }, ""},
 		"asynchronous":           {func(u *store.Setup) { u.Standbys = 2 }, "asynchronous (2)"},

@@ -150,7 +150,7 @@ var ErrSharedSessions = errors.New("a pooler in transaction mode stands before t
 // CheckSessions says whether the database's sessions are this program's own:
 // nil, ErrSharedSessions, or that the database cannot be asked.
 func (s *Store) CheckSessions(ctx context.Context) error {
-	shared, _, err := s.pooler(ctx)
+	shared, err := s.shared(ctx)
 	if err == nil && shared {
 		return ErrSharedSessions
 	}
@@ -160,50 +160,50 @@ func (s *Store) CheckSessions(ctx context.Context) error {
 // probes is how many connections are used to find out what a pooler does.
 const probes = 4
 
-// pooler finds out whether a pooler stands between, which gives the client an id
-// of its own making, and whether it shares sessions: then others, which keep a
-// transaction open, get hold of the server connection that ours had.
-func (s *Store) pooler(ctx context.Context) (shared, between bool, err error) {
+// shared finds out whether a pooler shares sessions between clients. A pooler gives
+// the client a process id of its own making. One that shares sessions gives others,
+// which keep a transaction open, the server connection that ours had.
+func (s *Store) shared(ctx context.Context) (bool, error) {
 	cfg := s.pool.Config().ConnConfig
 	ours, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
-		return false, false, fmt.Errorf("connect: %w", err)
+		return false, fmt.Errorf("connect: %w", err)
 	}
 	defer closeProbe(ctx, ours)
 	pid, err := backend(ctx, ours)
 	switch {
 	case isStatementPooling(err):
-		return true, true, nil
+		return true, nil
 	case err != nil:
-		return false, false, fmt.Errorf("ask for the server's process: %w", err)
+		return false, fmt.Errorf("ask for the server's process: %w", err)
 	case pid == ours.PgConn().PID():
-		return false, false, nil
+		return false, nil
 	}
 	for range probes {
 		other, err := pgx.ConnectConfig(ctx, cfg)
 		if err != nil {
-			return false, true, fmt.Errorf("connect: %w", err)
+			return false, fmt.Errorf("connect: %w", err)
 		}
 		defer closeProbe(ctx, other)
 		if _, err := other.Exec(ctx, `BEGIN`, pgx.QueryExecModeSimpleProtocol); err != nil {
 			if isStatementPooling(err) {
-				return true, true, nil
+				return true, nil
 			}
-			return false, true, fmt.Errorf("begin: %w", err)
+			return false, fmt.Errorf("begin: %w", err)
 		}
 		theirs, err := backend(ctx, other)
 		if err != nil {
-			return false, true, fmt.Errorf("ask for the server's process: %w", err)
+			return false, fmt.Errorf("ask for the server's process: %w", err)
 		}
 		if theirs == pid {
-			return true, true, nil
+			return true, nil
 		}
 	}
 	again, err := backend(ctx, ours)
 	if err != nil {
-		return false, true, fmt.Errorf("ask for the server's process: %w", err)
+		return false, fmt.Errorf("ask for the server's process: %w", err)
 	}
-	return again != pid, true, nil
+	return again != pid, nil
 }
 
 func backend(ctx context.Context, c *pgx.Conn) (pid uint32, err error) {

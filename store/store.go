@@ -187,7 +187,7 @@ func IsOutage(err error) bool {
 }
 
 // IsRefused says whether err means that the server, or a pooler before it, does
-// not let this login or connection in: waiting mends nothing.
+// not let this login or connection in: waiting fixes nothing.
 func IsRefused(err error) bool {
 	state := sqlState(err)
 	return strings.HasPrefix(state, "28") || state == "3D000" || state == "08P01" && strings.Contains(err.Error(), "startup parameter")

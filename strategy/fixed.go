@@ -10,8 +10,8 @@ const (
 	leastSeconds, mostSeconds = 100_000_000, 100_000_000_000
 )
 
-// mends say what to write for each key, whether it is missing or wrong.
-var mends = map[string]string{
+// fixes say what to write for each key, whether it is missing or wrong.
+var fixes = map[string]string{
 	keyFixedTime:  "write the moment of the push in Unix milliseconds",
 	keyStartTime:  "write the first day as the Unix milliseconds of any moment in it",
 	keyEndTime:    "write the last day as the Unix milliseconds of any moment in it",
@@ -65,7 +65,7 @@ func (j *judge) moment(m *members, key string) (unix int64, ok bool) {
 		return 0, false
 	}
 	if ms < 0 || ms > maxMillis {
-		j.problem(key, "must be Unix milliseconds of the years 1970 to 9999", m.values[key], mends[key])
+		j.problem(key, "must be Unix milliseconds of the years 1970 to 9999", m.values[key], fixes[key])
 		return 0, false
 	}
 	return ms / 1000, true
@@ -79,7 +79,7 @@ func (j *judge) whole(m *members, key string) (v int64, ok bool) {
 	}
 	v, why := parseWhole(raw)
 	if why != isWhole {
-		j.problem(key, string(why), raw, mends[key])
+		j.problem(key, string(why), raw, fixes[key])
 		return 0, false
 	}
 	return v, true
@@ -88,7 +88,7 @@ func (j *judge) whole(m *members, key string) (v int64, ok bool) {
 // required reads a raw value that must be there.
 func (j *judge) required(m *members, key string) (raw string, ok bool) {
 	if raw, ok = m.values[key]; !ok {
-		j.problem(key, "is required for strategy type "+j.spec.Type.String(), "", mends[key])
+		j.problem(key, "is required for strategy type "+j.spec.Type.String(), "", fixes[key])
 	}
 	return raw, ok
 }

@@ -100,25 +100,25 @@ func (j *judge) circle(m *members, kind int64) uint32 {
 		return j.circleValue(m, 31, "must hold days from 1 to 31",
 			"write the days of the month, for example [1,15]")
 	}
-	j.problem(keyCircleType, "must be 1 (daily), 2 (weekly) or 3 (monthly)", m.values[keyCircleType], mends[keyCircleType])
+	j.problem(keyCircleType, "must be 1 (daily), 2 (weekly) or 3 (monthly)", m.values[keyCircleType], fixes[keyCircleType])
 	return 0
 }
 
 // circleValue reads the array into a set of bits. Each rule is reported once,
 // with the first value that breaks it.
-func (j *judge) circleValue(m *members, highest int64, span, mend string) (set uint32) {
+func (j *judge) circleValue(m *members, highest int64, span, fix string) (set uint32) {
 	raw, ok := m.values[keyCircleValue]
 	if !ok {
-		j.problem(keyCircleValue, "is required for a weekly or monthly loop", "", mend)
+		j.problem(keyCircleValue, "is required for a weekly or monthly loop", "", fix)
 		return 0
 	}
 	var elements []json.RawMessage
 	if raw[0] != '[' || json.Unmarshal([]byte(raw), &elements) != nil {
-		j.problem(keyCircleValue, "must be an array of whole numbers", raw, mend)
+		j.problem(keyCircleValue, "must be an array of whole numbers", raw, fix)
 		return 0
 	}
 	if len(elements) == 0 {
-		j.problem(keyCircleValue, "must not be empty", raw, mend)
+		j.problem(keyCircleValue, "must not be empty", raw, fix)
 		return 0
 	}
 	var strange, outside, twice string
@@ -135,9 +135,9 @@ func (j *judge) circleValue(m *members, highest int64, span, mend string) (set u
 			set |= 1 << day
 		}
 	}
-	j.element("must hold whole numbers only", strange, mend)
-	j.element(span, outside, mend)
-	j.element("must not hold a day twice", twice, mend)
+	j.element("must hold whole numbers only", strange, fix)
+	j.element(span, outside, fix)
+	j.element("must not hold a day twice", twice, fix)
 	return set
 }
 
@@ -147,9 +147,9 @@ func keepFirst(slot *string, element json.RawMessage) {
 	}
 }
 
-func (j *judge) element(message, value, mend string) {
+func (j *judge) element(message, value, fix string) {
 	if value != "" {
-		j.problem(keyCircleValue, message, value, mend)
+		j.problem(keyCircleValue, message, value, fix)
 	}
 }
 
@@ -169,7 +169,7 @@ func (j *judge) timeOfDay(m *members) int64 {
 			return int64(hour*3600 + minute*60 + second)
 		}
 	}
-	j.problem(keyTime, "must be a time of day from 00:00:00 to 23:59:59", raw, mends[keyTime])
+	j.problem(keyTime, "must be a time of day from 00:00:00 to 23:59:59", raw, fixes[keyTime])
 	return 0
 }
 

@@ -13,7 +13,7 @@ type Problem struct {
 	// Value is what stands there now, cut to 80 characters; JSON values are
 	// shown as JSON. Empty when nothing does.
 	Value string
-	// Hint says how to mend it.
+	// Hint says how to fix it.
 	Hint string
 }
 

@@ -11,15 +11,29 @@ import (
 
 // zones holds the zones already loaded. Only names that exist get in, so it
 // cannot grow beyond the IANA database.
-var zones sync.Map // name → *time.Location
+var zones sync.Map // name → *loadedZone
+
+// A loadedZone is a zone with the text that ZoneRules returns for it, which takes a
+// while to make and is made when it is first asked for.
+type loadedZone struct {
+	*time.Location
+	rules func() string
+}
 
 // loadZone returns the zone of that name, or nil. The names are those Go and
 // PostgreSQL both know and both read alike. PostgreSQL by itself would also take
 // other cases, POSIX rules and abbreviations; Go would take any file in the
 // database's folder.
 func loadZone(name string) *time.Location {
+	if zone := load(name); zone != nil {
+		return zone.Location
+	}
+	return nil
+}
+
+func load(name string) *loadedZone {
 	if zone, ok := zones.Load(name); ok {
-		return zone.(*time.Location)
+		return zone.(*loadedZone)
 	}
 	if name == "" || name[0] < 'A' || name[0] > 'Z' || name == "Local" || isAbbreviation(name) {
 		return nil
@@ -28,8 +42,9 @@ func loadZone(name string) *time.Location {
 	if err != nil {
 		return nil
 	}
-	zones.Store(name, zone)
-	return zone
+	loaded := &loadedZone{zone, sync.OnceValue(func() string { return rulesOf(zone) })}
+	zones.Store(name, loaded)
+	return loaded
 }
 
 // isAbbreviation reports names that are both a zone with clock changes and, for
@@ -94,14 +109,18 @@ func ForgetZones() { zones.Clear() }
 // far as a campaign may see them: its offsets from 2020 to 2060. It returns false
 // for a name that no campaign may give.
 func ZoneRules(name string) (string, bool) {
-	zone := loadZone(name)
+	zone := load(name)
 	if zone == nil {
 		return "", false
 	}
+	return zone.rules(), true
+}
+
+func rulesOf(zone *time.Location) string {
 	from, to := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC).Unix(), time.Date(2060, 1, 1, 0, 0, 0, 0, time.UTC).Unix()
 	h := sha256.New()
 	for _, s := range spansOf(zone, from, to) {
 		fmt.Fprintf(h, "%d %d\n", max(s.from, from), s.offset)
 	}
-	return hex.EncodeToString(h.Sum(nil)[:16]), true
+	return hex.EncodeToString(h.Sum(nil)[:16])
 }

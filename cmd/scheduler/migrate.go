@@ -14,7 +14,7 @@ import (
 
 const migrateHelp = `Changes the schema "scheduler" of a database, with a role that may. Several may
 run at once: they wait for each other. A migration that was killed left nothing
-behind, and the next run mends the mark it set.
+behind, and the next run fixes the mark it set.
 
 The database is that of --database-url, else of the configuration
 (database.url, SCHEDULER_DATABASE_URL), else of DATABASE_URL. The embedded

@@ -123,7 +123,7 @@ func (d *daemon) start() error {
 	if !d.quiet && (d.favourite != "" || d.rng.IntN(4) > 0) {
 		action, most := "kill", 8
 		d.point = failpoints[d.rng.IntN(len(failpoints))]
-		if d.rng.IntN(4) == 0 && d.point != "call.before" { // frozen there it is past its last look at the lease, which nobody can mend
+		if d.rng.IntN(4) == 0 && d.point != "call.before" { // frozen there it is past its last look at the lease, which nobody can fix
 			action = "stop"
 		}
 		if d.favourite != "" {

@@ -29,7 +29,7 @@ type Edit struct{ File, Old, New string }
 
 func (e Edit) apply(source string) (string, error) {
 	if n := strings.Count(source, e.Old); n != 1 {
-		return "", fmt.Errorf("%s holds the text to break %d times, want once: the code has changed, mend internal/chaos/mutant.go or wall.go:\n%s", e.File, n, e.Old)
+		return "", fmt.Errorf("%s holds the text to break %d times, want once: the code has changed, fix internal/chaos/mutant.go or wall.go:\n%s", e.File, n, e.Old)
 	}
 	return strings.Replace(source, e.Old, e.New, 1), nil
 }

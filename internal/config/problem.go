@@ -17,7 +17,7 @@ type Problem struct {
 	// Key is the setting's path, or the variable that set it; empty when the
 	// text as a whole cannot be read.
 	Key string
-	// Text names the rule and the mend. It never holds a secret.
+	// Text names the rule and the fix. It never holds a secret.
 	Text string
 	// Excerpt shows the line and points at the column.
 	Excerpt string

@@ -31,7 +31,7 @@ func (e *examination) apps(ctx context.Context) {
 		}
 		pusher, err := e.pusher(a)
 		if err != nil {
-			e.wrong(name, err.Error(), "mend the app's keys in the configuration")
+			e.wrong(name, err.Error(), "fix the app's keys in the configuration")
 			continue
 		}
 		way, can := pusher.(dispatch.Reacher)

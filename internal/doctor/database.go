@@ -26,7 +26,7 @@ func (e *examination) database(ctx context.Context) {
 		return
 	}
 	defer s.Close()
-	if !e.schema(ctx, s) {
+	if !e.schema(ctx, s) || !e.sessions(ctx, s) {
 		return
 	}
 	asked := e.Now()
@@ -61,6 +61,20 @@ func (e *examination) schema(ctx context.Context, s *store.Store) bool {
 		e.wrong("database", err.Error(), "look at database.url, the server, and the network between")
 	default:
 		e.interrupted(ctx)
+	}
+	return err == nil
+}
+
+// sessions says whether the database's sessions keep what they are set to, without
+// which no daemon starts.
+func (e *examination) sessions(ctx context.Context, s *store.Store) bool {
+	err := s.CheckSessions(ctx)
+	switch {
+	case errors.Is(err, store.ErrSharedSessions):
+		e.wrong("database", "a pooler in transaction mode stands before it, where sessions do not keep their settings",
+			"pool_mode = session for this database, or point database.url at PostgreSQL itself")
+	case err != nil:
+		e.wrong("database", err.Error(), "look at database.url, the server, and the network between")
 	}
 	return err == nil
 }

@@ -46,7 +46,7 @@ type examination struct {
 }
 
 // Examine looks at everything and returns what it found, in the order in which
-// it should be mended: the configuration first.
+// it should be fixed: the configuration first.
 func Examine(ctx context.Context, o Options) []Check {
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Second

@@ -354,7 +354,7 @@ func TestTargets(t *testing.T) {
 			if diff := cmp.Diff(c.reached, r.reached(t, id)); diff != "" {
 				t.Errorf("reached (-want +got):\n%s", diff)
 			}
-			if n := len(r.pusher.seen()); n != c.calls {
+			if n := r.pusher.count(); n != c.calls {
 				t.Errorf("%d calls, want %d", n, c.calls)
 			}
 			if n := get[int](t, r, `SELECT targets FROM scheduler.tasks`); n != len(c.reached) {
@@ -443,7 +443,7 @@ func TestCampaignThatIsDeletedBetweenItsClaimAndItsTargets(t *testing.T) {
 	if diff := cmp.Diff([]string{"cancelled: campaign deleted"}, r.decided(t, id, 1)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if n := len(r.pusher.seen()); n > 0 {
+	if n := r.pusher.count(); n > 0 {
 		t.Errorf("%d calls, want none", n)
 	}
 	r.settled(t)
@@ -543,7 +543,7 @@ func TestAudienceView(t *testing.T) {
 	}
 }
 
-// TestBrokenAudienceView decides at once what to try again would not mend, and
+// TestBrokenAudienceView decides at once what to try again would not fix, and
 // says what is wrong; an error that may pass is waited out.
 func TestBrokenAudienceView(t *testing.T) {
 	t.Parallel()
@@ -612,9 +612,9 @@ func TestRejectedCampaignIsNotPushed(t *testing.T) {
 	})
 	r.run(t, `UPDATE scheduler.campaigns SET request = '{}' WHERE id = $1`, id)
 	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
-		t.Errorf("mended (-want +got):\n%s", diff)
+		t.Errorf("fixed (-want +got):\n%s", diff)
 	}
-	if n := len(r.pusher.seen()); n != 1 {
+	if n := r.pusher.count(); n != 1 {
 		t.Errorf("%d calls", n)
 	}
 }
@@ -659,7 +659,7 @@ func TestCapDelaysStoringNotPushing(t *testing.T) {
 	until(t, "all to succeed", func() bool {
 		return get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks WHERE status = 'succeeded'`) == 500
 	})
-	if n := len(r.pusher.seen()); n != 500 {
+	if n := r.pusher.count(); n != 500 {
 		t.Errorf("%d calls", n)
 	}
 }

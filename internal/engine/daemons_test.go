@@ -58,26 +58,23 @@ func TestQuotaIsSharedByAllDaemons(t *testing.T) {
 		start(t, r.config(t))
 	}
 	due := time.Now().Add(2 * time.Second)
-	var short []int64
-	for i := range 7 {
-		window := "12 seconds" // five calls fit into it on a busy machine too
-		if i >= 5 {
-			window = "1 hour"
-		}
-		id := r.insert(t, "app", "alipay.label_send", 1, fixed(due), "catch_up_window", window)
-		if i < 5 {
-			short = append(short, id)
-		}
+	for range 7 {
+		r.insert(t, "app", "alipay.label_send", 1, fixed(due))
 	}
 	until(t, "five pushes and no place for more", func() bool {
 		return get[int](t, r, `SELECT count(*) FROM scheduler.tasks WHERE status = 'succeeded'`) == 5 &&
-			get[int](t, r, `SELECT count(*) FROM scheduler.tasks WHERE status = 'missed' AND reason = 'quota'
-				OR status = 'pending' AND reason = 'waits for quota'`) == 2
+			get[int](t, r, `SELECT count(*) FROM scheduler.tasks WHERE reason = 'waits for quota'`) == 2
 	})
-	until(t, "those with a short window to be decided", func() bool {
-		return get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks WHERE campaign_id = ANY($1)`, short) == 5
+	short := get[int64](t, r, `UPDATE scheduler.campaigns SET catch_up_window = '1 second'
+		WHERE id = (SELECT min(campaign_id) FROM scheduler.pending_tasks) RETURNING id`)
+	r.run(t, `UPDATE scheduler.pending_tasks SET ready_at = due_at`) // they would look again in a minute
+	if got := r.decided(t, short, 1); !strings.HasPrefix(got[0], "missed: quota") {
+		t.Errorf("the one with a short window: %s", got)
+	}
+	until(t, "the other to wait on", func() bool {
+		return get[int](t, r, `SELECT count(*) FROM scheduler.tasks WHERE reason = 'waits for quota'`) == 1
 	})
-	if n := len(r.pusher.seen()); n != 5 {
+	if n := r.pusher.count(); n != 5 {
 		t.Errorf("%d calls under a quota of 5", n)
 	}
 	if got := get[string](t, r, `SELECT used || ' of ' || weekly_quota FROM scheduler.quota_usage WHERE channel = 'alipay.label_send'`); got != "5 of 5" {
@@ -157,9 +154,14 @@ func TestQuotaHoldsForALimitedApp(t *testing.T) {
 	for range 2 {
 		start(t, r.config(t))
 	}
-	r.run(t, `INSERT INTO scheduler.campaigns (name, app_id, channel, catch_up_window) SELECT 'n', 'app', 'alipay.label_send', '12 seconds' FROM generate_series(1, 12)`)
+	r.run(t, `INSERT INTO scheduler.campaigns (name, app_id, channel, catch_up_window) SELECT 'n', 'app', 'alipay.label_send', '1 hour' FROM generate_series(1, 12)`)
+	until(t, "the quota to be used and the rest to wait for it", func() bool {
+		return get[int](t, r, `SELECT count(*) FROM scheduler.tasks WHERE status = 'succeeded' OR reason = 'waits for quota'`) == 12
+	})
+	r.run(t, `UPDATE scheduler.campaigns SET catch_up_window = '1 second' WHERE status = 'active'`)
+	r.run(t, `UPDATE scheduler.pending_tasks SET ready_at = due_at`) // they would look again in a minute
 	until(t, "all to be decided", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks`) == 12 })
-	if n := len(r.pusher.seen()); n != 5 {
+	if n := r.pusher.count(); n != 5 {
 		t.Errorf("%d calls under a quota of 5", n)
 	}
 	got := list[string](t, r, `SELECT status || coalesce(' ' || reason, '') || ' ' || count(*) FROM scheduler.tasks GROUP BY status, reason ORDER BY 1`)

@@ -253,7 +253,10 @@ func TestFault8SentAgainToAll(t *testing.T) {
 func TestFault10BookingsAreCalls(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.app(t, "app", "alipay", nil)
+	apps := []string{"a", "b", "c", "d"} // a throttled app rests for a second
+	for _, id := range apps {
+		r.app(t, id, "alipay", nil)
+	}
 	r.run(t, `INSERT INTO scheduler.app_quotas SELECT app_no, 'alipay.label_send', 1000 FROM scheduler.apps`)
 	var made atomic.Int64
 	r.pusher.answers(func(context.Context, call) dispatch.Outcome {
@@ -266,9 +269,9 @@ func TestFault10BookingsAreCalls(t *testing.T) {
 	start(t, r.config(t))
 	const n = 12
 	for i := range n {
-		r.insert(t, "app", "alipay.label_send", 0, nil, "resend_unknown", i%2 == 0)
+		r.insert(t, apps[i%len(apps)], "alipay.label_send", 0, nil, "resend_unknown", i/len(apps)%2 == 0)
 	}
-	r.insert(t, "app", "alipay.label_send", 0, nil, "status", "paused")
+	r.insert(t, apps[0], "alipay.label_send", 0, nil, "status", "paused")
 	until(t, "all to be decided", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks`) == n })
 	if booked := get[int64](t, r, `SELECT count(*) FROM scheduler.quota_uses`); booked != made.Load() {
 		t.Errorf("%d bookings, %d calls that were or may have been made", booked, made.Load())
@@ -317,7 +320,7 @@ func TestFault11WithoutCredentials(t *testing.T) {
 	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if n := len(p.seen()); n != 1000 {
+	if n := p.count(); n != 1000 {
 		t.Errorf("%d calls by the daemon with credentials", n)
 	}
 	if n := r.writes(t, 2000); n > 2100 {
@@ -336,7 +339,7 @@ func TestHeldAudienceHoldsUpNoOther(t *testing.T) {
 	r.app(t, "app", "alipay", &engine.App{CallsPerSecond: 100})
 	start(t, r.config(t))
 	large := r.audience(t, "app", "alipay.single_send", 2000)
-	until(t, "the large one to begin", func() bool { return len(r.pusher.seen()) > 0 })
+	until(t, "the large one to begin", func() bool { return r.pusher.count() > 0 })
 	tx, err := r.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -365,7 +368,7 @@ func TestAudienceLeavesSingleCallsTheirTurn(t *testing.T) {
 	r.app(t, "app", "mpaas", &engine.App{CallsPerSecond: 10})
 	start(t, r.config(t))
 	large := r.audience(t, "app", "mpaas.push_multiple", 20_000)
-	until(t, "the audience to be under way", func() bool { return len(r.pusher.seen()) > 3 })
+	until(t, "the audience to be under way", func() bool { return r.pusher.count() > 3 })
 	single := r.insert(t, "app", "mpaas.push_broadcast", 0, nil)
 	r.decided(t, single, 1)
 	at := slices.IndexFunc(r.pusher.seen(), func(c call) bool { return c.campaign == single })

@@ -24,7 +24,7 @@ type waiting struct {
 type deliveryQueue struct {
 	mu    sync.Mutex
 	lines map[int32]*line
-	order lineHeap // lines that are not empty, by when they want to be looked at
+	order timeHeap[*line] // lines that are not empty, by when they want to be looked at
 	known map[int64]bool
 	ebb   bool // a line is short of which there is more to read
 }
@@ -47,6 +47,8 @@ func (l *line) at() time.Time {
 	}
 	return l.held
 }
+
+func (l *line) setIndex(i int) { l.index = i }
 
 func newDeliveryQueue() *deliveryQueue {
 	return &deliveryQueue{lines: make(map[int32]*line), known: make(map[int64]bool)}
@@ -252,28 +254,4 @@ func (q *deliveryQueue) next() (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return q.order[0].at(), true
-}
-
-type lineHeap []*line
-
-func (h lineHeap) Len() int           { return len(h) }
-func (h lineHeap) Less(i, j int) bool { return h[i].at().Before(h[j].at()) }
-func (h lineHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-func (h *lineHeap) Push(x any) {
-	l := x.(*line)
-	l.index = len(*h)
-	*h = append(*h, l)
-}
-
-func (h *lineHeap) Pop() any {
-	old := *h
-	l := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	l.index = -1
-	return l
 }

@@ -36,8 +36,8 @@ type dueQueue struct {
 	mu      sync.Mutex
 	now     func() time.Time // this machine's clock
 	queues  map[int32]*queue
-	order   queueHeap // queues that are not empty and not held back, by their first task's time
-	held    queueHeap // queues that are held back, by until when
+	order   timeHeap[*queue] // queues that are not empty and not held back, by their first task's time
+	held    timeHeap[*queue] // queues that are held back, by until when
 	known   map[int64]stage
 	waiting int     // tasks in the queues
 	bytes   int64   // of memory that their compiled campaigns take, each counted for every task
@@ -71,6 +71,8 @@ func (q *queue) at() time.Time {
 	}
 	return q.held
 }
+
+func (q *queue) setIndex(i int) { q.index = i }
 
 func (q *queue) add(e *entry) {
 	q.bytes += e.bytes()
@@ -394,29 +396,6 @@ func (d *dueQueue) trim() {
 			d.forget(app, ids)
 		}
 	}
-}
-
-type queueHeap []*queue
-
-func (h queueHeap) Len() int           { return len(h) }
-func (h queueHeap) Less(i, j int) bool { return h[i].at().Before(h[j].at()) }
-func (h queueHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-
-func (h *queueHeap) Push(x any) {
-	q := x.(*queue)
-	q.index = len(*h)
-	*h = append(*h, q)
-}
-
-func (h *queueHeap) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return x
 }
 
 // dueQueueBytes bounds the memory that the compiled campaigns of queued tasks take.

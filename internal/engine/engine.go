@@ -219,9 +219,9 @@ func (e *Engine) ready(appNo int32) {
 // The lease's loop reports an outage. Where only notifications are missing, polling
 // finds everything.
 func (e *Engine) listen(ctx context.Context) {
-	told := false
+	reported := false
 	for ctx.Err() == nil {
-		err := e.cfg.Store.Listen(ctx, func() { told = false; e.wakes.everything() }, func(h store.Hint) {
+		err := e.cfg.Store.Listen(ctx, func() { reported = false; e.wakes.everything() }, func(h store.Hint) {
 			if h.Changes {
 				e.wakes.campaignsChanged()
 			} else {
@@ -231,8 +231,8 @@ func (e *Engine) listen(ctx context.Context) {
 		if ctx.Err() == nil && err != nil {
 			e.cfg.Store.Discard() // connections that idle may be dead as well
 		}
-		if ctx.Err() == nil && err != nil && !store.IsOutage(err) && !told {
-			told = true
+		if ctx.Err() == nil && err != nil && !store.IsOutage(err) && !reported {
+			reported = true
 			e.cfg.Log.WarnContext(ctx, "no notifications from the database, changes are found by polling", "error", err)
 		}
 		sleep(ctx, time.Second)

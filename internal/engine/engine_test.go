@@ -53,7 +53,7 @@ func TestStopWaitsForCalls(t *testing.T) {
 	for range 3 {
 		campaigns = append(campaigns, r.insert(t, "shop", "webhook", 0, nil))
 	}
-	until(t, "the calls", func() bool { return len(r.pusher.seen()) == 3 })
+	until(t, "the calls", func() bool { return r.pusher.count() == 3 })
 	other := r.config(t)
 	other.Lease = 5 * time.Second
 	start(t, other)
@@ -64,7 +64,7 @@ func TestStopWaitsForCalls(t *testing.T) {
 			t.Errorf("campaign %d (-want +got):\n%s", c, d)
 		}
 	}
-	if n := len(r.pusher.seen()); n != 3 {
+	if n := r.pusher.count(); n != 3 {
 		t.Errorf("%d calls, want 3", n)
 	}
 }
@@ -86,10 +86,10 @@ func TestStopLeavesTheRest(t *testing.T) {
 	cfg := r.config(t)
 	cfg.Lease, cfg.MaxInFlight = 10*time.Minute, 4
 	first := running(t, cfg)
-	until(t, "calls", func() bool { return len(r.pusher.seen()) >= 2 })
+	until(t, "calls", func() bool { return r.pusher.count() >= 2 })
 	time.AfterFunc(100*time.Millisecond, func() { close(gate) })
 	stop(t, first)
-	early := len(r.pusher.seen())
+	early := r.pusher.count()
 	if early >= 25 {
 		t.Fatalf("all %d calls were made before the stop", early)
 	}
@@ -127,7 +127,7 @@ func TestStopCutShort(t *testing.T) {
 	})
 	first := running(t, r.config(t))
 	campaign := r.insert(t, "shop", "webhook", 0, nil)
-	until(t, "the call", func() bool { return len(r.pusher.seen()) == 1 })
+	until(t, "the call", func() bool { return r.pusher.count() == 1 })
 	ctx, cut := context.WithCancel(t.Context())
 	time.AfterFunc(50*time.Millisecond, cut)
 	if err := first.Stop(ctx); err != nil && !errors.Is(err, engine.ErrCutShort) {
@@ -140,7 +140,7 @@ func TestStopCutShort(t *testing.T) {
 	if len(got) != 1 || got[0][:len("unknown")] != "unknown" {
 		t.Errorf("the call that was cut: %s", got)
 	}
-	if n := len(r.pusher.seen()); n != 1 {
+	if n := r.pusher.count(); n != 1 {
 		t.Errorf("%d calls, want 1", n)
 	}
 }

@@ -123,10 +123,19 @@ func (e *Engine) MayPush(daemon int64) bool { return e.dispatcher.caller.mayPush
 // Beats is how many heartbeats the daemon has written and remembers.
 func (e *Engine) Beats() int64 { return e.lease.written() }
 
-// Prune makes one pass of a pruner.
-func Prune(ctx context.Context, s *store.Store, log *slog.Logger, r Retention) error {
-	return newPruner(s, log, NewMetrics(nil), &Clock{}, nil, r).prune(ctx)
+// Pruner removes what is old, a pass at a time.
+type Pruner = pruner
+
+// NewPruner makes one.
+func NewPruner(s *store.Store, log *slog.Logger, r Retention) *Pruner {
+	return newPruner(s, log, NewMetrics(nil), &Clock{}, nil, r)
 }
+
+// Pass makes one pass.
+func (p *Pruner) Pass(ctx context.Context) error { return p.prune(ctx) }
+
+// Later lets time pass until the next pass.
+func (p *Pruner) Later(d time.Duration) { p.booked = p.booked.Add(-d) }
 
 // Trouble tells of a failed call of the database.
 func (e *Engine) Trouble(ctx context.Context, err error) { e.lease.trouble(ctx, "test", err) }

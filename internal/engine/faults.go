@@ -23,8 +23,8 @@ type faults struct {
 	seen map[[8]uintptr]bool
 }
 
-// untold reports nothing: it is for what is told of elsewhere.
-var untold *faults
+// silent reports nothing: it is for what is told of elsewhere.
+var silent *faults
 
 func newFaults(log *slog.Logger, m *Metrics) *faults {
 	return &faults{log: log, metrics: m, seen: make(map[[8]uintptr]bool)}
@@ -41,7 +41,7 @@ const (
 // caught reports a panic with the value r. It must be called by the deferred
 // function that has recovered it.
 func (f *faults) caught(ctx context.Context, where string, r any, about ...any) {
-	if f == untold {
+	if f == silent {
 		return
 	}
 	f.metrics.Faults.WithLabelValues(where).Inc()

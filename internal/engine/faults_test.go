@@ -69,7 +69,7 @@ func TestRevisionThatCannotBePushedFails(t *testing.T) {
 		defer first.Add(1)
 		return r.compile(c)
 	}
-	start(t, cfg)
+	startReady(t, cfg)
 	id := r.insert(t, "app", "mpaas.push_broadcast", 1, fixed(time.Now().Add(6*time.Second)))
 	until(t, "the task to be planned, and read to be begun", func() bool { return first.Load() >= 2 })
 	// Nor does the reader, which would read the task anew.
@@ -95,7 +95,7 @@ func TestRevisionThatCannotBePushedFails(t *testing.T) {
 	if diff := cmp.Diff([]string{"failed: invalid: bad: worse; request: must be better"}, got); diff != "" {
 		t.Errorf("decided (-want +got):\n%s", diff)
 	}
-	if n := len(r.pusher.seen()); n != 0 {
+	if n := r.pusher.count(); n != 0 {
 		t.Errorf("%d calls were made of a campaign that cannot be pushed", n)
 	}
 }

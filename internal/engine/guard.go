@@ -194,5 +194,8 @@ func (l *lease) holding() string {
 	if !l.held {
 		return ""
 	}
+	if l.holdReason == "" { // it is not read yet
+		return "held; scheduler release lets pushes begin again"
+	}
 	return "held: " + l.holdReason + "; scheduler release lets pushes begin again"
 }

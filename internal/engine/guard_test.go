@@ -30,7 +30,8 @@ func (r *rig) seen(t *testing.T, ago time.Duration) {
 		SELECT 'earlier', '', x, x, x FROM (SELECT clock_timestamp() - $1 * interval '1 microsecond') u (x)`, ago.Microseconds())
 }
 
-// readiness waits until the engine has judged, and returns why it is not ready.
+// readiness waits until the engine has judged, and has read why it holds, and
+// returns why it is not ready.
 func readiness(t *testing.T, e *engine.Engine) string {
 	t.Helper()
 	var text string
@@ -39,7 +40,7 @@ func readiness(t *testing.T, e *engine.Engine) string {
 		if err := e.Ready(t.Context()); err != nil {
 			text = err.Error()
 		}
-		return !strings.HasPrefix(text, "no lease")
+		return !strings.HasPrefix(text, "no lease") && !strings.HasPrefix(text, "held;")
 	})
 	return text
 }

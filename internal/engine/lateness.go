@@ -53,7 +53,7 @@ func (c *latenessCauses) of(e *entry, now time.Time, steady time.Duration, relea
 		return causeAuthor
 	case released.After(e.task.DueAt):
 		return causeHold
-	case c.heldBack(e.compiled.app, e.task.DueAt):
+	case c.throttled(e.compiled.app, e.task.DueAt):
 		return causeThrottle
 	case e.task.Origin == "scheduled" && e.seen.Sub(e.task.DueAt) >= lateFrom && steady > late:
 		return causeCap
@@ -61,7 +61,7 @@ func (c *latenessCauses) of(e *entry, now time.Time, steady time.Duration, relea
 	return causeScheduler
 }
 
-func (c *latenessCauses) heldBack(app *App, since time.Time) bool {
+func (c *latenessCauses) throttled(app *App, since time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.refused[app].After(since)

@@ -17,13 +17,13 @@ type lockWaits struct {
 	log     *slog.Logger
 	metrics *Metrics
 
-	mu   sync.Mutex
-	last []store.Wait
-	told map[int32]bool // what the log has named, by process
+	mu     sync.Mutex
+	last   []store.Wait
+	logged map[int32]bool // what the log has named, by process
 }
 
 func newLockWaits(cfg *Config) *lockWaits {
-	w := &lockWaits{store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, told: make(map[int32]bool)}
+	w := &lockWaits{store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, logged: make(map[int32]bool)}
 	w.loop = newLoop("lock waits", cfg.Log, 3*time.Second, nil, w.look)
 	return w
 }
@@ -33,14 +33,14 @@ func (w *lockWaits) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	told := make(map[int32]bool, len(found))
+	logged := make(map[int32]bool, len(found))
 	for _, f := range found {
-		told[f.PID] = true
-		if !w.told[f.PID] {
+		logged[f.PID] = true
+		if !w.logged[f.PID] {
 			w.log.WarnContext(ctx, "the engine waits for somebody's lock", "pid", f.PID, "login", f.Login, "application", f.Application, "relation", f.Relation)
 		}
 	}
-	w.told = told
+	w.logged = logged
 	w.metrics.Blocking.Set(float64(len(found)))
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -35,7 +35,7 @@ func behind(t *testing.T, r *rig) (*engine.Engine, *badnet.Proxy, *lines) {
 	return e, p, log
 }
 
-func ready(t *testing.T, e *engine.Engine) bool {
+func ready(t testing.TB, e *engine.Engine) bool {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
@@ -149,7 +149,7 @@ func TestStopWhileTheDatabaseHangs(t *testing.T) {
 		return accepted
 	})
 	r.insert(t, "shop", "webhook", 0, nil)
-	until(t, "the call", func() bool { return len(r.pusher.seen()) == 1 })
+	until(t, "the call", func() bool { return r.pusher.count() == 1 })
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	stopErr := e.Stop(ctx)

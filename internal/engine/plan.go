@@ -184,7 +184,7 @@ func (a *applied) addFresh(p *planned) {
 }
 
 // reject marks the campaign and takes its tasks back; they return when its
-// author has mended it.
+// author has fixed it.
 func (p *Planner) reject(ctx context.Context, tx *store.PlanTx, c *store.Campaign, out *planned) error {
 	next, err := tx.Withdraw(ctx, c.ID)
 	if err != nil {

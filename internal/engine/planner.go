@@ -258,7 +258,7 @@ func (p *Planner) trouble(ctx context.Context, e *queuedApp, err error, times in
 		if blocked {
 			who = p.blockers(ctx, e.app)
 		}
-		if first := p.queue.tell(e, who); first && !store.IsOutage(err) {
+		if first := p.queue.report(e, who); first && !store.IsOutage(err) {
 			p.Log.WarnContext(ctx, "app cannot be planned, will keep trying", "app_no", e.app, "blocked_by", who, "error", err)
 		}
 	}

@@ -57,12 +57,13 @@ func (r *rig) earliest(t testing.TB, app int32, limit int) []time.Time {
 // the earliest, and nothing is lost when the tasks then run.
 func TestManyCampaignsManyPlanners(t *testing.T) {
 	t.Parallel()
-	const campaigns, days, authors, planners, limit = 500, 180, 4, 3, 100
+	const campaigns, days, authors, planners, limit = 200, 60, 4, 3, 40
 	r := newRig(t)
 	var apps []int32
 	for i := range 4 {
 		apps = append(apps, r.app(t, fmt.Sprint("app", i), "webhook", nil))
 	}
+	r.run(t, `UPDATE scheduler.apps SET pending_limit = $1`, limit)
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var busy, inserting sync.WaitGroup
@@ -362,10 +363,10 @@ func TestRejectedAndMended(t *testing.T) {
 	r.run(t, `UPDATE scheduler.campaigns SET request = '{}'`)
 	plan(t, p, app, time.Time{})
 	if n := get[int](t, r, `SELECT count(*) FROM scheduler.tasks WHERE campaign_id = $1`, id); n != 3 {
-		t.Errorf("%d tasks of the mended loop, want 3", n)
+		t.Errorf("%d tasks of the fixed loop, want 3", n)
 	}
 	if got := get[string](t, r, `SELECT origin || ' ' || status FROM scheduler.tasks WHERE campaign_id = $1`, now); got != "immediate pending" {
-		t.Errorf("the mended immediate campaign has a task %s", got)
+		t.Errorf("the fixed immediate campaign has a task %s", got)
 	}
 	// An edit that makes it bad takes its tasks away; nothing is sent.
 	r.run(t, `UPDATE scheduler.campaigns SET request = '{"bad": "again"}' WHERE id = $1`, id)

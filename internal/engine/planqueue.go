@@ -24,7 +24,7 @@ type queuedApp struct {
 	failures int       // in a row
 	partly   bool      // the last plan left out campaigns that somebody holds, the rest is planned
 	blockers string    // who holds what the plan needs, as last seen
-	told     bool      // the log knows that it fails
+	reported bool      // the log knows that it fails
 }
 
 func newPlanQueue() *planQueue {
@@ -105,10 +105,10 @@ func (q *planQueue) take() (e *queuedApp, rest bool, wait time.Duration) {
 
 // done says that a worker has planned an app, and whether there is more to do. It
 // returns whether the log knows that the app could not be planned before.
-func (q *planQueue) done(e *queuedApp, again bool) (told bool) {
+func (q *planQueue) done(e *queuedApp, again bool) (reported bool) {
 	q.mu.Lock()
-	told = e.told
-	e.busy, e.failures, e.partly, e.changed, e.blockers, e.told = false, 0, false, time.Time{}, "", false
+	reported = e.reported
+	e.busy, e.failures, e.partly, e.changed, e.blockers, e.reported = false, 0, false, time.Time{}, "", false
 	if again {
 		q.want(e.app, 0)
 	}
@@ -117,7 +117,7 @@ func (q *planQueue) done(e *queuedApp, again bool) (told bool) {
 	}
 	q.mu.Unlock()
 	q.wake()
-	return told
+	return reported
 }
 
 // donePartly says that a worker has planned an app but for campaigns that somebody
@@ -147,12 +147,12 @@ func (q *planQueue) failed(e *queuedApp) int {
 	return n
 }
 
-// tell keeps who is in the way of an app, and says whether the log has not yet
+// report keeps who is in the way of an app, and says whether the log has not yet
 // been told that it cannot be planned.
-func (q *planQueue) tell(e *queuedApp, blockers string) (first bool) {
+func (q *planQueue) report(e *queuedApp, blockers string) (first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	first, e.told, e.blockers = !e.told, true, blockers
+	first, e.reported, e.blockers = !e.reported, true, blockers
 	return first
 }
 

@@ -79,7 +79,7 @@ func TestPruneExports(t *testing.T) {
 			r, dir := record(t), filepath.Join(t.TempDir(), "made", "by", "pruner")
 			retention := engine.Retention{Age: 24 * time.Hour, Dir: dir, Format: format}
 			for range 2 { // the second has nothing to do
-				if err := engine.Prune(t.Context(), r.store, r.log, retention); err != nil {
+				if err := engine.NewPruner(r.store, r.log, retention).Pass(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -120,7 +120,7 @@ func TestPruneKeepsWhatItCannotExport(t *testing.T) {
 	if err := os.WriteFile(dir, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := engine.Prune(t.Context(), r.store, r.log, engine.Retention{Age: time.Hour, Dir: dir, Format: "csv"}); err == nil {
+	if err := engine.NewPruner(r.store, r.log, engine.Retention{Age: time.Hour, Dir: dir, Format: "csv"}).Pass(t.Context()); err == nil {
 		t.Error("no error from a directory that is none")
 	}
 	full := errors.New("no space left")
@@ -135,13 +135,13 @@ func TestPruneKeepsWhatItCannotExport(t *testing.T) {
 func TestPruneWithoutExport(t *testing.T) {
 	t.Parallel()
 	r := record(t)
-	if err := engine.Prune(t.Context(), r.store, r.log, engine.Retention{}); err != nil {
+	if err := engine.NewPruner(r.store, r.log, engine.Retention{}).Pass(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks`); n != 4 {
 		t.Errorf("%d tasks left without a retention, want all 4", n)
 	}
-	if err := engine.Prune(t.Context(), r.store, r.log, engine.Retention{Age: time.Hour}); err != nil {
+	if err := engine.NewPruner(r.store, r.log, engine.Retention{Age: time.Hour}).Pass(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if n := get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks`); n != 2 {
@@ -165,5 +165,38 @@ func TestPrunersTakeTurns(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Fault 20: what only the engine needed is looked at once an hour, however often
+// the pruner passes.
+func TestBooksArePrunedHourly(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	p := engine.NewPruner(r.store, r.log, engine.Retention{})
+	old := func() {
+		r.run(t, `INSERT INTO scheduler.daemons (name, version, leased_until, ended_at) VALUES ('old', '', now() - interval '31 days', now() - interval '31 days')`)
+	}
+	old()
+	for _, c := range []struct {
+		name  string
+		after time.Duration // the pass before
+		left  int
+	}{
+		{"the first pass", 0, 0},
+		{"a minute later", time.Minute, 1},
+		{"59 minutes later", 58 * time.Minute, 1},
+		{"an hour later", time.Minute, 0},
+	} {
+		p.Later(c.after)
+		if err := p.Pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := get[int](t, r, `SELECT count(*) FROM scheduler.daemons`); n != c.left {
+			t.Errorf("%s: %d daemons that ended long ago are left, want %d", c.name, n, c.left)
+		}
+		if c.left == 0 {
+			old()
+		}
 	}
 }

@@ -131,7 +131,7 @@ func TestLostRecordIsWrittenAgain(t *testing.T) {
 	e := beaten(t, r.config(t))
 	t.Cleanup(func() { stop(t, e) })
 	c := r.insert(t, "shop", "webhook", 0, nil)
-	until(t, "the call", func() bool { return len(r.pusher.seen()) == 1 })
+	until(t, "the call", func() bool { return r.pusher.count() == 1 })
 	r.photograph(t)
 	release()
 	r.decided(t, c, 1)
@@ -172,7 +172,7 @@ func TestLostDeliveriesAreWrittenAgain(t *testing.T) {
 			if !c.begun {
 				r.photograph(t)
 			}
-			until(t, "the calls", func() bool { return len(r.pusher.seen()) == 3 })
+			until(t, "the calls", func() bool { return r.pusher.count() == 3 })
 			if c.begun {
 				r.photograph(t)
 				r.run(t, `UPDATE public.then_slices SET status = 'waiting', daemon_id = NULL, attempts = 0, sent_at = NULL`)

@@ -30,7 +30,7 @@ type rejudge struct {
 }
 
 func newRejudge(cfg *Config, w wakes) *rejudge {
-	r := &rejudge{store: cfg.Store, log: cfg.Log, app: cfg.App, compile: untold.guard(cfg.Compile), wakes: w, all: true, named: make(map[int64]bool)}
+	r := &rejudge{store: cfg.Store, log: cfg.Log, app: cfg.App, compile: silent.guard(cfg.Compile), wakes: w, all: true, named: make(map[int64]bool)}
 	r.loop = newLoop("judge", cfg.Log, 0, nil, r.run)
 	return r
 }

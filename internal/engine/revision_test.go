@@ -31,7 +31,7 @@ func readEarly(t *testing.T, r *rig, columns ...any) (campaign int64) {
 		defer compiled.Add(1)
 		return r.compile(c)
 	}
-	start(t, cfg)
+	startReady(t, cfg)
 	campaign = r.insert(t, "app", "webhook", 1, fixed(time.Now().Add(3*time.Second)), columns...)
 	until(t, "the planner and the dispatcher to have read it", func() bool { return compiled.Load() >= 2 })
 	return campaign
@@ -123,12 +123,12 @@ func TestWindowAndPolicyCountAsTheyStand(t *testing.T) {
 				defer compiled.Add(1)
 				return r.compile(c)
 			}
+			startReady(t, cfg)
 			due := time.Now().Truncate(time.Second).Add(2 * time.Second)
 			first.Store(r.insert(t, "app", "webhook", 1, fixed(due)))
 			id := r.insert(t, "app", "webhook", 1, fixed(due.Add(time.Second)), c.before...)
-			start(t, cfg)
 			until(t, "both to be read", func() bool { return compiled.Load() >= 4 })
-			until(t, "the first call", func() bool { return len(r.pusher.seen()) == 1 })
+			until(t, "the first call", func() bool { return r.pusher.count() == 1 })
 			r.run(t, `UPDATE scheduler.campaigns `+c.change+` WHERE id = $1`, id)
 			until(t, "the second to be overdue", func() bool {
 				return get[bool](t, r, `SELECT clock_timestamp() > $1::timestamptz + interval '3500 milliseconds'`, due)
@@ -221,7 +221,7 @@ func TestRefusedSecondFarFromTheDatabase(t *testing.T) {
 	start(t, cfg)
 	// A thousand at a time, since the machine may be slow.
 	for part := 1000; part <= n; part += 1000 {
-		until(t, fmt.Sprint(part, " calls to have been refused"), func() bool { return len(r.pusher.seen()) >= part })
+		until(t, fmt.Sprint(part, " calls to have been refused"), func() bool { return r.pusher.count() >= part })
 	}
 	refusing.Store(false)
 	for part := 1000; part <= n; part += 1000 {

@@ -15,6 +15,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/engine"
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
 	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
 // A rig is a database with apps and a push API that does what the test says.
@@ -32,7 +33,28 @@ func newRig(t testing.TB) *rig {
 	t.Helper()
 	r := &rig{DB: pgtest.New(t), pusher: &pusher{}, apps: make(map[int32]*engine.App), log: slog.New(slog.DiscardHandler)}
 	r.store = r.open(t)
+	r.recordZoneRules(t)
 	return r
+}
+
+// recordZoneRules leaves the database as one that a daemon has run on before: the
+// first one compares the rules of each zone with the server's, which takes longer
+// than most tests.
+func (r *rig) recordZoneRules(t testing.TB) {
+	t.Helper()
+	known, err := r.store.ZoneRules(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	rules := make(map[string]string)
+	for name := range known {
+		if now, ok := strategy.ZoneRules(name); ok {
+			rules[name] = now
+		}
+	}
+	if err := r.store.SaveZoneRules(t.Context(), "rig", rules, nil); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // open makes a pool of connections of its own, as another daemon has.
@@ -156,6 +178,14 @@ func start(t testing.TB, cfg engine.Config) *engine.Engine {
 	return e
 }
 
+// startReady starts an engine and waits until it is ready, so that its start takes
+// nothing of the time until what is written next falls due.
+func startReady(t testing.TB, cfg engine.Config) {
+	t.Helper()
+	e := start(t, cfg)
+	until(t, "the engine to be ready", func() bool { return ready(t, e) })
+}
+
 // get returns the one value of a query.
 func get[T any](t testing.TB, r *rig, sql string, args ...any) T {
 	t.Helper()
@@ -184,10 +214,11 @@ func (r *rig) run(t testing.TB, sql string, args ...any) {
 	}
 }
 
-// until polls until the condition holds.
+// until polls until the condition holds. It gives up so late that the machine may be
+// busy with other tests.
 func until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); {
+	for deadline := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited in vain for %s", what)
 		}
@@ -249,6 +280,7 @@ type pusher struct {
 	mu     sync.Mutex
 	answer func(context.Context, call) dispatch.Outcome // nil: accepted
 	calls  []call
+	counts map[string]int // of the calls of each delivery
 }
 
 // A call is one call to the rig's push API.
@@ -266,17 +298,17 @@ type call struct {
 func (p *pusher) Push(ctx context.Context, push *dispatch.Push) dispatch.Outcome {
 	c := call{
 		campaign: push.Message.Encoded.(int64), channel: push.Message.Channel.Name, deliveryID: push.DeliveryID, msgKey: push.MsgKey,
-		at: time.Now(), attempt: 1,
+		at: time.Now(),
 	}
 	for _, t := range push.Targets {
 		c.targets, c.keys = append(c.targets, t.Target), append(c.keys, t.MsgKey)
 	}
 	p.mu.Lock()
-	for _, earlier := range p.calls {
-		if earlier.deliveryID == c.deliveryID {
-			c.attempt++
-		}
+	if p.counts == nil {
+		p.counts = make(map[string]int)
 	}
+	p.counts[c.deliveryID]++
+	c.attempt = p.counts[c.deliveryID]
 	p.calls = append(p.calls, c)
 	answer := p.answer
 	p.mu.Unlock()
@@ -291,6 +323,13 @@ func (p *pusher) answers(f func(context.Context, call) dispatch.Outcome) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answer = f
+}
+
+// count is how many calls it has seen.
+func (p *pusher) count() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.calls)
 }
 
 func (p *pusher) seen() []call {

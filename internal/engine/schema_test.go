@@ -34,7 +34,7 @@ func TestSchemaMovesUnderARunningEngine(t *testing.T) {
 		moves++
 		return get[int](t, r, `SELECT count(*) FROM scheduler.decided_tasks WHERE status = 'succeeded'`) == tasks
 	})
-	if n := len(r.pusher.seen()); n != tasks {
+	if n := r.pusher.count(); n != tasks {
 		t.Errorf("%d pushes of %d tasks, while the schema moved %d times", n, tasks, moves)
 	}
 	if n := get[int](t, r, `SELECT count(*) FROM scheduler.tasks`); n != tasks {

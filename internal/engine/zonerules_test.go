@@ -34,6 +34,7 @@ func TestStoredOccurrencesFollowTheRulesOfTheirZone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
+			r.run(t, `DELETE FROM scheduler.zone_rules`) // as the first daemon finds it
 			_, dues := beirut(t, r)
 			e := start(t, r.config(t))
 			until(t, "the plan", func() bool { return len(dues()) == 100 })

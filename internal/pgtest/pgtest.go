@@ -2,7 +2,7 @@
 // template that is migrated once per server.
 //
 // The server comes from the first of these that works, and nothing is skipped:
-// when none does, the test fails with what was tried and how to mend it.
+// when none does, the test fails with what was tried and how to fix it.
 //
 //	url     TEST_DATABASE_URL: a server of yours, and a superuser's login: tests make databases and
 //	        roles, and write a record by hand past its triggers (session_replication_role)
@@ -16,9 +16,12 @@ package pgtest
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net/url"
 	"os"
+	"runtime"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -141,10 +144,30 @@ func shared(ctx context.Context) (*server, error) {
 	return sharedServer, errShared
 }
 
+// atOnce is how many parallel tests of a package run at once at least, unless
+// -parallel says otherwise. Go's own number is that of the processors, but a test
+// with a database mostly waits: for a due second, a heartbeat, the end of a lease.
+const atOnce = 4
+
 // Main runs a package's tests, ends the server, and fails the package when
 // goroutines are left. Call it from TestMain; it exits the process.
 func Main(m *testing.M, options ...goleak.Option) {
+	if err := runManyAtOnce(); err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		os.Exit(1)
+	}
 	goleak.VerifyTestMain(closing{m}, options...)
+}
+
+// runManyAtOnce sets -parallel where it is not given.
+func runManyAtOnce() error {
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if given {
+		return nil
+	}
+	return flag.Set("test.parallel", strconv.Itoa(max(atOnce, runtime.GOMAXPROCS(0))))
 }
 
 // closing ends the server between the last test and the search for leaks.

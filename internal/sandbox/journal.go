@@ -67,7 +67,7 @@ func openJournal(path string, detail Detail, ring int) (*journal, error) {
 	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
 		_ = file.Chmod(0o600) // of an earlier version; another's file stays as it is
 	}
-	if j.seq, err = mend(file); err != nil {
+	if j.seq, err = repair(file); err != nil {
 		_ = file.Close()
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
@@ -75,9 +75,9 @@ func openJournal(path string, detail Detail, ring int) (*journal, error) {
 	return j, nil
 }
 
-// mend cuts off what follows the last whole line of a file, and counts its
+// repair cuts off what follows the last whole line of a file, and counts its
 // lines. What is not a file, such as a pipe, starts empty.
-func mend(file *os.File) (lines uint64, err error) {
+func repair(file *os.File) (lines uint64, err error) {
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() {
 		return 0, err
