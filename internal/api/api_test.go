@@ -251,6 +251,31 @@ func TestListAndCancel(t *testing.T) {
 	}
 }
 
+// A list of very many campaigns is worked out once, not for each of them; and the
+// page after the last one knows how many there are.
+func TestListOfManyCampaigns(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const many = 600
+	err := pgx.BeginFunc(t.Context(), r.Pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(t.Context(), fmt.Sprintf(`SET LOCAL ROLE %s_crm; INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request)
+			SELECT 'c' || n, 'shop', 'test', 'mpaas.push_simple', 1 + n %% 2, content.c, '{}' FROM generate_series(1, %d) n
+			 CROSS JOIN LATERAL (SELECT jsonb_build_object('fixedTime', scheduler.unix_ms(now() + interval '1 hour'), 'startTime', scheduler.unix_ms(now() + interval '1 day'),
+			            'endTime', scheduler.unix_ms(now() + interval '3 days'), 'circleType', 1, 'time', '12:00:00') AS c) content`, r.base, many))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := many/2 + many/2*3 // a fixed time each, and three days
+	for _, page := range []struct{ number, rows int }{{1, 500}, {3, want - 1000}, {4, 0}, {1_000_000, 0}} {
+		total, list := r.must(t, "crm", "QueryPushSchedulerList", window(time.Now()).with("PageNumber", fmt.Sprint(page.number))).list(t)
+		if total != want || len(list) != page.rows {
+			t.Errorf("page %d: %d of %d, want %d of %d", page.number, len(list), total, page.rows, want)
+		}
+	}
+}
+
 // Two teams that share an app see nothing of each other.
 func TestOneKeySeesNothingOfAnothersRole(t *testing.T) {
 	t.Parallel()
