@@ -501,6 +501,7 @@ func TestNamesOfAQueryAreSignedAsTheyAre(t *testing.T) {
 		{"encoded", "TargetMsgkey.a%40b.com=k%201", "TargetMsgkey.a%40b.com=k%201", true},
 		{"as it is", "TargetMsgkey.a%40b.com=k%201", "TargetMsgkey.a@b.com=k%201", true},
 		{"unicode", "M.%E7%94%A8=1&N=", "M.用=1&N=", true},
+		{"stars", "M.%2A%2B%20~=1", "M.%2A%20 ~=1", true},
 		{"another name", "TargetMsgkey.a%40c.com=1", "TargetMsgkey.a@b.com=1", false},
 		{"two parameters for one", "%E7=1%26b=2", "\xe7=1&b=2", false},
 		{"one parameter for two", "%E7%3D1%26b=2", "\xe7=1&b=2", false},
