@@ -19,6 +19,7 @@ var odd = map[string]string{
 	"statement_timeout": "1", "lock_timeout": "1", "idle_session_timeout": "1000", "idle_in_transaction_session_timeout": "10",
 	"enable_indexscan": "off", "enable_nestloop": "off", "enable_seqscan": "on", "plan_cache_mode": "force_custom_plan", "jit": "on",
 	"standard_conforming_strings": "off", "bytea_output": "escape", "array_nulls": "off", "transform_null_equals": "on",
+	"quote_all_identifiers": "on", "session_replication_role": "replica", "enable_hashjoin": "off", "enable_sort": "off", "join_collapse_limit": "1",
 }
 
 var ours = map[string]string{
@@ -27,6 +28,7 @@ var ours = map[string]string{
 	"statement_timeout": "30s", "lock_timeout": "5s", "idle_session_timeout": "0", "idle_in_transaction_session_timeout": "10s",
 	"enable_indexscan": "on", "enable_nestloop": "on", "enable_seqscan": "off", "plan_cache_mode": "force_generic_plan", "jit": "off",
 	"standard_conforming_strings": "on", "bytea_output": "hex", "array_nulls": "on", "transform_null_equals": "off", "scheduler.seal": "any",
+	"quote_all_identifiers": "off", "session_replication_role": "origin", "enable_hashjoin": "on", "enable_sort": "on", "join_collapse_limit": "8",
 }
 
 // TestSessionsAreTheProgramsOwn holds the daemon's sessions to what its promises
