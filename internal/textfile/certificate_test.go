@@ -44,7 +44,9 @@ func issue(t *testing.T, name string, issuer *x509.Certificate, signer crypto.Si
 	if err != nil {
 		t.Fatal(err)
 	}
-	frame := func(kind string, der []byte) string { return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})) }
+	frame := func(kind string, der []byte) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+	}
 	return cert, key, frame("CERTIFICATE", der), frame("PRIVATE KEY", keyDER)
 }
 
