@@ -10,8 +10,13 @@ import (
 // rows of an audience view have no others.
 const (
 	MaxTarget       = 1024
+	MaxMsgKey       = 256  // of an author's own
 	MaxTargetValues = 4096 // of each of the two objects
 )
+
+// maxSentKey is the longest key that is sent: an author's own, and what tells its
+// campaign and occurrence apart.
+const maxSentKey = MaxMsgKey + 64
 
 // A Report notes what is wrong with a field.
 type Report func(field, format string, args ...any)
@@ -19,6 +24,7 @@ type Report func(field, format string, args ...any)
 // Names of a target's fields, as campaign_targets and audience views have them.
 const (
 	FieldTarget           = "target"
+	FieldMsgKey           = "msg_key"
 	FieldTemplateKeyValue = "template_key_value"
 	FieldExtendedParams   = "extended_params"
 )
@@ -31,6 +37,9 @@ func (t *Target) Judge(report Report) {
 		report(FieldTarget, "is empty")
 	case len(t.Target) > MaxTarget:
 		report(FieldTarget, "has %d bytes, and at most %d are allowed", len(t.Target), MaxTarget)
+	}
+	if len(t.MsgKey) > maxSentKey {
+		report(FieldMsgKey, "has more than %d bytes", MaxMsgKey)
 	}
 	for _, f := range []struct {
 		name string

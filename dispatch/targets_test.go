@@ -56,6 +56,7 @@ func TestTargetsAreJudged(t *testing.T) {
 	m := message(t, "mpaas.push_multiple")
 	for name, target := range map[string]*dispatch.Target{ // what only a view can hold
 		"too long":         {Target: strings.Repeat("u", dispatch.MaxTarget+1)},
+		"a long key":       {Target: "u", MsgKey: strings.Repeat("k", dispatch.MaxMsgKey+65)},
 		"a text":           {Target: "u", TemplateKeyValue: json.RawMessage(`"{\"a\": 1}"`)},
 		"a number":         {Target: "u", ExtendedParams: json.RawMessage(`1`)},
 		"a list":           {Target: "u", TemplateKeyValue: json.RawMessage(`[]`)},

@@ -289,7 +289,9 @@ func (s *Store) Occurrences(ctx context.Context, c Caller, f OccurrenceFilter) (
 			&o.CampaignID, &o.StrategyType, &o.DueAt, &o.Channel, &o.Name, &o.Title, &o.Content, &o.DeliveryType, &o.Executed, &o.CreatedAt, &total,
 		}
 		_, err := pgx.ForEachRow(rows, columns, func() error {
-			list = append(list, o)
+			if o.CampaignID != 0 {
+				list = append(list, o)
+			}
 			return nil
 		})
 		return err
@@ -301,27 +303,38 @@ func (s *Store) Occurrences(ctx context.Context, c Caller, f OccurrenceFilter) (
 }
 
 // What stands as a task is listed as such, also where the strategy has changed
-// since; the rest comes from the calendar, as far as it may still be pushed.
+// since; the rest comes from the calendar, as far as it may still be pushed. All
+// of it is worked out once for all campaigns, and of the campaigns only those of
+// the page are read again: a plan that is made without knowing how many there are
+// must not work anything out anew for each of them. The total is there without a
+// row, too: a page after the last one has it.
 const occurrenceListSQL = `
-	WITH chosen AS MATERIALIZED (
-		SELECT c.* FROM scheduler.campaigns c
+	WITH version AS MATERIALIZED (
+		SELECT c.id AS campaign_id, c.status, c.strategy_type, c.strategy_content AS content, c.time_zone AS zone, c.short_month_policy, c.dst_gap_policy, c.written_at,
+		       ($3::timestamptz AT TIME ZONE 'UTC')::date - 2 AS first_day, ($4::timestamptz AT TIME ZONE 'UTC')::date + 2 AS last_day
+		  FROM scheduler.campaigns c
 		 WHERE c.app_id = $1 AND c.workspace_id = $2 AND c.strategy_type <> 0 AND ($5 = '' OR c.channel = $5) AND ($6 = 0 OR c.id = $6)
 		   AND ` + callerOwns + `
-	), task AS (
-		SELECT t.campaign_id, t.due_at, t.status FROM chosen c
-		 CROSS JOIN LATERAL (SELECT x.campaign_id, x.due_at, x.status FROM scheduler.tasks x
-		                      WHERE x.campaign_id = c.id AND x.due_at BETWEEN $3 AND $4 AND x.origin = 'scheduled' OFFSET 0) t
-	), listed AS (
-		SELECT t.campaign_id, t.due_at, t.status <> 'pending' AS executed FROM task t WHERE t.status <> 'cancelled'
-		UNION ALL
-		SELECT c.id, o.due_at, false FROM chosen c CROSS JOIN LATERAL scheduler.occurrences(c.id, $3, $4) AS o (due_at)
-		 WHERE c.status IN ('active', 'paused') AND NOT EXISTS (SELECT FROM task t WHERE t.campaign_id = c.id AND t.due_at = o.due_at)
+	), listed AS MATERIALIZED (
+		SELECT u.campaign_id, u.due_at, bool_or(u.executed) AS executed
+		  FROM (SELECT v.campaign_id, t.due_at, t.status <> 'pending' AS executed, t.status = 'cancelled' AS cancelled
+		          FROM version v
+		         CROSS JOIN LATERAL (SELECT x.due_at, x.status FROM scheduler.tasks x
+		                              WHERE x.campaign_id = v.campaign_id AND x.due_at BETWEEN $3 AND $4 AND x.origin = 'scheduled' OFFSET 0) t
+		        UNION ALL
+		        SELECT o.campaign_id, o.due_at, false, false FROM (` + occurrencesSQL + `) o
+		         WHERE o.status IN ('active', 'paused') AND o.due_at BETWEEN $3 AND $4) u
+		 WHERE $7::timestamptz IS NULL OR u.due_at = $7
+		 GROUP BY u.campaign_id, u.due_at HAVING NOT bool_or(u.cancelled)
+	), page AS (
+		SELECT * FROM listed ORDER BY due_at, campaign_id LIMIT $8 OFFSET $9
 	)
-	SELECT c.id, c.strategy_type, l.due_at, c.channel, c.name, coalesce(c.request ->> 'title', ''), coalesce(c.request ->> 'content', ''),
-	       coalesce(c.request ->> 'deliveryType', ''), l.executed, c.created_at, count(*) OVER ()
-	  FROM listed l JOIN chosen c ON c.id = l.campaign_id
-	 WHERE $7::timestamptz IS NULL OR l.due_at = $7
-	 ORDER BY l.due_at, c.id LIMIT $8 OFFSET $9`
+	SELECT coalesce(c.id, 0), coalesce(c.strategy_type, 0), coalesce(p.due_at, $3), coalesce(c.channel, ''), coalesce(c.name, ''),
+	       coalesce(c.request ->> 'title', ''), coalesce(c.request ->> 'content', ''), coalesce(c.request ->> 'deliveryType', ''),
+	       coalesce(p.executed, false), coalesce(c.created_at, $3), n.total
+	  FROM (SELECT count(*) AS total FROM listed) n
+	  LEFT JOIN (page p JOIN scheduler.campaigns c ON c.id = p.campaign_id) ON true
+	 ORDER BY p.due_at, c.id`
 
 // A Cancelled is what a call cancels: a campaign, or one of its occurrences.
 type Cancelled struct {

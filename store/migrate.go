@@ -60,13 +60,11 @@ func NewMigrator(url string, log *slog.Logger) (*Migrator, error) {
 }
 
 func newMigrator(url string, log *slog.Logger, files fs.FS) (*Migrator, error) {
-	if err := checkURL(url); err != nil {
+	pool, err := parseURL(url)
+	if err != nil {
 		return nil, err
 	}
-	config, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, unreadable(err)
-	}
+	config := pool.ConnConfig // a pool's own parameters are none of a connection's
 	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, 5*time.Second)
 	session := baseSession()
 	session.set("lock_timeout", fmt.Sprint(migrateLockTimeout.Milliseconds()))

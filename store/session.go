@@ -40,6 +40,8 @@ func baseSession() *session {
 		{"bytea_output", "hex"},
 		{"array_nulls", "on"},
 		{"transform_null_equals", "off"},
+		{"quote_all_identifiers", "off"},       // the schema's shape is read in words
+		{"session_replication_role", "origin"}, // else the triggers that keep the promises rest; set only where it is not so, since it takes a right
 		{"idle_session_timeout", "0"},
 		{"transaction_timeout", "0"}, // PostgreSQL 17
 	} {
@@ -68,7 +70,12 @@ func daemonSession(statementTimeout time.Duration) *session {
 	s.set("enable_indexscan", "on")
 	s.set("enable_indexonlyscan", "on")
 	s.set("enable_nestloop", "on")
-	s.set("enable_sort", "on")
+	for _, p := range []string{"enable_hashjoin", "enable_mergejoin", "enable_hashagg", "enable_material", "enable_sort"} {
+		s.set(p, "on")
+	}
+	for _, p := range []string{"from_collapse_limit", "join_collapse_limit"} {
+		s.set(p, "8")
+	}
 	s.set("jit", "off") // short statements: compiling costs more than it saves
 	return s
 }
@@ -116,7 +123,8 @@ func (s *session) start(ctx context.Context, c *pgx.Conn, more ...string) error 
 	}
 	_, err := c.Exec(ctx, `
 		SELECT set_config(name, CASE WHEN name = 'synchronous_commit' AND current_setting(name) = 'remote_apply' THEN 'remote_apply' ELSE value END, false)
-		  FROM unnest($1::text[], $2::text[]) AS u (name, value)`, pgx.QueryExecModeExec, names, values)
+		  FROM unnest($1::text[], $2::text[]) AS u (name, value)
+		 WHERE name <> 'session_replication_role' OR current_setting(name) <> value`, pgx.QueryExecModeExec, names, values)
 	if err != nil {
 		return fmt.Errorf("set the session's parameters: %w", err)
 	}

@@ -103,12 +103,9 @@ type Store struct {
 // Open makes a Store. It does not wait for the database: connections are made
 // as they are needed, so that a daemon can start before its database.
 func Open(ctx context.Context, cfg Config) (*Store, error) {
-	if err := checkURL(cfg.URL); err != nil {
-		return nil, err
-	}
-	pc, err := pgxpool.ParseConfig(cfg.URL)
+	pc, err := parseURL(cfg.URL)
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, err
 	}
 	cfg.Login.use(pc.ConnConfig)
 	pc.MaxConns = int32(cmp.Or(cfg.MaxConns, 16))

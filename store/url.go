@@ -6,6 +6,9 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // URLProblem says what is wrong with a connection string, in words without any
@@ -59,12 +62,49 @@ func authorityProblem(rest string) string {
 	return ""
 }
 
+// parseURL reads a connection string, that of a pool too. Its errors hold no part
+// of it that may be secret.
+func parseURL(text string) (*pgxpool.Config, error) {
+	if problem := URLProblem(text); problem != "" {
+		return nil, errors.New(notOne + problem)
+	}
+	config, err := pgxpool.ParseConfig(text)
+	if err != nil {
+		return nil, unreadable(text, err)
+	}
+	if problem := partsProblem(config.ConnConfig); problem != "" {
+		return nil, errors.New(notOne + problem)
+	}
+	return config, nil
+}
+
+const notOne = "read database URL: not a PostgreSQL connection string: "
+
+// partsProblem looks for what another program's connection string leads to: a whole
+// one in the place of a part, which pgx would send to a server, and show.
+func partsProblem(c *pgx.ConnConfig) string {
+	hosts := []string{c.Host}
+	for _, f := range c.Fallbacks {
+		hosts = append(hosts, f.Host)
+	}
+	for _, host := range hosts {
+		if !strings.HasPrefix(host, "/") && !strings.HasPrefix(host, "@") && strings.ContainsAny(host, ";=/@?#&<>\"'\\ \t\r\n") {
+			return "the host has a character that no host has; parts are separated by spaces: host=… dbname=… password=…"
+		}
+	}
+	if strings.Contains(c.Database, "://") || strings.Contains(c.Database, "password=") {
+		return "the name of the database is a connection string itself; give that one alone"
+	}
+	return ""
+}
+
 // unreadable says what pgx found wrong with a connection string. Its own error
 // quotes parts of it.
-func unreadable(err error) error {
+func unreadable(text string, err error) error {
 	said := err.Error()
 	said = said[strings.LastIndex(said, "`: ")+1:] // after the connection string, in which any word may stand
 	for _, p := range []struct{ sign, means string }{
+		{"extra key/value separator", "a parameter's value has a = in it: write %3D"},
 		{"sslmode", "sslmode must be disable, allow, prefer, require, verify-ca or verify-full"},
 		{"port", "the port must be a number from 1 to 65535; and " + encodeIt},
 		{"target_session_attrs", "target_session_attrs must be any, read-write, read-only, primary, standby or prefer-standby"},
@@ -80,18 +120,13 @@ func unreadable(err error) error {
 		{"pool_", "pool_max_conns and its like must be numbers"},
 	} {
 		if strings.Contains(said, p.sign) {
-			return errors.New("read database URL: not a PostgreSQL connection string: " + p.means)
+			return errors.New(notOne + p.means)
 		}
 	}
-	return errors.New("read database URL: not a PostgreSQL connection string: a part of it cannot be read; " + encodeIt)
-}
-
-// checkURL is URLProblem as an error.
-func checkURL(text string) error {
-	if problem := URLProblem(text); problem != "" {
-		return errors.New("read database URL: not a PostgreSQL connection string: " + problem)
+	if !strings.Contains(text, "://") {
+		return errors.New(notOne + `a part of it cannot be read; a value with a space or a quote stands in single quotes, with a \ before a quote or \ in it`)
 	}
-	return nil
+	return errors.New(notOne + "a part of it cannot be read; " + encodeIt)
 }
 
 // number reads the digits a text begins with; 0: it begins with none.

@@ -175,6 +175,7 @@ func (p *program) report(err error) int {
 }
 
 func (p *program) complain(text string) {
+	text = strings.ReplaceAll(text, "\t", "  ") // the driver lists the hosts that it tried
 	_, _ = fmt.Fprintln(p.stderr, "scheduler: "+plain.Text(strings.TrimSpace(text)))
 }
 

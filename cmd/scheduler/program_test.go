@@ -37,6 +37,17 @@ func TestParseInterval(t *testing.T) {
 	}
 }
 
+// An error of several lines stays readable; what commands a terminal is replaced.
+func TestComplaint(t *testing.T) {
+	t.Parallel()
+	var said bytes.Buffer
+	p := &program{stderr: &said}
+	p.complain("connect: failed:\n\thost one: refused\n\thost \x1b[31mtwo: refused")
+	if want := "scheduler: connect: failed:\n  host one: refused\n  host �[31mtwo: refused\n"; said.String() != want {
+		t.Errorf("got %q, want %q", said.String(), want)
+	}
+}
+
 func TestRelative(t *testing.T) {
 	t.Parallel()
 	const day = 24 * time.Hour

@@ -97,7 +97,7 @@ func trust(text string) (*x509.CertPool, error) {
 	if text == "" {
 		return nil, nil //nolint:nilnil // the system's alone
 	}
-	blocks, err := textfile.PEM(text)
+	list, err := textfile.Certificates(text)
 	if err != nil {
 		return nil, fmt.Errorf("is not certificates in PEM form: %w", err)
 	}
@@ -105,11 +105,7 @@ func trust(text string) (*x509.CertPool, error) {
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
-	for _, b := range blocks {
-		cert, err := x509.ParseCertificate(b.DER)
-		if err != nil {
-			return nil, fmt.Errorf("holds in line %d what is no certificate", b.Line)
-		}
+	for _, cert := range list {
 		pool.AddCert(cert)
 	}
 	return pool, nil

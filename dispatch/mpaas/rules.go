@@ -303,6 +303,7 @@ type Parameter struct {
 	Name    string // on the wire
 	Integer bool
 	Object  bool // the text of a JSON object, or a parameter for each of its keys
+	Deep    bool // an Object whose values may be objects and lists; else they are texts
 	Targets bool // a list of targets
 }
 
@@ -315,6 +316,7 @@ func Parameters(channel string) []Parameter {
 			if p := &params[i]; c.Name == channel && p.in.has(c.action) {
 				list = append(list, Parameter{
 					Name: p.wire, Integer: p.kind == integer, Targets: p.kind == targetList,
+					Deep:   p.kind == tree,
 					Object: p.kind == jsonText || p.kind == jsonMap || p.kind == tree || p.kind == targetMap,
 				})
 			}

@@ -59,9 +59,12 @@ func (j *judge) readTargetMap(v *value) bool {
 		if !ok {
 			j.problem(v.name, "must hold a msgKey for each target, and that of %q is %s", m.name, typeOf(m.raw))
 		}
+		judgeOwnKey(j.problem, v.name, "holds a msgKey that ", key)
 		t := dispatch.Target{Target: m.name, MsgKey: key}
-		judgeTarget(j.action, &t, func(_, format string, args ...any) {
-			j.problem(v.name, "holds a target that "+format, args...)
+		judgeTarget(j.action, &t, func(at, format string, args ...any) {
+			if at != dispatch.FieldMsgKey { // which is judged already
+				j.problem(v.name, "holds a target that "+format, args...)
+			}
 		})
 		j.targets = append(j.targets, t)
 	}
@@ -105,6 +108,9 @@ func (j *judge) readTarget(field string, raw json.RawMessage) {
 	}
 	t := dispatch.Target{Target: wireOf(given.of("Target")), MsgKey: wireOf(given.of("MsgKey"))}
 	names := map[string]string{dispatch.FieldTarget: field + ".target"}
+	if v := given.of("MsgKey"); v != nil {
+		judgeOwnKey(j.problem, v.name, "", t.MsgKey)
+	}
 	if v := given.of("TemplateKeyValue"); v != nil && v.good {
 		t.TemplateKeyValue, names[dispatch.FieldTemplateKeyValue] = json.RawMessage(v.wire), v.name
 	}
@@ -112,11 +118,18 @@ func (j *judge) readTarget(field string, raw json.RawMessage) {
 		t.ExtendedParams, names[dispatch.FieldExtendedParams] = json.RawMessage(v.wire), v.name
 	}
 	judgeTarget(j.action, &t, func(at, format string, args ...any) {
-		if at != dispatch.FieldTarget || t.Target != "" { // an empty one is reported already
+		if at != dispatch.FieldMsgKey && (at != dispatch.FieldTarget || t.Target != "") { // those are reported already
 			j.problem(names[at], format, args...)
 		}
 	})
 	j.targets = append(j.targets, t)
+}
+
+// judgeOwnKey holds an author's own key to the bound of those in campaign_targets.
+func judgeOwnKey(report dispatch.Report, field, what, key string) {
+	if len(key) > dispatch.MaxMsgKey {
+		report(field, what+"has %d bytes, and at most %d are allowed", len(key), dispatch.MaxMsgKey)
+	}
 }
 
 // judgeTarget holds the rules of one target, wherever it stands.

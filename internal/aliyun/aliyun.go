@@ -119,13 +119,13 @@ func acceptedFormat(r *Request) Format {
 	return JSON
 }
 
-// form decodes the body.
+// form decodes the body. One that does not say what it is is a form, too.
 func (c *Call) form(into Params) (Params, *Error) {
 	if len(c.request.Body) == 0 {
 		return into, nil
 	}
 	kind, _ := c.request.one("content-type")
-	if kind, _, _ = strings.Cut(kind, ";"); !strings.EqualFold(strings.TrimSpace(kind), "application/x-www-form-urlencoded") {
+	if kind, _, _ = strings.Cut(kind, ";"); len(c.request.Header("content-type")) > 0 && !strings.EqualFold(strings.TrimSpace(kind), "application/x-www-form-urlencoded") {
 		return into, errContentType
 	}
 	return parseForm(into, string(c.request.Body))

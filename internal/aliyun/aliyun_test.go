@@ -3,6 +3,7 @@ package aliyun_test
 import (
 	"crypto/hmac"
 	"crypto/sha1"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -156,7 +157,7 @@ func compareParam(t *testing.T, params aliyun.Params, name string, want any) {
 			}
 		}
 	case map[string]any:
-		if got, err := params.Map(name); err != nil || !sameJSON(want, got) && !strings.HasPrefix(got, "{") {
+		if got, err := params.Tree(name); err != nil || !sameJSON(want, got) && !strings.HasPrefix(got, "{") {
 			t.Errorf("%s: got %s, %v, want %v", name, got, err, want)
 		}
 	case float64:
@@ -164,7 +165,7 @@ func compareParam(t *testing.T, params aliyun.Params, name string, want any) {
 			t.Errorf("%s: got %q, want %v", name, got, want)
 		}
 	default:
-		if got, err := params.Map(name); err != nil || got != fmt.Sprint(want) && !sameJSON(want, got) {
+		if got, err := params.Tree(name); err != nil || got != fmt.Sprint(want) && !sameJSON(want, got) {
 			t.Errorf("%s: got %q, %v, want %v", name, got, err, want)
 		}
 	}
@@ -427,7 +428,7 @@ func TestListsAndMaps(t *testing.T) {
 		{"A.1.T", "one"},
 		{"A.10.T", "ten"},
 		{"A.2.K.x", "1"},
-		{"A.2.K.y", "2"},
+		{"A.2.K.y.z", "2"},
 		{"A.2.T", "two"},
 		{"D.a.1", "p"},
 		{"D.a.2", "q"},
@@ -443,20 +444,20 @@ func TestListsAndMaps(t *testing.T) {
 	items, err := params.List("A")
 	want := []aliyun.Item{
 		{1, map[string]string{"T": "one"}},
-		{2, map[string]string{"T": "two", "K": `{"x":"1","y":"2"}`}},
+		{2, map[string]string{"T": "two", "K": `{"x":"1","y.z":"2"}`}},
 		{10, map[string]string{"T": "ten"}},
 	}
 	if diff := cmp.Diff(want, items); err != nil || diff != "" {
 		t.Errorf("%v %s", err, diff)
 	}
-	for name, want := range map[string]string{"D": `{"a":["p","q"],"b":"r"}`, "J": `{"k":1}`, "none": "", "D.b": "r"} {
-		if got, err := params.Map(name); err != nil || got != want {
-			t.Errorf("%s: got %s, %v, want %s", name, got, err, want)
-		}
-	}
-	for _, name := range []string{"N", "O"} {
-		if got, err := params.Map(name); err == nil {
-			t.Errorf("%s: got %s", name, got)
+	for name, want := range map[string][2]string{ // as a map of texts, as an object of any depth
+		"D": {`{"a.1":"p","a.2":"q","b":"r"}`, `{"a":["p","q"],"b":"r"}`}, "J": {`{"k":1}`, `{"k":1}`}, "none": {}, "D.b": {"r", "r"},
+		"N": {`{"x":"1","x.y":"2"}`, ""}, "O": {},
+	} {
+		flat, err1 := params.Map(name)
+		deep, err2 := params.Tree(name)
+		if flat != want[0] || deep != want[1] || (err1 != nil) != (name == "O") || (err2 != nil) != (name == "O" || name == "N") {
+			t.Errorf("%s: got %s, %v and %s, %v, want %s", name, flat, err1, deep, err2, want)
 		}
 	}
 	for _, name := range []string{"L", "M"} {
@@ -481,8 +482,81 @@ func FuzzDecode(f *testing.F) {
 				if params, err := call.Params(); err == nil {
 					_, _ = params.List("a")
 					_, _ = params.Map("a")
+					_, _ = params.Tree("a")
 				}
 			}
 		}
 	})
+}
+
+// The new generation of clients signs the names of a query as they are, and writes
+// them percent-encoded: dotted maps have names that differ.
+func TestNamesOfAQueryAreSignedAsTheyAre(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 28, 13, 46, 13, 0, time.UTC)
+	for _, tt := range []struct {
+		name, query, canonical string
+		good                   bool
+	}{
+		{"encoded", "TargetMsgkey.a%40b.com=k%201", "TargetMsgkey.a%40b.com=k%201", true},
+		{"as it is", "TargetMsgkey.a%40b.com=k%201", "TargetMsgkey.a@b.com=k%201", true},
+		{"unicode", "M.%E7%94%A8=1&N=", "M.用=1&N=", true},
+		{"stars", "M.%2A%2B%20~=1", "M.%2A%20 ~=1", true},
+		{"another name", "TargetMsgkey.a%40c.com=1", "TargetMsgkey.a@b.com=1", false},
+		{"two parameters for one", "%E7=1%26b=2", "\xe7=1&b=2", false},
+		{"one parameter for two", "%E7%3D1%26b=2", "\xe7=1&b=2", false},
+		{"a name that is encoded itself", "a%2540=1", "a%40=1", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if _, _, err := verify(signACS3(tt.query, tt.canonical), now, ""); (err == nil) != tt.good {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+// signACS3 signs a POST without a body, whose query has a canonical form that the
+// client has made.
+func signACS3(query, canonical string) *aliyun.Request {
+	const names = "x-acs-action;x-acs-content-sha256;x-acs-date;x-acs-signature-nonce;x-acs-version"
+	empty := fmt.Sprintf("%x", sha256.Sum256(nil))
+	header := map[string][]string{
+		"x-acs-action": {"PushSimple"}, "x-acs-content-sha256": {empty}, "x-acs-date": {"2026-11-28T13:46:13Z"}, "x-acs-signature-nonce": {"n"},
+		"x-acs-version": {"2020-10-28"},
+	}
+	text := "POST\n/\n" + canonical + "\n"
+	for name := range strings.SplitSeq(names, ";") {
+		text += name + ":" + header[name][0] + "\n"
+	}
+	text += "\n" + names + "\n" + empty
+	mac := hmac.New(sha256.New, []byte("testsk"))
+	fmt.Fprintf(mac, "ACS3-HMAC-SHA256\n%x", sha256.Sum256([]byte(text)))
+	header["authorization"] = []string{fmt.Sprintf("ACS3-HMAC-SHA256 Credential=testak,SignedHeaders=%s,Signature=%x", names, mac.Sum(nil))}
+	return &aliyun.Request{Method: "POST", Path: "/", Query: query, Header: func(name string) []string { return header[name] }}
+}
+
+// A form that comes without a Content-Type is read as one; what says that it is
+// something else is not.
+func TestBodyWithoutContentType(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 28, 13, 46, 13, 0, time.UTC)
+	for kind, good := range map[string]bool{"": true, "application/x-www-form-urlencoded": true, "Application/X-WWW-form-urlencoded; charset=UTF-8": true, "application/json": false} {
+		signed := signV1(url.Values{
+			"AccessKeyId": {"testak"}, "Action": {"PushSimple"}, "Version": {"2020-10-28"}, "SignatureNonce": {"n"},
+			"SignatureMethod": {"HMAC-SHA1"}, "SignatureVersion": {"1.0"}, "Timestamp": {"2026-11-28T13:46:13Z"},
+		})
+		signed.Query, signed.Body = "", []byte(signed.Query) // GET with a body, too
+		if kind != "" {
+			signed.Header = func(name string) []string {
+				if name == "content-type" {
+					return []string{kind}
+				}
+				return nil
+			}
+		}
+		if _, _, err := verify(signed, now, ""); (err == nil) != good {
+			t.Errorf("%q: %v", kind, err)
+		}
+	}
 }

@@ -80,15 +80,14 @@ type Item struct {
 }
 
 // List returns the entries written as NAME.1.Field=value, in the order of their
-// numbers, whatever order they came in. A field may be dotted itself: it is then
-// the text of a JSON object. The error says which name cannot be read.
+// numbers, whatever order they came in. A field may be a map itself, as Map reads it. The error says which name cannot be read.
 func (p Params) List(name string) ([]Item, error) {
 	byNumber := make(map[int]Params)
 	for _, q := range p.below(name) {
 		number, field, dotted := strings.Cut(q.Name, ".")
 		n, err := strconv.Atoi(number)
 		if err != nil || n < 1 || n > maxIndex || strconv.Itoa(n) != number {
-			return nil, fmt.Errorf("%s.%s: a list counts from 1", name, clip(q.Name))
+			return nil, fmt.Errorf("%s.%s: a list counts from 1 to at most %d", name, clip(q.Name), maxIndex)
 		}
 		if !dotted {
 			field = ""
@@ -118,16 +117,40 @@ func (p Params) List(name string) ([]Item, error) {
 	return items, nil
 }
 
-// Map returns the text of a parameter that is a map: JSON as it was sent, or
-// that of its dotted keys, NAME.key=value, in which keys that count 1, 2, 3 make
-// a list. "" means that it is not given.
+// Map returns the text of a parameter that is a map of texts: JSON as it was sent,
+// or that of its keys, NAME.key=value. A key may have dots of its own, as a mail
+// address has. "" means that it is not given.
 func (p Params) Map(name string) (string, error) {
-	whole, parts := p.Get(name), p.below(name)
-	switch {
-	case len(parts) == 0:
-		return whole, nil
-	case whole != "":
-		return "", fmt.Errorf("%s: is given both whole and key by key", name)
+	whole, parts, err := p.wholeOrParts(name)
+	if len(parts) == 0 {
+		return whole, err
+	}
+	object := make(map[string]string, len(parts))
+	for _, q := range parts {
+		object[q.Name] = q.Value
+	}
+	text, err := json.Marshal(object)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", name, err)
+	}
+	return string(text), nil
+}
+
+// wholeOrParts returns a map that is given as JSON, or key by key.
+func (p Params) wholeOrParts(name string) (whole string, parts []Param, err error) {
+	if whole, parts = p.Get(name), p.below(name); whole != "" && len(parts) > 0 {
+		return "", nil, fmt.Errorf("%s: is given both whole and key by key", name)
+	}
+	return whole, parts, nil
+}
+
+// Tree returns the text of a parameter that is an object of any depth: JSON as it
+// was sent, or that of its dotted keys, NAME.key.key=value, in which keys that
+// count 1, 2, 3 make a list. "" means that it is not given.
+func (p Params) Tree(name string) (string, error) {
+	whole, parts, err := p.wholeOrParts(name)
+	if len(parts) == 0 {
+		return whole, err
 	}
 	root := &tree{}
 	for _, q := range parts {

@@ -109,6 +109,72 @@ func TestDocumentedStrategies(t *testing.T) {
 	}
 }
 
+// Maps, lists and booleans as other clients write them.
+func TestOtherSpellings(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	now := time.Now()
+	for name, tt := range map[string]struct {
+		action string
+		params params
+		stored string // an expression over the campaign c and its targets t
+		want   string
+	}{
+		"a target with dots": {
+			"PushSimple", simpleCall().with("TargetMsgkey", "", "TargetMsgkey.a.b@c.com", "k", "TargetMsgkey.13800000000", ""),
+			`t.target || ' ' || t.msg_key`, "a.b@c.com k",
+		},
+		"a placeholder with dots": {
+			"PushMultiple", multipleCall(1).with("TargetMsg.1.TemplateKeyValue", "", "TargetMsg.1.TemplateKeyValue.user.name", "Li"),
+			`t.template_key_value::text`, `{"user.name": "Li"}`,
+		},
+		"an object of some depth": {
+			"PushSimple", simpleCall().with("TransparentMessagePayload.a.b", "1", "TransparentMessagePayload.c.1", "2"),
+			`c.request ->> 'transparentMessagePayload'`, `{"a":{"b":"1"},"c":["2"]}`,
+		},
+		"targets as JSON": {
+			"PushMultiple", multipleCall(0).with("TargetMsg", `[{"Target":"u","MsgKey":"k"}]`),
+			`t.target || ' ' || t.msg_key`, "u k",
+		},
+		"a fixed time key by key": {
+			"PushSimple", simpleCall().with("StrategyType", "1", "StrategyContent.fixedTime", fmt.Sprint(now.Add(time.Hour).UnixMilli())),
+			`c.strategy_content::text`, fmt.Sprintf(`{"fixedTime": %d}`, now.Add(time.Hour).UnixMilli()),
+		},
+		"a loop key by key": {
+			"PushSimple", simpleCall().with("StrategyType", "2", "StrategyContent.startTime", fmt.Sprint(now.UnixMilli()),
+				"StrategyContent.endTime", fmt.Sprint(now.AddDate(0, 0, 9).UnixMilli()), "StrategyContent.circleType", "2",
+				"StrategyContent.circleValue.1", "1", "StrategyContent.circleValue.2", "5", "StrategyContent.time", "13:45:11"),
+			`concat_ws(' ', c.strategy_content ->> 'circleType', c.strategy_content ->> 'circleValue', c.strategy_content ->> 'time')`, "2 [1, 5] 13:45:11",
+		},
+		"a boolean of Python": {"PushSimple", simpleCall().with("ResendUnknown", "True"), `c.resend_unknown::text`, "true"},
+		"a boolean of C":      {"PushSimple", simpleCall().with("ResendUnknown", "0"), `c.resend_unknown::text`, "false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r.must(t, "crm", tt.action, tt.params.with("TaskName", name))
+			got := get[string](t, r, `SELECT `+tt.stored+` FROM scheduler.campaigns c JOIN scheduler.campaign_targets t ON t.campaign_id = c.id WHERE c.name = $1`, name)
+			if got != tt.want {
+				t.Errorf("stored %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+// The calls are signed: which name the API is called by is for nobody to judge, and
+// the service's own may lead to it.
+func TestAnyHostName(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.sign("crm", "PushSimple", simpleCall()), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Host = "mpaas.cn-hangzhou.aliyuncs.com"
+	if a := send(t, req); !a.PushResult.Success {
+		t.Errorf("HTTP %d %s", a.status, a.body)
+	}
+}
+
 // Twenty bad calls, and what each is told. UPDATE_GOLDEN writes the answers anew.
 func TestBadCalls(t *testing.T) {
 	t.Parallel()
@@ -129,6 +195,14 @@ func TestBadCalls(t *testing.T) {
 		{"a target twice", "PushMultiple", multipleCall(2).with("TargetMsg.2.Target", "user-1")},
 		{"an empty target", "PushSimple", simpleCall().with("TargetMsgkey", `{"":"k"}`)},
 		{"a gap in the list", "PushMultiple", multipleCall(1).with("TargetMsg.3.Target", "user-3")},
+		{"a list from 0", "PushMultiple", multipleCall(0).with("TargetMsg.0.Target", "user-0")},
+		{"an entry beyond the list's end", "PushMultiple", multipleCall(1).with("TargetMsg.1001.Target", "user-1001")},
+		{"a list given twice", "PushMultiple", multipleCall(1).with("TargetMsg", `[{"Target":"user-2"}]`)},
+		{"a list that is no JSON", "PushMultiple", multipleCall(0).with("TargetMsg", "user-1,user-2")},
+		{"a long key", "PushMultiple", multipleCall(1).with("TargetMsg.1.MsgKey", strings.Repeat("k", 257))},
+		{"a long key of a map", "PushSimple", simpleCall().with("TargetMsgkey", `{"token-1":"`+strings.Repeat("k", 257)+`"}`)},
+		{"a key that StrategyContent has not", "PushSimple", simpleCall().with("StrategyType", "2", "StrategyContent", `{"name; x":1,"tmie":"1","time":"1"}`)},
+		{"a boolean that is none", "PushSimple", simpleCall().with("ResendUnknown", "yes")},
 		{"a Python dict", "PushMultiple", multipleCall(1).with("TargetMsg.1.TemplateKeyValue", "{'name': 'Zhang San'}")},
 		{"a Java map", "PushSimple", simpleCall().with("TransparentMessagePayload", "{a=b}")},
 		{"ten extended parameters of a target", "PushMultiple", multipleCall(1).with("TargetMsg.1.ExtendedParams", object(10))},
@@ -230,6 +304,7 @@ func TestListAndCancel(t *testing.T) {
 	for range 2 { // what is cancelled already counts as done
 		r.must(t, "crm", "CancelPushScheduler", ids)
 	}
+	r.must(t, "crm", "CancelPushScheduler", ids.with("UniqueIds", "", "UniqueIds.1", children[1].UniqueID, "UniqueIds.2", strings.ToUpper(children[2].UniqueID)))
 	if n, _ := r.must(t, "crm", "QueryPushSchedulerList", window(now).with("UniqueId", loop)).list(t); n != len(children)-2 {
 		t.Errorf("%d children after two were cancelled, want %d", n, len(children)-2)
 	}
@@ -248,6 +323,31 @@ func TestListAndCancel(t *testing.T) {
 	}
 	if n, _ := r.must(t, "crm", "QueryPushSchedulerList", window(now)).list(t); n != 1 {
 		t.Errorf("%d tasks after a refused cancel", n)
+	}
+}
+
+// A list of very many campaigns is worked out once, not for each of them; and the
+// page after the last one knows how many there are.
+func TestListOfManyCampaigns(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const many = 600
+	err := pgx.BeginFunc(t.Context(), r.Pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(t.Context(), fmt.Sprintf(`SET LOCAL ROLE %s_crm; INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request)
+			SELECT 'c' || n, 'shop', 'test', 'mpaas.push_simple', 1 + n %% 2, content.c, '{}' FROM generate_series(1, %d) n
+			 CROSS JOIN LATERAL (SELECT jsonb_build_object('fixedTime', scheduler.unix_ms(now() + interval '1 hour'), 'startTime', scheduler.unix_ms(now() + interval '1 day'),
+			            'endTime', scheduler.unix_ms(now() + interval '3 days'), 'circleType', 1, 'time', '12:00:00') AS c) content`, r.base, many))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := many/2 + many/2*3 // a fixed time each, and three days
+	for _, page := range []struct{ number, rows int }{{1, 500}, {3, want - 1000}, {4, 0}, {1_000_000, 0}} {
+		total, list := r.must(t, "crm", "QueryPushSchedulerList", window(time.Now()).with("PageNumber", fmt.Sprint(page.number))).list(t)
+		if total != want || len(list) != page.rows {
+			t.Errorf("page %d: %d of %d, want %d of %d", page.number, len(list), total, page.rows, want)
+		}
 	}
 }
 

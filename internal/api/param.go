@@ -79,7 +79,7 @@ func (p problem) code(of push) string {
 		return "3024"
 	case base == "TargetMsg" && listed && strings.HasSuffix(p.param, "ExtendedParams") && many:
 		return "3049"
-	case (base == "TargetMsg" || base == "TargetMsgkey") && many && !listed:
+	case (base == "TargetMsg" || base == "TargetMsgkey") && many && !listed && strings.HasPrefix(p.text, "names "):
 		return "3029"
 	case (base == "TargetMsg" || base == "TargetMsgkey") && (missing || strings.Contains(p.text, "no targets") || strings.Contains(p.text, "is empty")):
 		return "3021"
@@ -103,12 +103,22 @@ func readRequest(p aliyun.Params, channel string, bad *problems) map[string]any 
 	request := make(map[string]any)
 	for _, q := range mpaas.Parameters(channel) {
 		if q.Targets {
-			if list := readTargets(p, bad); list != nil {
+			whole, list := p.Get(q.Name), readTargets(p, bad)
+			switch {
+			case whole != "" && list != nil:
+				bad.add(q.Name, "is given both whole and target by target")
+			case whole != "": // the list as JSON
+				request[documented(q.Name)] = whole
+			case list != nil:
 				request[documented(q.Name)] = list
 			}
 			continue
 		}
-		value, err := p.Map(q.Name) // a single text too
+		read := p.Map // of a single text too
+		if q.Deep {
+			read = p.Tree
+		}
+		value, err := read(q.Name)
 		if err != nil {
 			param, why, _ := strings.Cut(err.Error(), ": ")
 			bad.add(param, "%s", why)
@@ -235,11 +245,16 @@ var columns = map[string]string{
 	"fixedTime": "StrategyContent.fixedTime", "startTime": "StrategyContent.startTime", "endTime": "StrategyContent.endTime",
 	"circleType": "StrategyContent.circleType", "circleValue": "StrategyContent.circleValue", "time": "StrategyContent.time",
 	"targets": "TargetMsg", "request": "request",
+	"target": "Target", "msg_key": "MsgKey", "template_key_value": "TemplateKeyValue", "extended_params": "ExtendedParams",
 }
 
 // columnMark finds where a rule of the database begins: after "; ", or at the
-// start, a column and a colon.
-var columnMark = regexp.MustCompile(`(?:^|; )([A-Za-z_]+): `)
+// start, a column and a colon. unknownKey finds a key of the strategy that there
+// is not, whose name is the caller's own.
+var (
+	columnMark = regexp.MustCompile(`(?:^|; )([A-Za-z_]+): `)
+	unknownKey = regexp.MustCompile(`(?:^|; )([^:;]*): is not a key of StrategyContent`)
+)
 
 // ofDatabase translates the database's: "name: must not be empty; app_id: ...".
 func (p *problems) ofDatabase(message string) {
@@ -249,6 +264,11 @@ func (p *problems) ofDatabase(message string) {
 			marks = append(marks, m)
 		}
 	}
+	for _, m := range unknownKey.FindAllStringSubmatchIndex(message, -1) {
+		m[1] = m[3] + len(": ")
+		marks = append(marks, m)
+	}
+	slices.SortFunc(marks, func(a, b []int) int { return a[0] - b[0] })
 	if len(marks) == 0 {
 		p.add("request", "%s", message)
 	}
@@ -257,7 +277,12 @@ func (p *problems) ofDatabase(message string) {
 		if i+1 < len(marks) {
 			end = marks[i+1][0]
 		}
-		if param := columns[message[m[2]:m[3]]]; !p.about(param) {
+		column := message[m[2]:m[3]]
+		param, known := columns[column]
+		if !known {
+			param = "StrategyContent." + column
+		}
+		if !p.about(param) {
 			p.add(param, "%s", message[m[1]:end])
 		}
 	}

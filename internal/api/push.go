@@ -144,9 +144,11 @@ func (p *pushCall) readStrategy(params aliyun.Params) {
 		p.bad.add("StrategyType", "must be 0 now, 1 at a fixed time or 2 in a loop, not %.20q", kind)
 		return
 	}
-	content, err := params.Map("StrategyContent")
+	content, err := params.Tree("StrategyContent")
 	if err != nil {
 		p.bad.add("StrategyContent", "is given both whole and key by key")
+	} else if params.Get("StrategyContent") == "" {
+		content = withNumbers(content)
 	}
 	if p.campaign.StrategyType == 0 || content == "" {
 		return
@@ -160,6 +162,39 @@ func (p *pushCall) readStrategy(params aliyun.Params) {
 	p.campaign.StrategyContent, _ = json.Marshal(content) // a string has a JSON form
 }
 
+// numbers are the keys of StrategyContent whose values are numbers.
+var numbers = []string{"fixedTime", "startTime", "endTime", "circleType", "circleValue"}
+
+// withNumbers returns a strategy that was given key by key, where every value is a
+// text, with numbers where the documents have numbers. What is none stays as it is,
+// for the rules to judge.
+func withNumbers(content string) string {
+	var object map[string]json.RawMessage
+	if json.Unmarshal([]byte(content), &object) != nil {
+		return content
+	}
+	for _, name := range numbers {
+		var one string
+		var list []string
+		switch raw := object[name]; {
+		case json.Unmarshal(raw, &one) == nil && isNumber(one):
+			object[name] = json.RawMessage(one)
+		case json.Unmarshal(raw, &list) == nil && !slices.ContainsFunc(list, func(s string) bool { return !isNumber(s) }):
+			object[name] = json.RawMessage("[" + strings.Join(list, ",") + "]")
+		}
+	}
+	text, err := json.Marshal(object)
+	if err != nil {
+		return content
+	}
+	return string(text)
+}
+
+func isNumber(s string) bool {
+	n, err := strconv.ParseInt(s, 10, 64)
+	return err == nil && strconv.FormatInt(n, 10) == s
+}
+
 // maxSeconds is the longest catch-up window.
 const maxSeconds = int64(strategy.MaxCatchUpWindow / time.Second)
 
@@ -170,11 +205,14 @@ func (p *pushCall) readPolicies(params aliyun.Params) {
 	n.MisfirePolicy = oneOf(params, "MisfirePolicy", &p.bad, "latest", "all", "skip")
 	n.ShortMonthPolicy = oneOf(params, "ShortMonthPolicy", &p.bad, "skip", "last_day")
 	n.DSTGapPolicy = oneOf(params, "DstGapPolicy", &p.bad, "shift", "skip")
-	switch oneOf(params, "ResendUnknown", &p.bad, "true", "false") {
-	case "true":
+	switch value := params.Get("ResendUnknown"); strings.ToLower(value) { // Python writes True
+	case "":
+	case "true", "1":
 		n.ResendUnknown = new(true)
-	case "false":
+	case "false", "0":
 		n.ResendUnknown = new(false)
+	default:
+		p.bad.add("ResendUnknown", "must be true or false, not %.40q", value)
 	}
 	if value := params.Get("CatchUpWindow"); value != "" {
 		seconds, err := strconv.ParseInt(value, 10, 64)

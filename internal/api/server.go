@@ -104,7 +104,7 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	}
 	s.listen, err = listen.New(ctx, listen.Config{
 		Listen: cfg.Listen, TLS: tls, Handler: s, MaxConns: maxConns, MaxBody: aliyun.MaxBody, MaxHeader: maxHeader, Log: cfg.Log,
-		Open: tls == nil && !cfg.BehindProxy, // bound to loopback; and no page in a browser signs calls
+		Plain: tls == nil && !cfg.BehindProxy,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("api listener: %w", err)

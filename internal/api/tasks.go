@@ -92,7 +92,13 @@ func (s *Server) cancel(ctx context.Context, c *call) (*reply, error) {
 	channel := channelOf(c.params, &bad)
 	var what []store.Cancelled
 	var texts []string
-	for text := range strings.SplitSeq(c.params.Get("UniqueIds"), ",") {
+	ids := c.params.Get("UniqueIds")
+	if items, err := c.params.List("UniqueIds"); ids == "" && err == nil { // as a generic client sends a list
+		for _, item := range items {
+			ids += "," + item.Fields[""]
+		}
+	}
+	for text := range strings.SplitSeq(ids, ",") {
 		text = strings.TrimSpace(text)
 		if text == "" {
 			continue

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
+	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
 
 // check finds what each value alone cannot show.
@@ -56,8 +57,32 @@ func (l *loader) checkCertificate(section, cert, key string) {
 	if (cert == "") != (key == "") {
 		l.problem(section+".cert_file", "needs key_file beside it, and the reverse")
 	}
-	l.checkReadable(section+".cert_file", cert)
-	l.checkReadable(section+".key_file", key)
+	certText, certRead := l.readChecked(section+".cert_file", cert)
+	keyText, keyRead := l.readChecked(section+".key_file", key)
+	if !certRead || !keyRead {
+		return
+	}
+	_, certErr, keyErr := textfile.KeyPair(certText, keyText)
+	if certErr != nil {
+		l.problem(section+".cert_file", "%s: %v", cert, certErr)
+	}
+	if keyErr != nil {
+		l.problem(section+".key_file", "%s: %v", key, keyErr)
+	}
+}
+
+// readChecked reads the file that a setting names; ok is false where none is named,
+// or it cannot be read, which is reported.
+func (l *loader) readChecked(path, name string) (text string, ok bool) {
+	if name == "" {
+		return "", false
+	}
+	content, err := os.ReadFile(name)
+	if err != nil {
+		l.problem(path, "cannot read %s: %s", name, reason(err))
+		return "", false
+	}
+	return string(content), true
 }
 
 func (l *loader) checkAdmin(a *Admin) {
@@ -66,7 +91,11 @@ func (l *loader) checkAdmin(a *Admin) {
 	if a.ClientCAFile != "" && a.CertFile == "" {
 		l.problem("admin.client_ca_file", "needs cert_file and key_file: clients show certificates over TLS only")
 	}
-	l.checkReadable("admin.client_ca_file", a.ClientCAFile)
+	if text, ok := l.readChecked("admin.client_ca_file", a.ClientCAFile); ok {
+		if _, err := textfile.Certificates(text); err != nil {
+			l.problem("admin.client_ca_file", "%s: %v", a.ClientCAFile, err)
+		}
+	}
 	if a.Token == "" && a.ClientCAFile == "" && !IsLoopback(a.Listen) {
 		l.problem("admin.listen", "%s can be reached from other machines: set admin.token or admin.client_ca_file, or listen on 127.0.0.1", a.Listen)
 	}
@@ -147,18 +176,6 @@ func (l *loader) checkZone(path, zone string) {
 	if _, err := time.LoadLocation(zone); err != nil || zone == "" || zone == "Local" {
 		l.problem(path, "must be an IANA time zone such as Asia/Shanghai, not %q", zone)
 	}
-}
-
-func (l *loader) checkReadable(path, name string) {
-	if name == "" {
-		return
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		l.problem(path, "cannot read %s: %s", name, reason(err))
-		return
-	}
-	_ = f.Close()
 }
 
 func (l *loader) positive(path string, d time.Duration) {

@@ -102,7 +102,7 @@ func (e *examination) server(h store.Health) {
 	case h.ServerVersion < leastVersion:
 		e.wrong("database", found, fmt.Sprintf("it must be PostgreSQL %d or later", leastVersion))
 	case h.ReadOnly:
-		e.wrong("database", found+" that takes no writes", "point database.url at the primary")
+		e.wrong("database", found+" that takes no writes", "point database.url at the primary; where it is the primary, default_transaction_read_only is on for it, for the database or for the login")
 	default:
 		e.ok("database", found)
 	}

@@ -38,6 +38,9 @@ type Config struct {
 	// name a loopback host: a page in a browser, whose own name was made to lead
 	// here, reads nothing.
 	Open bool
+	// Plain says that the listener is for this machine alone, since nothing of what
+	// goes over it is encrypted: it is bound to loopback only.
+	Plain bool
 	// MaxConns bounds the connections. When one more comes, that which has
 	// waited longest between two requests, or for its first, is closed; where all
 	// are being served, the new one is. Zero means 128.
@@ -73,6 +76,10 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if c.Open && !isLoopback(listener.Addr()) {
 		_ = listener.Close()
 		return nil, fmt.Errorf("%s can be reached from other machines and asks for no credential", listener.Addr())
+	}
+	if c.Plain && !isLoopback(listener.Addr()) {
+		_ = listener.Close()
+		return nil, fmt.Errorf("%s can be reached from other machines and speaks no TLS", listener.Addr())
 	}
 	conns := newConns(c.MaxConns)
 	handler := boundBody(c.Handler, c.MaxBody)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
 
 // TLS reads how a listener speaks TLS from PEM files, or returns nil where there
@@ -19,12 +21,11 @@ func TLS(certFile, keyFile, clientCAFile string) (*tls.Config, error) {
 		}
 		return nil, nil //nolint:nilnil // no TLS is no error
 	}
-	if _, err := tls.LoadX509KeyPair(certFile, keyFile); err != nil {
-		return nil, fmt.Errorf("read certificate: %w", err)
+	if _, err := readPair(certFile, keyFile); err != nil {
+		return nil, err
 	}
 	out := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-		pair, err := tls.LoadX509KeyPair(certFile, keyFile)
-		return &pair, err
+		return readPair(certFile, keyFile)
 	}}
 	if clientCAFile == "" {
 		return out, nil
@@ -33,10 +34,34 @@ func TLS(certFile, keyFile, clientCAFile string) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read client authorities: %w", err)
 	}
+	authorities, err := textfile.Certificates(string(pem))
+	if err != nil {
+		return nil, fmt.Errorf("read client authorities: %s holds no certificates that can be read: %w", clientCAFile, err)
+	}
 	out.ClientCAs = x509.NewCertPool()
-	if !out.ClientCAs.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("read client authorities: %s holds no certificate", clientCAFile)
+	for _, c := range authorities {
+		out.ClientCAs.AddCert(c)
 	}
 	out.ClientAuth = tls.RequireAndVerifyClientCert
 	return out, nil
+}
+
+// readPair reads a certificate and its key as people's programs leave them in files.
+func readPair(certFile, keyFile string) (*tls.Certificate, error) {
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate: %w", err)
+	}
+	key, err := os.ReadFile(keyFile)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	pair, certErr, keyErr := textfile.KeyPair(string(cert), string(key))
+	switch {
+	case certErr != nil:
+		return nil, fmt.Errorf("read certificate: %s: %w", certFile, certErr)
+	case keyErr != nil:
+		return nil, fmt.Errorf("read key: %s: %w", keyFile, keyErr)
+	}
+	return &pair, nil
 }

@@ -22,7 +22,7 @@ type Block struct {
 
 var (
 	errEmpty     = errors.New("the text is empty")
-	errBinary    = errors.New("the text is binary (DER): convert it to PEM, for example with openssl x509 -inform der")
+	errBinary    = errors.New("the text is binary (DER): convert it to PEM, with openssl x509 -inform der, or openssl pkey -inform der for a key")
 	errNoBlock   = errors.New("the text is neither PEM nor base64: one that begins with -----BEGIN is wanted")
 	errDamaged   = errors.New("is damaged: characters are missing, added or changed")
 	errLostBegin = errors.New("base64 stands here without a -----BEGIN line before it")
