@@ -56,6 +56,8 @@ var digests = map[string]string{
 	"000020_words.up.sql":           "213ddac8f0117817654596ee6ac15e9827e05a53330bf948696f747b0cedefee",
 	"000021_overdue.down.sql":       "74cdc76e1b5dabc73dfae99e46400519baeb2055fa970fb6bd9e4215b0b198f8",
 	"000021_overdue.up.sql":         "7b36acf8a28f07cfc672755db57bcc51a3c09bf7fe3797bb75b306594c93565b",
+	"000022_at_once.down.sql":       "3846f9f523b1ade6699e8f2f6fe9dd06113c9990e856cb50383443aab2c72e13",
+	"000022_at_once.up.sql":         "e28a59ca27899eaed274a39ac8d2496a0b677022717b5148724e1b2b42b8ecf4",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

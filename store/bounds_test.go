@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -291,6 +292,23 @@ func TestAtOnceCountsFromWhenItCouldBePushed(t *testing.T) {
 		}
 		if at := written(t, db, id); at.Before(now) {
 			t.Errorf("its occurrence is %s, before it was committed at %s", at, now)
+		}
+	})
+	t.Run("a load that takes long to move", func(t *testing.T) {
+		t.Parallel()
+		db := surface(t)
+		const n = 200
+		run(t, db, `CREATE FUNCTION public.slowly() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM pg_sleep(0.002); RETURN NEW; END $$;
+			CREATE TRIGGER slowly BEFORE INSERT OR UPDATE ON scheduler.campaigns FOR EACH ROW EXECUTE FUNCTION public.slowly()`)
+		now := one[time.Time](t, db, `SELECT clock_timestamp()`)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // statement_timeout does not bound a commit
+		defer cancel()
+		if _, err := db.Exec(ctx, `INSERT INTO scheduler.campaigns (name, app_id, channel, catch_up_window)
+			SELECT 'n', 'hook', 'webhook', '1 second' FROM generate_series(1, $1)`, n); err != nil {
+			t.Fatal(err)
+		}
+		if moved := one[int](t, db, `SELECT count(*) FROM scheduler.campaigns WHERE written_at > $1`, now); moved != n {
+			t.Errorf("%d of %d occurrences are after the INSERT began", moved, n)
 		}
 	})
 }
