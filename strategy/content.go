@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
 // Keys of StrategyContent, in the order in which they are judged.
@@ -74,7 +76,7 @@ func (j *judge) members(text, hint string) *members {
 	}
 	wrapped := text[0] == '"'
 	if wrapped {
-		text = unquote(text)
+		text, _ = rawjson.Unquote(text)
 	}
 	if utf8.RuneCountInString(text) > MaxContent {
 		j.problem(fieldContent, "must not be longer than "+strconv.Itoa(MaxContent)+" characters", text, hint)
@@ -97,7 +99,10 @@ func (j *judge) members(text, hint string) *members {
 func (j *judge) takeApart(m *members) bool {
 	var repeated []string
 	before := len(j.problems)
-	return eachMember(m.text, func(key, value string) {
+	if rawjson.KindOf(m.text) != rawjson.Object {
+		return false
+	}
+	for key, value := range rawjson.Members(m.text) {
 		if _, seen := m.values[key]; !seen {
 			j.unknownKey(key, value, len(j.problems)-before < spelledOut)
 		} else if !slices.Contains(repeated, key) {
@@ -105,7 +110,8 @@ func (j *judge) takeApart(m *members) bool {
 			j.problem(fieldOf(key), "appears more than once", value, "keep one")
 		}
 		m.values[key] = value
-	})
+	}
+	return true
 }
 
 // spelledOut is how many problems of one campaign the database tells one by one;
@@ -172,16 +178,6 @@ func hasExponent(text string) bool {
 		}
 	}
 	return false
-}
-
-// unquote returns the text of a valid JSON string.
-func unquote(text string) string {
-	if inner := text[1 : len(text)-1]; strings.IndexByte(inner, '\\') < 0 {
-		return inner
-	}
-	var s string
-	_ = json.Unmarshal([]byte(text), &s) // it cannot fail
-	return s
 }
 
 // validJSON reports whether PostgreSQL would take the text as JSON: beyond the

@@ -11,6 +11,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
 // words are an answer.
@@ -71,7 +72,7 @@ func word(raw json.RawMessage) string {
 	case '{', '[', 'n':
 		return ""
 	case '"':
-		s, _ := asString(raw)
+		s, _ := rawjson.Unquote(raw)
 		return s
 	default:
 		return string(raw)

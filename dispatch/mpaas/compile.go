@@ -9,6 +9,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/dispatch/spelling"
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
 // A judge collects what is given and what is wrong in one request.
@@ -157,7 +158,7 @@ func (j *judge) readValue(v *value) bool {
 	case jsonText, tree:
 		return j.readObject(v)
 	case jsonOrText:
-		if s, ok := asString(v.raw); ok {
+		if s, ok := rawjson.Unquote(v.raw); ok {
 			v.wire = s
 			return true
 		}
@@ -174,10 +175,10 @@ func (j *judge) readValue(v *value) bool {
 
 func (j *judge) readText(v *value) bool {
 	p := v.param
-	s, ok := asString(v.raw)
+	s, ok := rawjson.Unquote(v.raw)
 	switch {
 	case !ok:
-		j.problem(v.name, "must be a string, not %s", typeOf(v.raw))
+		j.problem(v.name, "must be a string, not %s", rawjson.KindOf(v.raw))
 	case p.required.has(j.action) && strings.TrimSpace(s) == "":
 		j.problem(v.name, "must not be empty")
 	case p.words != nil && !slices.Contains(p.words, s):
@@ -206,7 +207,7 @@ func (j *judge) readInteger(v *value) bool {
 // readObject takes an object, or a string that holds one. The string is sent as
 // it is, the object without spaces.
 func (j *judge) readObject(v *value) bool {
-	s, isString := asString(v.raw)
+	s, isString := rawjson.Unquote(v.raw)
 	switch {
 	case isString:
 		list, err := parseObject([]byte(s))
@@ -218,7 +219,7 @@ func (j *judge) readObject(v *value) bool {
 	case v.raw[0] == '{':
 		v.members, v.wire = members(v.raw), compact(v.raw)
 	default:
-		j.problem(v.name, "must be an object, or a string that holds one, not %s", typeOf(v.raw))
+		j.problem(v.name, "must be an object, or a string that holds one, not %s", rawjson.KindOf(v.raw))
 		return false
 	}
 	for _, name := range repeated(v.members) {
@@ -234,8 +235,8 @@ func (j *judge) readMap(v *value) bool {
 	}
 	good := true
 	for _, m := range v.members {
-		if _, ok := asString(m.raw); !ok {
-			j.problem(v.name, "must hold strings only, and %q is %s", m.name, typeOf(m.raw))
+		if _, ok := rawjson.Unquote(m.raw); !ok {
+			j.problem(v.name, "must hold strings only, and %q is %s", m.name, rawjson.KindOf(m.raw))
 			good = false
 		}
 	}

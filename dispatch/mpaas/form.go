@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
 // A slot is a place in the body that differs between apps or calls.
@@ -113,14 +114,16 @@ func appendTree(pairs []pair, prefix string, raw json.RawMessage) []pair {
 		}
 		return pairs
 	case '[':
-		for i, item := range elements(raw) {
-			pairs = appendTree(pairs, prefix+"."+strconv.Itoa(i+1), item)
+		i := 0
+		for item := range rawjson.Elements(raw) {
+			i++
+			pairs = appendTree(pairs, prefix+"."+strconv.Itoa(i), item)
 		}
 		return pairs
 	case 'n':
 		return pairs
 	}
-	if s, ok := asString(raw); ok {
+	if s, ok := rawjson.Unquote(raw); ok {
 		return append(pairs, pair{key: prefix, value: s})
 	}
 	return append(pairs, pair{key: prefix, value: string(raw)})
@@ -175,9 +178,9 @@ func appendTargetMap(b []byte, targets []dispatch.Target) ([]byte, error) {
 			return b, fmt.Errorf("target %.64q has values of its own, which only mpaas.push_multiple can send", t.Target)
 		}
 		scratch = append(scratch, ',')
-		scratch = appendQuoted(scratch, t.Target)
+		scratch = rawjson.AppendQuoted(scratch, t.Target)
 		scratch = append(scratch, ':')
-		scratch = appendQuoted(scratch, t.MsgKey)
+		scratch = rawjson.AppendQuoted(scratch, t.MsgKey)
 	}
 	scratch[0] = '{'
 	return appendEscaped(b, string(append(scratch, '}'))), nil

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
 var errRange = errors.New("is too large a number")
@@ -13,11 +15,11 @@ var errRange = errors.New("is too large a number")
 // fraction or an exponent is refused even where its value is whole: the wire
 // knows no such thing.
 func parseInteger(raw json.RawMessage) (int64, error) {
-	literal, isString := asString(raw)
+	literal, isString := rawjson.Unquote(raw)
 	if !isString {
 		literal = string(raw)
 		if c := raw[0]; c != '-' && (c < '0' || c > '9') {
-			return 0, fmt.Errorf("must be a whole number, not %s", typeOf(raw))
+			return 0, fmt.Errorf("must be a whole number, not %s", rawjson.KindOf(raw))
 		}
 	}
 	if !isDecimal(literal) {

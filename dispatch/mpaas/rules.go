@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
 // What the documents bound [doc].
@@ -83,7 +84,7 @@ func judgeKeyValue(report dispatch.Report, field string, members []member) {
 	for _, m := range members {
 		switch m.raw[0] {
 		case '{', '[', 'n':
-			report(field, "must hold texts for placeholders, and %q is %s", m.name, typeOf(m.raw))
+			report(field, "must hold texts for placeholders, and %q is %s", m.name, rawjson.KindOf(m.raw))
 		}
 	}
 }
@@ -110,7 +111,7 @@ func isHMSCategory(s string) bool {
 func entry(v *value, name string) (string, bool) {
 	for _, m := range v.members {
 		if m.name == name {
-			return asString(m.raw)
+			return rawjson.Unquote(m.raw)
 		}
 	}
 	return "", false
