@@ -232,7 +232,7 @@ func AppendQuoted(b []byte, text string) []byte {
 			b = append(b, '\\', byte(c))
 		case c >= ' ':
 			b = utf8.AppendRune(b, c)
-		case strings.IndexRune("\b\f\n\r\t", c) >= 0:
+		case strings.ContainsRune("\b\f\n\r\t", c):
 			b = append(b, '\\', "bfnrt"[strings.IndexRune("\b\f\n\r\t", c)])
 		default:
 			b = append(b, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
