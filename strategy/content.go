@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/campaign-scheduler/scheduler/internal/rawjson"
+	"github.com/campaign-scheduler/scheduler/internal/spelling"
 )
 
 // Keys of StrategyContent, in the order in which they are judged.
@@ -126,7 +127,7 @@ func (j *judge) unknownKey(key, value string, suggest bool) {
 	}
 	hint := "remove it: the keys are " + strings.Join(keys[:], ", ")
 	if suggest {
-		if known := nearest(key); known != "" {
+		if known := spelling.NearestKey(key, keys[:]); known != "" {
 			hint = "did you mean " + known + "?"
 		}
 	}

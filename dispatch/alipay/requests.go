@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
-	"github.com/campaign-scheduler/scheduler/dispatch/spelling"
 	"github.com/campaign-scheduler/scheduler/internal/rawjson"
+	"github.com/campaign-scheduler/scheduler/internal/spelling"
 )
 
 // A rule judges one value of a request. Rules report to the judge and go on, so

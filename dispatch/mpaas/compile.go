@@ -8,8 +8,8 @@ import (
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
-	"github.com/campaign-scheduler/scheduler/dispatch/spelling"
 	"github.com/campaign-scheduler/scheduler/internal/rawjson"
+	"github.com/campaign-scheduler/scheduler/internal/spelling"
 )
 
 // A judge collects what is given and what is wrong in one request.
