@@ -5,12 +5,21 @@ package admin
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/subtle"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/campaign-scheduler/scheduler/internal/listen"
+	"github.com/campaign-scheduler/scheduler/internal/plain"
 )
 
 // Config configures a Server.
@@ -74,4 +83,117 @@ func (s *Server) Stop(ctx context.Context) error {
 		return fmt.Errorf("stop admin listener: %w", err)
 	}
 	return nil
+}
+
+// readyTimeout bounds Config.Ready, below the patience of usual probes.
+const readyTimeout = 2 * time.Second
+
+func handler(config Config, log *slog.Logger) http.Handler {
+	auth := authorizer(config.Token)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", healthz)
+	mux.Handle("GET /readyz", readyz(config, auth, log))
+	mux.Handle("GET /metrics", auth.guard(promhttp.HandlerFor(config.Metrics, promhttp.HandlerOpts{
+		ErrorLog:      slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorHandling: promhttp.ContinueOnError,
+	})))
+	if config.Pprof {
+		mux.Handle("GET /debug/pprof/", auth.guard(http.HandlerFunc(pprof.Index)))
+		mux.Handle("GET /debug/pprof/cmdline", auth.guard(http.HandlerFunc(pprof.Cmdline)))
+		mux.Handle("GET /debug/pprof/profile", auth.guard(http.HandlerFunc(pprof.Profile)))
+		mux.Handle("GET /debug/pprof/symbol", auth.guard(http.HandlerFunc(pprof.Symbol)))
+		mux.Handle("GET /debug/pprof/trace", auth.guard(http.HandlerFunc(pprof.Trace)))
+	}
+	return mux
+}
+
+// healthz says that the process serves. It asks nothing of anyone: a database
+// that is away is no reason to kill the daemon that waits for it.
+func healthz(w http.ResponseWriter, _ *http.Request) {
+	_, _ = fmt.Fprintln(w, "ok")
+}
+
+// readyz says whether the daemon can do its work. The reason and the notes are for those who
+// hold the token; a probe needs the status only.
+func readyz(config Config, auth authorizer, log *slog.Logger) http.HandlerFunc {
+	probe := &probe{ready: config.Ready, log: log}
+	return func(w http.ResponseWriter, r *http.Request) {
+		status, text := http.StatusOK, "ok"
+		if err := probe.result(r.Context()); err != nil {
+			status, text = http.StatusServiceUnavailable, "not ready"
+			if auth.allows(r) {
+				text += ": " + plain.Line(err.Error())
+			}
+		}
+		if config.Notes != nil && auth.allows(r) {
+			for _, note := range config.Notes() {
+				text += "\n" + plain.Line(note)
+			}
+		}
+		http.Error(w, text, status) // which makes it plain text, and no browser's guess
+	}
+}
+
+// probeAge is how old an answer to /readyz may be.
+const probeAge = time.Second
+
+// A probe is asked by anybody, any number of times, and asks in turn once a
+// second. The log is told of changes.
+type probe struct {
+	ready func(context.Context) error
+	log   *slog.Logger
+
+	mu    sync.Mutex
+	asked time.Time // the end of the last question; zero: never asked
+	err   error
+}
+
+// result is the answer of the last second. Who comes while it is asked waits for
+// the same answer, which does not depend on whether the first one stays.
+func (p *probe) result(ctx context.Context) error {
+	if p.ready == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.asked.IsZero() && time.Since(p.asked) < probeAge {
+		return p.err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyTimeout)
+	defer cancel()
+	err := p.ready(ctx)
+	switch {
+	case err == nil && p.err != nil:
+		p.log.InfoContext(ctx, "ready again")
+	case err != nil && p.err == nil:
+		p.log.WarnContext(ctx, "not ready", "error", err)
+	}
+	p.asked, p.err = time.Now(), err
+	return err
+}
+
+// An authorizer is the token that requests must carry; the empty one lets
+// everyone in.
+type authorizer string
+
+func (a authorizer) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !a.allows(r) {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "the admin token is missing or wrong", http.StatusUnauthorized)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// allows compares digests, so that the time it takes tells nothing of the
+// token, not even its length.
+func (a authorizer) allows(r *http.Request) bool {
+	if a == "" {
+		return true
+	}
+	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	want, got := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(given))
+	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(want[:], got[:]) == 1
 }
