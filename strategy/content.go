@@ -95,8 +95,8 @@ func (j *judge) members(text, hint string) *members {
 	return m
 }
 
-// takeApart fills m.values with the last value of each key, the one jsonb would
-// keep. It returns false when the text is no object.
+// takeApart fills m.values with the last value of each key, since jsonb keeps the
+// last. It returns false when the text is not an object.
 func (j *judge) takeApart(m *members) bool {
 	var repeated []string
 	before := len(j.problems)
@@ -115,8 +115,8 @@ func (j *judge) takeApart(m *members) bool {
 	return true
 }
 
-// spelledOut is how many problems of one campaign the database tells one by one;
-// nobody reads a suggestion for a further key.
+// spelledOut is how many problems of one campaign the database lists. Keys after
+// that get no suggestion.
 const spelledOut = 20
 
 func (j *judge) unknownKey(key, value string, suggest bool) {
@@ -142,7 +142,7 @@ func fieldOf(key string) string {
 	return clip(key)
 }
 
-// ignore warns of keys that are there and mean nothing to this strategy.
+// ignore warns of keys that are given and belong to another type of strategy.
 func (j *judge) ignore(m *members, other Type, names ...string) {
 	for _, name := range names {
 		if _, ok := m.values[name]; ok {
@@ -151,9 +151,9 @@ func (j *judge) ignore(m *members, other Type, names ...string) {
 	}
 }
 
-// storable reports numbers that are good JSON but too much for jsonb, where they
-// stand in a value that is otherwise ignored. Only an exponent makes one within
-// the length of a content.
+// storable reports a number that is valid JSON but that jsonb cannot hold, in a
+// value that is otherwise ignored. Within the longest content only a number with
+// an exponent can be one.
 func (j *judge) storable(text string) {
 	if !hasExponent(text) {
 		return

@@ -153,8 +153,8 @@ func (j *judge) duplicates(field string, n node) {
 	}
 }
 
-// join names a member. Names are cut, since each of a member's own members
-// repeats its name.
+// join returns the path of a member. It cuts both parts, since the paths of a
+// member's own members repeat them.
 func join(field, name string) string {
 	name = dispatch.Clip(name, maxName)
 	if field == "" {
@@ -306,9 +306,8 @@ func keyword(j *judge, field string, n node) {
 	}
 }
 
-// singleAudience holds the ways of naming a user against each other. A request
-// that names none is good: the users come from campaign_targets, which may be
-// filled later.
+// singleAudience reports a request that names its user in two ways. A request may
+// name no user: the users come from campaign_targets, which may be filled later.
 func singleAudience(j *judge, r dispatch.Request, n node) {
 	_, user := n.get(fieldUserID)
 	_, open := n.get(fieldOpenID)
@@ -461,7 +460,7 @@ var contents = []struct{ msgType, field string }{
 	{msgTypeImage, "image"},
 }
 
-// contentFits holds msg_type and the message's members against each other.
+// contentFits checks that the message's members fit its msg_type.
 func contentFits(j *judge, field string, n node) {
 	msgType, ok := n.get("msg_type")
 	if !ok || msgType.kind != rawjson.String {

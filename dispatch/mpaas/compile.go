@@ -78,8 +78,8 @@ func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Proble
 
 func (j *judge) problem(field, format string, args ...any) { j.problems.Add(field, format, args...) }
 
-// read takes every member for the parameter it spells, then looks for those that
-// are missing.
+// read reads each member as the parameter of that name, then reports required
+// parameters that are missing.
 func (j *judge) read(members []member) {
 	for _, name := range repeated(members) {
 		j.problem(name, "is given more than once")
@@ -111,7 +111,8 @@ func (j *judge) readMember(m member) {
 	}
 }
 
-// take reads the value of a parameter, unless the list has one of it already.
+// take reads the value of a parameter and adds it to the list. A parameter that
+// the list has already, under its other name, is a problem.
 func (j *judge) take(list values, p *param, name string, raw json.RawMessage) values {
 	if first := list.of(p.wire); first != nil {
 		if first.name != name {
@@ -124,7 +125,8 @@ func (j *judge) take(list values, p *param, name string, raw json.RawMessage) va
 	return append(list, v)
 }
 
-// unknown reports name, found at field, as no parameter of what.
+// unknown reports that name, which stands at field, is not a parameter of what (a
+// channel or a target).
 func (j *judge) unknown(field, name string, table []param, what string) {
 	if j.problems.Full() {
 		j.problem(field, "is not a parameter")

@@ -29,8 +29,8 @@ type pair struct {
 	slot       slot
 }
 
-// A form is the body of a message, encoded but for its slots. The keys are in
-// the order of their bytes, as the official SDK sends them [sdk].
+// A form is the encoded body of a message with slots for what each call fills in.
+// The keys are in the order of their bytes, as the official SDK sends them [sdk].
 type form struct {
 	action   action
 	ownKey   string // the author's own msgkey of a broadcast
@@ -43,7 +43,7 @@ type segment struct {
 	slot  slot
 }
 
-// encode writes what was judged good.
+// encode makes the form of a request without problems.
 func (j *judge) encode(taskName string) *form {
 	pairs := make([]pair, 0, len(j.given)+5)
 	pairs = append(pairs, pair{key: "TaskName", value: taskName}, pair{key: "StrategyType", value: "0"})
@@ -61,7 +61,7 @@ func (j *judge) encode(taskName string) *form {
 	return f
 }
 
-// targets is where a call says whom it is for.
+// targets returns the key of the body that names the receivers.
 func (a action) targets() pair {
 	switch a {
 	case multiple:
