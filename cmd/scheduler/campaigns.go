@@ -182,7 +182,8 @@ func (p *program) printDetail(d campaignDetail) error {
 	return p.printComing(d)
 }
 
-// printComing shows what is to come, days and months, unless nothing will.
+// printComing shows the coming occurrences, as a list and as a calendar. It prints
+// nothing when there are none.
 func (p *program) printComing(d campaignDetail) error {
 	if len(d.plan.all) == 0 || d.row.Status == "cancelled" {
 		return nil
@@ -430,8 +431,8 @@ func (p *program) skip(ctx context.Context, s *store.Store, text, at, note strin
 	return p.print(fmt.Sprintf("%s: %s\n", dueIn(due, campaign.TimeZone), said))
 }
 
-// parseDue reads an occurrence as preview and the lists show it, or as a clock in
-// the campaign's zone does.
+// parseDue reads an occurrence in the form that preview and the lists show, or as
+// a local time in the campaign's zone.
 func parseDue(text, zone string) (time.Time, error) {
 	for _, layout := range []string{time.RFC3339, localTime} {
 		if t, err := time.Parse(layout, text); err == nil {

@@ -134,8 +134,8 @@ func (p *program) showPlan(plan plan, flags previewFlags) error {
 	return p.printPlan(plan)
 }
 
-// spec reads the flags. Whatever cannot be read is a problem, and is replaced
-// by something harmless, so that the rest can still be judged.
+// spec reads the flags. A value that cannot be read is a problem; a valid one takes
+// its place, so that the rest can still be judged.
 func (f *previewFlags) spec(now time.Time) (strategy.Spec, []problem) {
 	var problems []problem
 	note := func(field, message string) {
@@ -206,7 +206,7 @@ func (p *plan) skip(skips []store.Skip) {
 	}
 }
 
-// pushed are all occurrences but those that are skipped.
+// pushed returns the occurrences that are not skipped.
 func (p *plan) pushed() []time.Time {
 	return slices.DeleteFunc(slices.Clone(p.all), func(t time.Time) bool { return p.skips[t.UnixMicro()] != "" })
 }
@@ -296,7 +296,7 @@ func (p *program) drawCalendar(times []time.Time) string {
 	return c.draw(p.bold) + fmt.Sprintf("\n* %d %s\n", len(c.marked), days)
 }
 
-// previewStored shows what is to come of a campaign that is in the database.
+// previewStored shows the coming occurrences of a campaign in the database.
 func (p *program) previewStored(ctx context.Context, s *store.Store, cfg *config.Config, flags previewFlags) error {
 	if flags.limit < 1 {
 		return p.refuse("the preview", []problem{{Field: "limit", Message: "must be at least 1"}}, flags.asJSON)
@@ -316,7 +316,7 @@ func (p *program) previewStored(ctx context.Context, s *store.Store, cfg *config
 	return p.showPlan(plan, flags)
 }
 
-// planOf lists what is to come of a campaign, by the database's clock.
+// planOf lists the coming occurrences of a campaign, by the database's clock.
 func (p *program) planOf(ctx context.Context, s *store.Store, c store.CampaignRow, limit int) (plan, []problem, error) {
 	now, err := s.Now(ctx)
 	if err != nil {
@@ -347,8 +347,9 @@ func (p *program) planOf(ctx context.Context, s *store.Store, c store.CampaignRo
 	return out, nil, nil
 }
 
-// specOf is the strategy of a stored campaign. It was judged when it was
-// written, so it is not held against a window its author shortened since.
+// specOf returns the strategy of a stored campaign. Its catch-up window is the
+// longest: the database judged the strategy when it was written, and a window
+// that its author has shortened since does not make it wrong.
 func specOf(c store.CampaignRow) strategy.Spec {
 	return strategy.Spec{
 		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, WrittenAt: c.WrittenAt,
@@ -387,7 +388,7 @@ type quota struct {
 	used    int // of those, made already; unknown without a database
 }
 
-// quotaOf is a channel's quota as its adapter states it.
+// quotaOf returns the quota that a channel's adapter states.
 func quotaOf(name string) quota {
 	adapter, _ := channel(name)
 	if adapter == nil {
@@ -401,8 +402,8 @@ func quotaOf(name string) quota {
 	return quota{}
 }
 
-// storedQuota is the quota of a campaign's app, which may differ from its
-// channel's, and how much of it is used now.
+// storedQuota returns the quota of a campaign's app, which may differ from its
+// channel's, and how much of the quota is used now.
 func storedQuota(c store.CampaignRow, all []store.QuotaUsage) quota {
 	for _, q := range all {
 		if q.AppID == c.AppID && q.WorkspaceID == c.WorkspaceID && q.Channel == c.Channel {

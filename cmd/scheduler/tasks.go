@@ -158,7 +158,7 @@ func (p *program) showTask(ctx context.Context, s *store.Store, id int64, asJSON
 	return f.write(p)
 }
 
-// taskFacts is what there is to say of a task.
+// taskFacts lists what is known of a task.
 func taskFacts(t store.TaskRow) *facts {
 	f := &facts{}
 	f.add("task", number(t.ID))
@@ -353,7 +353,7 @@ func asTask(t store.TaskRow) taskJSON {
 	return out
 }
 
-// timeJSON is null for no time.
+// timeJSON writes a time for JSON, and null for the zero time.
 func timeJSON(t time.Time, zone string) *string {
 	if t.IsZero() {
 		return nil
@@ -461,8 +461,8 @@ func newTasksResolveCommand(p *program, database *databaseFlag) *cobra.Command {
 	return c
 }
 
-// operator is who runs the command, as the machine says; behind sudo, who called
-// it.
+// operator returns the name of the user who runs the command; under sudo, of the
+// user who called sudo.
 func (p *program) operator() string {
 	if name := cmp.Or(p.getenv("SUDO_USER"), p.getenv("USER"), p.getenv("LOGNAME")); name != "" {
 		return name

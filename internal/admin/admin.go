@@ -1,6 +1,6 @@
-// Package admin serves what operators and their machines ask of a running
-// daemon: is it alive, is it ready, what are its figures, where is its time
-// spent. It changes nothing.
+// Package admin is the HTTP listener for operators and their machines. It tells
+// whether the daemon is alive and ready, and serves its metrics and profiles. It
+// changes nothing.
 package admin
 
 import (
@@ -39,24 +39,24 @@ type Config struct {
 	Pprof bool
 	// Metrics is what /metrics shows. Required.
 	Metrics prometheus.Gatherer
-	// Ready reports why the daemon cannot do its work now, or nil. It is given
-	// two seconds, and asked once a second at most, however many ask the server.
-	// Nil: always ready.
+	// Ready returns why the daemon cannot do its work now, or nil. It has two
+	// seconds to answer, and is called at most once a second, however many
+	// requests come. Nil: always ready.
 	Ready func(context.Context) error
-	// Notes are lines that /readyz shows beside its answer to those who may read
-	// /metrics: what somebody should know though the daemon does its work. It has
-	// to answer at once. Nil: there are none.
+	// Notes returns lines that /readyz adds to its answer, for those who may read
+	// /metrics: warnings while the daemon does its work. It must return at once.
+	// Nil: no notes.
 	Notes func() []string
-	// Log hears of what goes wrong in serving. Nil: silence.
+	// Log gets the errors of serving. Nil: they are dropped.
 	Log *slog.Logger
 }
 
 // A Server is the admin listener. New binds it, Start serves, Stop ends it.
 type Server struct{ *listen.Server }
 
-// New binds the listener, so that a port that is taken is an error at start and
-// not a line in the log. It refuses an address that other machines can reach
-// unless a token or client certificates are asked for.
+// New binds the listener, so that a port in use is an error at start and not a line
+// in the log. It refuses an address that other machines can reach, unless a token
+// or client certificates are required.
 func New(ctx context.Context, config Config) (*Server, error) {
 	log := config.Log
 	if log == nil {
@@ -107,14 +107,14 @@ func handler(config Config, log *slog.Logger) http.Handler {
 	return mux
 }
 
-// healthz says that the process serves. It asks nothing of anyone: a database
-// that is away is no reason to kill the daemon that waits for it.
+// healthz says that the process serves. It does not look at the database: a
+// daemon that waits for its database must not be killed for it.
 func healthz(w http.ResponseWriter, _ *http.Request) {
 	_, _ = fmt.Fprintln(w, "ok")
 }
 
-// readyz says whether the daemon can do its work. The reason and the notes are for those who
-// hold the token; a probe needs the status only.
+// readyz says whether the daemon can do its work. Only those who hold the token see
+// the reason and the notes; a probe needs the status only.
 func readyz(config Config, auth authorizer, log *slog.Logger) http.HandlerFunc {
 	probe := &probe{ready: config.Ready, log: log}
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -137,8 +137,8 @@ func readyz(config Config, auth authorizer, log *slog.Logger) http.HandlerFunc {
 // probeAge is how old an answer to /readyz may be.
 const probeAge = time.Second
 
-// A probe is asked by anybody, any number of times, and asks in turn once a
-// second. The log is told of changes.
+// A probe answers any number of requests with one call of Config.Ready a second.
+// It logs each change.
 type probe struct {
 	ready func(context.Context) error
 	log   *slog.Logger
@@ -148,8 +148,9 @@ type probe struct {
 	err   error
 }
 
-// result is the answer of the last second. Who comes while it is asked waits for
-// the same answer, which does not depend on whether the first one stays.
+// result returns the answer of the last second. Requests that come during a call of
+// Config.Ready wait for its answer. The call goes on when the request that
+// started it ends.
 func (p *probe) result(ctx context.Context) error {
 	if p.ready == nil {
 		return nil
@@ -172,8 +173,8 @@ func (p *probe) result(ctx context.Context) error {
 	return err
 }
 
-// An authorizer is the token that requests must carry; the empty one lets
-// everyone in.
+// An authorizer is the token that requests must carry. With an empty token every
+// request is allowed.
 type authorizer string
 
 func (a authorizer) guard(next http.Handler) http.Handler {
@@ -187,7 +188,7 @@ func (a authorizer) guard(next http.Handler) http.Handler {
 	})
 }
 
-// allows compares digests, so that the time it takes tells nothing of the
+// allows compares digests, so that the time it takes reveals nothing about the
 // token, not even its length.
 func (a authorizer) allows(r *http.Request) bool {
 	if a == "" {
