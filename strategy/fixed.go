@@ -49,13 +49,13 @@ func (j *judge) notTooOld(m *members, unix int64) {
 			": write a moment to come, or a longer catch_up_window"))
 }
 
-// hintSeconds replaces a fix when a moment lies in the past because it was
+// hintSeconds replaces a hint when a moment lies in the past because it was
 // written in seconds.
-func hintSeconds(unix int64, fix string) string {
+func hintSeconds(unix int64, hint string) string {
 	if unix >= leastSeconds/1000 && unix < mostSeconds/1000 {
 		return "it looks like seconds: write Unix milliseconds"
 	}
-	return fix
+	return hint
 }
 
 // moment reads a time in Unix milliseconds, cut to the second.
