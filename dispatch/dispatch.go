@@ -56,10 +56,10 @@ type Message struct {
 	// Inline holds the targets the request itself names, in order; their MsgKey
 	// is the author's own, not yet bound to an occurrence.
 	Inline []Target
-	// Judge says what is wrong with one target, by the same rules wherever it
-	// stands: in the request, in campaign_targets or in an audience view; "" is
-	// nothing. It is not nil where the channel takes targets. A target that it
-	// objects to is left out of its call.
+	// Judge returns what is wrong with one target, or "". The rules are the same
+	// for targets of the request, of campaign_targets and of an audience view. The
+	// engine leaves a target with a fault out of its call. Judge is not nil where
+	// the channel takes targets.
 	Judge func(*Target) string
 	// Encoded belongs to the adapter that made the Message.
 	Encoded any
@@ -130,4 +130,32 @@ type Settings struct {
 	// Now is the clock that requests are signed with; nil means time.Now. The
 	// daemon passes the database's clock.
 	Now func() time.Time
+}
+
+// A Reacher is a Pusher that can test the connection to its push API. Reach
+// connects exactly as a push does, and sends nothing. The error never holds a
+// secret.
+type Reacher interface {
+	Reach(ctx context.Context) error
+}
+
+// A Revocation asks a provider to take back what it accepted in one delivery.
+type Revocation struct {
+	// DeliveryID is the delivery's, as its Push had it.
+	DeliveryID string
+	// MessageID and RequestID are what the provider answered then; either may be
+	// empty.
+	MessageID, RequestID string
+	// Target is the one receiver to take it back from; empty: all of them.
+	Target string
+}
+
+// A Revoker is a Pusher whose provider can take messages back. Where a Pusher is
+// no Revoker, the provider cannot.
+//
+// Revoke makes one call and classes its outcome as Push does. Accepted means that
+// the provider took the revocation; devices that have shown the message keep it.
+// Revoke may be called again with the same Revocation.
+type Revoker interface {
+	Revoke(ctx context.Context, r *Revocation) Outcome
 }

@@ -60,7 +60,7 @@ func Reasons() []Reason {
 	}
 }
 
-// An Outcome is what a call to a push API came to.
+// An Outcome is the result of one call to a push API.
 type Outcome struct {
 	Class  Class
 	Reason Reason
@@ -69,8 +69,8 @@ type Outcome struct {
 	Code, Message string
 	RequestID     string // the provider's id or trace of the call
 	MessageID     string // the provider's id of the message, where it has one
-	// LeftOut says how many of the call's targets were left out, and why; "" for
-	// none. The engine sets it, which leaves them out.
+	// LeftOut says how many of the call's targets the engine left out, and why; ""
+	// for none. The engine sets it.
 	LeftOut string
 	// RetryAfter is the provider's hint for a throttled call; zero means none.
 	RetryAfter time.Duration

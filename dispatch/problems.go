@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of what a judgement says. An author who made one mistake 20,000 times
-// learns it from the first few; the rest would only fill the database and the log.
+// Bounds of a list of problems. An author who made one mistake 20,000 times sees
+// it in the first few. The rest would only fill the database and the log.
 const (
 	// MaxProblems is how many problems of one request are told in words.
 	MaxProblems = 20
@@ -19,9 +19,9 @@ const (
 	maxQuoted = 128
 )
 
-// Problems collects what is wrong with a request: the first MaxProblems in
-// words, of the others the number. The zero value is ready for use. It belongs
-// to one goroutine.
+// Problems collects what is wrong with a request. It keeps the first MaxProblems
+// and counts the others. The zero value is ready for use. Only one goroutine may
+// use it.
 type Problems struct {
 	list []Problem
 	more int
@@ -45,8 +45,8 @@ func (p *Problems) Add(field, format string, args ...any) {
 	p.list = append(p.list, Problem{Field: Clip(field, maxField), Text: Clip(fmt.Sprintf(format, args...), maxText)})
 }
 
-// Full reports whether a further problem would only be counted, so that nothing
-// need be looked up for its text.
+// Full reports whether a further problem would only be counted. Its text then
+// needs no work.
 func (p *Problems) Full() bool { return len(p.list) >= MaxProblems }
 
 // Len returns how many problems were added.

@@ -6,6 +6,9 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
+	"github.com/campaign-scheduler/scheduler/internal/spelling"
 )
 
 // Keys of StrategyContent, in the order in which they are judged.
@@ -74,7 +77,7 @@ func (j *judge) members(text, hint string) *members {
 	}
 	wrapped := text[0] == '"'
 	if wrapped {
-		text = unquote(text)
+		text, _ = rawjson.Unquote(text)
 	}
 	if utf8.RuneCountInString(text) > MaxContent {
 		j.problem(fieldContent, "must not be longer than "+strconv.Itoa(MaxContent)+" characters", text, hint)
@@ -92,12 +95,15 @@ func (j *judge) members(text, hint string) *members {
 	return m
 }
 
-// takeApart fills m.values with the last value of each key, the one jsonb would
-// keep. It returns false when the text is no object.
+// takeApart fills m.values with the last value of each key, since jsonb keeps the
+// last. It returns false when the text is not an object.
 func (j *judge) takeApart(m *members) bool {
 	var repeated []string
 	before := len(j.problems)
-	return eachMember(m.text, func(key, value string) {
+	if rawjson.KindOf(m.text) != rawjson.Object {
+		return false
+	}
+	for key, value := range rawjson.Members(m.text) {
 		if _, seen := m.values[key]; !seen {
 			j.unknownKey(key, value, len(j.problems)-before < spelledOut)
 		} else if !slices.Contains(repeated, key) {
@@ -105,11 +111,12 @@ func (j *judge) takeApart(m *members) bool {
 			j.problem(fieldOf(key), "appears more than once", value, "keep one")
 		}
 		m.values[key] = value
-	})
+	}
+	return true
 }
 
-// spelledOut is how many problems of one campaign the database tells one by one;
-// nobody reads a suggestion for a further key.
+// spelledOut is how many problems of one campaign the database lists. Keys after
+// that get no suggestion.
 const spelledOut = 20
 
 func (j *judge) unknownKey(key, value string, suggest bool) {
@@ -120,7 +127,7 @@ func (j *judge) unknownKey(key, value string, suggest bool) {
 	}
 	hint := "remove it: the keys are " + strings.Join(keys[:], ", ")
 	if suggest {
-		if known := nearest(key); known != "" {
+		if known := spelling.NearestKey(key, keys[:]); known != "" {
 			hint = "did you mean " + known + "?"
 		}
 	}
@@ -135,7 +142,7 @@ func fieldOf(key string) string {
 	return clip(key)
 }
 
-// ignore warns of keys that are there and mean nothing to this strategy.
+// ignore warns of keys that are given and belong to another type of strategy.
 func (j *judge) ignore(m *members, other Type, names ...string) {
 	for _, name := range names {
 		if _, ok := m.values[name]; ok {
@@ -144,9 +151,9 @@ func (j *judge) ignore(m *members, other Type, names ...string) {
 	}
 }
 
-// storable reports numbers that are good JSON but too much for jsonb, where they
-// stand in a value that is otherwise ignored. Only an exponent makes one within
-// the length of a content.
+// storable reports a number that is valid JSON but that jsonb cannot hold, in a
+// value that is otherwise ignored. Within the longest content only a number with
+// an exponent can be one.
 func (j *judge) storable(text string) {
 	if !hasExponent(text) {
 		return
@@ -172,16 +179,6 @@ func hasExponent(text string) bool {
 		}
 	}
 	return false
-}
-
-// unquote returns the text of a valid JSON string.
-func unquote(text string) string {
-	if inner := text[1 : len(text)-1]; strings.IndexByte(inner, '\\') < 0 {
-		return inner
-	}
-	var s string
-	_ = json.Unmarshal([]byte(text), &s) // it cannot fail
-	return s
 }
 
 // validJSON reports whether PostgreSQL would take the text as JSON: beyond the

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Note says why the occurrence at t is not at the plain day and time its author
-// wrote. It is empty when it is, and when t is no occurrence.
+// Note says why the occurrence at t differs from the day and time that its author
+// wrote. It is empty when there is no difference, and when t is no occurrence.
 func (s Schedule) Note(t time.Time) string {
 	if s.days == nil || !s.Next(t.Add(-1)).Equal(t) {
 		return ""
@@ -86,7 +86,8 @@ func (c *calendar) rhythm() string {
 	return "every day"
 }
 
-// policies says what happens on odd days, when there may be any.
+// policies says what happens in short months and on clock changes, where the
+// schedule can meet one.
 func (c *calendar) policies() string {
 	text := ""
 	if c.kind == monthly && c.days>>29 != 0 {

@@ -1,8 +1,9 @@
 package strategy
 
 import (
-	"encoding/json"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
 const (
@@ -112,18 +113,15 @@ func (j *judge) circleValue(m *members, highest int64, span, fix string) (set ui
 		j.problem(keyCircleValue, "is required for a weekly or monthly loop", "", fix)
 		return 0
 	}
-	var elements []json.RawMessage
-	if raw[0] != '[' || json.Unmarshal([]byte(raw), &elements) != nil {
+	if rawjson.KindOf(raw) != rawjson.List {
 		j.problem(keyCircleValue, "must be an array of whole numbers", raw, fix)
 		return 0
 	}
-	if len(elements) == 0 {
-		j.problem(keyCircleValue, "must not be empty", raw, fix)
-		return 0
-	}
 	var strange, outside, twice string
-	for _, element := range elements {
-		day, why := parseWhole(string(element))
+	empty := true
+	for element := range rawjson.Elements(raw) {
+		empty = false
+		day, why := parseWhole(element)
 		switch {
 		case why != isWhole:
 			keepFirst(&strange, element)
@@ -135,15 +133,19 @@ func (j *judge) circleValue(m *members, highest int64, span, fix string) (set ui
 			set |= 1 << day
 		}
 	}
+	if empty {
+		j.problem(keyCircleValue, "must not be empty", raw, fix)
+		return 0
+	}
 	j.element("must hold whole numbers only", strange, fix)
 	j.element(span, outside, fix)
 	j.element("must not hold a day twice", twice, fix)
 	return set
 }
 
-func keepFirst(slot *string, element json.RawMessage) {
+func keepFirst(slot *string, element string) {
 	if *slot == "" {
-		*slot = string(element)
+		*slot = element
 	}
 }
 
@@ -159,10 +161,7 @@ func (j *judge) timeOfDay(m *members) int64 {
 	if !ok {
 		return 0
 	}
-	var text string
-	if raw[0] == '"' {
-		text = unquote(raw)
-	}
+	text, _ := rawjson.Unquote(raw)
 	if len(text) == len("HH:mm:ss") { // time.Parse alone would take "3:04:05" and fractions
 		if t, err := time.Parse("15:04:05", text); err == nil {
 			hour, minute, second := t.Clock()

@@ -66,8 +66,8 @@ func (c *calendar) next(after time.Time) time.Time {
 	return time.Unix(c.at(c.dayAfter(unix)), 0).UTC()
 }
 
-// dayAfter returns the chosen day of the first occurrence after a Unix time. The
-// caller knows that there is one.
+// dayAfter returns the chosen day of the first occurrence after a Unix time. There
+// must be one.
 func (c *calendar) dayAfter(unix int64) int {
 	// No offset reaches 16 hours, so that no earlier day can be the one.
 	day := max(0, int((unix-c.wall(0)-16*3600)/secondsPerDay))
@@ -79,8 +79,8 @@ func (c *calendar) dayAfter(unix int64) int {
 
 func (c *calendar) empty() bool { return c.chosen == [3]uint64{} }
 
-// chosenFrom returns the first chosen day from the given one on. The caller
-// knows that there is one.
+// chosenFrom returns the first chosen day from the given one on. There must be
+// one.
 func (c *calendar) chosenFrom(day int) int {
 	word := day / 64
 	rest := c.chosen[word] >> (day % 64) << (day % 64)
@@ -109,7 +109,8 @@ func (c *calendar) choose(day int) { c.chosen[day/64] |= 1 << (day % 64) }
 
 func (c *calendar) drop(day int) { c.chosen[day/64] &^= 1 << (day % 64) }
 
-// schedule works the occurrences out, day by day. Those before written are none.
+// schedule computes the occurrences, day by day. Local times before written are
+// not occurrences.
 func (y cycle) schedule(written time.Time) Schedule {
 	c := &calendar{cycle: y}
 	spans := spansOf(y.zone, c.wall(0)-2*secondsPerDay, c.wall(int(y.end-y.first))+2*secondsPerDay)
@@ -141,9 +142,9 @@ func (y cycle) schedule(written time.Time) Schedule {
 	return Schedule{kind: Loop, days: c}
 }
 
-// resolve turns a local time into an offset: that of its first instant, or,
-// when a clock change skips it, that before the gap, which moves it forward by
-// the gap's length.
+// resolve returns the offset for a local time. A time that occurs twice gets the
+// offset of the first. A time that a clock change skips gets the offset before
+// the gap, which moves the time forward by the gap's length.
 func resolve(spans []span, wall int64) (offset int64, gap bool) {
 	for i, s := range spans {
 		if wall-s.offset >= s.to {

@@ -40,7 +40,8 @@ func (f *databaseFlag) find(cfg *config.Config) (string, error) {
 	return url, err
 }
 
-// openStore connects to the database that find returns. The schema must be the one this program knows.
+// openStore connects to the database that find returns. Its schema must be of this
+// program's version.
 func (p *program) openStore(ctx context.Context, f *databaseFlag) (*store.Store, *config.Config, error) {
 	cfg, err := p.loadConfig()
 	if err != nil {
@@ -63,7 +64,7 @@ func (p *program) openStore(ctx context.Context, f *databaseFlag) (*store.Store,
 	return s, cfg, nil
 }
 
-// checkSchema says what to do when the schema is another than this program's.
+// checkSchema says what to do when the schema is not of this program's version.
 func (p *program) checkSchema(ctx context.Context, s *store.Store) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

@@ -13,7 +13,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// filterFlags are what the lists can be narrowed by.
+// filterFlags are the flags that select rows of a list.
 type filterFlags struct {
 	app, channel, since, until string
 	statuses                   []string
@@ -22,7 +22,8 @@ type filterFlags struct {
 	allowed                    []string // statuses
 }
 
-// addFilterFlags gives the command the filters. when says what time is meant.
+// addFilterFlags gives the command the filters. when names the time that --since
+// and --until compare.
 func addFilterFlags(c *cobra.Command, when string, statuses ...string) *filterFlags {
 	f := &filterFlags{allowed: statuses}
 	set := c.Flags()
@@ -72,8 +73,8 @@ func parseID(text string) (int64, error) {
 	return id, nil
 }
 
-// localTime shows a time in its zone, with the offset, so that the two 02:30 of
-// an autumn night differ.
+// localTime is the layout of a time in its zone. It has the offset, since on the
+// night of an autumn clock change 02:30 comes twice.
 const localTime = "2006-01-02 15:04:05 -07:00"
 
 // relative says how far away something is, as people would: "in 3 days".
@@ -102,7 +103,8 @@ func span(d time.Duration) string {
 	return count(int(d/(24*time.Hour)), "day")
 }
 
-// inZone shows a time in a zone; in UTC when this machine does not know it.
+// inZone returns a time in a zone, or in UTC when this machine does not know the
+// zone.
 func inZone(t time.Time, zone string) time.Time {
 	if location, err := time.LoadLocation(zone); err == nil && zone != "" {
 		return t.In(location)
@@ -110,7 +112,7 @@ func inZone(t time.Time, zone string) time.Time {
 	return t.UTC()
 }
 
-// dueIn writes a time in a zone for people; nothing for no time.
+// dueIn writes a time in a zone for people, and "" for the zero time.
 func dueIn(t time.Time, zone string) string {
 	if t.IsZero() {
 		return ""

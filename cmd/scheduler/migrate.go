@@ -105,7 +105,7 @@ func (m *migrateCommand) versionVerb() *cobra.Command {
 	return c
 }
 
-// printVersion ends every verb with where the schema stands now.
+// printVersion prints the schema's version, at the end of every verb.
 func (m *migrateCommand) printVersion(ctx context.Context, runner *store.Migrator, asJSON bool) error {
 	v, err := runner.Version(ctx)
 	if err != nil {

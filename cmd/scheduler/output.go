@@ -98,13 +98,13 @@ func line(cells []string, widths []int) string {
 	return strings.TrimRight(b.String(), " ")
 }
 
-// print writes a text to the standard output. Much of it was written by others,
-// so nothing of it commands the terminal; a value that must not pass for a line
-// of ours goes through plain.Line before.
+// print writes a text to the standard output. It removes control sequences, since
+// much of the text was written by others. The caller puts a value through
+// plain.Line where it could look like a line of this program.
 func (p *program) print(text string) error { return p.printStyled(plain.Text(text)) }
 
-// printStyled is print for text with our own styles in it, whose values have gone
-// through package plain.
+// printStyled is print for a text with styles of this program. The caller has put
+// every value in it through package plain.
 func (p *program) printStyled(text string) error {
 	if _, err := io.WriteString(p.stdout, text); err != nil {
 		return fmt.Errorf("write the output: %w", err)
@@ -112,8 +112,8 @@ func (p *program) printStyled(text string) error {
 	return nil
 }
 
-// bold marks a text on a terminal, and leaves it alone in a pipe, under
-// NO_COLOR (no-color.org), and where the terminal says it can do nothing.
+// bold makes a text bold on a terminal. It changes nothing in a pipe, under
+// NO_COLOR (no-color.org), and on a terminal without styles.
 func (p *program) bold(text string) string {
 	if !p.coloured() {
 		return text
@@ -152,7 +152,7 @@ func campaignName(id int64, name string) string {
 	return fmt.Sprintf("%d %s", id, runewidth.Truncate(name, 32, "…"))
 }
 
-// number writes an id; nothing for none.
+// number writes an id, and "" for 0.
 func number(id int64) string {
 	if id == 0 {
 		return ""
@@ -199,10 +199,10 @@ func reasonInWords(reason string) string {
 	return text + " (" + rest + ")"
 }
 
-// facts are lines of a name and a value, for one thing looked at closely.
+// facts are lines of a name and a value that describe one thing.
 type facts struct{ rows [][2]string }
 
-// add adds a line, unless there is nothing to say.
+// add adds a line, unless the value is empty.
 func (f *facts) add(name, value string) {
 	if value != "" {
 		f.rows = append(f.rows, [2]string{name, plain.Text(value)})

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,7 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/forecast"
 	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/store"
@@ -130,8 +134,8 @@ func (p *program) showPlan(plan plan, flags previewFlags) error {
 	return p.printPlan(plan)
 }
 
-// spec reads the flags. Whatever cannot be read is a problem, and is replaced
-// by something harmless, so that the rest can still be judged.
+// spec reads the flags. A value that cannot be read is a problem; a valid one takes
+// its place, so that the rest can still be judged.
 func (f *previewFlags) spec(now time.Time) (strategy.Spec, []problem) {
 	var problems []problem
 	note := func(field, message string) {
@@ -202,7 +206,7 @@ func (p *plan) skip(skips []store.Skip) {
 	}
 }
 
-// pushed are all occurrences but those that are skipped.
+// pushed returns the occurrences that are not skipped.
 func (p *plan) pushed() []time.Time {
 	return slices.DeleteFunc(slices.Clone(p.all), func(t time.Time) bool { return p.skips[t.UnixMicro()] != "" })
 }
@@ -290,4 +294,142 @@ func (p *program) drawCalendar(times []time.Time) string {
 		days += "s"
 	}
 	return c.draw(p.bold) + fmt.Sprintf("\n* %d %s\n", len(c.marked), days)
+}
+
+// previewStored shows the coming occurrences of a campaign in the database.
+func (p *program) previewStored(ctx context.Context, s *store.Store, cfg *config.Config, flags previewFlags) error {
+	if flags.limit < 1 {
+		return p.refuse("the preview", []problem{{Field: "limit", Message: "must be at least 1"}}, flags.asJSON)
+	}
+	c, err := s.Campaign(ctx, flags.campaign)
+	if err != nil {
+		return err
+	}
+	what := "campaign " + campaignName(c.ID, c.Name)
+	plan, problems, err := p.planOf(ctx, s, c, flags.limit)
+	if err != nil {
+		return err
+	}
+	if problems = append(problems, storedProblems(c, cfg)...); len(problems) > 0 {
+		return p.refuse(what, problems, flags.asJSON)
+	}
+	return p.showPlan(plan, flags)
+}
+
+// planOf lists the coming occurrences of a campaign, by the database's clock.
+func (p *program) planOf(ctx context.Context, s *store.Store, c store.CampaignRow, limit int) (plan, []problem, error) {
+	now, err := s.Now(ctx)
+	if err != nil {
+		return plan{}, nil, err
+	}
+	quotas, err := s.QuotaUsages(ctx)
+	if err != nil {
+		return plan{}, nil, err
+	}
+	spec := specOf(c)
+	schedule, warnings, err := strategy.Parse(spec)
+	if problems := judge.OfStrategy(err); len(problems) > 0 {
+		return plan{}, problems, nil
+	}
+	out := newPlan(schedule, spec, now, now, limit)
+	skips, err := s.Skips(ctx, c.ID, now)
+	if err != nil {
+		return plan{}, nil, err
+	}
+	out.skip(skips)
+	for _, w := range warnings {
+		out.Warnings = append(out.Warnings, w.String())
+	}
+	out.Warnings = append(out.Warnings, reachWarnings(out.pushed(), storedQuota(c, quotas))...)
+	if c.Status != "active" {
+		out.Warnings = append([]string{"the campaign is " + c.Status + ": nothing is pushed"}, out.Warnings...)
+	}
+	return out, nil, nil
+}
+
+// specOf returns the strategy of a stored campaign. Its catch-up window is the
+// longest: the database judged the strategy when it was written, and a window
+// that its author has shortened since does not make it wrong.
+func specOf(c store.CampaignRow) strategy.Spec {
+	return strategy.Spec{
+		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, WrittenAt: c.WrittenAt,
+		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonthPolicy), DSTGap: strategy.DSTGapPolicy(c.DSTGapPolicy),
+		CatchUpWindow: strategy.MaxCatchUpWindow,
+	}
+}
+
+// storedProblems judges a stored campaign's request as the daemon would.
+func storedProblems(c store.CampaignRow, cfg *config.Config) []problem {
+	adapter, _ := channel(c.Channel)
+	if adapter == nil {
+		return []problem{{Field: "channel", Message: fmt.Sprintf("this program has no adapter for %s", c.Channel)}}
+	}
+	request := dispatch.Request{
+		Channel: c.Channel, TaskName: c.Name, Body: c.Request, StrategyType: int(c.StrategyType), StoredTargets: c.Targets > 0 || c.AudienceView != "",
+	}
+	for _, a := range cfg.Apps {
+		if a.AppID == c.AppID && a.WorkspaceID == c.WorkspaceID {
+			request.AllowAudienceSchedules, request.Region = a.AllowAudienceSchedules, a.Region()
+		}
+	}
+	var problems []problem
+	_, found := adapter.Compile(request)
+	for _, f := range found {
+		problems = append(problems, problem{Field: cmp.Or(f.Field, "request"), Message: f.Text})
+	}
+	return problems
+}
+
+// A quota is what a channel allows. Channels with a weekly quota choose their
+// audience themselves, so that every call reaches the same users.
+type quota struct {
+	channel string
+	weekly  int // calls of one app in any rolling 7 × 24 h; zero: no quota
+	used    int // of those, made already; unknown without a database
+}
+
+// quotaOf returns the quota that a channel's adapter states.
+func quotaOf(name string) quota {
+	adapter, _ := channel(name)
+	if adapter == nil {
+		return quota{}
+	}
+	for _, c := range adapter.Channels() {
+		if c.Name == name {
+			return quota{channel: name, weekly: c.WeeklyQuota}
+		}
+	}
+	return quota{}
+}
+
+// storedQuota returns the quota of a campaign's app, which may differ from its
+// channel's, and how much of the quota is used now.
+func storedQuota(c store.CampaignRow, all []store.QuotaUsage) quota {
+	for _, q := range all {
+		if q.AppID == c.AppID && q.WorkspaceID == c.WorkspaceID && q.Channel == c.Channel {
+			return quota{channel: c.Channel, weekly: q.Weekly, used: int(q.Used)}
+		}
+	}
+	return quota{}
+}
+
+// reachWarnings says when occurrences, which ascend, exceed the quota, or reach
+// the same users more than once a week.
+func reachWarnings(times []time.Time, q quota) []string {
+	if q.weekly == 0 || len(times) == 0 {
+		return nil
+	}
+	var warnings []string
+	if most, at := forecast.BusiestWeek(times); most > q.weekly {
+		warnings = append(warnings, fmt.Sprintf("exceeds the quota of %s: %d pushes in the 7 days from %s, %d are allowed for all of the app's campaigns together; "+
+			"the rest wait inside their catch-up window, then are missed", q.channel, most, at.Format(time.DateOnly), q.weekly))
+	}
+	if most, at := forecast.BusiestWeek(times); most > 1 {
+		warnings = append(warnings, fmt.Sprintf("reaches the same users %d times in the 7 days from %s; the push API delivers one such message per user and week",
+			most, at.Format(time.DateOnly)))
+	}
+	if q.used >= q.weekly {
+		warnings = append(warnings, fmt.Sprintf("the quota of %s is used up now: %d of %d calls in the last 7 days", q.channel, q.used, q.weekly))
+	}
+	return warnings
 }

@@ -89,7 +89,7 @@ func (p *program) serve(ctx context.Context) error {
 	return nil
 }
 
-// reload takes over a changed configuration, or says why not and changes
+// reload applies a changed configuration. When it cannot, it says why and changes
 // nothing.
 func (p *program) reload(ctx context.Context, a *app.App, log *slog.Logger, level *slog.LevelVar) {
 	cfg, err := p.loadConfig()
@@ -116,8 +116,7 @@ func warn(ctx context.Context, log *slog.Logger, cfg *config.Config) {
 	}
 }
 
-// A noticer turns a first signal into the end of a context, and a second one
-// into the end of another.
+// A noticer ends one context at the first signal, and another at the second.
 type noticer struct{ signals chan os.Signal }
 
 func notice(ctx context.Context) (context.Context, *noticer) {

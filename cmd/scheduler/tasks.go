@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"os/user"
 	"strings"
 	"time"
 
@@ -156,7 +158,7 @@ func (p *program) showTask(ctx context.Context, s *store.Store, id int64, asJSON
 	return f.write(p)
 }
 
-// taskFacts is what there is to say of a task.
+// taskFacts lists what is known of a task.
 func taskFacts(t store.TaskRow) *facts {
 	f := &facts{}
 	f.add("task", number(t.ID))
@@ -351,7 +353,7 @@ func asTask(t store.TaskRow) taskJSON {
 	return out
 }
 
-// timeJSON is null for no time.
+// timeJSON writes a time for JSON, and null for the zero time.
 func timeJSON(t time.Time, zone string) *string {
 	if t.IsZero() {
 		return nil
@@ -405,4 +407,100 @@ func asTaskDetail(t store.TaskRow, deliveries []store.DeliveryCount, rulings []s
 		})
 	}
 	return out
+}
+
+const resolveHelp = `Rules on a task whose outcome is unknown: the call was begun, and nobody knows
+whether the push API took it. Find out first: the provider's console shows what
+arrived, and tasks show has the request id.
+
+  --as sent                 the task succeeded
+  --as not-sent             the task failed; its quota is returned
+  --as not-sent --resend    it is pushed again at once, with the same message keys
+
+Of a task with many deliveries only those of unknown outcome are touched: what
+was accepted is never sent again. The ruling is kept in scheduler.rulings with
+the database role, your user name and the note.`
+
+func newTasksResolveCommand(p *program, database *databaseFlag) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "resolve ID --as sent|not-sent",
+		Short:   "Rule on a task whose outcome is unknown",
+		Long:    resolveHelp,
+		Example: `  scheduler tasks resolve 4711 --as sent --note "seen in the console"` + "\n  scheduler tasks resolve 4711 --as not-sent --resend",
+		Args:    cobra.ExactArgs(1),
+	}
+	as := &choice{allowed: []string{"sent", "not-sent"}}
+	c.Flags().Var(as, "as", "what became of the push")
+	resend := c.Flags().Bool("resend", false, "push it again; only with --as not-sent")
+	note := c.Flags().String("note", "", "why, a `TEXT` for the audit")
+	output := addOutputFlag(c)
+	_ = c.RegisterFlagCompletionFunc("as", cobra.FixedCompletions(as.allowed, cobra.ShellCompDirectiveNoFileComp))
+	c.RunE = func(c *cobra.Command, args []string) error {
+		id, err := parseID(args[0])
+		if err != nil {
+			return err
+		}
+		switch {
+		case as.value == "":
+			return usageError("say what became of the push: --as sent, or --as not-sent")
+		case *resend && as.value == "sent":
+			return usageError("what was sent is not sent again: --resend goes with --as not-sent")
+		}
+		ruling := store.Ruling{TaskID: id, Sent: as.value == "sent", Resend: *resend, Note: *note, Operator: p.operator()}
+		return p.withStore(c.Context(), database, func(s *store.Store, _ *config.Config) error {
+			ruled, err := s.Resolve(c.Context(), ruling)
+			if err != nil {
+				return err
+			}
+			if output.json() {
+				return p.writeJSON(map[string]any{"task_id": id, "status": ruled.Status, "reason": ruled.Reason})
+			}
+			return p.print(fmt.Sprintf("task %d: %s, %s\n", id, ruled.Status, plain.Line(ruled.Reason)))
+		})
+	}
+	return c
+}
+
+// operator returns the name of the user who runs the command; under sudo, of the
+// user who called sudo.
+func (p *program) operator() string {
+	if name := cmp.Or(p.getenv("SUDO_USER"), p.getenv("USER"), p.getenv("LOGNAME")); name != "" {
+		return name
+	}
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return ""
+}
+
+const revokeHelp = `Has the provider take back what it accepted of a task, delivery by delivery, or of
+one target only. mPaaS and webhook receivers can; Alipay has no such call. Devices
+that have shown the message keep it. The decision on the task stays as it is; what
+the provider answered is in scheduler.revocation_calls. A task that runs goes on:
+cancel its campaign first.`
+
+func newTasksRevokeCommand(p *program, database *databaseFlag) *cobra.Command {
+	c := &cobra.Command{
+		Use:     "revoke ID",
+		Short:   "Have the provider take a push back",
+		Long:    revokeHelp,
+		Example: `  scheduler tasks revoke 4711 --note "wrong price in the text"`,
+		Args:    cobra.ExactArgs(1),
+	}
+	note := c.Flags().String("note", "", "why, a `TEXT` for the audit")
+	target := c.Flags().String("target", "", "of this `TARGET` only")
+	c.RunE = func(c *cobra.Command, args []string) error {
+		id, err := parseID(args[0])
+		if err != nil {
+			return err
+		}
+		return p.withStore(c.Context(), database, func(s *store.Store, _ *config.Config) error {
+			n, err := s.RevokeTask(c.Context(), id, *note, *target)
+			if err != nil {
+				return err
+			}
+			return p.print(fmt.Sprintf("task %d: deliveries to take back that were not asked for before: %d\n", id, n))
+		})
+	}
+	return c
 }

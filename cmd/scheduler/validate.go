@@ -111,7 +111,8 @@ func (p *program) knownApps() ([]config.App, error) {
 	return c.Apps, nil
 }
 
-// judge puts one campaign through what the INSERT and then the daemon would.
+// judge applies the rules of the INSERT, and then those of the daemon, to one
+// campaign.
 func (p *program) judge(at int, raw []byte, apps []config.App) verdict {
 	c, problems := judge.Read(raw)
 	v := verdict{Line: at, Problems: problems, Warnings: []string{}}

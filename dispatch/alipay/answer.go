@@ -29,8 +29,8 @@ type answerBody struct {
 	MessageID httpcall.Word   `json:"message_id"`
 }
 
-// judge classes an answer. Its signature comes first: an answer that is not
-// Alipay's says nothing about what became of the call.
+// judge classes an answer. It checks the signature first: an answer that is not
+// from Alipay proves nothing about the call.
 func (p *pusher) judge(a *httpcall.Answer) dispatch.Outcome {
 	if isSigned := signed(a.Header); isSigned || success(a.Status) {
 		if a.TooLong {
@@ -85,8 +85,8 @@ func (p *pusher) read(a *httpcall.Answer) (answerBody, bool) {
 	return body, true
 }
 
-// accepted classes a verified success. One that cannot be read, or that holds an
-// error's code, contradicts itself and proves nothing.
+// accepted classes a verified success. A success that cannot be read, or that
+// holds an error's code, contradicts itself and is classed as unknown.
 func accepted(a *httpcall.Answer, body answerBody, readable bool) dispatch.Outcome {
 	if !readable {
 		return a.BadAnswer()

@@ -222,8 +222,8 @@ func (c certificate) issued(other certificate) bool {
 	return err == nil && parent.CheckSignature(child.SignatureAlgorithm, child.RawTBSCertificate, child.Signature) == nil
 }
 
-// leafOf returns the certificate of a file that no other one of it is issued
-// under: the one that the file is of. It may stand anywhere among its issuers.
+// leafOf returns the certificate of a file that issued none of the others there.
+// It may stand anywhere among its issuers.
 func leafOf(certs []certificate) (certificate, error) {
 	var leaves []certificate
 	for i, c := range certs {
@@ -243,9 +243,9 @@ var errNotIssued = errors.New("is not issued under root_cert")
 // maxChain bounds the way from a certificate to its root.
 const maxChain = 8
 
-// issuedUnder proves that a chain of signatures leads from a certificate to one
-// of the roots, through certificates of between. A certificate is not its own
-// proof, whatever file it stands in.
+// issuedUnder reports whether a chain of signatures leads from a certificate to
+// one of the roots, through the certificates in between. A certificate does not
+// prove itself, even where the roots hold it.
 func issuedUnder(c certificate, roots, between []certificate) error {
 	for range maxChain {
 		by := func(issuer certificate) bool { return !issuer.is(c) && issuer.issued(c) }

@@ -4,6 +4,7 @@ import (
 	"errors"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
 // A payload is what Compile makes of a request. It is never changed.
@@ -26,7 +27,7 @@ func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Proble
 	}
 	j := &judge{}
 	a.rule(j, "", document)
-	if document.kind == kindObject {
+	if document.kind == rawjson.Object {
 		audience(j, a, r, document)
 	}
 	if j.problems.Len() > 0 {

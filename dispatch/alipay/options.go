@@ -158,8 +158,8 @@ func (c *credentials) readCertificates() {
 	}
 }
 
-// readRootCerts holds each root that can be checked to be whole: those that name
-// themselves as their issuer have to have signed themselves.
+// readRootCerts reads the roots. A root that names itself as its issuer must have
+// signed itself; otherwise the file is damaged.
 func (c *credentials) readRootCerts(root []certificate) {
 	for i, r := range root {
 		if _, rsa := rsaHashes[r.signature]; rsa && r.selfIssued() && !r.issued(r) {

@@ -8,7 +8,8 @@ import (
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
-	"github.com/campaign-scheduler/scheduler/dispatch/spelling"
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
+	"github.com/campaign-scheduler/scheduler/internal/spelling"
 )
 
 // A rule judges one value of a request. Rules report to the judge and go on, so
@@ -25,7 +26,7 @@ func (j *judge) report(field, format string, args ...any) {
 }
 
 // is reports whether n is of kind k, and a problem when it is not.
-func (j *judge) is(field string, n node, k kind) bool {
+func (j *judge) is(field string, n node, k rawjson.Kind) bool {
 	if n.kind != k {
 		j.report(field, "must be %s, not %s", k, n.kind)
 		return false
@@ -35,13 +36,13 @@ func (j *judge) is(field string, n node, k kind) bool {
 
 // text is a string with something in it.
 func text(j *judge, field string, n node) {
-	if j.is(field, n, kindString) && strings.TrimSpace(n.text) == "" {
+	if j.is(field, n, rawjson.String) && strings.TrimSpace(n.text) == "" {
 		j.report(field, "must not be empty")
 	}
 }
 
 // anyText is a string that may be empty.
-func anyText(j *judge, field string, n node) { j.is(field, n, kindString) }
+func anyText(j *judge, field string, n node) { j.is(field, n, rawjson.String) }
 
 // oneOf is a string out of a closed list.
 func oneOf(words ...string) rule {
@@ -50,7 +51,7 @@ func oneOf(words ...string) rule {
 		choice = fmt.Sprintf("must be one of %q", words)
 	}
 	return func(j *judge, field string, n node) {
-		if j.is(field, n, kindString) && !slices.Contains(words, n.text) {
+		if j.is(field, n, rawjson.String) && !slices.Contains(words, n.text) {
 			j.report(field, "%s, not %q%s", choice, n.text, j.suggest(n.text, words))
 		}
 	}
@@ -59,7 +60,7 @@ func oneOf(words ...string) rule {
 // listOf is a list with at least one item. limit 0 means no limit.
 func listOf(limit int, item rule) rule {
 	return func(j *judge, field string, n node) {
-		if !j.is(field, n, kindArray) {
+		if !j.is(field, n, rawjson.List) {
 			return
 		}
 		if len(n.items) == 0 {
@@ -78,7 +79,7 @@ func listOf(limit int, item rule) rule {
 // mapOf is an object with at least one member, of any names.
 func mapOf(value rule) rule {
 	return func(j *judge, field string, n node) {
-		if !j.is(field, n, kindObject) {
+		if !j.is(field, n, rawjson.Object) {
 			return
 		}
 		if len(n.members) == 0 {
@@ -109,7 +110,7 @@ func object(specs ...spec) rule {
 		names[i], rules[s.name] = s.name, s.rule
 	}
 	return func(j *judge, field string, n node) {
-		if !j.is(fieldOrRequest(field), n, kindObject) {
+		if !j.is(fieldOrRequest(field), n, rawjson.Object) {
 			return
 		}
 		j.duplicates(field, n)
@@ -130,7 +131,7 @@ func object(specs ...spec) rule {
 
 // all applies several rules to one value. Those after the first see only values
 // of the kind k.
-func all(k kind, first rule, more ...rule) rule {
+func all(k rawjson.Kind, first rule, more ...rule) rule {
 	return func(j *judge, field string, n node) {
 		first(j, field, n)
 		if n.kind != k {
@@ -152,8 +153,8 @@ func (j *judge) duplicates(field string, n node) {
 	}
 }
 
-// join names a member. Names are cut, since each of a member's own members
-// repeats its name.
+// join returns the path of a member. It cuts both parts, since the paths of a
+// member's own members repeat them.
 func join(field, name string) string {
 	name = dispatch.Clip(name, maxName)
 	if field == "" {
@@ -186,7 +187,7 @@ func fieldOrRequest(field string) string {
 }
 
 // totalSend is a message to everyone.
-var totalSend = all(kindObject, object(
+var totalSend = all(rawjson.Object, object(
 	required("msg_type", oneOf(msgTypeText, msgTypeArticles)),
 	optional("text", textRule),
 	optional("articles", articlesRule),
@@ -194,7 +195,7 @@ var totalSend = all(kindObject, object(
 
 // groupSend is a message to one group of users. What an image holds is not
 // described, so it is sent as it is.
-var groupSend = all(kindObject, object(
+var groupSend = all(rawjson.Object, object(
 	required("group_id", text),
 	required("msg_type", oneOf(msgTypeText, msgTypeArticles, msgTypeImage)),
 	optional("text", textRule),
@@ -202,13 +203,13 @@ var groupSend = all(kindObject, object(
 	optional("image", anyObject),
 ), contentFits)
 
-func anyObject(j *judge, field string, n node) { j.is(field, n, kindObject) }
+func anyObject(j *judge, field string, n node) { j.is(field, n, rawjson.Object) }
 
 // columnLabel is the only column that a merchant's labels are found in.
 const columnLabel = "label_id_list"
 
 var labelSend = object(
-	required("filter", all(kindObject, object(
+	required("filter", all(rawjson.Object, object(
 		required("template", text),
 		required("context", mapOf(conditionRule)),
 	), templateFits)),
@@ -221,7 +222,7 @@ var (
 		required("op", oneOf("=", "!=", "in")),
 		required("values", listOf(0, text)),
 	)
-	materialRule = all(kindObject, object(
+	materialRule = all(rawjson.Object, object(
 		required("msg_type", oneOf(msgTypeText, msgTypeArticles)),
 		optional("text", textRule),
 		optional("articles", articlesRule),
@@ -236,7 +237,7 @@ var template = regexp.MustCompile(`^\s*\$\{([^{}\s]+)\}(?:\s+(?:and|or)\s+\$\{([
 // nobody meant.
 func templateFits(j *judge, field string, n node) {
 	tmpl, _ := n.get("template")
-	if tmpl.kind != kindString || strings.TrimSpace(tmpl.text) == "" {
+	if tmpl.kind != rawjson.String || strings.TrimSpace(tmpl.text) == "" {
 		return
 	}
 	match := template.FindStringSubmatch(tmpl.text)
@@ -246,7 +247,7 @@ func templateFits(j *judge, field string, n node) {
 		return
 	}
 	context, ok := n.get("context")
-	if !ok || context.kind != kindObject {
+	if !ok || context.kind != rawjson.Object {
 		return
 	}
 	variables := slices.DeleteFunc(match[1:], func(v string) bool { return v == "" })
@@ -300,14 +301,13 @@ var keywordObject = object(
 // keyword is what fills a place of the template: a value and its colour. The
 // API's description leaves the type open, so a plain string passes as well.
 func keyword(j *judge, field string, n node) {
-	if n.kind != kindString {
+	if n.kind != rawjson.String {
 		keywordObject(j, field, n)
 	}
 }
 
-// singleAudience holds the ways of naming a user against each other. A request
-// that names none is good: the users come from campaign_targets, which may be
-// filled later.
+// singleAudience reports a request that names its user in two ways. A request may
+// name no user: the users come from campaign_targets, which may be filled later.
 func singleAudience(j *judge, r dispatch.Request, n node) {
 	_, user := n.get(fieldUserID)
 	_, open := n.get(fieldOpenID)
@@ -441,14 +441,14 @@ var (
 		required("url", text),
 		optional("action_name", anyText),
 	)
-	articlesRule = all(kindArray, listOf(maxArticles, articleRule), firstHasImage)
+	articlesRule = all(rawjson.List, listOf(maxArticles, articleRule), firstHasImage)
 )
 
 func firstHasImage(j *judge, field string, n node) {
-	if len(n.items) < 2 || n.items[0].kind != kindObject {
+	if len(n.items) < 2 || n.items[0].kind != rawjson.Object {
 		return
 	}
-	if image, ok := n.items[0].get("image_url"); !ok || image.kind == kindString && image.text == "" {
+	if image, ok := n.items[0].get("image_url"); !ok || image.kind == rawjson.String && image.text == "" {
 		j.report(field+"[0].image_url", "is required for the first of several articles")
 	}
 }
@@ -460,10 +460,10 @@ var contents = []struct{ msgType, field string }{
 	{msgTypeImage, "image"},
 }
 
-// contentFits holds msg_type and the message's members against each other.
+// contentFits checks that the message's members fit its msg_type.
 func contentFits(j *judge, field string, n node) {
 	msgType, ok := n.get("msg_type")
-	if !ok || msgType.kind != kindString {
+	if !ok || msgType.kind != rawjson.String {
 		return
 	}
 	known := false

@@ -96,8 +96,8 @@ func verify(key *rsa.PublicKey, h http.Header, body []byte) bool {
 	return rsa.VerifyPKCS1v15(key, crypto.SHA256, digest[:], signature) == nil
 }
 
-// The errors of this file are fixed texts and places: those of the standard
-// library may quote what they could not read, and that is a key.
+// The errors of this file are fixed texts and positions. Errors of the standard
+// library may quote the text that they could not read, which here is a key.
 var (
 	errEncryptedKey  = errors.New("is encrypted: give the key without a passphrase")
 	errPublicKey     = errors.New("holds a public key")
@@ -107,8 +107,8 @@ var (
 	errBadPublicKey  = errors.New("is not a public key in PEM or bare base64")
 )
 
-// oneBlock reads a text that holds one key. unread is what the text is not, for
-// one that is no PEM at all.
+// oneBlock reads a text that holds one key. It returns unread where the text is
+// not PEM at all.
 func oneBlock(text string, unread error) (textfile.Block, error) {
 	blocks, err := textfile.PEM(text)
 	switch {

@@ -2,6 +2,6 @@
 
 package httpcall
 
-// alive cannot look here: a connection that was closed while it was idle is
-// found out by the call.
+// alive cannot look at a connection on this system. A connection that was closed
+// while it was idle fails at the next call.
 func (c *conn) alive() bool { return true }

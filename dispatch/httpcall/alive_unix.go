@@ -7,9 +7,9 @@ import (
 	"syscall"
 )
 
-// alive says that the other side has neither ended the connection nor sent what
-// nobody asked for. It does not wait. A call on a connection that was closed
-// while it was idle would have an unknown outcome.
+// alive reports that the other side has neither closed the connection nor sent
+// bytes that nobody asked for. It does not wait. Without it a call on a connection
+// that was closed while it was idle would have an unknown outcome.
 func (c *conn) alive() bool {
 	if c.raw == nil {
 		return true

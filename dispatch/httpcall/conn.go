@@ -57,11 +57,12 @@ func (c *conn) exchange(ctx context.Context, r *Request) (a *Answer, f *Failure,
 	if err != nil {
 		return nil, cutShort(because(ctx, err), res), false
 	}
-	// What comes unasked for would be taken for the next call's answer.
+	// Bytes that nobody asked for would be read as the next call's answer.
 	return a, nil, a.Status >= 200 && !res.Close && !a.TooLong && c.r.Buffered() == 0
 }
 
-// because prefers the context's end to what came of it.
+// because returns the context's error where the context has ended, since the other
+// error is only its consequence.
 func because(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil {
 		return ended
@@ -196,8 +197,8 @@ func (p *pool) put(h host, c *conn) {
 	}
 }
 
-// sweep closes what has been idle for too long, and comes again while anything
-// is idle.
+// sweep closes connections that have been idle for too long. It runs again later
+// while any connection is idle.
 func (p *pool) sweep() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -231,8 +232,8 @@ func (p *pool) closeIdle() {
 	clear(p.idle)
 }
 
-// open makes a new connection, through the proxy where there is one, and with TLS
-// where it is asked for. Whatever it fails with, nothing of a call has left.
+// open makes a new connection: through the proxy where there is one, with TLS
+// where the endpoint is https. When it fails, nothing of a call has left.
 func (p *pool) open(ctx context.Context, h host) (*conn, error) {
 	to := h
 	if p.proxy != nil {
@@ -242,7 +243,7 @@ func (p *pool) open(ctx context.Context, h host) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// At the bottom, so that it counts whatever leaves.
+	// The counter is below TLS, so that it counts every byte that leaves.
 	w := &wire{Conn: bare, budget: maxHandshake}
 	c := &conn{Conn: w, wire: w}
 	if tcp, ok := bare.(syscall.Conn); ok {
@@ -256,7 +257,8 @@ func (p *pool) open(ctx context.Context, h host) (*conn, error) {
 	return c, nil
 }
 
-// secure makes a bare connection one to the host, as it was asked for.
+// secure makes the tunnel, where there is a proxy, and does the TLS handshake with
+// the host, where the endpoint is https.
 func (p *pool) secure(ctx context.Context, c *conn, h, to host) (err error) {
 	if p.proxy != nil {
 		if to.tls {

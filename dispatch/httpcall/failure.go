@@ -53,19 +53,20 @@ func notSent(err error) *Failure {
 	return f
 }
 
-// unknown is a request that may have been taken.
+// unknown is the outcome of a request that may have been taken.
 func unknown(err error) *Failure {
 	return &Failure{Class: dispatch.Unknown, Reason: interruption(err), err: err}
 }
 
-// cutShort is an answer whose header came and whose body did not come whole.
+// cutShort is the outcome where the answer's header came and its body did not come
+// whole.
 func cutShort(err error, res *http.Response) *Failure {
 	f := unknown(err)
 	f.Head = &Answer{Status: res.StatusCode, Header: res.Header}
 	return f
 }
 
-// unreadable is what came instead of an answer.
+// unreadable is the outcome where the bytes that came are no HTTP answer.
 func unreadable(err error) *Failure {
 	f := unknown(err)
 	if f.Reason == dispatch.ReasonCut && !isCut(err) {
@@ -107,7 +108,7 @@ type Redactor struct{ secrets *strings.Replacer }
 
 // NewRedactor returns a Redactor of secrets. Empty ones are ignored.
 func NewRedactor(secrets ...string) Redactor {
-	// The longest first: one secret may begin with another.
+	// The longest secret comes first, since one secret may begin with another.
 	secrets = slices.SortedFunc(slices.Values(secrets), func(a, b string) int { return len(b) - len(a) })
 	var pairs []string
 	for _, s := range secrets {

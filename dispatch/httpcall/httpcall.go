@@ -2,18 +2,19 @@
 // never followed, never repeated, its answer bounded, and a failure classed by
 // what is certain about it.
 //
-// The one question that matters after a failed call is whether the request may
-// have left. The package answers it by counting the bytes that the connection
-// took: while it has taken none of the request, that was certainly not sent; from
-// then on, everything but a whole answer leaves the outcome unknown. That is why
-// connections are the package's own: net/http's may send a request a second time
-// by itself, and do not say what was written. They also need two goroutines each
-// and cost more than the rest of a call together.
+// After a failed call one question matters: may the request have left? The package
+// counts the bytes that the connection took. When it took none, the request was
+// certainly not sent. Otherwise everything but a whole answer leaves the outcome
+// unknown.
 //
-// Calls speak HTTP/1.1 only, because only there is a request on a connection of
-// its own. They go through a proxy only as a tunnel to an https endpoint, and only
-// where they are told to: a proxy that sees a call could answer it. A call has no
-// timeout but its context's.
+// For this the package has connections of its own. Those of net/http may send a
+// request a second time by themselves, and do not say what was written. Each of
+// them also needs two goroutines, and costs more than the rest of a call.
+//
+// Calls speak HTTP/1.1 only, because there a connection carries one request at a
+// time. A call goes through a proxy only where it is told to, and only as a tunnel
+// to an https endpoint: a proxy that can read a call could answer it. A call has
+// no timeout but its context's.
 package httpcall
 
 import (
@@ -31,11 +32,10 @@ type Client struct {
 	foreign http.RoundTripper // instead of pool
 }
 
-// NewClient returns a Client on the connections that all share: apps of one
-// provider call the same host, and a burst of one finds the connections that
-// another has opened. A transport that is not nil makes the calls instead; what
-// it did of a call that failed is not known, so such a call is never taken for
-// "not sent".
+// NewClient returns a Client. All Clients share connections: apps of one provider
+// call the same host, so that one app can use the connections that another has
+// opened. A transport that is not nil makes the calls instead. It does not say
+// what it wrote, so a call that fails on it is never classed as "not sent".
 func NewClient(transport http.RoundTripper) *Client {
 	if transport != nil {
 		return &Client{foreign: transport}

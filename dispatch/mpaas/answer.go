@@ -11,9 +11,10 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
-// words are an answer.
+// words are the texts of an answer.
 type words struct {
 	RequestID                 string
 	Code, Message             string // of the gateway
@@ -64,14 +65,14 @@ func (w *words) readResult(list []member) {
 	}
 }
 
-// word is the text of a string, number or boolean: the documents and the SDK
-// differ in which. Anything else reads as "".
+// word returns the text of a string, number or boolean, since the documents and
+// the SDK disagree about the type. It returns "" for any other value.
 func word(raw json.RawMessage) string {
 	switch raw[0] {
 	case '{', '[', 'n':
 		return ""
 	case '"':
-		s, _ := asString(raw)
+		s, _ := rawjson.Unquote(raw)
 		return s
 	default:
 		return string(raw)
@@ -117,7 +118,7 @@ func classify(a *httpcall.Answer) dispatch.Outcome {
 	return o
 }
 
-// read decodes an answer. It is readable when it holds a code, ours to judge.
+// read decodes an answer. The answer is readable when it holds a code.
 func read(a *httpcall.Answer) (*words, bool) {
 	w := &words{}
 	readable := !a.TooLong && w.read(a.Text())
@@ -146,8 +147,8 @@ func isThrottled(w *words) bool {
 	return false
 }
 
-// hint is how long to wait: the longest TimeLeft of the rate headers, which is in
-// milliseconds [inferred], or else Retry-After.
+// hint returns how long to wait before the next call: the longest TimeLeft of the
+// rate headers, in milliseconds [inferred], or else Retry-After.
 func hint(a *httpcall.Answer) time.Duration {
 	longest := time.Duration(0)
 	for _, name := range []string{"X-Ratelimit-User-Api", "X-Ratelimit-User"} {
@@ -178,8 +179,8 @@ func refusal(w *words) dispatch.Outcome {
 	case isSystemError(code):
 		return dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonServerError}
 	case code == "SignatureNonceUsed":
-		// Ours are random: somebody on the way sent the request twice, and the
-		// first may have been taken.
+		// Our nonces are random, so a machine on the way sent the request twice. The
+		// service may have taken the first one.
 		return dispatch.Outcome{Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer}
 	case isAuth(code):
 		return dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonAuth}

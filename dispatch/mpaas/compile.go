@@ -8,7 +8,8 @@ import (
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
-	"github.com/campaign-scheduler/scheduler/dispatch/spelling"
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
+	"github.com/campaign-scheduler/scheduler/internal/spelling"
 )
 
 // A judge collects what is given and what is wrong in one request.
@@ -77,8 +78,8 @@ func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Proble
 
 func (j *judge) problem(field, format string, args ...any) { j.problems.Add(field, format, args...) }
 
-// read takes every member for the parameter it spells, then looks for those that
-// are missing.
+// read reads each member as the parameter of that name, then reports required
+// parameters that are missing.
 func (j *judge) read(members []member) {
 	for _, name := range repeated(members) {
 		j.problem(name, "is given more than once")
@@ -110,7 +111,8 @@ func (j *judge) readMember(m member) {
 	}
 }
 
-// take reads the value of a parameter, unless the list has one of it already.
+// take reads the value of a parameter and adds it to the list. A parameter that
+// the list has already, under its other name, is a problem.
 func (j *judge) take(list values, p *param, name string, raw json.RawMessage) values {
 	if first := list.of(p.wire); first != nil {
 		if first.name != name {
@@ -123,7 +125,8 @@ func (j *judge) take(list values, p *param, name string, raw json.RawMessage) va
 	return append(list, v)
 }
 
-// unknown reports name, found at field, as no parameter of what.
+// unknown reports that name, which stands at field, is not a parameter of what (a
+// channel or a target).
 func (j *judge) unknown(field, name string, table []param, what string) {
 	if j.problems.Full() {
 		j.problem(field, "is not a parameter")
@@ -157,7 +160,7 @@ func (j *judge) readValue(v *value) bool {
 	case jsonText, tree:
 		return j.readObject(v)
 	case jsonOrText:
-		if s, ok := asString(v.raw); ok {
+		if s, ok := rawjson.Unquote(v.raw); ok {
 			v.wire = s
 			return true
 		}
@@ -174,10 +177,10 @@ func (j *judge) readValue(v *value) bool {
 
 func (j *judge) readText(v *value) bool {
 	p := v.param
-	s, ok := asString(v.raw)
+	s, ok := rawjson.Unquote(v.raw)
 	switch {
 	case !ok:
-		j.problem(v.name, "must be a string, not %s", typeOf(v.raw))
+		j.problem(v.name, "must be a string, not %s", rawjson.KindOf(v.raw))
 	case p.required.has(j.action) && strings.TrimSpace(s) == "":
 		j.problem(v.name, "must not be empty")
 	case p.words != nil && !slices.Contains(p.words, s):
@@ -206,7 +209,7 @@ func (j *judge) readInteger(v *value) bool {
 // readObject takes an object, or a string that holds one. The string is sent as
 // it is, the object without spaces.
 func (j *judge) readObject(v *value) bool {
-	s, isString := asString(v.raw)
+	s, isString := rawjson.Unquote(v.raw)
 	switch {
 	case isString:
 		list, err := parseObject([]byte(s))
@@ -218,7 +221,7 @@ func (j *judge) readObject(v *value) bool {
 	case v.raw[0] == '{':
 		v.members, v.wire = members(v.raw), compact(v.raw)
 	default:
-		j.problem(v.name, "must be an object, or a string that holds one, not %s", typeOf(v.raw))
+		j.problem(v.name, "must be an object, or a string that holds one, not %s", rawjson.KindOf(v.raw))
 		return false
 	}
 	for _, name := range repeated(v.members) {
@@ -234,8 +237,8 @@ func (j *judge) readMap(v *value) bool {
 	}
 	good := true
 	for _, m := range v.members {
-		if _, ok := asString(m.raw); !ok {
-			j.problem(v.name, "must hold strings only, and %q is %s", m.name, typeOf(m.raw))
+		if _, ok := rawjson.Unquote(m.raw); !ok {
+			j.problem(v.name, "must hold strings only, and %q is %s", m.name, rawjson.KindOf(m.raw))
 			good = false
 		}
 	}

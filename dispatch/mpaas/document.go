@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"io"
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
-// A member is one name and value of a JSON object.
+// A member is one name and value of a JSON object. The value has no spaces
+// around it.
 type member struct {
 	name string
 	raw  json.RawMessage
@@ -19,135 +22,32 @@ type member struct {
 var (
 	errNotObject = errors.New("must be a JSON object")
 	errTrailing  = errors.New("has text after the JSON object")
-	errTooDeep   = errors.New("is nested too deeply")
 )
 
-// parseObject reads one JSON object and nothing after it. It keeps the order and
-// the repetition of names, both of which encoding/json would lose. The members'
-// values share raw's memory.
+// parseObject reads one JSON object and nothing after it. The members' values
+// share raw's memory.
 func parseObject(raw []byte) ([]member, error) {
-	switch {
-	case len(raw) == 0: // as most targets' values are, of which each call has many
-		return nil, errNotObject
-	case !json.Valid(raw):
-		if first, _ := firstValue(raw); len(first) > 0 && first[0] == '{' {
-			return nil, errTrailing
-		}
+	if rawjson.KindOf(raw) != rawjson.Object { // as most targets' values, which are empty
 		return nil, errNotObject
 	}
-	raw = raw[skipSpace(raw, 0):]
-	switch {
-	case raw[0] != '{':
+	switch err := rawjson.Check(raw); {
+	case errors.Is(err, rawjson.ErrSyntax):
 		return nil, errNotObject
-	case tooDeep(raw):
-		return nil, errTooDeep
+	case errors.Is(err, rawjson.ErrTrailing):
+		return nil, errTrailing
+	case err != nil:
+		return nil, err
 	}
 	return members(raw), nil
 }
 
-// maxDepth is far deeper than any request is. Each level is read anew, so that
-// the cost grows with the depth.
-const maxDepth = 32
-
-// tooDeep reports whether lists and objects of a valid JSON text stand in each
-// other more than maxDepth deep.
-func tooDeep(raw []byte) bool {
-	depth := 0
-	for i := 0; i < len(raw); i++ {
-		switch raw[i] {
-		case '"':
-			i = endOfString(raw, i) - 1
-		case '{', '[':
-			if depth++; depth > maxDepth {
-				return true
-			}
-		case '}', ']':
-			depth--
-		}
-	}
-	return false
-}
-
-// members takes a JSON object apart that is known to be valid and begins raw.
+// members takes a JSON object apart that is known to be valid.
 func members(raw []byte) []member {
 	list := make([]member, 0, 8) // as most have fewer
-	for i, more := nextItem(raw, 1); more; i, more = nextItem(raw, i) {
-		end := endOfString(raw, i)
-		m := member{}
-		m.name, _ = asString(raw[i:end])
-		i = skipSpace(raw, skipSpace(raw, end)+1) // past the colon
-		end = endOfValue(raw, i)
-		m.raw, i = raw[i:end:end], end
-		list = append(list, m)
+	for name, value := range rawjson.Members(raw) {
+		list = append(list, member{name, value})
 	}
 	return list
-}
-
-// elements takes a JSON list apart that is known to be valid and begins raw. They
-// share raw's memory.
-func elements(raw []byte) []json.RawMessage {
-	var list []json.RawMessage
-	for i, more := nextItem(raw, 1); more; i, more = nextItem(raw, i) {
-		end := endOfValue(raw, i)
-		list = append(list, raw[i:end:end])
-		i = end
-	}
-	return list
-}
-
-// nextItem returns the index of the item after i, of an object or a list that is
-// valid JSON; more is false at its end.
-func nextItem(raw []byte, i int) (next int, more bool) {
-	i = skipSpace(raw, i)
-	if raw[i] == ',' {
-		i = skipSpace(raw, i+1)
-	}
-	return i, raw[i] != '}' && raw[i] != ']'
-}
-
-// skipSpace returns the index of the first byte from i on that is no space.
-func skipSpace(raw []byte, i int) int {
-	for raw[i] == ' ' || raw[i] == '\t' || raw[i] == '\n' || raw[i] == '\r' {
-		i++
-	}
-	return i
-}
-
-// endOfValue returns the index after the value that begins at start, of an
-// object or a list that is valid JSON.
-func endOfValue(raw []byte, start int) int {
-	depth := 0
-	for i := start; ; i++ {
-		switch raw[i] {
-		case '"':
-			i = endOfString(raw, i) - 1
-		case '{', '[':
-			depth++
-		case '}', ']':
-			if depth == 0 {
-				return i
-			}
-			depth--
-		case ',', ' ', '\t', '\n', '\r':
-			if depth == 0 {
-				return i
-			}
-			continue
-		default:
-			continue
-		}
-		if depth == 0 {
-			return i + 1
-		}
-	}
-}
-
-func firstValue(raw []byte) (v json.RawMessage, err error) {
-	err = json.NewDecoder(bytes.NewReader(raw)).Decode(&v)
-	if errors.Is(err, io.EOF) {
-		return nil, nil
-	}
-	return v, err
 }
 
 // repeated returns the names that occur more than once.
@@ -160,36 +60,6 @@ func repeated(members []member) []string {
 		}
 	}
 	return again
-}
-
-// typeOf names a JSON value's type for people.
-func typeOf(raw json.RawMessage) string {
-	switch raw[0] {
-	case '"':
-		return "a string"
-	case '{':
-		return "an object"
-	case '[':
-		return "a list"
-	case 't', 'f':
-		return "a boolean"
-	case 'n':
-		return "null"
-	default:
-		return "a number"
-	}
-}
-
-// asString returns a JSON string's text.
-func asString(raw json.RawMessage) (string, bool) {
-	if raw[0] != '"' {
-		return "", false
-	}
-	if inner := raw[1 : len(raw)-1]; bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
-		return string(inner), true // as most are
-	}
-	var s string
-	return s, json.Unmarshal(raw, &s) == nil
 }
 
 // compact returns raw without the spaces between its tokens.
@@ -209,8 +79,43 @@ func sorted(members []member) string {
 		if i > 0 {
 			b = append(b, ',')
 		}
-		b = append(appendQuoted(b, m.name), ':')
+		b = append(rawjson.AppendQuoted(b, m.name), ':')
 		b = append(b, compact(m.raw)...)
 	}
 	return string(append(b, '}'))
+}
+
+var errRange = errors.New("is too large a number")
+
+// parseInteger reads a whole JSON number, or a string of one. A number with a
+// fraction or an exponent is refused even where its value is whole: the wire
+// knows no such thing.
+func parseInteger(raw json.RawMessage) (int64, error) {
+	literal, isString := rawjson.Unquote(raw)
+	if !isString {
+		literal = string(raw)
+		if c := raw[0]; c != '-' && (c < '0' || c > '9') {
+			return 0, fmt.Errorf("must be a whole number, not %s", rawjson.KindOf(raw))
+		}
+	}
+	if !isDecimal(literal) {
+		return 0, fmt.Errorf("must be a whole number, not %.40s", raw)
+	}
+	n, err := strconv.ParseInt(literal, 10, 64)
+	if err != nil {
+		return 0, errRange
+	}
+	return n, nil
+}
+
+func isDecimal(s string) bool {
+	if len(s) > 0 && s[0] == '-' {
+		s = s[1:]
+	}
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return len(s) > 0
 }

@@ -1,6 +1,6 @@
 package mpaas
 
-import "unicode/utf8"
+import "github.com/campaign-scheduler/scheduler/internal/rawjson"
 
 // plainByte marks the bytes that a form body holds as they are. A space becomes
 // "+", all others become %XX, as net/url's QueryEscape and the SDK have it.
@@ -39,7 +39,7 @@ func appendEscapedJSON(b, raw []byte) ([]byte, int) {
 		switch c := raw[i]; c {
 		case ' ', '\t', '\n', '\r':
 		case '"':
-			end := endOfString(raw, i)
+			end := rawjson.EndOfString(raw, i)
 			for ; i < end; i++ {
 				b = appendEscapedByte(b, raw[i])
 			}
@@ -59,35 +59,4 @@ func appendEscapedJSON(b, raw []byte) ([]byte, int) {
 		}
 	}
 	return b, colons
-}
-
-// endOfString returns the index after the string that begins at start.
-func endOfString(raw []byte, start int) int {
-	for i := start + 1; i < len(raw); i++ {
-		switch raw[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-	return len(raw)
-}
-
-// appendQuoted appends s as a JSON string with nothing escaped but what JSON
-// demands.
-func appendQuoted(b []byte, s string) []byte {
-	const lowerHex = "0123456789abcdef"
-	b = append(b, '"')
-	for _, c := range s {
-		switch {
-		case c == '"' || c == '\\':
-			b = append(b, '\\', byte(c))
-		case c < 0x20:
-			b = append(b, '\\', 'u', '0', '0', lowerHex[c>>4], lowerHex[c&15])
-		default:
-			b = utf8.AppendRune(b, c)
-		}
-	}
-	return append(b, '"')
 }

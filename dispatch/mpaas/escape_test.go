@@ -49,14 +49,3 @@ func TestEscapeJSON(t *testing.T) {
 }
 
 func anything[T any](v T) any { return v }
-
-func TestQuote(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		s := rapid.String().Draw(t, "text")
-		var back string
-		if err := json.Unmarshal([]byte(mpaas.Quote(s)), &back); err != nil || back != s {
-			t.Fatalf("%q came back as %q, %v", s, back, err)
-		}
-	})
-}

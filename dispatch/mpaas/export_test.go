@@ -1,8 +1,6 @@
 package mpaas
 
 import (
-	"encoding/json"
-
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
 )
@@ -42,9 +40,6 @@ func EscapeJSON(raw []byte) (string, int) {
 	return string(b), n
 }
 
-// Quote writes a JSON string.
-func Quote(s string) string { return string(appendQuoted(nil, s)) }
-
 // Hash is the hex SHA-256 of a body.
 func Hash(body string) string { return hash([]byte(body)) }
 
@@ -60,16 +55,3 @@ func Prepare(p dispatch.Pusher, push *dispatch.Push) (int, error) {
 	own.header(f.action.String(), body)
 	return len(body), err
 }
-
-// Members takes a JSON object apart: names and values in turn.
-func Members(raw []byte) ([][2]string, error) {
-	list, err := parseObject(raw)
-	var out [][2]string
-	for _, m := range list {
-		out = append(out, [2]string{m.name, string(m.raw)})
-	}
-	return out, err
-}
-
-// Elements takes a JSON list apart that is valid.
-func Elements(raw []byte) []json.RawMessage { return elements(raw) }

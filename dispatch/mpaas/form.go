@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
 // A slot is a place in the body that differs between apps or calls.
@@ -28,8 +29,8 @@ type pair struct {
 	slot       slot
 }
 
-// A form is the body of a message, encoded but for its slots. The keys are in
-// the order of their bytes, as the official SDK sends them [sdk].
+// A form is the encoded body of a message with slots for what each call fills in.
+// The keys are in the order of their bytes, as the official SDK sends them [sdk].
 type form struct {
 	action   action
 	ownKey   string // the author's own msgkey of a broadcast
@@ -42,7 +43,7 @@ type segment struct {
 	slot  slot
 }
 
-// encode writes what was judged good.
+// encode makes the form of a request without problems.
 func (j *judge) encode(taskName string) *form {
 	pairs := make([]pair, 0, len(j.given)+5)
 	pairs = append(pairs, pair{key: "TaskName", value: taskName}, pair{key: "StrategyType", value: "0"})
@@ -60,7 +61,7 @@ func (j *judge) encode(taskName string) *form {
 	return f
 }
 
-// targets is where a call says whom it is for.
+// targets returns the key of the body that names the receivers.
 func (a action) targets() pair {
 	switch a {
 	case multiple:
@@ -113,14 +114,16 @@ func appendTree(pairs []pair, prefix string, raw json.RawMessage) []pair {
 		}
 		return pairs
 	case '[':
-		for i, item := range elements(raw) {
-			pairs = appendTree(pairs, prefix+"."+strconv.Itoa(i+1), item)
+		i := 0
+		for item := range rawjson.Elements(raw) {
+			i++
+			pairs = appendTree(pairs, prefix+"."+strconv.Itoa(i), item)
 		}
 		return pairs
 	case 'n':
 		return pairs
 	}
-	if s, ok := asString(raw); ok {
+	if s, ok := rawjson.Unquote(raw); ok {
 		return append(pairs, pair{key: prefix, value: s})
 	}
 	return append(pairs, pair{key: prefix, value: string(raw)})
@@ -175,9 +178,9 @@ func appendTargetMap(b []byte, targets []dispatch.Target) ([]byte, error) {
 			return b, fmt.Errorf("target %.64q has values of its own, which only mpaas.push_multiple can send", t.Target)
 		}
 		scratch = append(scratch, ',')
-		scratch = appendQuoted(scratch, t.Target)
+		scratch = rawjson.AppendQuoted(scratch, t.Target)
 		scratch = append(scratch, ':')
-		scratch = appendQuoted(scratch, t.MsgKey)
+		scratch = rawjson.AppendQuoted(scratch, t.MsgKey)
 	}
 	scratch[0] = '{'
 	return appendEscaped(b, string(append(scratch, '}'))), nil

@@ -132,7 +132,7 @@ func (p *pusher) post(ctx context.Context, action string, body []byte) dispatch.
 	return classify(answer)
 }
 
-// bodySize is how much room a body is given from the start: few take more.
+// bodySize returns the capacity to allocate for a body. Few bodies are longer.
 func bodySize(push *dispatch.Push) int { return 1<<10 + 256*len(push.Targets) }
 
 var errForeign = errors.New("the message was not compiled by this adapter")
@@ -185,8 +185,8 @@ func (p *pusher) header(action string, body []byte) []httpcall.Field {
 		httpcall.Field{Name: "authorization", Value: authorization})
 }
 
-// nonce is unlike any other. The delivery's id would not do: it is the same for
-// every attempt.
+// nonce returns a text that no other call has. The delivery's id cannot serve,
+// since all attempts of a delivery share it.
 func nonce() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
@@ -201,8 +201,8 @@ const algorithm = "ACS3-HMAC-SHA256"
 // the headers, so that it serves every call of the API.
 type signer struct {
 	keyID string
-	// macs are ready for the next text: to prepare one for the key costs more
-	// than to sign with it.
+	// macs holds HMACs for reuse: to prepare one for the key costs more than to
+	// sign with it.
 	macs *sync.Pool
 }
 

@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
 // What the documents bound [doc].
@@ -34,12 +35,12 @@ func deliveryTypes(a action) []int64 {
 	return nil
 }
 
-// judgeRules holds the rules that a parameter's type does not.
+// judgeRules checks the rules that go beyond a parameter's type.
 func (j *judge) judgeRules() {
 	if v := j.good("DeliveryType"); v != nil && !slices.Contains(deliveryTypes(j.action), v.number) {
 		j.problem(v.name, "must be %s for %s, not %d", choice(deliveryTypes(j.action)), j.channel.Name, v.number)
 	}
-	// No bounds are published; a message that is never valid is not meant.
+	// No bounds are published. A message that is never valid is a mistake.
 	if v := j.good("ExpiredSeconds"); v != nil && v.number <= 0 {
 		j.problem(v.name, "must be a number of seconds greater than 0, not %d", v.number)
 	}
@@ -78,17 +79,17 @@ func judgeExtendedParams(report dispatch.Report, field string, members []member,
 	}
 }
 
-// judgeKeyValue wants what a placeholder can be replaced by [inferred].
+// judgeKeyValue checks that each value can replace a placeholder [inferred].
 func judgeKeyValue(report dispatch.Report, field string, members []member) {
 	for _, m := range members {
 		switch m.raw[0] {
 		case '{', '[', 'n':
-			report(field, "must hold texts for placeholders, and %q is %s", m.name, typeOf(m.raw))
+			report(field, "must hold texts for placeholders, and %q is %s", m.name, rawjson.KindOf(m.raw))
 		}
 	}
 }
 
-// judgeVendors holds the values of vendor channels that are documented.
+// judgeVendors checks the values of vendor channels against the documents.
 func (j *judge) judgeVendors() {
 	if v := j.good("ThirdChannelCategory"); v != nil {
 		if s, ok := entry(v, "hms"); ok && !isHMSCategory(s) {
@@ -110,7 +111,7 @@ func isHMSCategory(s string) bool {
 func entry(v *value, name string) (string, bool) {
 	for _, m := range v.members {
 		if m.name == name {
-			return asString(m.raw)
+			return rawjson.Unquote(m.raw)
 		}
 	}
 	return "", false

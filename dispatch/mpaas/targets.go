@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
 // judgeTargets holds the rules of the targets as a whole. A request that names
@@ -55,9 +57,9 @@ func (j *judge) readTargetMap(v *value) bool {
 		return false
 	}
 	for _, m := range v.members {
-		key, ok := asString(m.raw)
+		key, ok := rawjson.Unquote(m.raw)
 		if !ok {
-			j.problem(v.name, "must hold a msgKey for each target, and that of %q is %s", m.name, typeOf(m.raw))
+			j.problem(v.name, "must hold a msgKey for each target, and that of %q is %s", m.name, rawjson.KindOf(m.raw))
 		}
 		judgeOwnKey(j.problem, v.name, "holds a msgKey that ", key)
 		t := dispatch.Target{Target: m.name, MsgKey: key}
@@ -74,15 +76,15 @@ func (j *judge) readTargetMap(v *value) bool {
 // readTargetList takes [{target, msgKey, templateKeyValue, extendedParams}].
 func (j *judge) readTargetList(v *value) bool {
 	inner, valid := v.raw, true
-	if s, ok := asString(v.raw); ok {
+	if s, ok := rawjson.Unquote(v.raw); ok {
 		inner = bytes.TrimSpace([]byte(s))
-		valid = json.Valid(inner) && !tooDeep(inner)
+		valid = rawjson.Check(inner) == nil
 	}
 	if !valid || inner[0] != '[' {
-		j.problem(v.name, "must be a list of targets, not %s", typeOf(v.raw))
+		j.problem(v.name, "must be a list of targets, not %s", rawjson.KindOf(v.raw))
 		return false
 	}
-	items := elements(inner)
+	items := slices.Collect(rawjson.Elements(inner))
 	if len(items) == 0 {
 		j.problem(v.name, "names no targets: leave it out when they are in campaign_targets")
 		return false
@@ -95,7 +97,7 @@ func (j *judge) readTargetList(v *value) bool {
 
 func (j *judge) readTarget(field string, raw json.RawMessage) {
 	if raw[0] != '{' {
-		j.problem(field, "must be an object, not %s", typeOf(raw))
+		j.problem(field, "must be an object, not %s", rawjson.KindOf(raw))
 		return
 	}
 	list := members(raw)

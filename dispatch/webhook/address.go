@@ -39,8 +39,8 @@ var (
 		"2001:4:112::/48",              // AS112
 		"2001:20::/28", "2001:30::/28", // ORCHIDv2, drones
 	)
-	// global is what of IPv6 is given out as unicast addresses of the internet.
-	// Beside it is nothing that a receiver may have: loopback, unique local (fc00::/7),
+	// global holds the unicast addresses of the IPv6 internet. No receiver may have
+	// an IPv6 address outside it: loopback, unique local (fc00::/7),
 	// link-local, site-local, discard-only (100::/64), segment routing (5f00::/16),
 	// and IPv4 addresses in IPv6 (::/96, ::ffff:0:0:0/96, 64:ff9b:1::/48).
 	global = netip.MustParsePrefix("2000::/3")
@@ -95,9 +95,9 @@ func (r *refusedAddress) Error() string {
 	return "has the address " + r.addr.String() + ", which is not public; " + optAllowPrivate + " allows it"
 }
 
-// refuseInternal judges the address after the name was resolved and for each
-// connection anew, so that no answer of a name server leads into the network
-// around the daemon. Behind a proxy that is the proxy's affair.
+// refuseInternal refuses addresses that are not public. It is called for each
+// connection, after the name was resolved, so that no answer of a name server
+// leads into the daemon's own network. It is not called for a proxy's address.
 func refuseInternal(_, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {

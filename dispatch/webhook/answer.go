@@ -18,9 +18,9 @@ type words struct {
 	RequestID httpcall.Word `json:"request_id"`
 }
 
-// judge classes an answer by its status alone, so that a receiver need not write
-// a body, and so that a body that was cut changes nothing. A redirect is not followed, and leaves open what the receiver did
-// before it answered.
+// judge classes an answer by its status alone: a receiver need not write a body,
+// and a body that was cut changes nothing. A redirect is not followed. It is
+// classed as unknown, since the receiver may have acted before it answered.
 func judge(a *httpcall.Answer) dispatch.Outcome {
 	o, decided := a.ByStatus()
 	switch {
@@ -44,8 +44,8 @@ func refusal(status int) dispatch.Reason {
 	return dispatch.ReasonRefused
 }
 
-// say adds the receiver's words. What is not in their form is left out: an
-// answer that is not the receiver's own may hold anything.
+// say adds the receiver's words. It leaves out words of another form: a machine
+// on the way may have written the answer.
 func say(o dispatch.Outcome, a *httpcall.Answer) dispatch.Outcome {
 	var w words
 	if a.TooLong || json.Unmarshal(a.Text(), &w) != nil {

@@ -80,7 +80,8 @@ func parseURL(text string, allowPrivate bool) (*url.URL, error) {
 	return u, nil
 }
 
-// Tokens in URLs are at least so long; shorter parts are words.
+// The shortest parts of a URL that count as tokens, in bytes. Shorter ones are
+// words.
 const (
 	minPathToken  = 16
 	minQueryToken = 8

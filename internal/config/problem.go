@@ -5,7 +5,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/campaign-scheduler/scheduler/dispatch/spelling"
+	"github.com/campaign-scheduler/scheduler/internal/spelling"
 )
 
 // A Problem is one thing wrong with the configuration.
