@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"fmt"
 	"net"
 	"net/netip"
@@ -10,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
+
+	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
 )
 
 // Ways to sign in to the console.
@@ -60,8 +63,8 @@ type OIDC struct {
 	// CAFile, PEM, holds authorities that are trusted beside the system's.
 	CAFile string `yaml:"ca_file" as:"path"`
 
-	// Authorities is what CAFile holds.
-	Authorities string `yaml:"-"`
+	// Authorities are those of CAFile and the system's; nil: the system's.
+	Authorities *x509.CertPool `yaml:"-"`
 }
 
 // ConsoleProxy is a proxy in front that signs people in.
@@ -200,7 +203,9 @@ func (l *loader) checkOIDC(o *OIDC, address string) {
 			l.problem(fmt.Sprintf("console.oidc.scopes[%d]", i), "must be a scope's name, without spaces")
 		}
 	}
-	o.Authorities = l.authorities("console.oidc.ca_file", o.CAFile)
+	if text := l.authorities("console.oidc.ca_file", o.CAFile); text != "" {
+		o.Authorities, _ = httpcall.Trust(text) // authorities has tried it
+	}
 }
 
 // SecureURL says which rule an address breaks that must not be read on the way:
