@@ -24,7 +24,6 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 	"golang.org/x/oauth2"
 
-	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
 	"github.com/campaign-scheduler/scheduler/internal/config"
 )
 
@@ -71,21 +70,16 @@ type provider struct {
 }
 
 // New makes a Client that asks the provider to send people back to redirect, an
-// absolute URL. It does not speak to the provider yet. The error is of the
-// authorities in the configuration.
-func New(cfg config.OIDC, redirect string) (*Client, error) {
-	roots, err := httpcall.Trust(cfg.Authorities)
-	if err != nil {
-		return nil, fmt.Errorf("console.oidc.ca_file: %w", err)
-	}
+// absolute URL. It does not speak to the provider yet.
+func New(cfg config.OIDC, redirect string) *Client {
 	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, TLSHandshakeTimeout: callTimeout, ResponseHeaderTimeout: callTimeout,
+		TLSClientConfig: &tls.Config{RootCAs: cfg.Authorities, MinVersion: tls.VersionTLS12}, TLSHandshakeTimeout: callTimeout, ResponseHeaderTimeout: callTimeout,
 		MaxResponseHeaderBytes: maxAnswer, MaxIdleConns: 2, MaxConnsPerHost: 8, IdleConnTimeout: 30 * time.Second, ForceAttemptHTTP2: true,
 	}
 	return &Client{cfg: cfg, redirect: redirect, http: &http.Client{
 		Transport: bounded{transport}, Timeout: callTimeout,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return errors.New("it redirects, which is not followed") },
-	}}, nil
+	}}
 }
 
 // Close closes idle connections.

@@ -2,7 +2,7 @@ package openid_test
 
 import (
 	"context"
-	"encoding/pem"
+	"crypto/x509"
 	"errors"
 	"net/http"
 	"net/url"
@@ -21,14 +21,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const redirect = "https://push.example/sign-in/callback"
 
-func newClient(t *testing.T, i *issuertest.Issuer, authorities string) *openid.Client {
+func newClient(t *testing.T, i *issuertest.Issuer, authorities *x509.CertPool) *openid.Client {
 	t.Helper()
 	cfg := config.Default().Console.OIDC
 	cfg.Issuer, cfg.ClientID, cfg.ClientSecret, cfg.Authorities = i.URL, issuertest.Client, issuertest.Secret, authorities
-	c, err := openid.New(cfg, redirect)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := openid.New(cfg, redirect)
 	t.Cleanup(c.Close)
 	return c
 }
@@ -75,7 +72,8 @@ func TestPersonIsIdentified(t *testing.T) {
 	t.Parallel()
 	i := issuertest.New(t, true)
 	i.Person(mei)
-	authority := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: i.Server.Certificate().Raw}))
+	authority := x509.NewCertPool()
+	authority.AddCert(i.Server.Certificate())
 	c := newClient(t, i, authority)
 	p, err := identify(t, c, i)
 	if err != nil {
@@ -94,7 +92,7 @@ func TestPersonIsIdentified(t *testing.T) {
 	if err := c.Check(t.Context()); err != nil {
 		t.Errorf("check: %v", err)
 	}
-	if _, _, err := newClient(t, i, "").Begin(t.Context()); !errors.Is(err, openid.ErrUnreachable) || !strings.Contains(err.Error(), "certificate") {
+	if _, _, err := newClient(t, i, nil).Begin(t.Context()); !errors.Is(err, openid.ErrUnreachable) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("without the authority: %v", err)
 	}
 }
@@ -143,7 +141,7 @@ func TestWhatIsBelieved(t *testing.T) {
 			i.Person(mei)
 			i.Claims(c.claims)
 			i.Sign(c.sign)
-			_, err := identify(t, newClient(t, i, ""), i)
+			_, err := identify(t, newClient(t, i, nil), i)
 			switch {
 			case c.want == "" && err != nil:
 				t.Error(err)
@@ -159,7 +157,7 @@ func TestWhatComesBack(t *testing.T) {
 	t.Parallel()
 	i := issuertest.New(t, false)
 	i.Person(mei)
-	c := newClient(t, i, "")
+	c := newClient(t, i, nil)
 	begin := func() (url.Values, *openid.Attempt) {
 		location, a, err := c.Begin(t.Context())
 		if err != nil {
@@ -208,7 +206,7 @@ func TestProviderIsOne(t *testing.T) {
 			t.Parallel()
 			i := issuertest.New(t, false)
 			i.Document(c.document)
-			if _, _, err := newClient(t, i, "").Begin(t.Context()); !errors.Is(err, openid.ErrUnreachable) || !strings.Contains(err.Error(), c.want) {
+			if _, _, err := newClient(t, i, nil).Begin(t.Context()); !errors.Is(err, openid.ErrUnreachable) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q", err, c.want)
 			}
 		})
@@ -222,7 +220,7 @@ func TestProviderComesAndGoes(t *testing.T) {
 	i := issuertest.New(t, false)
 	i.Person(mei)
 	i.Down(true)
-	down := newClient(t, i, "")
+	down := newClient(t, i, nil)
 	for range 3 {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel() // whoever asks may be gone already
@@ -237,7 +235,7 @@ func TestProviderComesAndGoes(t *testing.T) {
 		t.Errorf("check: %v", err)
 	}
 	i.Down(false)
-	c := newClient(t, i, "")
+	c := newClient(t, i, nil)
 	for range 2 {
 		if _, err := identify(t, c, i); err != nil {
 			t.Fatal(err)
