@@ -219,7 +219,6 @@ func (s *sessions) await(w http.ResponseWriter, a attempt) {
 // it was used already, or it began in another browser.
 func (s *sessions) returned(w http.ResponseWriter, r *http.Request) (attempt, bool) {
 	cookie, err := r.Cookie(s.attemptCookie("").Name)
-	http.SetCookie(w, s.attemptCookie(""))
 	if err != nil {
 		return attempt{}, false
 	}
@@ -231,6 +230,7 @@ func (s *sessions) returned(w http.ResponseWriter, r *http.Request) (attempt, bo
 		return attempt{}, false
 	}
 	delete(s.waiting, state)
+	http.SetCookie(w, s.attemptCookie(""))
 	return a, time.Now().Before(a.ends)
 }
 
@@ -248,7 +248,11 @@ func (c *Console) startSignIn(x *exchange) error {
 	if g.provider == nil {
 		return errNoPage
 	}
-	if !c.sessions.mayTry(x.RemoteAddr) {
+	may := c.sessions.attempts.Allow
+	if !g.BehindProxy { // there all people have one address, and no password is guessed here
+		may = func() bool { return c.sessions.mayTry(x.RemoteAddr) }
+	}
+	if !may() {
 		return c.tell(x, http.StatusTooManyRequests, x.T("Too many attempts. Wait a minute and try again."))
 	}
 	location, a, err := g.provider.Begin(x.Context())

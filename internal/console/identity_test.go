@@ -9,16 +9,20 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
 	"github.com/campaign-scheduler/scheduler/internal/config"
 	"github.com/campaign-scheduler/scheduler/internal/judge"
+	"github.com/campaign-scheduler/scheduler/internal/openid"
 	"github.com/campaign-scheduler/scheduler/internal/openid/issuertest"
 	"github.com/campaign-scheduler/scheduler/store"
 )
@@ -269,10 +273,9 @@ func TestOIDCCallback(t *testing.T) {
 	query := back.Query()
 	query.Set("state", "another")
 	refused("another state", b, callbackPath+"?"+query.Encode())
-	refused("no cookie any more", b, back.String()) // the first answer has taken it
-
-	b = r.browser(t)
-	back = b.returned("/tasks")
+	later := b.returned("/tasks")
+	refused("the first of two at the same time", b, back.String())
+	back = later
 	refused("another browser", r.browser(t), back.String())
 	refused("another browser with a sign-in of its own", func() *browser { o := r.browser(t); o.returned("/"); return o }(), back.String())
 	cookies := b.client.Jar.Cookies(back)
@@ -294,12 +297,64 @@ func TestOIDCCallback(t *testing.T) {
 	if res := denied.once(callbackPath + "?" + url.Values{"state": query["state"], "error": {"access_denied"}}.Encode()); res.StatusCode != http.StatusForbidden {
 		t.Errorf("a refusal: status %d", res.StatusCode)
 	}
-	for range 2 * callerAttempts {
-		if b.once("/sign-in/start").StatusCode == http.StatusTooManyRequests {
-			return
+	bounded := func() bool {
+		for range 2 * callerAttempts {
+			if b.once("/sign-in/start").StatusCode == http.StatusTooManyRequests {
+				return true
+			}
 		}
+		return false
 	}
-	t.Error("attempts have no bound")
+	if !bounded() {
+		t.Error("the attempts of one address have no bound")
+	}
+	behind := r.settings
+	behind.BehindProxy = true
+	r.console.SetSignIn(behind)
+	r.console.sessions.attempts.SetLimit(rate.Inf)
+	if bounded() {
+		t.Error("people behind a proxy count as one")
+	}
+	r.console.sessions.attempts.SetLimit(0)
+	r.console.sessions.attempts.SetBurst(0)
+	if !bounded() {
+		t.Error("the attempts of all have no bound")
+	}
+}
+
+// A sign-in waits for its browser for a while, and only so many wait.
+func TestAttemptsEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSessions(false)
+		defer s.close()
+		begin := func(state string) *http.Request {
+			answer := httptest.NewRecorder()
+			s.await(answer, attempt{Attempt: &openid.Attempt{State: state}})
+			r := httptest.NewRequest(http.MethodGet, callbackPath+"?state="+state, nil)
+			r.AddCookie(answer.Result().Cookies()[0])
+			return r
+		}
+		came := func(r *http.Request) bool {
+			_, ok := s.returned(httptest.NewRecorder(), r)
+			return ok
+		}
+		soon, late := begin("soon"), begin("late")
+		time.Sleep(attemptLasts - time.Second)
+		if !came(soon) || came(soon) {
+			t.Error("a sign-in does not count once within its time")
+		}
+		time.Sleep(2 * time.Second)
+		if came(late) {
+			t.Error("a sign-in counts after its time")
+		}
+		for n := range maxAttempts + 10 {
+			begin(strconv.Itoa(n))
+		}
+		if n := len(s.waiting); n > maxAttempts {
+			t.Errorf("%d sign-ins wait", n)
+		}
+	})
 }
 
 // A session is new at each sign-in: none that was planted counts, and the one from
