@@ -55,7 +55,7 @@ func NewClientFor(endpoint *url.URL, way Way) (*Client, error) {
 	if proxy != nil && endpoint.Scheme != "https" {
 		return nil, errClear
 	}
-	roots, err := Trust(way.Authorities)
+	roots, err := ParseAuthorities(way.Authorities)
 	if err != nil {
 		return nil, fmt.Errorf("ca_file %w", err)
 	}
@@ -86,9 +86,9 @@ func ParseProxy(s string) (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: host.Host, User: u.User}, nil
 }
 
-// Trust returns the system's authorities and those of a text, certificates in PEM
+// ParseAuthorities returns the system's authorities and those of a text, certificates in PEM
 // form; nil for none more.
-func Trust(text string) (*x509.CertPool, error) {
+func ParseAuthorities(text string) (*x509.CertPool, error) {
 	if text == "" {
 		return nil, nil //nolint:nilnil // the system's alone
 	}

@@ -204,7 +204,7 @@ func (l *loader) checkOIDC(o *OIDC, address string) {
 		}
 	}
 	if text := l.authorities("console.oidc.ca_file", o.CAFile); text != "" {
-		o.Authorities, _ = httpcall.Trust(text) // authorities has tried it
+		o.Authorities, _ = httpcall.ParseAuthorities(text) // authorities has tried it
 	}
 }
 
