@@ -86,8 +86,8 @@ func ParseProxy(s string) (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: host.Host, User: u.User}, nil
 }
 
-// ParseAuthorities returns the system's authorities and those of a text, certificates in PEM
-// form; nil for none more.
+// ParseAuthorities returns the system's authorities and those of a text, which
+// are certificates in PEM form; nil for none more.
 func ParseAuthorities(text string) (*x509.CertPool, error) {
 	if text == "" {
 		return nil, nil //nolint:nilnil // the system's alone
