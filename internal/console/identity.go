@@ -108,7 +108,7 @@ func (c *Console) who(r *http.Request) (*person, error) {
 		return c.named(g, r)
 	}
 	p, token := c.sessions.person(r)
-	if p != nil && p.role != "" && g.role(p.claims) != p.role { // the rules have changed since
+	if p != nil && p.role != "" && (g.role(p.claims) != p.role || g.OIDC.Issuer != p.issuer) { // these have changed since
 		c.sessions.drop(token)
 		return nil, nil //nolint:nilnil // nobody
 	}
@@ -277,7 +277,7 @@ func (c *Console) callback(x *exchange) error {
 	if err != nil {
 		return c.notIdentified(x, err)
 	}
-	p := &person{store: c.Front, shared: true, role: g.role(who.Claims), claims: who.Claims}
+	p := &person{store: c.Front, shared: true, role: g.role(who.Claims), claims: who.Claims, issuer: g.OIDC.Issuer}
 	if p.role == "" {
 		c.Log.WarnContext(x.Context(), "console sign-in refused", "subject", clip(who.Subject), "error", errUnmapped)
 		return errUnmapped

@@ -466,6 +466,12 @@ func TestSessionsFollowRolesAndRules(t *testing.T) {
 	same.Roles = append([]config.RoleRule{rule("groups", "nobody", r.li)}, r.settings.Roles...)
 	r.console.SetSignIn(same)
 	has(t, b.get("/tasks"), r.mei) // she is who she was
+	moved := r.settings
+	moved.OIDC.Issuer = "https://login.example"
+	r.console.SetSignIn(moved)
+	b.post("/campaigns/1/pause", nil, http.StatusUnauthorized)
+	r.console.SetSignIn(r.settings)
+	b = r.signedIn(t)
 	other := r.settings
 	other.Roles = []config.RoleRule{rule("preferred_username", "mei", r.li)}
 	r.console.SetSignIn(other)

@@ -28,6 +28,7 @@ type person struct {
 	shared bool           // the store belongs to the daemon and stays open
 	role   string         // which the store's front takes on; empty: the store's login is the person's own
 	claims map[string]any // what the identity provider said of them
+	issuer string         // the identity provider
 	idle   *time.Timer
 	ends   *time.Timer
 }
