@@ -73,7 +73,7 @@ func (s *Store) State(ctx context.Context) (State, error) {
 type Rights struct {
 	Role    string
 	Actor   string // whom audits name for what the session does
-	Write   bool // insert and change campaigns
+	Write   bool   // insert and change campaigns
 	Trigger bool
 	Rule    bool
 	Hold    bool

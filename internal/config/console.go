@@ -181,13 +181,10 @@ func (l *loader) checkOIDC(o *OIDC, address string) {
 	} else if rule := SecureURL(o.Issuer); rule != "" {
 		l.problem("console.oidc.issuer", "%s", rule)
 	}
-	switch {
-	case address == "":
+	if address == "" {
 		l.problem("console.url", "is required with sign_in: oidc, since the identity provider sends people back to it: the console's address in browsers, such as https://push.example")
-	default:
-		if rule := SecureURL(address); rule != "" {
-			l.problem("console.url", "%s", rule)
-		}
+	} else if rule := SecureURL(address); rule != "" {
+		l.problem("console.url", "%s", rule)
 	}
 	if o.ClientID == "" {
 		l.problem("console.oidc.client_id", "is required with sign_in: oidc: the client that the identity provider has for the console")

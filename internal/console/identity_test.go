@@ -125,8 +125,14 @@ func (r *frontRig) signedIn(t *testing.T) *browser {
 	return b
 }
 
+// An answer is what came without following a redirect.
+type answer struct {
+	status   int
+	location string
+}
+
 // once asks without following a redirect.
-func (b *browser) once(path string) *http.Response {
+func (b *browser) once(path string) answer {
 	b.t.Helper()
 	client := *b.client
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -141,15 +147,15 @@ func (b *browser) once(path string) *http.Response {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	_ = res.Body.Close()
-	return res
+	defer res.Body.Close()
+	return answer{res.StatusCode, res.Header.Get("Location")}
 }
 
 // returned begins a sign-in and returns the address that the issuer sends the
 // browser back to.
 func (b *browser) returned(next string) *url.URL {
 	b.t.Helper()
-	back, err := b.once(b.once("/sign-in/start?next=" + url.QueryEscape(next)).Header.Get("Location")).Location()
+	back, err := url.Parse(b.once(b.once("/sign-in/start?next=" + url.QueryEscape(next)).location).location)
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -264,8 +270,8 @@ func TestOIDCCallback(t *testing.T) {
 	r.issuer.Person(named("preferred_username", "mei"))
 	refused := func(name string, b *browser, address string) {
 		t.Helper()
-		if res := b.once(address); res.StatusCode != http.StatusBadRequest {
-			t.Errorf("%s: status %d", name, res.StatusCode)
+		if res := b.once(address); res.status != http.StatusBadRequest {
+			t.Errorf("%s: status %d", name, res.status)
 		}
 	}
 	b := r.browser(t)
@@ -279,8 +285,8 @@ func TestOIDCCallback(t *testing.T) {
 	refused("another browser", r.browser(t), back.String())
 	refused("another browser with a sign-in of its own", func() *browser { o := r.browser(t); o.returned("/"); return o }(), back.String())
 	cookies := b.client.Jar.Cookies(back)
-	if res := b.once(back.String()); res.StatusCode != http.StatusSeeOther || res.Header.Get("Location") != "/tasks" {
-		t.Errorf("the browser itself: status %d to %q", res.StatusCode, res.Header.Get("Location"))
+	if res := b.once(back.String()); res.status != http.StatusSeeOther || res.location != "/tasks" {
+		t.Errorf("the browser itself: status %d to %q", res.status, res.location)
 	}
 	b.client.Jar.SetCookies(back, cookies)
 	refused("a second time", b, back.String())
@@ -289,17 +295,17 @@ func TestOIDCCallback(t *testing.T) {
 	}
 
 	evil := r.browser(t)
-	if res := evil.once(evil.returned("/\t/evil.example").String()); res.Header.Get("Location") != "/" {
-		t.Errorf("after signing in the browser is led to %q", res.Header.Get("Location"))
+	if res := evil.once(evil.returned("/\t/evil.example").String()); res.location != "/" {
+		t.Errorf("after signing in the browser is led to %q", res.location)
 	}
 	denied := r.browser(t)
 	query = denied.returned("/").Query()
-	if res := denied.once(callbackPath + "?" + url.Values{"state": query["state"], "error": {"access_denied"}}.Encode()); res.StatusCode != http.StatusForbidden {
-		t.Errorf("a refusal: status %d", res.StatusCode)
+	if res := denied.once(callbackPath + "?" + url.Values{"state": query["state"], "error": {"access_denied"}}.Encode()); res.status != http.StatusForbidden {
+		t.Errorf("a refusal: status %d", res.status)
 	}
 	bounded := func() bool {
 		for range 2 * callerAttempts {
-			if b.once("/sign-in/start").StatusCode == http.StatusTooManyRequests {
+			if b.once("/sign-in/start").status == http.StatusTooManyRequests {
 				return true
 			}
 		}
@@ -331,7 +337,7 @@ func TestAttemptsEnd(t *testing.T) {
 		begin := func(state string) *http.Request {
 			answer := httptest.NewRecorder()
 			s.await(answer, attempt{Attempt: &openid.Attempt{State: state}})
-			r := httptest.NewRequest(http.MethodGet, callbackPath+"?state="+state, nil)
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, callbackPath+"?state="+state, nil)
 			r.AddCookie(answer.Result().Cookies()[0])
 			return r
 		}
@@ -419,7 +425,7 @@ func TestSessionsEnd(t *testing.T) {
 				s := newSessions(true)
 				defer s.close()
 				answer := httptest.NewRecorder()
-				request := httptest.NewRequest(http.MethodGet, "/", nil)
+				request := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 				s.begin(answer, request, &person{shared: true})
 				for _, cookie := range answer.Result().Cookies() {
 					request.AddCookie(cookie)
@@ -507,9 +513,10 @@ func TestFrontMustBeOne(t *testing.T) {
 }
 
 // ask asks the handler directly, from an address and with values of the header.
-func (r *frontRig) ask(method, path, from string, names ...string) (page string, status int) {
+func (r *frontRig) ask(t *testing.T, method, path, from string, names ...string) (page string, status int) {
+	t.Helper()
 	body := strings.NewReader(url.Values{"revision": {"1"}, "note": {"by proxy"}}.Encode())
-	req := httptest.NewRequest(method, path, body)
+	req := httptest.NewRequestWithContext(t.Context(), method, path, body)
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.RemoteAddr = from
 	for _, name := range names {
@@ -526,12 +533,12 @@ func TestProxyNamesPeople(t *testing.T) {
 	t.Parallel()
 	r := newFrontRig(t, config.SignInProxy)
 	const proxy = "127.0.0.1:4711"
-	page, status := r.ask(http.MethodGet, "/campaigns", proxy, "mei@shop.example")
+	page, status := r.ask(t, http.MethodGet, "/campaigns", proxy, "mei@shop.example")
 	if status != http.StatusOK {
 		t.Fatalf("status %d\n%s", status, page)
 	}
 	has(t, page, r.mei)
-	r.ask(http.MethodGet, "/campaigns", "10.0.0.9:1", "mei@shop.example") // whom the log names
+	r.ask(t, http.MethodGet, "/campaigns", "10.0.0.9:1", "mei@shop.example") // whom the log names
 	for name, c := range map[string]struct {
 		from   string
 		names  []string
@@ -552,17 +559,17 @@ func TestProxyNamesPeople(t *testing.T) {
 		"nobody's name":          {proxy, []string{"eve@shop.example"}, http.StatusForbidden, "no rule gives you a role here"},
 		"a role not granted":     {proxy, []string{"stranger"}, http.StatusForbidden, "Your database role cannot be used here"},
 	} {
-		page, status := r.ask(http.MethodGet, "/campaigns", c.from, c.names...)
+		page, status := r.ask(t, http.MethodGet, "/campaigns", c.from, c.names...)
 		if status != c.status || !strings.Contains(page, c.want) || strings.Contains(page, "password") {
 			t.Errorf("%s: status %d, want %d with %q:\n%s", name, status, c.status, c.want, page)
 		}
 	}
-	if _, status := r.ask(http.MethodGet, "/assets/console.css", "10.0.0.9:1"); status != http.StatusForbidden {
+	if _, status := r.ask(t, http.MethodGet, "/assets/console.css", "10.0.0.9:1"); status != http.StatusForbidden {
 		t.Errorf("a file for somebody else: status %d", status)
 	}
 	for _, route := range []string{"GET /sign-in/start", "GET " + callbackPath, "POST /sign-in"} {
 		method, path, _ := strings.Cut(route, " ")
-		if _, status := r.ask(method, path, proxy, "mei@shop.example"); status != http.StatusNotFound {
+		if _, status := r.ask(t, method, path, proxy, "mei@shop.example"); status != http.StatusNotFound {
 			t.Errorf("%s: status %d", route, status)
 		}
 	}
@@ -574,17 +581,19 @@ func TestProxyNamesPeople(t *testing.T) {
 		names  []string
 		status int
 	}{
-		{"10.0.0.9:1", []string{"mei@shop.example"}, http.StatusForbidden}, {proxy, nil, http.StatusForbidden},
-		{proxy, []string{"mei@shop.example", "li@shop.example"}, http.StatusBadRequest}, {proxy, []string{"li@shop.example"}, http.StatusNotFound},
+		{"10.0.0.9:1", []string{"mei@shop.example"}, http.StatusForbidden},
+		{proxy, nil, http.StatusForbidden},
+		{proxy, []string{"mei@shop.example", "li@shop.example"}, http.StatusBadRequest},
+		{proxy, []string{"li@shop.example"}, http.StatusNotFound},
 	} {
-		if page, status := r.ask(http.MethodPost, "/campaigns/900/pause", c.from, c.names...); status != c.status {
+		if page, status := r.ask(t, http.MethodPost, "/campaigns/900/pause", c.from, c.names...); status != c.status {
 			t.Errorf("a deed from %s by %q: status %d, want %d\n%s", c.from, c.names, status, c.status, page)
 		}
 	}
 	if n := count(t, r.db, `SELECT count(*) FROM scheduler.campaign_history`); n != 0 {
 		t.Fatalf("%d changes were made by nobody", n)
 	}
-	if page, status := r.ask(http.MethodPost, "/campaigns/900/pause", proxy, "mei@shop.example"); status != http.StatusSeeOther {
+	if page, status := r.ask(t, http.MethodPost, "/campaigns/900/pause", proxy, "mei@shop.example"); status != http.StatusSeeOther {
 		t.Fatalf("a deed: status %d\n%s", status, page)
 	}
 	var by, via string
@@ -592,16 +601,16 @@ func TestProxyNamesPeople(t *testing.T) {
 		t.Errorf("the audit names %q via %q: %v", by, via, err)
 	}
 
-	if page, status := r.ask(http.MethodPost, "/sign-out", proxy, "mei@shop.example"); status != http.StatusOK || !strings.Contains(page, "Sign out there") {
+	if page, status := r.ask(t, http.MethodPost, "/sign-out", proxy, "mei@shop.example"); status != http.StatusOK || !strings.Contains(page, "Sign out there") {
 		t.Errorf("signing out: status %d\n%s", status, page)
 	}
 	other := r.settings
 	other.Proxy.SignOut, other.Roles = "/oauth2/sign_out", []config.RoleRule{rule("", "mei@shop.example", r.li)}
 	r.console.SetSignIn(other)
-	if page, _ := r.ask(http.MethodGet, "/campaigns", proxy, "mei@shop.example"); !strings.Contains(page, r.li) {
+	if page, _ := r.ask(t, http.MethodGet, "/campaigns", proxy, "mei@shop.example"); !strings.Contains(page, r.li) {
 		t.Errorf("after another rule:\n%s", page)
 	}
-	if _, status := r.ask(http.MethodPost, "/sign-out", proxy, "mei@shop.example"); status != http.StatusSeeOther {
+	if _, status := r.ask(t, http.MethodPost, "/sign-out", proxy, "mei@shop.example"); status != http.StatusSeeOther {
 		t.Errorf("signing out at the proxy: status %d", status)
 	}
 	if log := r.log.String(); strings.Count(log, "not in console.proxy.from") != 1 || !strings.Contains(log, "address=10.0.0.9 names_somebody=true") {

@@ -26,6 +26,7 @@ func newClient(t *testing.T, i *issuertest.Issuer, authorities *x509.CertPool) *
 	cfg := config.Default().Console.OIDC
 	cfg.Issuer, cfg.ClientID, cfg.ClientSecret, cfg.Authorities = i.URL, issuertest.Client, issuertest.Secret, authorities
 	c := openid.New(cfg, redirect)
+	openid.Patient(c)
 	t.Cleanup(c.Close)
 	return c
 }
@@ -103,6 +104,9 @@ func TestWhatIsBelieved(t *testing.T) {
 	claim := func(name string, value any) func(map[string]any) {
 		return func(claims map[string]any) { claims[name] = value }
 	}
+	moment := func(name string, from time.Duration) func(map[string]any) {
+		return func(claims map[string]any) { claims[name] = time.Now().Add(from).Unix() }
+	}
 	without := func(name string) func(map[string]any) {
 		return func(claims map[string]any) { delete(claims, name) }
 	}
@@ -113,8 +117,8 @@ func TestWhatIsBelieved(t *testing.T) {
 	}{
 		"signed with RSA":             {},
 		"signed with an EC key":       {sign: (*issuertest.Issuer).ES256},
-		"just expired":                {claims: claim("exp", time.Now().Add(-30*time.Second).Unix())},
-		"begins in a minute":          {claims: claim("nbf", time.Now().Add(time.Minute).Unix())},
+		"just expired":                {claims: moment("exp", -2*time.Second)},
+		"begins in a minute":          {claims: moment("nbf", time.Minute)},
 		"for several, made for us":    {claims: func(c map[string]any) { c["aud"], c["azp"] = []string{issuertest.Client, "other"}, issuertest.Client }},
 		"another sign-in's nonce":     {claims: claim("nonce", "another"), want: "is of another sign-in"},
 		"no nonce":                    {claims: without("nonce"), want: "is of another sign-in"},
@@ -123,9 +127,9 @@ func TestWhatIsBelieved(t *testing.T) {
 		"several, none named":         {claims: claim("aud", []string{issuertest.Client, "other"}), want: "made for another client"},
 		"made for another":            {claims: claim("azp", "other"), want: "made for another client"},
 		"another issuer":              {claims: claim("iss", "https://evil.example"), want: "issued by a different provider"},
-		"expired":                     {claims: claim("exp", time.Now().Add(-2*time.Minute).Unix()), want: "token is expired"},
+		"expired":                     {claims: moment("exp", -2*time.Minute), want: "token is expired"},
 		"without an end":              {claims: without("exp"), want: "token is expired"},
-		"not yet":                     {claims: claim("nbf", time.Now().Add(time.Hour).Unix()), want: "before the nbf"},
+		"not yet":                     {claims: moment("nbf", time.Hour), want: "before the nbf"},
 		"of nobody":                   {claims: claim("sub", ""), want: "no subject"},
 		"too long":                    {claims: claim("groups", strings.Repeat("g", 64<<10)), want: "above 65536 bytes"},
 		"another's signature":         {sign: (*issuertest.Issuer).Stranger, want: "failed to verify"},

@@ -58,6 +58,7 @@ func New(tb testing.TB, secure bool) *Issuer {
 	tb.Helper()
 	i := &Issuer{codes: map[string]grant{}, calls: map[string]int{}, person: map[string]any{"sub": "nobody"}}
 	i.rsa, i.ec = keys()
+	stranger() // made now, and not while somebody waits for an answer
 	mux := http.NewServeMux()
 	for path, serve := range map[string]func(http.ResponseWriter, *http.Request){
 		"GET /.well-known/openid-configuration": i.serveDocument, "GET /authorize": i.serveAuthorize, "POST /token": i.serveToken, "GET /keys": i.serveKeys,
@@ -85,6 +86,9 @@ func New(tb testing.TB, secure bool) *Issuer {
 
 // keys of every Issuer, until it is given others: to make them takes long.
 var keys = sync.OnceValues(newKeys)
+
+// stranger has keys of nobody's.
+var stranger = sync.OnceValues(newKeys)
 
 func newKeys() (*rsa.PrivateKey, *ecdsa.PrivateKey) {
 	first, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -223,10 +227,7 @@ func (i *Issuer) ES256(claims []byte) string {
 // Stranger signs claims with a key that is not the Issuer's, under the name of
 // one that is.
 func (i *Issuer) Stranger(claims []byte) string {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return err.Error()
-	}
+	key, _ := stranger()
 	return signRSA(key, claims)
 }
 
