@@ -44,7 +44,7 @@ func (c Caller) as() *pgx.Batch {
 }
 
 // takeRole has the rest of a batch done as the caller's role.
-func (c Caller) takeRole(b *pgx.Batch) { b.Queue(`SELECT set_config('role', $1, true)`, c.Role) }
+func (c Caller) takeRole(b *pgx.Batch) { b.Queue(takeRole, c.Role, true) }
 
 // run sends a batch that as began, and reads its answers.
 func (s *Store) run(ctx context.Context, b *pgx.Batch) error {

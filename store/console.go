@@ -72,7 +72,8 @@ func (s *Store) State(ctx context.Context) (State, error) {
 // Rights are what the role may do beside reading.
 type Rights struct {
 	Role    string
-	Write   bool // insert and change campaigns
+	Actor   string // whom audits name for what the session does
+	Write   bool   // insert and change campaigns
 	Trigger bool
 	Rule    bool
 	Hold    bool
@@ -82,11 +83,11 @@ type Rights struct {
 func (s *Store) Rights(ctx context.Context) (Rights, error) {
 	var r Rights
 	err := s.pool.QueryRow(ctx, `
-		SELECT current_user, has_column_privilege('scheduler.campaigns', 'name', 'INSERT'),
+		SELECT current_user, scheduler.actor(), has_column_privilege('scheduler.campaigns', 'name', 'INSERT'),
 		       has_function_privilege('scheduler.trigger_campaign(bigint, text)', 'EXECUTE'),
 		       has_function_privilege('scheduler.resolve_task(bigint, boolean, boolean, text, text)', 'EXECUTE'),
 		       has_function_privilege('scheduler.hold_pushes(text, text)', 'EXECUTE')`).
-		Scan(&r.Role, &r.Write, &r.Trigger, &r.Rule, &r.Hold)
+		Scan(&r.Role, &r.Actor, &r.Write, &r.Trigger, &r.Rule, &r.Hold)
 	if err != nil {
 		return Rights{}, fmt.Errorf("read rights: %w", err)
 	}

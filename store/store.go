@@ -40,6 +40,8 @@ type Config struct {
 	StatementTimeout time.Duration
 	// Login replaces the user and password of the URL; nil: as the URL says.
 	Login *Login
+
+	front bool // see OpenFront
 }
 
 // A Login is a person's own. The server has to ask for the password: a way in
@@ -113,6 +115,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	s := &Store{conns: &trackedConns{all: make(map[*trackedConn]struct{})}, session: daemonSession(cmp.Or(cfg.StatementTimeout, 30*time.Second))}
 	s.session.configure(pc.ConnConfig, "scheduler")
 	pc.AfterConnect, pc.PrepareConn = s.connected, s.prepare
+	if cfg.front {
+		pc.PrepareConn, pc.AfterRelease = actAs, actAsNobody
+	}
 	pc.ConnConfig.DialFunc = s.conns.dial
 	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)

@@ -16,7 +16,8 @@ import (
 const doctorHelp = `Examines the installation and says what to do: the configuration, the database
 and its schema, the difference of the clocks, each app's credentials and the way
 to its push API (a connection only, nothing is sent), apps with campaigns but no
-credentials, a hold of the restore guard, tasks of unknown outcome.
+credentials, a hold of the restore guard, tasks of unknown outcome, and with
+console.sign_in: oidc or proxy the ways into the console.
 
 ` + databaseHelp + `
 

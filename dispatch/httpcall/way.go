@@ -55,7 +55,7 @@ func NewClientFor(endpoint *url.URL, way Way) (*Client, error) {
 	if proxy != nil && endpoint.Scheme != "https" {
 		return nil, errClear
 	}
-	roots, err := trust(way.Authorities)
+	roots, err := ParseAuthorities(way.Authorities)
 	if err != nil {
 		return nil, fmt.Errorf("ca_file %w", err)
 	}
@@ -86,14 +86,9 @@ func ParseProxy(s string) (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: host.Host, User: u.User}, nil
 }
 
-// ParseAuthorities checks that a text is certificates in PEM form.
-func ParseAuthorities(text string) error {
-	_, err := trust(text)
-	return err
-}
-
-// trust returns the system's authorities and those of a text; nil for none more.
-func trust(text string) (*x509.CertPool, error) {
+// ParseAuthorities returns the system's authorities and those of a text, which
+// are certificates in PEM form; nil for none more.
+func ParseAuthorities(text string) (*x509.CertPool, error) {
 	if text == "" {
 		return nil, nil //nolint:nilnil // the system's alone
 	}

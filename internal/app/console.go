@@ -27,52 +27,81 @@ const consoleWrite = 30 * time.Second
 type Console struct {
 	console *console.Console
 	server  *listen.Server
+	front   *store.Store // acts for people; nil: they use their own login
 	url     string
 }
 
 // NewConsole makes a console over a database and binds its listener; address is
 // where, in place of the configuration's. owner, when set, is who signs in with a
-// link. signInURL leads to the database for people who sign in with their own
+// link. databaseURL leads to the database for people who sign in with their own
 // login. Start lets it serve.
-func NewConsole(ctx context.Context, o Options, address, signInURL string, owner *store.Store) (*Console, error) {
+func NewConsole(ctx context.Context, o Options, address, databaseURL string, owner *store.Store) (*Console, error) {
 	c := o.Config.Console
 	secure, err := listen.TLS(c.CertFile, c.KeyFile, "")
 	if err != nil {
 		return nil, fmt.Errorf("console: %w", err)
 	}
-	d := o.Config.Database
-	pages, err := console.New(console.Config{
-		SignIn: func(ctx context.Context, user, password string) (*store.Store, error) {
-			s, err := store.SignIn(ctx, store.Config{
-				URL: signInURL, MaxConns: 2, ConnectTimeout: d.ConnectTimeout, StatementTimeout: d.StatementTimeout,
-			}, store.Login{User: user, Password: password})
-			if errors.Is(err, store.ErrLoginRefused) {
-				return nil, console.ErrSignIn
-			}
-			return s, err
-		},
-		Owner: owner, Judge: judge.Judge{Adapters: o.Adapters}, Apps: o.Config.Apps, Log: o.Log,
-		Secure: secure != nil || c.BehindProxy, Origin: strings.TrimSuffix(c.URL, "/"),
-	})
-	if err != nil {
+	out := &Console{url: strings.TrimSuffix(c.URL, "/")}
+	cfg := console.Config{
+		Owner: owner, Settings: c, Judge: judge.Judge{Adapters: o.Adapters}, Apps: o.Config.Apps, Log: o.Log,
+		Secure: secure != nil || c.BehindProxy, Origin: out.url,
+	}
+	if c.SignIn == config.SignInLogin {
+		cfg.SignIn = signIn(storeConfig(o.Config, databaseURL, 2))
+	} else {
+		if out.front, err = store.OpenFront(ctx, storeConfig(o.Config, c.DatabaseURL.Reveal(), c.MaxConnections)); err != nil {
+			return nil, fmt.Errorf("console.database_url: %w", err)
+		}
+		cfg.Front = out.front
+	}
+	if err := out.serve(ctx, cfg, listen.Config{
+		Listen: address, TLS: secure, MaxBody: console.MaxForm, WriteTimeout: consoleWrite, Log: o.Log,
+	}); err != nil {
+		out.closeFront()
 		return nil, err
 	}
-	server, err := listen.New(ctx, listen.Config{
-		Listen: address, TLS: secure, Handler: pages.Handler(), MaxBody: console.MaxForm, WriteTimeout: consoleWrite, Log: o.Log,
-	})
-	if err != nil {
-		pages.Close()
-		return nil, fmt.Errorf("console: %w", err)
+	return out, nil
+}
+
+func storeConfig(c *config.Config, databaseURL string, conns int) store.Config {
+	return store.Config{URL: databaseURL, MaxConns: conns, ConnectTimeout: c.Database.ConnectTimeout, StatementTimeout: c.Database.StatementTimeout}
+}
+
+// signIn opens the database with a person's own login.
+func signIn(cfg store.Config) func(ctx context.Context, user, password string) (*store.Store, error) {
+	return func(ctx context.Context, user, password string) (*store.Store, error) {
+		s, err := store.SignIn(ctx, cfg, store.Login{User: user, Password: password})
+		if errors.Is(err, store.ErrLoginRefused) {
+			return nil, console.ErrSignIn
+		}
+		return s, err
 	}
-	out := &Console{console: pages, server: server, url: strings.TrimSuffix(c.URL, "/")}
-	if out.url == "" {
+}
+
+// serve makes the pages and binds the listener.
+func (c *Console) serve(ctx context.Context, cfg console.Config, at listen.Config) (err error) {
+	if c.console, err = console.New(cfg); err != nil {
+		return err
+	}
+	at.Handler = c.console.Handler()
+	if c.server, err = listen.New(ctx, at); err != nil {
+		c.console.Close()
+		return fmt.Errorf("console: %w", err)
+	}
+	if c.url == "" {
 		scheme := "http"
-		if secure != nil {
+		if at.TLS != nil {
 			scheme = "https"
 		}
-		out.url = (&url.URL{Scheme: scheme, Host: server.Addr().String()}).String()
+		c.url = (&url.URL{Scheme: scheme, Host: c.server.Addr().String()}).String()
 	}
-	return out, nil
+	return nil
+}
+
+func (c *Console) closeFront() {
+	if c.front != nil {
+		c.front.Close()
+	}
 }
 
 // URL is where browsers find the console.
@@ -81,8 +110,12 @@ func (c *Console) URL() string { return c.url }
 // Link is a URL that signs the owner in, once.
 func (c *Console) Link() string { return c.url + c.console.Link() }
 
-// SetApps takes over the apps of another configuration.
-func (c *Console) SetApps(apps []config.App) { c.console.SetApps(apps) }
+// Reload takes over the apps of another configuration, and whom it lets in. How
+// people sign in does not change.
+func (c *Console) Reload(apps []config.App, settings config.Console) {
+	c.console.SetApps(apps)
+	c.console.SetSignIn(settings)
+}
 
 // Start begins to serve in the background.
 func (c *Console) Start() { c.server.Start() }
@@ -91,6 +124,7 @@ func (c *Console) Start() { c.server.Start() }
 func (c *Console) Stop(ctx context.Context) error {
 	err := c.server.Stop(ctx)
 	c.console.Close()
+	c.closeFront()
 	return err
 }
 

@@ -14,8 +14,8 @@ import (
 const reloadTimeout = 10 * time.Second
 
 // Reload takes over the apps of another configuration: credentials, endpoints,
-// limits, quotas, apps that came or went, dispatch.max_in_flight, and the access
-// keys of the API. Work under way goes on: a call that
+// limits, quotas, apps that came or went, dispatch.max_in_flight, the access keys
+// of the API, and whom the console lets in. Work under way goes on: a call that
 // has begun ends with the credentials it began with. On an error nothing has
 // changed. later lists the settings that differ and count from the next start.
 func (a *App) Reload(ctx context.Context, c *config.Config) (later []string, err error) {
@@ -35,11 +35,12 @@ func (a *App) Reload(ctx context.Context, c *config.Config) (later []string, err
 	a.engine.Reload(c.Dispatch.MaxInFlight)
 	a.reloadAPI(c.API)
 	if a.console != nil {
-		a.console.SetApps(apps)
+		a.console.Reload(apps, c.Console)
 	}
 	later = restartSettings(a.Config, c)
 	a.Config.Apps, a.Config.Dispatch.MaxInFlight, a.Config.Dispatch.Proxy = c.Apps, c.Dispatch.MaxInFlight, c.Dispatch.Proxy
 	a.Config.API.Clients, a.Config.API.CallsPerSecond = c.API.Clients, c.API.CallsPerSecond
+	a.Config.Console.OIDC, a.Config.Console.Proxy, a.Config.Console.Roles = c.Console.OIDC, c.Console.Proxy, c.Console.Roles
 	return later, nil
 }
 
@@ -51,7 +52,7 @@ func restartSettings(before, after *config.Config) []string {
 }
 
 // reloaded are the settings a reload takes over, and what is no setting.
-var reloaded = map[string]bool{"apps": true, "dispatch.max_in_flight": true, "dispatch.proxy": true, "log.level": true, "api.clients": true, "api.calls_per_second": true, "-": true}
+var reloaded = map[string]bool{"console.oidc": true, "console.proxy": true, "console.roles": true, "apps": true, "dispatch.max_in_flight": true, "dispatch.proxy": true, "log.level": true, "api.clients": true, "api.calls_per_second": true, "-": true}
 
 func compareSettings(prefix string, before, after reflect.Value, names *[]string) {
 	for i := range before.NumField() {

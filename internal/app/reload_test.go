@@ -44,7 +44,13 @@ func load(t *testing.T, file string) (*config.Config, error) {
 
 func startOn(t *testing.T, settings string) *daemon {
 	t.Helper()
-	d := &daemon{db: pgtest.New(t), file: filepath.Join(t.TempDir(), "scheduler.yaml"), log: &syncedBuffer{}}
+	return startHere(t, pgtest.New(t), settings)
+}
+
+// startHere is startOn on a database that is there.
+func startHere(t *testing.T, db *pgtest.DB, settings string) *daemon {
+	t.Helper()
+	d := &daemon{db: db, file: filepath.Join(t.TempDir(), "scheduler.yaml"), log: &syncedBuffer{}}
 	d.write(t, settings)
 	cfg, err := load(t, d.file)
 	if err != nil {

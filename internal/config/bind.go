@@ -11,6 +11,7 @@ import (
 var (
 	secretType = reflect.TypeFor[Secret]()
 	appsType   = reflect.TypeFor[[]App]()
+	textsType  = reflect.TypeFor[[]string]()
 )
 
 // fileTwin is what a secret's key ends in when its value is a file's name.
@@ -63,6 +64,12 @@ func (l *loader) bindField(n *node, path string, field reflect.StructField, v re
 		v.Set(reflect.ValueOf(l.bindApps(l.section(n, path), path)))
 	case field.Type == clientsType:
 		v.Set(reflect.ValueOf(l.bindClients(l.section(n, path), path)))
+	case field.Type == roleRulesType:
+		v.Set(reflect.ValueOf(l.bindRoleRules(l.section(n, path), path)))
+	case field.Type == textsType:
+		if list, given := l.texts(n, path); given {
+			v.Set(reflect.ValueOf(list))
+		}
 	case field.Type.Kind() == reflect.Struct:
 		l.bindStruct(l.section(n, path), path, v, nil)
 	case field.Type.Kind() == reflect.Map:
@@ -70,6 +77,40 @@ func (l *loader) bindField(n *node, path string, field reflect.StructField, v re
 	default:
 		l.bindScalar(n, path, field, v)
 	}
+}
+
+// texts reads a list of texts: in the file a list, in the environment with commas
+// between them.
+func (l *loader) texts(n *node, path string) (items []string, given bool) {
+	if text, ok := l.lookupEnv(path); ok {
+		l.origins[path] = origin{env: envName(path)}
+		for item := range strings.SplitSeq(text, ",") {
+			items = append(items, strings.TrimSpace(item))
+		}
+		return items, true
+	}
+	section := l.section(n, path)
+	if section == nil || section.kind == nothing {
+		return nil, false
+	}
+	if section.kind != list {
+		l.problem(path, "must be a list: each item begins with a dash")
+		return nil, false
+	}
+	for i, item := range section.items {
+		at := fmt.Sprintf("%s[%d]", path, i)
+		l.origins[at] = origin{line: item.line, column: item.column, shown: true}
+		text, err := expand(item.text, l.env)
+		switch {
+		case item.kind != scalar:
+			l.problem(at, "must be a text")
+		case err != nil:
+			l.problem(at, "%s", err)
+		default:
+			items = append(items, text)
+		}
+	}
+	return items, true
 }
 
 // section returns the node of a key that holds further keys, or nil.

@@ -101,20 +101,6 @@ func (l *loader) checkAdmin(a *Admin) {
 	}
 }
 
-func (l *loader) checkConsole(c *Console) {
-	l.checkCertificate("console", c.CertFile, c.KeyFile)
-	if u, err := url.Parse(c.URL); c.URL != "" && (err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.Trim(u.Path, "/") != "") {
-		l.problem("console.url", "must be a scheme and a host such as https://push.example")
-	}
-	if c.Listen == "" {
-		return
-	}
-	l.checkListen("console.listen", c.Listen)
-	if c.CertFile == "" && !c.BehindProxy && !IsLoopback(c.Listen) {
-		l.problem("console.listen", "%s can be reached from other machines: set console.cert_file and key_file, or behind_proxy where a proxy speaks TLS, or listen on 127.0.0.1", c.Listen)
-	}
-}
-
 func (l *loader) checkDispatch(d *Dispatch) {
 	l.positive("dispatch.push_timeout", d.PushTimeout)
 	if d.Lease < 3*time.Second {

@@ -82,21 +82,6 @@ type Admin struct {
 	ClientCAFile string `yaml:"client_ca_file" as:"path"`
 }
 
-// Console configures the web console.
-type Console struct {
-	// Listen is host:port. Empty: off; with the embedded database 127.0.0.1:8082,
-	// or a free port where that one is taken.
-	Listen string `yaml:"listen"`
-	// URL is how browsers reach the console, such as https://push.example, where
-	// that differs from Listen. Sign-in links begin with it.
-	URL string `yaml:"url"`
-	// CertFile and KeyFile, PEM, make the listener speak TLS.
-	CertFile string `yaml:"cert_file" as:"path"`
-	KeyFile  string `yaml:"key_file" as:"path"`
-	// BehindProxy says that a proxy in front speaks TLS to browsers.
-	BehindProxy bool `yaml:"behind_proxy"`
-}
-
 // Log configures what is written to standard error.
 type Log struct {
 	Level  string `yaml:"level" oneof:"debug,info,warn,error"`
@@ -220,6 +205,7 @@ func Default() Config {
 	return Config{
 		Database:     Database{MaxConnections: 20, ConnectTimeout: 5 * time.Second, StatementTimeout: 30 * time.Second},
 		Admin:        Admin{Listen: "127.0.0.1:8080"},
+		Console:      defaultConsole(),
 		Log:          Log{Level: "info", Format: "text"},
 		Dispatch:     defaultDispatch(),
 		Planner:      Planner{Interval: time.Second},

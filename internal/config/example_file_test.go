@@ -5,7 +5,6 @@ import (
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -92,8 +91,9 @@ func keysOf(tree map[string]any, path string) []string {
 		case []any:
 			for _, item := range value {
 				app, ok := item.(map[string]any)
-				if !ok {
-					return append(keys, fmt.Sprintf("%s: not a mapping", at))
+				if !ok { // a list of texts
+					keys = append(keys, at)
+					break
 				}
 				keys = append(keys, keysOf(app, at+"[0].")...)
 			}

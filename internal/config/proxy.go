@@ -85,7 +85,7 @@ func (l *loader) authorities(path, name string) string {
 	if text == "" {
 		return ""
 	}
-	if err := httpcall.ParseAuthorities(text); err != nil {
+	if _, err := httpcall.ParseAuthorities(text); err != nil {
 		l.problem(path, "%s %s", name, err)
 		return ""
 	}

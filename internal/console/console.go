@@ -21,16 +21,23 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/campaign-scheduler/scheduler/internal/config"
 	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// Config configures a Console. SignIn, Judge and Log are required.
+// Config configures a Console. Judge and Log are required, and SignIn or Front.
 type Config struct {
 	// SignIn opens the database with a person's own login. The error is
-	// ErrSignIn when the database refuses the login.
+	// ErrSignIn when the database refuses the login. It is not used with Front.
 	SignIn func(ctx context.Context, user, password string) (*store.Store, error)
+	// Front acts for people whom an identity provider or a proxy names, as Settings
+	// say; it is a Store of store.OpenFront. Nil: people sign in with SignIn.
+	Front *store.Store
+	// Settings say how people sign in.
+	Settings config.Console
 	// Owner, when set, is who signs in with a link of LinkURL: whoever owns the
 	// embedded database.
 	Owner *store.Store
@@ -42,7 +49,8 @@ type Config struct {
 	// Secure says that browsers reach the console over TLS.
 	Secure bool
 	// Origin is how browsers name the console, such as https://push.example, where
-	// a proxy changes the Host. Empty: as the request says.
+	// a proxy changes the Host. Empty: as the request says. An identity provider
+	// sends people back to it.
 	Origin string
 	Log    *slog.Logger
 }
@@ -61,12 +69,19 @@ type Console struct {
 	pages    map[string]*template.Template
 	handler  http.Handler
 	apps     atomic.Pointer[[]config.App]
+	gate     atomic.Pointer[gate]
+
+	strangers, unmapped rate.Sometimes // bound what is logged of them
 }
 
 // New makes a Console.
 func New(cfg Config) (*Console, error) {
-	c := &Console{Config: cfg, sessions: newSessions(cfg.Secure)}
+	c := &Console{Config: cfg, sessions: newSessions(cfg.Secure), strangers: seldom(), unmapped: seldom()}
 	c.SetApps(cfg.Apps)
+	if cfg.Front == nil {
+		c.Settings = config.Console{SignIn: config.SignInLogin}
+	}
+	c.SetSignIn(c.Settings)
 	var err error
 	if c.pages, err = parsePages(files); err != nil {
 		return nil, err
@@ -76,6 +91,9 @@ func New(cfg Config) (*Console, error) {
 	}
 	return c, nil
 }
+
+// seldom is once a minute.
+func seldom() rate.Sometimes { return rate.Sometimes{Interval: time.Minute} }
 
 // SetApps takes over the apps of another configuration.
 func (c *Console) SetApps(apps []config.App) { c.apps.Store(&apps) }
@@ -87,7 +105,10 @@ func (c *Console) settings() []config.App { return *c.apps.Load() }
 func (c *Console) Handler() http.Handler { return c.handler }
 
 // Close ends every session and closes the connections of those who signed in.
-func (c *Console) Close() { c.sessions.close() }
+func (c *Console) Close() {
+	c.sessions.close()
+	c.gate.Load().close()
+}
 
 // A route is one page or deed. Everything but the way in needs a person.
 type route struct {
@@ -126,6 +147,8 @@ func allRoutes() []route {
 		{"POST /sign-out", (*Console).signOut, true},
 		{"GET /sign-in", (*Console).signInPage, true},
 		{"POST /sign-in", (*Console).signIn, true},
+		{"GET /sign-in/start", (*Console).startSignIn, true},
+		{"GET " + callbackPath, (*Console).callback, true},
 		{"GET /link/{token}", (*Console).linkPage, true},
 		{"POST /link/{token}", (*Console).link, true},
 	}
@@ -151,7 +174,7 @@ func (c *Console) routes() (http.Handler, error) {
 			return nil, fmt.Errorf("console.url: %w", err)
 		}
 	}
-	return headers(same.Handler(mux)), nil
+	return headers(c.onlyProxy(same.Handler(mux))), nil
 }
 
 // MaxForm bounds a posted form in bytes: a campaign with ten thousand targets.
@@ -189,7 +212,15 @@ type exchange struct {
 
 // serve runs one page and turns its error into a page.
 func (c *Console) serve(w http.ResponseWriter, r *http.Request, to route) {
-	x := &exchange{ResponseWriter: w, Request: r, view: newView(r), person: c.sessions.person(r)}
+	x := &exchange{ResponseWriter: w, Request: r, view: newView(r)}
+	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
+	defer cancel()
+	x.Request = r.WithContext(ctx)
+	var err error
+	if x.person, err = c.who(x.Request); err != nil {
+		c.fail(x, err)
+		return
+	}
 	if x.person == nil && !to.open {
 		if r.Method != http.MethodGet {
 			http.Error(w, x.T("You are not signed in any more. Sign in again; nothing was changed."), http.StatusUnauthorized)
@@ -198,10 +229,9 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, to route) {
 		http.Redirect(w, r, "/sign-in?next="+template.URLQueryEscaper(r.URL.RequestURI()), http.StatusSeeOther)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
-	defer cancel()
-	x.Request = r.WithContext(ctx)
 	if x.person != nil {
+		ctx = x.person.as(ctx)
+		x.Request = r.WithContext(ctx)
 		x.store, x.Rights = x.person.store, x.person.rights
 		state, err := x.store.State(ctx)
 		if err != nil {
@@ -234,6 +264,16 @@ func (c *Console) fail(x *exchange, err error) {
 		status, text = http.StatusNotFound, x.T("There is no such page, or you may not see it.")
 	case errors.Is(err, errForm):
 		status, text = http.StatusBadRequest, x.T("The form could not be read. Go back and try again.")
+	case errors.Is(err, store.ErrNoRole):
+		c.sessions.end(x.ResponseWriter, x.Request)
+		x.Rights = store.Rights{}
+		status, text = http.StatusForbidden, x.T("Your database role cannot be used here, or not any more. Ask an admin.")
+	case errors.Is(err, errUnmapped):
+		status, text = http.StatusForbidden, x.T("It is known who you are, but no rule gives you a role here. Ask an admin.")
+	case errors.Is(err, errHeaderMissing):
+		status, text = http.StatusForbidden, x.T("The proxy in front signs people in, and it does not say who you are.")
+	case errors.Is(err, errHeaderTwice):
+		status, text = http.StatusBadRequest, x.T("The request names more than one person. Nothing was done.")
 	case errors.Is(err, store.ErrReadTooLong):
 		status, text = http.StatusServiceUnavailable, x.T("This takes too long. Narrow it by app, campaign or time.")
 	case errors.Is(err, store.ErrRevisionMoved):
@@ -247,9 +287,14 @@ func (c *Console) fail(x *exchange, err error) {
 	default:
 		c.Log.WarnContext(x.Context(), "console page failed", "path", x.URL.Path, "error", err)
 	}
-	if err := c.render(x, status, "message", map[string]string{"Title": http.StatusText(status), "Text": text}); err != nil {
+	if err := c.tell(x, status, text); err != nil {
 		c.Log.WarnContext(x.Context(), "console page failed", "path", x.URL.Path, "error", err)
 	}
+}
+
+// tell answers with a page that says one thing.
+func (c *Console) tell(x *exchange, status int, text string) error {
+	return c.render(x, status, "message", map[string]string{"Title": http.StatusText(status), "Text": text})
 }
 
 // id reads the number in the path.

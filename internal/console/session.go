@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/campaign-scheduler/scheduler/internal/config"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -24,7 +25,10 @@ const (
 type person struct {
 	store  *store.Store
 	rights store.Rights
-	shared bool // the store belongs to the daemon and stays open
+	shared bool           // the store belongs to the daemon and stays open
+	role   string         // which the store's front takes on; empty: the store's login is the person's own
+	claims map[string]any // what the identity provider said of them
+	issuer string         // the identity provider
 	idle   *time.Timer
 	ends   *time.Timer
 }
@@ -39,6 +43,7 @@ type sessions struct {
 	mu      sync.Mutex
 	people  map[string]*person   // by token
 	links   map[string]time.Time // tokens of sign-in links and when they end
+	waiting map[string]attempt   // sign-ins through the identity provider, by state
 	callers map[string]*rate.Limiter
 }
 
@@ -51,7 +56,7 @@ const (
 
 func newSessions(secure bool) *sessions {
 	return &sessions{
-		secure: secure, people: make(map[string]*person), links: make(map[string]time.Time),
+		secure: secure, people: make(map[string]*person), links: make(map[string]time.Time), waiting: make(map[string]attempt),
 		attempts: rate.NewLimiter(attemptsPerSecond, 2*attemptsPerSecond), callers: make(map[string]*rate.Limiter),
 	}
 }
@@ -93,8 +98,11 @@ func (s *sessions) mayTry(remote string) bool {
 }
 
 // begin signs a person in under a new token, so that a token somebody planted
-// before is worth nothing.
-func (s *sessions) begin(w http.ResponseWriter, p *person) {
+// before is worth nothing. The session that the browser had ends.
+func (s *sessions) begin(w http.ResponseWriter, r *http.Request, p *person) {
+	if c, err := r.Cookie(s.cookieName()); err == nil {
+		s.drop(c.Value)
+	}
 	token := rand.Text()
 	s.mu.Lock()
 	s.people[token] = p
@@ -104,19 +112,19 @@ func (s *sessions) begin(w http.ResponseWriter, p *person) {
 	http.SetCookie(w, s.cookie(token))
 }
 
-// person returns who made the request, or nil.
-func (s *sessions) person(r *http.Request) *person {
+// person returns who made the request, or nil, and the token of their session.
+func (s *sessions) person(r *http.Request) (p *person, token string) {
 	c, err := r.Cookie(s.cookieName())
 	if err != nil {
-		return nil
+		return nil, ""
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.people[c.Value]
+	p = s.people[c.Value]
 	if p != nil {
 		p.idle.Reset(idleTimeout)
 	}
-	return p
+	return p, c.Value
 }
 
 // end signs whoever made the request out.
@@ -182,21 +190,36 @@ func (c *Console) signInPage(x *exchange) error {
 	if x.person != nil {
 		return x.seeOther("/")
 	}
-	return c.render(x, http.StatusOK, "sign-in", signInForm{Next: next(x.FormValue("next"))})
+	return c.render(x, http.StatusOK, "sign-in", signInForm{
+		Next: next(x.FormValue("next")), Provider: c.gate.Load().providerName(), SignOut: c.signOutElsewhere(),
+	})
 }
 
-type signInForm struct{ Next, User, Problem string }
+// A signInForm is what the page of the way in shows.
+type signInForm struct {
+	Next, User, Problem string
+	Provider            string // the identity provider's host; empty: people use their own login
+	SignOut             string // where it signs people out
+}
 
 // next is a path of ours to go to after signing in; nothing else is followed.
+// Browsers pass over control characters and take \ for /.
 func next(path string) string {
-	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsAny(path, "\\\r\n") {
+	control := func(r rune) bool { return r <= ' ' || r == '\\' || r == 0x7f }
+	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") || strings.ContainsFunc(path, control) || len(path) > maxNext {
 		return "/"
 	}
 	return path
 }
 
+// maxNext bounds a path to come back to, in bytes.
+const maxNext = 2048
+
 // signIn takes a person's own database login.
 func (c *Console) signIn(x *exchange) error {
+	if c.Front != nil { // somebody else says who people are
+		return errNoPage
+	}
 	form := signInForm{Next: next(x.PostFormValue("next")), User: x.PostFormValue("user")}
 	again := func(status int, problem string) error {
 		form.Problem = problem
@@ -222,12 +245,10 @@ func (c *Console) signIn(x *exchange) error {
 
 // admit asks what the person may do and signs them in.
 func (c *Console) admit(x *exchange, p *person) error {
-	rights, err := p.store.Rights(x.Context())
-	if err != nil {
+	if err := p.ask(x.Context()); err != nil {
 		return err
 	}
-	p.rights = rights
-	c.sessions.begin(x.ResponseWriter, p)
+	c.sessions.begin(x.ResponseWriter, x.Request, p)
 	return nil
 }
 
@@ -251,5 +272,11 @@ func (c *Console) link(x *exchange) error {
 
 func (c *Console) signOut(x *exchange) error {
 	c.sessions.end(x.ResponseWriter, x.Request)
+	if g := c.gate.Load(); g.SignIn == config.SignInProxy {
+		if g.Proxy.SignOut == "" {
+			return c.tell(x, http.StatusOK, x.T("The proxy in front signs people in and out. Sign out there."))
+		}
+		return x.seeOther(g.Proxy.SignOut)
+	}
 	return x.seeOther("/sign-in")
 }

@@ -56,6 +56,7 @@ func Examine(ctx context.Context, o Options) []Check {
 	e.database(ctx)
 	e.apps(ctx)
 	e.api(ctx)
+	e.console(ctx)
 	return e.checks
 }
 

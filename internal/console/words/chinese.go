@@ -32,6 +32,16 @@ var chinese = map[string]string{
 	"The database does not answer now. Try again.":                                             "数据库暂时没有响应。请重试。",
 
 	// the way in
+	"Your organisation says who you are. You see and do here what your database role may.": "由贵组织确认你的身份。你在这里能看到和能做的，以你的数据库角色为准。",
+	"Sign in through %s": "通过 %s 登录", "Sign out there, too": "同时在那里退出",
+	"The identity provider did not say who you are, or its answer cannot be trusted. Sign in again; the log says more.": "身份提供方没有说明你是谁，或者它的答复不可信。请重新登录；日志中有详情。",
+	"The identity provider cannot be asked now. Try again; the log says more.":                                          "现在无法访问身份提供方。请重试；日志中有详情。",
+	"This sign-in was used already, took too long, or began in another browser. Sign in again.":                         "这次登录已经用过、超时，或者是在另一个浏览器中开始的。请重新登录。",
+	"It is known who you are, but no rule gives you a role here. Ask an admin.":                                         "已确认你的身份，但没有规则给你这里的角色。请联系管理员。",
+	"Your database role cannot be used here, or not any more. Ask an admin.":                                            "你的数据库角色在这里不能使用，或者不能再使用。请联系管理员。",
+	"The proxy in front signs people in, and it does not say who you are.":                                              "由前面的代理负责登录，但它没有说明你是谁。",
+	"The request names more than one person. Nothing was done.":                                                         "这个请求说明了不止一个人。什么都没有做。",
+	"The proxy in front signs people in and out. Sign out there.":                                                       "登录和退出都由前面的代理负责。请在那里退出。",
 	"Sign in": "登录", "Database login": "数据库账号", "Password": "密码",
 	"Use your own database login. You see and do here what it may see and do in SQL.":                   "用你自己的数据库账号登录。你在这里能看和能做的，与它在 SQL 里一样。",
 	"Too many attempts. Wait a minute and try again.":                                                   "尝试次数太多。请等一分钟再试。",
