@@ -48,7 +48,7 @@ func (c *Console) limits(x *exchange) error {
 		}
 		d.Quotas = append(d.Quotas, row)
 	}
-	if d.Forecast, err = forecast.Read(x.Context(), x.store, c.settings(), quotas, x.FormValue("app"), x.Now, forecastDays); err != nil {
+	if d.Forecast, err = forecast.Read(x.Context(), x.store, c.settings(), quotas, x.FormValue("app"), x.Now, x.Now.AddDate(0, 0, forecastDays)); err != nil {
 		return err
 	}
 	return c.render(x, http.StatusOK, "limits", d)

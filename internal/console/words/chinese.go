@@ -6,7 +6,7 @@ var chinese = map[string]string{
 	"in %s": "%s后", "%s ago": "%s前", "%s days": "%s 天",
 
 	// statuses
-	"pending": "待推送", "running": "推送中", "succeeded": "成功", "failed": "失败", "missed": "错过", "cancelled": "已取消", "unknown": "结果不明", "held": "已挂起",
+	"pending": "待推送", "running": "推送中", "succeeded": "成功", "failed": "失败", "missed": "错过", "cancelled": "已取消", "unknown": "结果不明", "held": "已挂起", "planned": "已计划",
 	"active": "生效", "paused": "已暂停", "finished": "已结束", "rejected": "被拒绝",
 	// what was done
 	"update": "修改", "pause": "暂停", "resume": "恢复", "cancel": "取消", "delete": "删除", "reject": "拒绝", "finish": "结束", "trigger": "立即推送", "rule": "裁定",
@@ -94,7 +94,9 @@ var chinese = map[string]string{
 
 	// calendar
 	"Earlier": "更早", "Today": "今天", "Later": "更晚", "Month": "月", "Week": "周", "Day": "日",
-	"Tasks by status. What is planned beyond the pending limit of an app is not shown yet.": "各状态的任务数。超出应用待推送上限的计划尚不显示。",
+	"Tasks by status; planned are the coming occurrences that are no task yet.":           "各状态的任务数；“已计划”是尚未成为任务的后续推送。",
+	"Not every campaign could be looked at: there may be more. Choose an app.":            "未能查看全部活动：可能还有更多。请选择一个应用。",
+	"Waits for a quota, or is missed by it": "等待配额，或因配额而错过", "peak": "高峰", "quota": "配额", "There are more.": "还有更多。",
 
 	// limits and lateness
 	"Pending tasks of each app": "各应用的待推送任务", "Pending tasks of %s": "%s 的待推送任务", "Pending": "待推送", "Limit": "上限", "How full": "占用",
