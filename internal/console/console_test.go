@@ -180,6 +180,10 @@ func TestFirstTenMinutes(t *testing.T) {
 		t.Fatalf("%d campaigns are stored after a refused form", n)
 	}
 
+	b.post("/preferences", url.Values{"language": {"zh"}}, http.StatusOK)
+	has(t, b.post("/campaigns", with(weekly(), "time", "25:00:00"), http.StatusUnprocessableEntity), "必须是 00:00:00 至 23:59:59 的时刻")
+	has(t, b.post("/campaigns", with(weekly(), "do", "preview"), http.StatusOK), "每周一和周四 10:00:00")
+	b.post("/preferences", url.Values{"language": {"en"}}, http.StatusOK)
 	preview := b.post("/campaigns", with(weekly(), "do", "preview"), http.StatusOK)
 	has(t, preview, "every Monday and Thursday at 10:00:00", "INSERT INTO scheduler.campaigns", `value="insert"`)
 	page := b.post("/campaigns", with(weekly(), "do", "insert"), http.StatusOK)
@@ -502,6 +506,11 @@ func TestTakeATaskBack(t *testing.T) {
 	has(t, b.post("/tasks/77/revoke", url.Values{"note": {"wrong price"}}, http.StatusOK), "Taken back", "waiting", "revoke", "wrong price", "succeeded")
 	if n := count(t, r.db, `SELECT count(*) FROM scheduler.revocation_calls WHERE message_id = 'm-1'`); n != 1 {
 		t.Errorf("%d deliveries are asked to be taken back, want 1", n)
+	}
+	has(t, b.post("/tasks/77/revoke", url.Values{"target": {"user-1"}}, http.StatusUnprocessableEntity), `name="target" maxlength="1000" value="user-1"`)
+	b.post("/tasks/77/revoke", url.Values{"note": {"wrong name"}, "target": {" user-1 "}}, http.StatusOK)
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.revocation_calls WHERE target = 'user-1'`); n != 1 {
+		t.Errorf("%d deliveries are asked to be taken back for one target, want 1", n)
 	}
 	if page := b.get("/tasks/78"); strings.Contains(page, "confirm/revoke") {
 		t.Error("a task of which nothing was accepted can be taken back")

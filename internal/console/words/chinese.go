@@ -88,6 +88,7 @@ var chinese = map[string]string{
 	"What was accepted is not sent again; the rest is pushed at once with the same message keys.": "已被接受的不会重发；其余的用相同的消息键立即推送。",
 	"Say why: it is kept with what you do.":                                                       "请写明原因：它与你的操作一起保存。",
 	"Take back what was accepted":                                                                 "撤回已被接受的推送", "Take it back": "撤回", "Taken back": "撤回情况",
+	"Of this target only (empty: of all)": "只撤回这一个目标的（不填：全部）",
 	"The provider is asked to take back every delivery that it accepted. Devices that have shown the message keep it, and some providers take nothing back. This cannot be undone, and the outcome of the task stays as it is.": "将请求推送方撤回它已接受的每一次投递。已显示消息的设备仍会保留，有的推送方不支持撤回。此操作不能撤销，任务的结果保持不变。",
 	"The call was begun and nobody knows whether the provider took it. It is never sent again by itself.":                                                                                                                       "调用已经发起，但没有人知道推送方是否收到。它不会自动重发。",
 	"There are more. Rule on these first.": "还有更多。请先裁定这些。", "Nothing waits for a ruling.": "没有等待裁定的任务。",
