@@ -246,23 +246,46 @@ type DayCount struct {
 // maxDayTasks bounds what is counted of one day.
 const maxDayTasks = 1000
 
+// maxUndecided bounds what is counted of tasks that are not decided yet.
+const maxUndecided = 100_000
+
 // CountDays counts tasks by status for stretches of time, which ascend and do
 // not overlap: the first starts at bounds[0] and ends at bounds[1]. Of each
-// stretch at most 1,000 tasks are counted.
-func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) ([]DayCount, error) {
+// stretch at most 1,000 decided tasks are counted, and of all that are not
+// decided at most 100,000.
+func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) (out []DayCount, err error) {
 	if len(bounds) < 2 {
 		return nil, nil
 	}
 	where := f.common("t")
 	add(where, "t.campaign_id = ?", f.Campaign)
-	where.args = append(where.args, bounds[:len(bounds)-1], bounds[1:], maxDayTasks)
+	last := len(bounds) - 1
+	where.args = append(where.args, bounds[:last], bounds[1:], maxDayTasks)
 	n := len(where.args)
-	return readRows(ctx, s, "count tasks by day", pgx.RowToStructByPos[DayCount], fmt.Sprintf(`
-		SELECT (d.n - 1)::integer, x.status, count(*), sum(count(*)) OVER (PARTITION BY d.n) >= $%d
-		  FROM unnest($%d::timestamptz[], $%d::timestamptz[]) WITH ORDINALITY AS d (since, until, n)
-		 CROSS JOIN LATERAL (SELECT t.status FROM scheduler.tasks t
-		                      WHERE t.due_at >= d.since AND t.due_at < d.until AND %s LIMIT $%d) x
-		 GROUP BY d.n, x.status ORDER BY d.n, x.status`, n, n-2, n-1, where.sql(), n), where.args...)
+	err = s.read(ctx, "count tasks by day", func(tx pgx.Tx) error {
+		// What is decided is found by the blocks of each stretch's time.
+		rows, _ := tx.Query(ctx, fmt.Sprintf(`
+			SELECT (d.n - 1)::integer, x.status, count(*), sum(count(*)) OVER (PARTITION BY d.n) >= $%d
+			  FROM unnest($%d::timestamptz[], $%d::timestamptz[]) WITH ORDINALITY AS d (since, until, n)
+			 CROSS JOIN LATERAL (SELECT t.status FROM scheduler.tasks t
+			                      WHERE t.due_at >= d.since AND t.due_at < d.until AND t.decided_at IS NOT NULL AND %s LIMIT $%d) x
+			 GROUP BY d.n, x.status ORDER BY d.n, x.status`, n, n-2, n-1, where.sql(), n), where.args...)
+		decided, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
+		if err != nil {
+			return err
+		}
+		// The others have no order of time: they are looked through once for all stretches.
+		args := append(where.args[:n-3:n-3], bounds[0], bounds[last], bounds[:last], maxUndecided)
+		rows, _ = tx.Query(ctx, fmt.Sprintf(`
+			SELECT width_bucket(x.due_at, $%d::timestamptz[]) - 1, x.status, count(*), sum(count(*)) OVER () >= $%d
+			  FROM (SELECT t.due_at, t.status FROM scheduler.tasks t
+			         WHERE t.due_at >= $%d AND t.due_at < $%d AND t.decided_at IS NULL AND %s LIMIT $%d) x
+			 GROUP BY 1, 2 ORDER BY 1, 2`, n, n+1, n-2, n-1, where.sql(), n+1), args...)
+		undecided, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
+		out = append(decided, undecided...)
+		return err
+	})
+	return out, err
 }
 
 // An AuditRow is a row of scheduler.audit.
@@ -305,14 +328,11 @@ type LatenessHour struct {
 	P50, P95, P99 time.Duration
 }
 
-// maxHourTasks bounds what is read of one hour.
-const maxHourTasks = 500
-
-// LatenessByHour returns the lateness of the hours since then, of at most 500
-// tasks each; hours without a push are left out.
-func (s *Store) LatenessByHour(ctx context.Context, since time.Time, hours int, f Filter) ([]LatenessHour, error) {
+// LatenessByHour returns the lateness of the hours since then, of at most so many
+// tasks of each; hours without a push are left out.
+func (s *Store) LatenessByHour(ctx context.Context, since time.Time, hours, tasks int, f Filter) ([]LatenessHour, error) {
 	where := f.common("t")
-	where.args = append(where.args, since, hours, maxHourTasks)
+	where.args = append(where.args, since, hours, tasks)
 	n := len(where.args)
 	return readRows(ctx, s, "read lateness", func(row pgx.CollectableRow) (h LatenessHour, err error) {
 		var q []float64

@@ -54,8 +54,9 @@ type ForecastFilter struct {
 // against quotas.
 func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out ForecastRows, err error) {
 	where := Filter{AppID: f.AppID, Statuses: []string{"active"}}.common("c")
-	// A push at once is to come while it has a task.
-	where.where = append(where.where, "(c.strategy_type <> 0 OR EXISTS (SELECT FROM scheduler.upcoming u WHERE u.campaign_id = c.id))")
+	// A push at once is to come while it has a task. LIMIT asks for one campaign's at
+	// a time; EXISTS would read every pending task.
+	where.where = append(where.where, "(c.strategy_type <> 0 OR (SELECT true FROM scheduler.upcoming u WHERE u.campaign_id = c.id LIMIT 1))")
 	counted := append(where.args, f.CountFor)
 	most := append(counted, f.Campaigns)
 	err = s.read(ctx, "read what a forecast needs", func(tx pgx.Tx) error {

@@ -86,9 +86,9 @@ func TestSentencesWithOddValues(t *testing.T) {
 	zh := For("zh", "")
 	for text, want := range map[string]string{
 		`must not be empty; it is "; it is 1; keep one"; keep one`: `不能为空；现为 "; it is 1; keep one"；请只保留一个`,
-		"must not be empty; it is []":                               "不能为空；现为 []",
-		"templateName must be given":                                "templateName must be given",
-		"": "",
+		"must not be empty; it is []":                              "不能为空；现为 []",
+		"templateName must be given":                               "templateName must be given",
+		"":                                                         "",
 		"every Monday, Tuesday and Sunday at 10:00:00 (UTC), on 2026-01-05 only": "每周一、周二和周日 10:00:00（UTC），仅 2026-01-05",
 	} {
 		got := zh.Judged(text)
