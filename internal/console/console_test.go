@@ -165,8 +165,8 @@ func with(form url.Values, pairs ...string) url.Values {
 }
 
 // A person's first ten minutes: sign in, see what to do, write a weekly campaign
-// with two mistakes, fix them at their fields, store it, pause and resume it,
-// change it, and see who did that.
+// with two mistakes, fix them at their fields, store it, see it in the calendar,
+// pause and resume it, skip one day, change it, and see who did that.
 func TestFirstTenMinutes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -194,11 +194,28 @@ func TestFirstTenMinutes(t *testing.T) {
 	}
 	at := fmt.Sprintf("/campaigns/%d", id)
 
+	// It is in the calendar, on the day of its first occurrence; not while it is paused.
+	due := html.UnescapeString(regexp.MustCompile(`name="at" value="([^"]+)"`).FindStringSubmatch(page)[1])
+	first, err := time.Parse(time.RFC3339, due)
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := "/calendar?view=day&at=" + first.In(time.FixedZone("CST", 8*3600)).Format(time.DateOnly)
+	has(t, b.get(day), "weekly news", "planned", due)
+
 	page = b.post(at+"/pause", url.Values{"revision": {"1"}, "note": {"wrong week"}}, http.StatusOK)
 	has(t, page, "paused", "wrong week")
+	if n := inCells(b.get(day), "planned"); n != 0 {
+		t.Errorf("%d occurrences are planned of a paused campaign", n)
+	}
 	b.post(at+"/resume", url.Values{"revision": {"1"}}, http.StatusConflict) // somebody else's page
 	page = b.post(at+"/resume", url.Values{"revision": {"2"}}, http.StatusOK)
 	has(t, page, "active")
+
+	has(t, b.post(at+"/skip", url.Values{"at": {due}, "note": {"a holiday"}}, http.StatusOK), "skipped by mei_", "a holiday")
+	if page := b.get(day); inCells(page, "planned") != 0 || inCells(page, "cancelled") != 1 {
+		t.Errorf("the skipped day in the calendar:\n%s", page)
+	}
 
 	edit := b.post(at, with(weekly(), "revision", "3", "name", "weekly offers", "do", "preview"), http.StatusOK)
 	has(t, edit, "What changes", "weekly news", "weekly offers")
@@ -208,7 +225,7 @@ func TestFirstTenMinutes(t *testing.T) {
 
 	page = b.post(at+"/cancel", url.Values{"revision": {"4"}}, http.StatusOK)
 	has(t, page, "cancelled")
-	has(t, b.get("/audit"), "pause", "resume", "update", "cancel", "mei_")
+	has(t, b.get("/audit"), "pause", "resume", "update", "cancel", "skip", "a holiday", "mei_")
 }
 
 func count(t *testing.T, db *pgtest.DB, sql string) (n int64) {
