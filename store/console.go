@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -123,16 +124,47 @@ type UpcomingRow struct {
 	DueAt                                                     time.Time
 }
 
+// The looks ahead and back of the lists below. Neither the pending tasks nor the
+// audit have an index of all apps' rows by their time: one would cost every task and
+// every change. A look is a pass over them that joins and sorts only what lies within
+// its time, and there are few of them.
+var (
+	looksAhead = []time.Duration{time.Minute, 8 * time.Hour}
+	looksBack  = []time.Duration{2 * 24 * time.Hour, 40 * 24 * time.Hour}
+)
+
 // ListUpcoming returns the next pending tasks that the filter chooses.
-func (s *Store) ListUpcoming(ctx context.Context, f Filter) ([]UpcomingRow, error) {
+func (s *Store) ListUpcoming(ctx context.Context, f Filter) (out []UpcomingRow, err error) {
+	err = s.read(ctx, "list what is coming", func(tx pgx.Tx) error {
+		var now time.Time
+		if err := tx.QueryRow(ctx, `SELECT now()`).Scan(&now); err != nil {
+			return err
+		}
+		for look := 0; ; look++ {
+			until, last := f.Until, look == len(looksAhead) || f.Campaign != 0 || !f.Since.IsZero()
+			if !last && (until.IsZero() || now.Add(looksAhead[look]).Before(until)) {
+				until = now.Add(looksAhead[look])
+			} else {
+				last = true
+			}
+			if out, err = upcoming(ctx, tx, f, until); err != nil || last || len(out) >= cmp.Or(f.Limit, 50) {
+				return err
+			}
+		}
+	})
+	return out, err
+}
+
+func upcoming(ctx context.Context, tx pgx.Tx, f Filter, until time.Time) ([]UpcomingRow, error) {
 	where := f.common("u")
 	add(where, "u.campaign_id = ?", f.Campaign)
 	add(where, "u.due_at >= ?", f.Since)
-	add(where, "u.due_at < ?", f.Until)
+	add(where, "u.due_at < ?", until)
 	limit := where.limit(f.Limit)
-	return readRows(ctx, s, "list what is coming", pgx.RowToStructByPos[UpcomingRow], `
+	rows, _ := tx.Query(ctx, `
 		SELECT u.task_id, u.campaign_id, u.campaign, u.channel, u.app_id, u.workspace_id, u.time_zone, coalesce(u.waits_for, ''), u.due_at
 		  FROM scheduler.upcoming u WHERE `+where.sql()+` ORDER BY u.due_at, u.task_id LIMIT `+limit, where.args...)
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[UpcomingRow])
 }
 
 // A CampaignSummary is one line of a list of campaigns.
@@ -307,18 +339,40 @@ type AuditFilter struct {
 }
 
 // ListAudit returns who did what, the newest first.
-func (s *Store) ListAudit(ctx context.Context, f AuditFilter) ([]AuditRow, error) {
+func (s *Store) ListAudit(ctx context.Context, f AuditFilter) (out []AuditRow, err error) {
+	err = s.read(ctx, "read the audit", func(tx pgx.Tx) error {
+		var from time.Time
+		if err := tx.QueryRow(ctx, `SELECT least(now(), $1)`, at(f.Until)).Scan(&from); err != nil {
+			return err
+		}
+		for look := 0; ; look++ {
+			var since time.Time
+			last := look == len(looksBack) || f.Campaign != 0 || f.Task != 0
+			if !last {
+				since = from.Add(-looksBack[look])
+			}
+			if out, err = audit(ctx, tx, f, since); err != nil || last || len(out) >= cmp.Or(f.Limit, 50) {
+				return err
+			}
+		}
+	})
+	return out, err
+}
+
+func audit(ctx context.Context, tx pgx.Tx, f AuditFilter, since time.Time) ([]AuditRow, error) {
 	where := &conditions{}
 	add(where, "a.who = ?", f.Who)
 	add(where, "starts_with(a.deed, ?)", strings.TrimSpace(f.Deed))
 	add(where, "a.campaign_id = ?", f.Campaign)
 	add(where, "a.task_id = ?", f.Task)
+	add(where, "a.at >= ?", since)
 	add(where, "a.at < ?", f.Until)
 	limit := where.limit(f.Limit)
-	return readRows(ctx, s, "read the audit", pgx.RowToStructByPos[AuditRow], `
+	rows, _ := tx.Query(ctx, `
 		SELECT a.at, a.who, a.deed, coalesce(a.campaign_id, 0), coalesce(a.task_id, 0), coalesce(a.app_id, ''), coalesce(a.workspace_id, ''),
 		       coalesce(a.revision, 0), coalesce(a.note, '')
 		  FROM scheduler.audit a WHERE `+where.sql()+` ORDER BY a.at DESC LIMIT `+limit, where.args...)
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[AuditRow])
 }
 
 // A LatenessHour is how late the pushes of one hour began.
