@@ -108,9 +108,9 @@ var chinese = map[string]string{
 	"More due in one second than may be pending; the rest follows at once": "一秒内到期的多于可待推送的；其余随即跟上", "Held back by calls per second": "受每秒调用数限制",
 	"Reaching the same users more than once in 7 days": "7 天内多次触达同一用户", "Loops that end": "将结束的循环",
 	"Range": "范围", "24 hours": "24 小时", "7 days": "7 天", "Hour": "小时", "Pushes": "推送数", "Lateness by hour": "每小时延迟",
-	"Half, 95 and 99 of 100 pushes began within this time":      "每 100 次推送中有 50、95、99 次在此时间内开始",
-	"Of at most %s pushes an hour, from due to the first call.": "每小时最多取 %s 次推送，从应推送时间到首次调用。",
-	"Nothing was pushed in this time.":                          "这段时间没有推送。",
+	"Half, 95 and 99 of 100 pushes began within this time":                              "每 100 次推送中有 50、95、99 次在此时间内开始",
+	"From due to the first call. Of more than 30,000 pushes, %s an hour are looked at.": "从应推送时间到首次调用。超过 30,000 次推送时，每小时只看 %s 次。",
+	"Nothing was pushed in this time.":                                                  "这段时间没有推送。",
 
 	// hold
 	"Pushes go out. A hold stops everything that has not begun, on every daemon, until it is released.": "推送正常进行。挂起会让所有守护进程上尚未开始的推送停下，直到解除。",
