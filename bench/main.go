@@ -42,6 +42,8 @@ var parts = []part{
 	{"audience", audience},
 	{"api", frontAPI},
 	{"flood", flood},
+	{"pages", pages},
+	{"clicking", clicking},
 	{"loading", loading},
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -124,16 +125,47 @@ type UpcomingRow struct {
 	DueAt                                                     time.Time
 }
 
+// The looks ahead and back of the lists below. Neither the pending tasks nor the
+// audit have an index of all apps' rows by their time: one would cost every task and
+// every change. A look is a pass over them that joins and sorts only what lies within
+// its time, and there are few of them.
+var (
+	looksAhead = []time.Duration{time.Minute, 8 * time.Hour}
+	looksBack  = []time.Duration{2 * 24 * time.Hour, 40 * 24 * time.Hour}
+)
+
 // ListUpcoming returns the next pending tasks that the filter chooses.
-func (s *Store) ListUpcoming(ctx context.Context, f Filter) ([]UpcomingRow, error) {
+func (s *Store) ListUpcoming(ctx context.Context, f Filter) (out []UpcomingRow, err error) {
+	err = s.read(ctx, "list what is coming", func(tx pgx.Tx) error {
+		var now time.Time
+		if err := tx.QueryRow(ctx, `SELECT now()`).Scan(&now); err != nil {
+			return err
+		}
+		for look := 0; ; look++ {
+			until, last := f.Until, look == len(looksAhead) || f.Campaign != 0 || !f.Since.IsZero()
+			if !last && (until.IsZero() || now.Add(looksAhead[look]).Before(until)) {
+				until = now.Add(looksAhead[look])
+			} else {
+				last = true
+			}
+			if out, err = upcoming(ctx, tx, f, until); err != nil || last || len(out) >= cmp.Or(f.Limit, 50) {
+				return err
+			}
+		}
+	})
+	return out, err
+}
+
+func upcoming(ctx context.Context, tx pgx.Tx, f Filter, until time.Time) ([]UpcomingRow, error) {
 	where := f.common("u")
 	add(where, "u.campaign_id = ?", f.Campaign)
 	add(where, "u.due_at >= ?", f.Since)
-	add(where, "u.due_at < ?", f.Until)
+	add(where, "u.due_at < ?", until)
 	limit := where.limit(f.Limit)
-	return readRows(ctx, s, "list what is coming", pgx.RowToStructByPos[UpcomingRow], `
+	rows, _ := tx.Query(ctx, `
 		SELECT u.task_id, u.campaign_id, u.campaign, u.channel, u.app_id, u.workspace_id, u.time_zone, coalesce(u.waits_for, ''), u.due_at
 		  FROM scheduler.upcoming u WHERE `+where.sql()+` ORDER BY u.due_at, u.task_id LIMIT `+limit, where.args...)
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[UpcomingRow])
 }
 
 // A CampaignSummary is one line of a list of campaigns.
@@ -247,23 +279,46 @@ type DayCount struct {
 // maxDayTasks bounds what is counted of one day.
 const maxDayTasks = 1000
 
+// maxUndecided bounds what is counted of tasks that are not decided yet.
+const maxUndecided = 100_000
+
 // CountDays counts tasks by status for stretches of time, which ascend and do
 // not overlap: the first starts at bounds[0] and ends at bounds[1]. Of each
-// stretch at most 1,000 tasks are counted.
-func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) ([]DayCount, error) {
+// stretch at most 1,000 decided tasks are counted, and of all that are not
+// decided at most 100,000.
+func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) (out []DayCount, err error) {
 	if len(bounds) < 2 {
 		return nil, nil
 	}
 	where := f.common("t")
 	add(where, "t.campaign_id = ?", f.Campaign)
-	where.args = append(where.args, bounds[:len(bounds)-1], bounds[1:], maxDayTasks)
+	last := len(bounds) - 1
+	where.args = append(where.args, bounds[:last], bounds[1:], maxDayTasks)
 	n := len(where.args)
-	return readRows(ctx, s, "count tasks by day", pgx.RowToStructByPos[DayCount], fmt.Sprintf(`
-		SELECT (d.n - 1)::integer, x.status, count(*), sum(count(*)) OVER (PARTITION BY d.n) >= $%d
-		  FROM unnest($%d::timestamptz[], $%d::timestamptz[]) WITH ORDINALITY AS d (since, until, n)
-		 CROSS JOIN LATERAL (SELECT t.status FROM scheduler.tasks t
-		                      WHERE t.due_at >= d.since AND t.due_at < d.until AND %s LIMIT $%d) x
-		 GROUP BY d.n, x.status ORDER BY d.n, x.status`, n, n-2, n-1, where.sql(), n), where.args...)
+	err = s.read(ctx, "count tasks by day", func(tx pgx.Tx) error {
+		// What is decided is found by the blocks of each stretch's time.
+		rows, _ := tx.Query(ctx, fmt.Sprintf(`
+			SELECT (d.n - 1)::integer, x.status, count(*), sum(count(*)) OVER (PARTITION BY d.n) >= $%d
+			  FROM unnest($%d::timestamptz[], $%d::timestamptz[]) WITH ORDINALITY AS d (since, until, n)
+			 CROSS JOIN LATERAL (SELECT t.status FROM scheduler.tasks t
+			                      WHERE t.due_at >= d.since AND t.due_at < d.until AND t.decided_at IS NOT NULL AND %s LIMIT $%d) x
+			 GROUP BY d.n, x.status ORDER BY d.n, x.status`, n, n-2, n-1, where.sql(), n), where.args...)
+		decided, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
+		if err != nil {
+			return err
+		}
+		// The others have no order of time: they are looked through once for all stretches.
+		args := append(where.args[:n-3:n-3], bounds[0], bounds[last], bounds[:last], maxUndecided)
+		rows, _ = tx.Query(ctx, fmt.Sprintf(`
+			SELECT width_bucket(x.due_at, $%d::timestamptz[]) - 1, x.status, count(*), sum(count(*)) OVER () >= $%d
+			  FROM (SELECT t.due_at, t.status FROM scheduler.tasks t
+			         WHERE t.due_at >= $%d AND t.due_at < $%d AND t.decided_at IS NULL AND %s LIMIT $%d) x
+			 GROUP BY 1, 2 ORDER BY 1, 2`, n, n+1, n-2, n-1, where.sql(), n+1), args...)
+		undecided, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
+		out = append(decided, undecided...)
+		return err
+	})
+	return out, err
 }
 
 // An AuditRow is a row of scheduler.audit.
@@ -285,18 +340,40 @@ type AuditFilter struct {
 }
 
 // ListAudit returns who did what, the newest first.
-func (s *Store) ListAudit(ctx context.Context, f AuditFilter) ([]AuditRow, error) {
+func (s *Store) ListAudit(ctx context.Context, f AuditFilter) (out []AuditRow, err error) {
+	err = s.read(ctx, "read the audit", func(tx pgx.Tx) error {
+		var from time.Time
+		if err := tx.QueryRow(ctx, `SELECT least(now(), $1)`, at(f.Until)).Scan(&from); err != nil {
+			return err
+		}
+		for look := 0; ; look++ {
+			var since time.Time
+			last := look == len(looksBack) || f.Campaign != 0 || f.Task != 0
+			if !last {
+				since = from.Add(-looksBack[look])
+			}
+			if out, err = audit(ctx, tx, f, since); err != nil || last || len(out) >= cmp.Or(f.Limit, 50) {
+				return err
+			}
+		}
+	})
+	return out, err
+}
+
+func audit(ctx context.Context, tx pgx.Tx, f AuditFilter, since time.Time) ([]AuditRow, error) {
 	where := &conditions{}
 	add(where, "a.who = ?", f.Who)
 	add(where, "starts_with(a.deed, ?)", strings.TrimSpace(f.Deed))
 	add(where, "a.campaign_id = ?", f.Campaign)
 	add(where, "a.task_id = ?", f.Task)
+	add(where, "a.at >= ?", since)
 	add(where, "a.at < ?", f.Until)
 	limit := where.limit(f.Limit)
-	return readRows(ctx, s, "read the audit", pgx.RowToStructByPos[AuditRow], `
+	rows, _ := tx.Query(ctx, `
 		SELECT a.at, a.who, a.deed, coalesce(a.campaign_id, 0), coalesce(a.task_id, 0), coalesce(a.app_id, ''), coalesce(a.workspace_id, ''),
 		       coalesce(a.revision, 0), coalesce(a.note, '')
 		  FROM scheduler.audit a WHERE `+where.sql()+` ORDER BY a.at DESC LIMIT `+limit, where.args...)
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[AuditRow])
 }
 
 // A LatenessHour is how late the pushes of one hour began.
@@ -306,27 +383,54 @@ type LatenessHour struct {
 	P50, P95, P99 time.Duration
 }
 
-// maxHourTasks bounds what is read of one hour.
-const maxHourTasks = 500
+// sparseTasks is up to how many tasks are read in one pass.
+const sparseTasks = 30_000
 
-// LatenessByHour returns the lateness of the hours since then, of at most 500
-// tasks each; hours without a push are left out.
-func (s *Store) LatenessByHour(ctx context.Context, since time.Time, hours int, f Filter) ([]LatenessHour, error) {
+// LatenessByHour returns the lateness of the hours since then; hours without a push
+// are left out. Where there are more than 30,000 tasks in all, only so many of each
+// hour are looked at.
+func (s *Store) LatenessByHour(ctx context.Context, since time.Time, hours, tasks int, f Filter) (out []LatenessHour, err error) {
 	where := f.common("t")
-	where.args = append(where.args, since, hours, maxHourTasks)
+	where.args = append(where.args, since, hours)
 	n := len(where.args)
-	return readRows(ctx, s, "read lateness", func(row pgx.CollectableRow) (h LatenessHour, err error) {
-		var q []float64
-		if err = row.Scan(&h.Hour, &h.Tasks, &q); err == nil && len(q) == 3 {
-			h.P50, h.P95, h.P99 = seconds(q[0]), seconds(q[1]), seconds(q[2])
+	err = s.read(ctx, "read lateness", func(tx pgx.Tx) error {
+		// The blocks of one hour are those of many hours where little is pushed: to
+		// look for each hour by itself would read them again and again.
+		sql := fmt.Sprintf(`
+			SELECT date_bin('1 hour', x.due_at, $%[1]d), count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
+			  FROM (SELECT t.due_at, t.lateness FROM scheduler.tasks t
+			         WHERE t.due_at >= $%[1]d AND t.due_at < $%[1]d::timestamptz + $%[2]d * interval '1 hour' AND t.lateness IS NOT NULL AND %[3]s LIMIT %[4]d) x
+			 GROUP BY 1 ORDER BY 1`, n-1, n, where.sql(), sparseTasks+1)
+		rows, _ := tx.Query(ctx, sql, where.args...)
+		if out, err = pgx.CollectRows(rows, scanLateness); err != nil {
+			return err
 		}
-		return h, err
-	}, fmt.Sprintf(`
-		SELECT h.at, count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
-		  FROM generate_series(0, $%[2]d - 1) g (n) CROSS JOIN LATERAL (SELECT $%[1]d::timestamptz + g.n * interval '1 hour') h (at)
-		 CROSS JOIN LATERAL (SELECT t.lateness FROM scheduler.tasks t
-		                      WHERE t.due_at >= h.at AND t.due_at < h.at + interval '1 hour' AND t.lateness IS NOT NULL AND %[4]s LIMIT $%[3]d) x
-		 GROUP BY h.at ORDER BY h.at`, n-2, n-1, n, where.sql()), where.args...)
+		total := int64(0)
+		for _, h := range out {
+			total += h.Tasks
+		}
+		if total <= sparseTasks {
+			return nil
+		}
+		sql = fmt.Sprintf(`
+			SELECT h.at, count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
+			  FROM generate_series(0, $%[2]d - 1) g (n) CROSS JOIN LATERAL (SELECT $%[1]d::timestamptz + g.n * interval '1 hour') h (at)
+			 CROSS JOIN LATERAL (SELECT t.lateness FROM scheduler.tasks t
+			                      WHERE t.due_at >= h.at AND t.due_at < h.at + interval '1 hour' AND t.lateness IS NOT NULL AND %[3]s LIMIT %[4]d) x
+			 GROUP BY h.at ORDER BY h.at`, n-1, n, where.sql(), tasks)
+		rows, _ = tx.Query(ctx, sql, where.args...)
+		out, err = pgx.CollectRows(rows, scanLateness)
+		return err
+	})
+	return out, err
+}
+
+func scanLateness(row pgx.CollectableRow) (h LatenessHour, err error) {
+	var q []float64
+	if err = row.Scan(&h.Hour, &h.Tasks, &q); err == nil && len(q) == 3 {
+		h.P50, h.P95, h.P99 = seconds(q[0]), seconds(q[1]), seconds(q[2])
+	}
+	return h, err
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -11,21 +11,23 @@ import (
 // week is the length of a quota's rolling window.
 const week = 7 * 24 * time.Hour
 
-// quotaAllows says whether a task of the app may begin on the channel, and else when
+// quotaAllows says whether the task may begin by its channel's quota, and else when
 // the next call may be made. It books
 // nothing, since a booking belongs to a call and is made by its claim; so that
 // no more tasks begin than calls may be made, those that have begun and whose
-// call waits count too. The lock makes looking and beginning one step
+// call waits count too. So do the tasks that are due before this one and wait for
+// the same quota: the earliest due comes first, and of those the earliest written
+// campaign, whichever of them asks first. The lock makes looking and beginning one step
 // for all daemons; it is held until the transaction ends, which is at once.
-func quotaAllows(ctx context.Context, tx pgx.Tx, appNo int32, channel string, now time.Time) (ok bool, free time.Time, err error) {
+func quotaAllows(ctx context.Context, tx pgx.Tx, t *startingTask) (ok bool, free time.Time, err error) {
 	var quota int
-	if err := lockRow(ctx, tx, quotaLock, appNo); err != nil {
+	if err := lockRow(ctx, tx, quotaLock, t.appNo); err != nil {
 		return false, time.Time{}, err
 	}
 	err = tx.QueryRow(ctx, `
 		SELECT coalesce(q.weekly_quota, c.weekly_quota)
 		  FROM scheduler.channels c LEFT JOIN scheduler.app_quotas q ON q.app_no = $1 AND q.channel = c.channel
-		 WHERE c.channel = $2`, appNo, channel).Scan(&quota)
+		 WHERE c.channel = $2`, t.appNo, t.channel).Scan(&quota)
 	if err != nil {
 		return false, time.Time{}, fmt.Errorf("read quota: %w", err)
 	}
@@ -34,22 +36,25 @@ func quotaAllows(ctx context.Context, tx pgx.Tx, appNo int32, channel string, no
 	}
 	// A statement of its own, so that it sees what the lock waited for. The window
 	// is free again when the quota-th newest use leaves it.
-	var used, waiting int
+	var used, waiting, before int
 	var oldest *time.Time
 	err = tx.QueryRow(ctx, `
 		SELECT (SELECT count(*) FROM scheduler.quota_uses WHERE app_no = $1 AND channel = $2 AND used_at > $3),
 		       (SELECT count(*) FROM scheduler.running_tasks r JOIN scheduler.campaigns c ON c.id = r.campaign_id
 		         WHERE r.app_no = $1 AND c.channel = $2 AND c.status NOT IN ('paused', 'cancelled')
 		           AND `+openIn(`'waiting'`, "")+`),
+		       (SELECT count(*) FROM scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
+		         WHERE p.app_no = $1 AND c.channel = $2 AND c.status = 'active' AND (p.due_at, p.campaign_id) < ($5, $6)
+		           AND scheduler.window_end(p.due_at, c.catch_up_window) > $7),
 		       (SELECT used_at FROM scheduler.quota_uses WHERE app_no = $1 AND channel = $2 ORDER BY used_at DESC OFFSET $4 LIMIT 1)`,
-		appNo, channel, now.Add(-week), quota-1).Scan(&used, &waiting, &oldest)
+		t.appNo, t.channel, t.now.Add(-week), quota-1, t.dueAt, t.campaignID, t.now).Scan(&used, &waiting, &before, &oldest)
 	switch {
 	case err != nil:
 		return false, time.Time{}, fmt.Errorf("read quota: %w", err)
-	case used+waiting < quota:
+	case used+waiting+before < quota:
 		return true, time.Time{}, nil
 	case used < quota || oldest == nil: // a call that waits may yet not be made
-		return false, now.Add(time.Minute), nil
+		return false, t.now.Add(time.Minute), nil
 	}
 	return false, oldest.Add(week + time.Microsecond), nil
 }

@@ -42,7 +42,7 @@ func (s *Store) StartTask(ctx context.Context, daemonID int64, now time.Time, in
 			return err
 		}
 		if in.Quota {
-			ok, free, err := quotaAllows(ctx, tx, t.appNo, t.channel, t.now)
+			ok, free, err := quotaAllows(ctx, tx, t)
 			if err != nil {
 				return err
 			}

@@ -53,7 +53,7 @@ func (p *program) forecast(ctx context.Context, s *store.Store, cfg *config.Conf
 	if err != nil {
 		return err
 	}
-	r, err := forecast.Read(ctx, s, cfg.Apps, quotas, app, now, days)
+	r, err := forecast.Read(ctx, s, cfg.Apps, quotas, app, now, now.AddDate(0, 0, days))
 	if err != nil {
 		return err
 	}

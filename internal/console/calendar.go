@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/campaign-scheduler/scheduler/internal/forecast"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -17,6 +18,8 @@ type calendarCell struct {
 	Counts  []statusCount
 	Level   int // 0 to 4: how much there is
 	Planned bool
+	Peak    bool // more falls due in one second than may be pending
+	Waits   bool // something waits for a quota, or is missed by it
 	Today   bool
 	Other   bool // of another month
 }
@@ -33,6 +36,8 @@ func (c *Console) calendar(x *exchange) error {
 		Rows                    [][]calendarCell
 		Heads                   []string
 		Tasks                   []store.TaskRow
+		Planned                 []forecast.Occurrence // of the day that is shown, not stored as tasks yet
+		More, AtLeast           bool
 	}
 	d.View, d.App = x.FormValue("view"), x.FormValue("app")
 	day := x.in(x.Now, "Asia/Shanghai")
@@ -68,16 +73,31 @@ func (c *Console) calendar(x *exchange) error {
 	if d.View != "day" {
 		d.Heads = []string{x.T("Mon"), x.T("Tue"), x.T("Wed"), x.T("Thu"), x.T("Fri"), x.T("Sat"), x.T("Sun")}
 	}
-	if err := c.fill(x, cells, end, d.App); err != nil {
+	counts, err := c.counts(x, cells, end, d.App)
+	if err != nil {
 		return err
 	}
+	coming, err := c.coming(x, end, d.App)
+	if err != nil {
+		return err
+	}
+	d.AtLeast = coming.AtLeast
+	fillCells(x, cells, end, counts, coming)
 	d.Rows = slices.Collect(slices.Chunk(cells, columns))
 	if d.View == "day" {
-		rows, err := x.store.PageTasks(x.Context(), store.Filter{AppID: d.App, Since: midnight, Until: end, Limit: pageRows}, store.TaskCursor{})
+		d.Tasks, err = x.store.PageTasks(x.Context(), store.Filter{AppID: d.App, Since: midnight, Until: end, Limit: pageRows}, store.TaskCursor{})
 		if err != nil {
 			return err
 		}
-		d.Tasks = rows
+		for _, o := range coming.Coming {
+			if !o.Planned || o.At.Before(midnight) {
+				continue
+			}
+			if d.More = len(d.Planned) == pageRows; d.More {
+				break
+			}
+			d.Planned = append(d.Planned, o)
+		}
 	}
 	return c.render(x, http.StatusOK, "calendar", d)
 }
@@ -93,34 +113,82 @@ func daysFrom(first time.Time, n int) []calendarCell {
 	return cells
 }
 
-// fill counts what each cell holds, the last of which lasts until end.
-func (c *Console) fill(x *exchange, cells []calendarCell, end time.Time, app string) error {
+// edges are the bounds of the cells, the last of which lasts until end.
+func edges(cells []calendarCell, end time.Time) []time.Time {
 	bounds := make([]time.Time, 0, len(cells)+1)
 	for _, cell := range cells {
 		bounds = append(bounds, cell.Start)
 	}
-	bounds = append(bounds, end)
-	counts, err := x.store.CountDays(x.Context(), bounds, store.Filter{AppID: app})
-	if err != nil {
-		return err
+	return append(bounds, end)
+}
+
+// counts says how many tasks each cell has stored.
+func (c *Console) counts(x *exchange, cells []calendarCell, end time.Time, app string) ([]store.DayCount, error) {
+	return x.store.CountDays(x.Context(), edges(cells, end), store.Filter{AppID: app})
+}
+
+// coming is what is to come before end, by the same schedules as a preview.
+func (c *Console) coming(x *exchange, end time.Time, app string) (forecast.Result, error) {
+	if !end.After(x.Now) {
+		return forecast.Result{}, nil
 	}
-	totals := make([]int64, len(cells))
-	for _, n := range counts {
-		text := fmt.Sprint(n.Tasks)
-		if n.More {
+	quotas, err := x.store.QuotaUsages(x.Context())
+	if err != nil {
+		return forecast.Result{}, err
+	}
+	return forecast.Read(x.Context(), x.store, c.settings(), quotas, app, x.Now, end.Add(-time.Microsecond))
+}
+
+// fillCells writes into each cell what is stored and what is to come.
+func fillCells(x *exchange, cells []calendarCell, end time.Time, counts []store.DayCount, coming forecast.Result) {
+	bounds, totals := edges(cells, end), make([]int64, len(cells))
+	add := func(i int, status string, n int64, more bool) {
+		text := fmt.Sprint(n)
+		if more {
 			text += "+"
 		}
-		cells[n.Day].Counts = append(cells[n.Day].Counts, statusCount{n.Status, text})
-		cells[n.Day].Planned = cells[n.Day].Planned || n.Status == "pending"
-		totals[n.Day] += n.Tasks
+		cells[i].Counts = append(cells[i].Counts, statusCount{status, text})
+		cells[i].Planned = cells[i].Planned || status == "pending" || status == "planned"
+		totals[i] += n
 	}
-	for i, total := range totals {
+	at := func(t time.Time) *calendarCell { // nil: in none of them
+		i, on := slices.BinarySearchFunc(bounds, t, time.Time.Compare)
+		if !on {
+			i--
+		}
+		if i < 0 || i >= len(cells) {
+			return nil
+		}
+		return &cells[i]
+	}
+	for _, n := range counts {
+		add(n.Day, n.Status, n.Tasks, n.More)
+	}
+	planned := make(map[*calendarCell]int64)
+	for _, o := range coming.Coming {
+		if o.Planned {
+			planned[at(o.At)]++
+		}
+	}
+	for i := range cells {
+		if n := planned[&cells[i]]; n > 0 {
+			add(i, "planned", n, coming.AtLeast)
+		}
 		for _, step := range []int64{1, 10, 100, 1000} {
-			if total >= step {
+			if totals[i] >= step {
 				cells[i].Level++
 			}
 		}
 		cells[i].Today = !x.Now.Before(bounds[i]) && x.Now.Before(bounds[i+1])
 	}
-	return nil
+	for _, p := range coming.Peaks {
+		if cell := at(p.At); cell != nil {
+			cell.Peak = true
+		}
+	}
+	for _, p := range slices.Concat(coming.Waiting, coming.Missed) {
+		if cell := at(p.DueAt); cell != nil {
+			cell.Waits = true
+		}
+	}
 }

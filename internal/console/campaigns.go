@@ -48,20 +48,20 @@ func (c *Console) campaigns(x *exchange) error {
 		d.Before = strconv.FormatInt(rows[pageRows-1].ID, 10)
 	}
 	for _, r := range rows {
-		d.Rows = append(d.Rows, lineOf(r, x.Now))
+		d.Rows = append(d.Rows, lineOf(x, r))
 	}
 	return c.render(x, http.StatusOK, "campaigns", d)
 }
 
-func lineOf(c store.CampaignSummary, now time.Time) campaignLine {
+func lineOf(x *exchange, c store.CampaignSummary) campaignLine {
 	line := campaignLine{CampaignSummary: c}
 	schedule, _, err := strategy.Parse(forecast.SpecOf(c))
 	if err != nil {
 		return line
 	}
-	line.Words = schedule.Describe()
+	line.Words = x.Schedule(schedule.Describe())
 	if c.Status == "active" {
-		line.Next = schedule.Next(now)
+		line.Next = schedule.Next(x.Now)
 	}
 	return line
 }
@@ -118,7 +118,7 @@ func (c *Console) campaign(x *exchange) error {
 		return err
 	}
 	if schedule, _, err := strategy.Parse(forecast.SpecOf(d.CampaignSummary)); err == nil {
-		d.Words, d.Next = schedule.Describe(), nextOccurrences(schedule, x.Now, 10)
+		d.Words, d.Next = x.Schedule(schedule.Describe()), nextOccurrences(schedule, x.Now, 10)
 	}
 	skips, err := x.store.Skips(x.Context(), id, x.Now)
 	if err != nil {

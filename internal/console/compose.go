@@ -259,14 +259,18 @@ func (c *Console) compose(x *exchange, f campaignForm, before *store.CampaignDet
 	}
 	for _, one := range judge.OnePerField(problems) {
 		if field := fieldOf[one.Field]; field != "" {
-			p.Problems[field] = append(p.Problems[field], one.Message)
+			p.Problems[field] = append(p.Problems[field], x.Judged(one.Message))
 		} else {
-			p.Problems["request"] = append(p.Problems["request"], one.Field+": "+one.Message)
+			p.Problems["request"] = append(p.Problems["request"], one.Field+": "+x.Judged(one.Message))
 		}
 	}
-	p.Warnings, p.Good = v.Warnings, len(p.Problems) == 0
+	for _, w := range v.Warnings {
+		field, text, _ := strings.Cut(w, " ")
+		p.Warnings = append(p.Warnings, field+" "+x.Judged(text))
+	}
+	p.Good = len(p.Problems) == 0
 	if v.Schedule.Describe() != "never" {
-		p.Words = v.Schedule.Describe()
+		p.Words = x.Schedule(v.Schedule.Describe())
 		p.Next = nextOccurrences(v.Schedule, x.Now.Add(-v.Spec.CatchUpWindow), 10)
 	}
 	if len(p.Next) > 0 {

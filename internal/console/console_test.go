@@ -165,8 +165,8 @@ func with(form url.Values, pairs ...string) url.Values {
 }
 
 // A person's first ten minutes: sign in, see what to do, write a weekly campaign
-// with two mistakes, fix them at their fields, store it, pause and resume it,
-// change it, and see who did that.
+// with two mistakes, fix them at their fields, store it, see it in the calendar,
+// pause and resume it, skip one day, change it, and see who did that.
 func TestFirstTenMinutes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -180,6 +180,10 @@ func TestFirstTenMinutes(t *testing.T) {
 		t.Fatalf("%d campaigns are stored after a refused form", n)
 	}
 
+	b.post("/preferences", url.Values{"language": {"zh"}}, http.StatusOK)
+	has(t, b.post("/campaigns", with(weekly(), "time", "25:00:00"), http.StatusUnprocessableEntity), "必须是 00:00:00 至 23:59:59 的时刻")
+	has(t, b.post("/campaigns", with(weekly(), "do", "preview"), http.StatusOK), "每周一和周四 10:00:00")
+	b.post("/preferences", url.Values{"language": {"en"}}, http.StatusOK)
 	preview := b.post("/campaigns", with(weekly(), "do", "preview"), http.StatusOK)
 	has(t, preview, "every Monday and Thursday at 10:00:00", "INSERT INTO scheduler.campaigns", `value="insert"`)
 	page := b.post("/campaigns", with(weekly(), "do", "insert"), http.StatusOK)
@@ -190,11 +194,28 @@ func TestFirstTenMinutes(t *testing.T) {
 	}
 	at := fmt.Sprintf("/campaigns/%d", id)
 
+	// It is in the calendar, on the day of its first occurrence; not while it is paused.
+	due := html.UnescapeString(regexp.MustCompile(`name="at" value="([^"]+)"`).FindStringSubmatch(page)[1])
+	first, err := time.Parse(time.RFC3339, due)
+	if err != nil {
+		t.Fatal(err)
+	}
+	day := "/calendar?view=day&at=" + first.In(time.FixedZone("CST", 8*3600)).Format(time.DateOnly)
+	has(t, b.get(day), "weekly news", "planned", due)
+
 	page = b.post(at+"/pause", url.Values{"revision": {"1"}, "note": {"wrong week"}}, http.StatusOK)
 	has(t, page, "paused", "wrong week")
+	if n := inCells(b.get(day), "planned"); n != 0 {
+		t.Errorf("%d occurrences are planned of a paused campaign", n)
+	}
 	b.post(at+"/resume", url.Values{"revision": {"1"}}, http.StatusConflict) // somebody else's page
 	page = b.post(at+"/resume", url.Values{"revision": {"2"}}, http.StatusOK)
 	has(t, page, "active")
+
+	has(t, b.post(at+"/skip", url.Values{"at": {due}, "note": {"a holiday"}}, http.StatusOK), "skipped by mei_", "a holiday")
+	if page := b.get(day); inCells(page, "planned") != 0 || inCells(page, "cancelled") != 1 {
+		t.Errorf("the skipped day in the calendar:\n%s", page)
+	}
 
 	edit := b.post(at, with(weekly(), "revision", "3", "name", "weekly offers", "do", "preview"), http.StatusOK)
 	has(t, edit, "What changes", "weekly news", "weekly offers")
@@ -204,7 +225,7 @@ func TestFirstTenMinutes(t *testing.T) {
 
 	page = b.post(at+"/cancel", url.Values{"revision": {"4"}}, http.StatusOK)
 	has(t, page, "cancelled")
-	has(t, b.get("/audit"), "pause", "resume", "update", "cancel", "mei_")
+	has(t, b.get("/audit"), "pause", "resume", "update", "cancel", "skip", "a holiday", "mei_")
 }
 
 func count(t *testing.T, db *pgtest.DB, sql string) (n int64) {
@@ -502,6 +523,11 @@ func TestTakeATaskBack(t *testing.T) {
 	has(t, b.post("/tasks/77/revoke", url.Values{"note": {"wrong price"}}, http.StatusOK), "Taken back", "waiting", "revoke", "wrong price", "succeeded")
 	if n := count(t, r.db, `SELECT count(*) FROM scheduler.revocation_calls WHERE message_id = 'm-1'`); n != 1 {
 		t.Errorf("%d deliveries are asked to be taken back, want 1", n)
+	}
+	has(t, b.post("/tasks/77/revoke", url.Values{"target": {"user-1"}}, http.StatusUnprocessableEntity), `name="target" maxlength="1000" value="user-1"`)
+	b.post("/tasks/77/revoke", url.Values{"note": {"wrong name"}, "target": {" user-1 "}}, http.StatusOK)
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.revocation_calls WHERE target = 'user-1'`); n != 1 {
+		t.Errorf("%d deliveries are asked to be taken back for one target, want 1", n)
 	}
 	if page := b.get("/tasks/78"); strings.Contains(page, "confirm/revoke") {
 		t.Error("a task of which nothing was accepted can be taken back")

@@ -48,11 +48,14 @@ func (c *Console) limits(x *exchange) error {
 		}
 		d.Quotas = append(d.Quotas, row)
 	}
-	if d.Forecast, err = forecast.Read(x.Context(), x.store, c.settings(), quotas, x.FormValue("app"), x.Now, forecastDays); err != nil {
+	if d.Forecast, err = forecast.Read(x.Context(), x.store, c.settings(), quotas, x.FormValue("app"), x.Now, x.Now.AddDate(0, 0, forecastDays)); err != nil {
 		return err
 	}
 	return c.render(x, http.StatusOK, "limits", d)
 }
+
+// latenessTasks is how many pushes the page of lateness looks at in all.
+const latenessTasks = 16_800
 
 // lateness shows whether pushes keep their second.
 func (c *Console) lateness(x *exchange) error {
@@ -61,16 +64,18 @@ func (c *Console) lateness(x *exchange) error {
 		Hours      []store.LatenessHour
 		Picture    template.HTML
 		Zone       string
+		Most       int // pushes of an hour that are looked at
 	}
 	hours := map[string]int{"24h": 24, "7d": 168}[x.FormValue("range")]
 	d.Range, d.App = x.FormValue("range"), x.FormValue("app")
 	if hours == 0 {
 		hours, d.Range = 24, "24h"
 	}
+	d.Most = latenessTasks / hours
 	d.Zone = x.in(x.Now, "UTC").Location().String()
 	since := x.Now.Truncate(time.Hour).Add(-time.Duration(hours-1) * time.Hour)
 	var err error
-	if d.Hours, err = x.store.LatenessByHour(x.Context(), since, hours, store.Filter{AppID: d.App}); err != nil {
+	if d.Hours, err = x.store.LatenessByHour(x.Context(), since, hours, d.Most, store.Filter{AppID: d.App}); err != nil {
 		return err
 	}
 	columns := make([]picture.Column, hours)

@@ -164,8 +164,8 @@ func (c *Console) showConfirm(x *exchange, status int, id int64, deed, problem s
 	}
 	return c.render(x, status, "confirm-task", struct {
 		store.TaskRow
-		Deed, Problem string
-	}{t, deed, problem})
+		Deed, Problem, Target string
+	}{t, deed, problem, x.PostFormValue("target")})
 }
 
 // changeTask applies a ruling, or has a task taken back; either needs a reason.
@@ -183,7 +183,7 @@ func (c *Console) changeTask(x *exchange) error {
 		return c.showConfirm(x, http.StatusUnprocessableEntity, id, deed, x.T("Say why: it is kept with what you do."))
 	}
 	if deed == revoke {
-		_, err = x.store.RevokeTask(x.Context(), id, note, "")
+		_, err = x.store.RevokeTask(x.Context(), id, note, strings.TrimSpace(x.PostFormValue("target")))
 	} else {
 		r.TaskID, r.Note = id, note
 		_, err = x.store.Resolve(x.Context(), r)

@@ -115,7 +115,7 @@ func (v *view) Weekday(day string) string {
 
 // signs stand for statuses, so that an outcome is never told by colour alone.
 var signs = map[string]string{
-	"pending": "○", "running": "▶", "succeeded": "✓", "failed": "✗", "missed": "M", "cancelled": "–", "unknown": "?", "held": "‖",
+	"pending": "○", "running": "▶", "succeeded": "✓", "failed": "✗", "missed": "M", "cancelled": "–", "unknown": "?", "held": "‖", "planned": "◌",
 	"active": "▶", "paused": "‖", "finished": "■", "rejected": "✗",
 }
 

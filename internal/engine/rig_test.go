@@ -31,7 +31,12 @@ type rig struct {
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{DB: pgtest.New(t), pusher: &pusher{}, apps: make(map[int32]*engine.App), log: slog.New(slog.DiscardHandler)}
+	return newRigOn(t, pgtest.New(t))
+}
+
+func newRigOn(t testing.TB, db *pgtest.DB) *rig {
+	t.Helper()
+	r := &rig{DB: db, pusher: &pusher{}, apps: make(map[int32]*engine.App), log: slog.New(slog.DiscardHandler)}
 	r.store = r.open(t)
 	r.recordZoneRules(t)
 	return r

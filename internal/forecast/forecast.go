@@ -6,7 +6,8 @@
 //
 // It follows the engine's rules: a quota counts the calls of any rolling
 // 7 x 24 h; a task without quota waits, the earliest due first, until one is free,
-// and is missed when its catch-up window closes before. What nobody knows ahead
+// and is missed when its catch-up window closes first. What somebody skipped is
+// not pushed, and what is due and waits already comes first. What nobody knows ahead
 // is left out: campaigns written later, outages, refusals, and how long a
 // provider takes to answer.
 package forecast
@@ -58,12 +59,28 @@ type Call struct {
 	At      time.Time
 }
 
+// A Stored is an occurrence of which the database knows already.
+type Stored struct {
+	CampaignID int64
+	DueAt      time.Time
+	Skipped    bool // it is not pushed; false: it is a pending task
+}
+
 // Input is what there is now. Campaigns beyond MaxCampaigns are left out.
 type Input struct {
 	Now, Until time.Time
 	Apps       []App
 	Campaigns  []Campaign
-	Calls      []Call // of the last 7 days, on channels with a quota
+	Calls      []Call   // of the last 7 days, on channels with a quota
+	Stored     []Stored // skipped ones that are to come, and pending tasks
+	Partial    bool     // there is more than the lists hold
+}
+
+// An Occurrence is one that is to come, or that is due and waits.
+type Occurrence struct {
+	At       time.Time
+	Campaign *Campaign
+	Planned  bool // it is no task yet
 }
 
 // A Push is one occurrence that something happens to.
@@ -126,12 +143,8 @@ type Result struct {
 	Bursts      []Burst   `json:"bursts"`
 	Repeats     []Repeat  `json:"repeats"`
 	Ends        []End     `json:"ends"`
-}
 
-// occurrence is one of a campaign's.
-type occurrence struct {
-	at time.Time
-	c  *Campaign
+	Coming []Occurrence `json:"-"` // all of them, by time
 }
 
 // Make works the forecast out. It takes time in proportion to the occurrences.
@@ -141,15 +154,16 @@ func Make(in Input) Result {
 	if len(campaigns) > MaxCampaigns {
 		campaigns, r.AtLeast = campaigns[:MaxCampaigns], true
 	}
-	all := occurrences(campaigns, in.Now, in.Until)
+	r.AtLeast = r.AtLeast || in.Partial
+	all := occurrences(campaigns, in)
 	if len(all) > MaxOccurrences {
 		all, r.AtLeast = all[:MaxOccurrences], true
-		r.Until = all[MaxOccurrences-1].at
+		r.Until = all[MaxOccurrences-1].At
 	}
-	r.Occurrences = len(all)
+	r.Occurrences, r.Coming = len(all), all
 	r.quotas(all, in)
-	r.peaks(all, in.Apps)
-	r.bursts(all, in.Apps)
+	r.peaks(all, in.Now, in.Apps)
+	r.bursts(all, in.Now, in.Apps)
 	r.repeats(all)
 	for i := range campaigns {
 		c := &campaigns[i]
@@ -161,17 +175,44 @@ func Make(in Input) Result {
 	return r
 }
 
-// occurrences lists those after now and until then, the earliest first.
-func occurrences(campaigns []Campaign, now, until time.Time) []occurrence {
-	var out []occurrence
-	for i := range campaigns {
-		c := &campaigns[i]
-		for t := c.Schedule.Next(now); !t.IsZero() && !t.After(until); t = c.Schedule.Next(t) {
-			out = append(out, occurrence{t, c})
+// occurrences lists those after now and until then, with the pending tasks that
+// are due already, the earliest first.
+func occurrences(campaigns []Campaign, in Input) []Occurrence {
+	type key struct {
+		campaign int64
+		at       int64 // in microseconds, as the database keeps it
+	}
+	stored := make(map[key]bool, len(in.Stored)) // whether it is skipped
+	due := make(map[int64][]time.Time)
+	for _, o := range in.Stored {
+		stored[key{o.CampaignID, o.DueAt.UnixMicro()}] = o.Skipped
+		if !o.Skipped && !o.DueAt.After(in.Now) {
+			due[o.CampaignID] = append(due[o.CampaignID], o.DueAt)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b occurrence) int { return a.at.Compare(b.at) })
+	var out []Occurrence
+	for i := range campaigns {
+		c := &campaigns[i]
+		for _, t := range due[c.ID] {
+			out = append(out, Occurrence{t, c, false})
+		}
+		for t := c.Schedule.Next(in.Now); !t.IsZero() && !t.After(in.Until); t = c.Schedule.Next(t) {
+			skipped, known := stored[key{c.ID, t.UnixMicro()}]
+			if !skipped {
+				out = append(out, Occurrence{t, c, !known})
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(a, b Occurrence) int { return a.At.Compare(b.At) })
 	return out
+}
+
+// later returns the later of two instants.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // quotaKey is what a quota counts for.
@@ -182,7 +223,7 @@ type quotaKey struct {
 
 // quotas follows each quota through the occurrences. Those that wait are served
 // the earliest due first, so the calls of a quota ascend.
-func (r *Result) quotas(all []occurrence, in Input) {
+func (r *Result) quotas(all []Occurrence, in Input) {
 	calls := make(map[quotaKey][]time.Time)
 	for _, c := range in.Calls {
 		key := quotaKey{c.App, c.Channel}
@@ -192,25 +233,28 @@ func (r *Result) quotas(all []occurrence, in Input) {
 		slices.SortFunc(list, time.Time.Compare)
 	}
 	for _, o := range all {
-		c := o.c
+		c := o.Campaign
 		if c.Quota <= 0 {
 			continue
 		}
 		key := quotaKey{c.App, c.Channel}
 		for range max(c.Calls, 1) {
 			made := calls[key]
-			at := o.at
+			ready := later(o.At, in.Now)
+			at := ready
 			if len(made) >= c.Quota {
 				if free := made[len(made)-c.Quota].Add(Week); free.After(at) {
 					at = free
 				}
 			}
-			push := Push{c.ID, c.Name, c.App.AppID, c.App.WorkspaceID, c.Channel, o.at, c.Zone, at}
-			if at.After(o.at.Add(c.Window)) {
+			push := Push{c.ID, c.Name, c.App.AppID, c.App.WorkspaceID, c.Channel, o.At, c.Zone, at}
+			// A call is made a moment after its task is due, and counts from then: what
+			// is free only when the window closes comes too late.
+			if at.After(ready) && !at.Before(o.At.Add(c.Window)) {
 				r.Missed = append(r.Missed, push)
 				break
 			}
-			if at.After(o.at) {
+			if at.After(ready) {
 				r.Waiting = append(r.Waiting, push)
 			}
 			calls[key] = append(made, at)
@@ -220,7 +264,7 @@ func (r *Result) quotas(all []occurrence, in Input) {
 
 // peaks finds the seconds in which more falls due than may be pending. Those
 // beyond the limit follow as fast as the first begin; none is lost.
-func (r *Result) peaks(all []occurrence, apps []App) {
+func (r *Result) peaks(all []Occurrence, now time.Time, apps []App) {
 	limits := make(map[AppKey]int, len(apps))
 	for _, a := range apps {
 		limits[a.AppKey] = a.PendingLimit
@@ -231,7 +275,10 @@ func (r *Result) peaks(all []occurrence, apps []App) {
 	}
 	due := make(map[second]int)
 	for _, o := range all {
-		due[second{o.c.App, o.at.Unix()}]++
+		if !o.At.After(now) {
+			continue
+		}
+		due[second{o.Campaign.App, o.At.Unix()}]++
 	}
 	for s, n := range due {
 		if limit := limits[s.app]; limit > 0 && n > limit {
@@ -247,7 +294,7 @@ func (r *Result) peaks(all []occurrence, apps []App) {
 const least = time.Second
 
 // bursts follows each app's calls through its calls per second.
-func (r *Result) bursts(all []occurrence, apps []App) {
+func (r *Result) bursts(all []Occurrence, now time.Time, apps []App) {
 	rates := make(map[AppKey]float64, len(apps))
 	for _, a := range apps {
 		rates[a.AppKey] = a.CallsPerSecond
@@ -259,17 +306,17 @@ func (r *Result) bursts(all []occurrence, apps []App) {
 		}
 	}
 	for _, o := range all {
-		rate := rates[o.c.App]
+		rate := rates[o.Campaign.App]
 		if rate <= 0 {
 			continue
 		}
-		b := busy[o.c.App]
-		if b == nil || o.at.After(b.Last) {
+		b, at := busy[o.Campaign.App], later(o.At, now)
+		if b == nil || at.After(b.Last) {
 			end(b)
-			b = &Burst{o.c.App.AppID, o.c.App.WorkspaceID, o.at, o.at, 0}
-			busy[o.c.App] = b
+			b = &Burst{o.Campaign.App.AppID, o.Campaign.App.WorkspaceID, at, at, 0}
+			busy[o.Campaign.App] = b
 		}
-		n := max(o.c.Calls, 1)
+		n := max(o.Campaign.Calls, 1)
 		b.Calls += n
 		b.Last = b.From.Add(time.Duration(float64(b.Calls-1) / rate * float64(time.Second)))
 	}
@@ -283,17 +330,17 @@ func (r *Result) bursts(all []occurrence, apps []App) {
 
 // repeats finds campaigns whose channel chooses the audience itself, so that
 // every call reaches the same users, and that push more than once in a week.
-func (r *Result) repeats(all []occurrence) {
+func (r *Result) repeats(all []Occurrence) {
 	times := make(map[*Campaign][]time.Time)
 	var order []*Campaign
 	for _, o := range all {
-		if o.c.Quota <= 0 {
+		if o.Campaign.Quota <= 0 {
 			continue
 		}
-		if times[o.c] == nil {
-			order = append(order, o.c)
+		if times[o.Campaign] == nil {
+			order = append(order, o.Campaign)
 		}
-		times[o.c] = append(times[o.c], o.at)
+		times[o.Campaign] = append(times[o.Campaign], o.At)
 	}
 	for _, c := range order {
 		if most, from := BusiestWeek(times[c]); most > 1 {

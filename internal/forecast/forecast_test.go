@@ -55,7 +55,7 @@ func TestQuota(t *testing.T) {
 	if len(r.Waiting) != 0 {
 		t.Errorf("waiting: %v", dues(r.Waiting))
 	}
-	in.Campaigns[0].Window = 48 * time.Hour
+	in.Campaigns[0].Window = 49 * time.Hour
 	r = forecast.Make(in)
 	if diff := cmp.Diff([]string{"11-08 10h free 11-10 10h", "11-09 10h free 11-11 10h"}, dues(r.Waiting[:2])); diff != "" {
 		t.Errorf("waiting with a window of two days (-want +got):\n%s", diff)
@@ -153,7 +153,7 @@ func model(due []time.Time, window time.Duration, quota int) (missed, waited int
 				}
 			}
 			switch {
-			case at.After(d.Add(window)):
+			case at.After(d) && !at.Before(d.Add(window)):
 				missed++
 			case recent < quota:
 				calls = append(calls, at)
@@ -167,4 +167,33 @@ func model(due []time.Time, window time.Duration, quota int) (missed, waited int
 		queue = left
 	}
 	return missed, waited
+}
+
+// What the database knows already counts: a skipped occurrence takes no call, and
+// a task that is due and waits takes the first.
+func TestStoredOccurrences(t *testing.T) {
+	t.Parallel()
+	s := daily(t, "10:00:00", 3)
+	first := s.Next(now)
+	c := label(1, s, 24*time.Hour)
+	c.Quota = 2
+	in := forecast.Input{
+		Now: now, Until: now.AddDate(0, 0, 9), Campaigns: []forecast.Campaign{c},
+		Stored: []forecast.Stored{{CampaignID: 1, DueAt: first}, {CampaignID: 1, DueAt: s.Next(first), Skipped: true}, {CampaignID: 1, DueAt: now.Add(-time.Hour)}},
+	}
+	r := forecast.Make(in)
+	var coming []string
+	for _, o := range r.Coming {
+		coming = append(coming, fmt.Sprint(o.At.Format("01-02 15h"), " planned ", o.Planned))
+	}
+	if diff := cmp.Diff([]string{"11-01 23h planned false", "11-03 10h planned false", "11-05 10h planned true"}, coming); diff != "" {
+		t.Errorf("what is to come (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"11-05 10h free 11-09 00h"}, dues(r.Missed)); diff != "" || len(r.Waiting) > 0 {
+		t.Errorf("missed (-want +got):\n%s\nwaiting: %v", diff, dues(r.Waiting))
+	}
+	in.Partial = true
+	if !forecast.Make(in).AtLeast {
+		t.Error("a part of the rows does not make it say \"at least\"")
+	}
 }

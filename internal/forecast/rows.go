@@ -12,8 +12,15 @@ import (
 // Read makes a forecast from what is stored, for an app or, where it is empty,
 // for all that the store's login may see. settings are the apps of the
 // configuration, for their calls per second, and quotas what QuotaUsages returned.
-func Read(ctx context.Context, s *store.Store, settings []config.App, quotas []store.QuotaUsage, appID string, now time.Time, days int) (Result, error) {
-	rows, calls, err := s.ForecastRows(ctx, appID, MaxCampaigns+1)
+// It looks ahead from now until then.
+func Read(ctx context.Context, s *store.Store, settings []config.App, quotas []store.QuotaUsage, appID string, now, until time.Time) (Result, error) {
+	filter := store.ForecastFilter{AppID: appID, Campaigns: MaxCampaigns + 1, Until: until}
+	for _, c := range settings {
+		if c.CallsPerSecond > 0 {
+			filter.CountFor = append(filter.CountFor, c.AppID)
+		}
+	}
+	rows, err := s.ForecastRows(ctx, filter)
 	if err != nil {
 		return Result{}, err
 	}
@@ -25,7 +32,7 @@ func Read(ctx context.Context, s *store.Store, settings []config.App, quotas []s
 	for _, q := range quotas {
 		weekly[quotaKey{AppKey{q.AppID, q.WorkspaceID}, q.Channel}] = q.Weekly
 	}
-	in := Input{Now: now, Until: now.AddDate(0, 0, days)}
+	in := Input{Now: now, Until: until, Partial: rows.Partial}
 	for _, a := range apps {
 		app := App{AppKey: AppKey{a.AppID, a.WorkspaceID}, PendingLimit: a.PendingLimit}
 		for _, c := range settings {
@@ -35,7 +42,7 @@ func Read(ctx context.Context, s *store.Store, settings []config.App, quotas []s
 		}
 		in.Apps = append(in.Apps, app)
 	}
-	for _, c := range rows {
+	for _, c := range rows.Campaigns {
 		schedule, _, err := strategy.Parse(SpecOf(c.CampaignSummary))
 		if err != nil {
 			continue // the daemon cannot plan it either
@@ -49,8 +56,11 @@ func Read(ctx context.Context, s *store.Store, settings []config.App, quotas []s
 			ID: c.ID, Name: c.Name, App: key, Channel: c.Channel, Zone: c.TimeZone, Schedule: schedule, Window: c.CatchUpWindow, Calls: n, Quota: weekly[quotaKey{key, c.Channel}],
 		})
 	}
-	for _, c := range calls {
+	for _, c := range rows.Calls {
 		in.Calls = append(in.Calls, Call{AppKey{c.AppID, c.WorkspaceID}, c.Channel, c.At})
+	}
+	for _, o := range rows.Stored {
+		in.Stored = append(in.Stored, Stored(o))
 	}
 	return Make(in), nil
 }

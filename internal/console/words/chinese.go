@@ -6,7 +6,7 @@ var chinese = map[string]string{
 	"in %s": "%s后", "%s ago": "%s前", "%s days": "%s 天",
 
 	// statuses
-	"pending": "待推送", "running": "推送中", "succeeded": "成功", "failed": "失败", "missed": "错过", "cancelled": "已取消", "unknown": "结果不明", "held": "已挂起",
+	"pending": "待推送", "running": "推送中", "succeeded": "成功", "failed": "失败", "missed": "错过", "cancelled": "已取消", "unknown": "结果不明", "held": "已挂起", "planned": "已计划",
 	"active": "生效", "paused": "已暂停", "finished": "已结束", "rejected": "被拒绝",
 	// what was done
 	"update": "修改", "pause": "暂停", "resume": "恢复", "cancel": "取消", "delete": "删除", "reject": "拒绝", "finish": "结束", "trigger": "立即推送", "rule": "裁定",
@@ -98,13 +98,16 @@ var chinese = map[string]string{
 	"What was accepted is not sent again; the rest is pushed at once with the same message keys.": "已被接受的不会重发；其余的用相同的消息键立即推送。",
 	"Say why: it is kept with what you do.":                                                       "请写明原因：它与你的操作一起保存。",
 	"Take back what was accepted":                                                                 "撤回已被接受的推送", "Take it back": "撤回", "Taken back": "撤回情况",
+	"Of this target only (empty: of all)": "只撤回这一个目标的（不填：全部）",
 	"The provider is asked to take back every delivery that it accepted. Devices that have shown the message keep it, and some providers take nothing back. This cannot be undone, and the outcome of the task stays as it is.": "将请求推送方撤回它已接受的每一次投递。已显示消息的设备仍会保留，有的推送方不支持撤回。此操作不能撤销，任务的结果保持不变。",
 	"The call was begun and nobody knows whether the provider took it. It is never sent again by itself.":                                                                                                                       "调用已经发起，但没有人知道推送方是否收到。它不会自动重发。",
 	"There are more. Rule on these first.": "还有更多。请先裁定这些。", "Nothing waits for a ruling.": "没有等待裁定的任务。",
 
 	// calendar
 	"Earlier": "更早", "Today": "今天", "Later": "更晚", "Month": "月", "Week": "周", "Day": "日",
-	"Tasks by status. What is planned beyond the pending limit of an app is not shown yet.": "各状态的任务数。超出应用待推送上限的计划尚不显示。",
+	"Tasks by status; planned are the coming occurrences that are no task yet.": "各状态的任务数；“已计划”是尚未成为任务的后续推送。",
+	"Not every campaign could be looked at: there may be more. Choose an app.":  "未能查看全部活动：可能还有更多。请选择一个应用。",
+	"Waits for a quota, or is missed by it":                                     "等待配额，或因配额而错过", "peak": "高峰", "quota": "配额", "There are more.": "还有更多。",
 
 	// limits and lateness
 	"Pending tasks of each app": "各应用的待推送任务", "Pending tasks of %s": "%s 的待推送任务", "Pending": "待推送", "Limit": "上限", "How full": "占用",
@@ -115,9 +118,9 @@ var chinese = map[string]string{
 	"More due in one second than may be pending; the rest follows at once": "一秒内到期的多于可待推送的；其余随即跟上", "Held back by calls per second": "受每秒调用数限制",
 	"Reaching the same users more than once in 7 days": "7 天内多次触达同一用户", "Loops that end": "将结束的循环",
 	"Range": "范围", "24 hours": "24 小时", "7 days": "7 天", "Hour": "小时", "Pushes": "推送数", "Lateness by hour": "每小时延迟",
-	"Half, 95 and 99 of 100 pushes began within this time":       "每 100 次推送中有 50、95、99 次在此时间内开始",
-	"Of at most 500 pushes an hour, from due to the first call.": "每小时最多取 500 次推送，从应推送时间到首次调用。",
-	"Nothing was pushed in this time.":                           "这段时间没有推送。",
+	"Half, 95 and 99 of 100 pushes began within this time":                              "每 100 次推送中有 50、95、99 次在此时间内开始",
+	"From due to the first call. Of more than 30,000 pushes, %s an hour are looked at.": "从应推送时间到首次调用。超过 30,000 次推送时，每小时只看 %s 次。",
+	"Nothing was pushed in this time.":                                                  "这段时间没有推送。",
 
 	// hold
 	"Pushes go out. A hold stops everything that has not begun, on every daemon, until it is released.": "推送正常进行。挂起会让所有守护进程上尚未开始的推送停下，直到解除。",

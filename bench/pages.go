@@ -1,0 +1,377 @@
+//go:build unix
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
+	"github.com/campaign-scheduler/scheduler/internal/console"
+	"github.com/campaign-scheduler/scheduler/internal/judge"
+	"github.com/campaign-scheduler/scheduler/store"
+)
+
+const (
+	pageBound    = 300 // milliseconds
+	pageAuthor   = "bench_reader"
+	pageClickers = 200
+	consoleConns = 4 // of all who click: the console's own pool
+)
+
+// pages is every page of the console over much that is stored, for somebody who sees
+// all apps and for the author of one. A page has several addresses: the plain one,
+// and filters that choose little or nothing. Its row is the slowest of them, whole,
+// as a browser waits for it: that bounds the time of its reads from above.
+func pages(ctx context.Context, b *bench) error {
+	db, err := b.pg.scheduler(ctx, "bench_pages")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	apps := max(b.campaigns/100, benchApps)
+	if err := b.fillPages(ctx, db, apps); err != nil {
+		return err
+	}
+	owner, err := newVisitor(ctx, db.url)
+	if err != nil {
+		return err
+	}
+	defer owner.close()
+	author, err := newVisitor(ctx, db.url+separator(db.url)+"role="+pageAuthor)
+	if err != nil {
+		return err
+	}
+	defer author.close()
+	slowest := ""
+	var worst sample
+	for _, p := range consolePages {
+		if p.before != "" {
+			if _, err := db.Exec(ctx, p.before); err != nil {
+				return err
+			}
+		}
+		what, took, err := b.slowest(ctx, p, map[string]*visitor{"all apps": owner, "one app": author})
+		if err != nil {
+			return err
+		}
+		b.say("%-14s %s, %s", p.name, took.text(millis), what)
+		b.table.hold(fmt.Sprintf("page %s, at its slowest: %s", p.name, what), new(atMost(pageBound)), millis, took)
+		if took.median() > worst.median() {
+			slowest, worst = p.name, took
+		}
+	}
+	b.table.hold(fmt.Sprintf("the slowest page of the console, %s; %s decided, %s campaigns, %s apps", slowest, thousands(float64(b.decided)),
+		thousands(float64(b.campaigns)), thousands(float64(apps))), new(atMost(pageBound)), millis, worst)
+	return nil
+}
+
+func separator(url string) string {
+	if strings.Contains(url, "?") {
+		return "&"
+	}
+	return "?"
+}
+
+// A consolePage is one page with what may be asked of it.
+type consolePage struct {
+	name   string
+	paths  []string
+	form   url.Values // posted, where there is one
+	before string     // SQL that sets the stage
+}
+
+var consolePages = []consolePage{
+	{name: "overview", paths: []string{"/"}},
+	{name: "calendar", paths: []string{"/calendar", "/calendar?view=week", "/calendar?view=day", "/calendar?app=app-7", "/calendar?view=day&app=nobody", "/calendar?at=2000-01-01"}},
+	{name: "campaigns", paths: []string{"/campaigns", "/campaigns?q=nothing+like+it", "/campaigns?q=BENCH&app=app-7", "/campaigns?status=paused", "/campaigns?status=rejected&app=nobody", "/campaigns?before=1000"}},
+	{name: "campaign", paths: []string{"/campaigns/7", "/campaigns/7/edit", "/campaigns/7/confirm/cancel"}},
+	{name: "new campaign", paths: []string{"/campaigns/new"}},
+	{name: "new campaign, judged", paths: []string{"/campaigns"}, form: url.Values{
+		"name": {"bench"}, "app": {"app-7 bench"}, "channel": {"mpaas.push_multiple"}, "type": {"1"}, "fixed": {time.Now().Add(2 * time.Hour).UTC().Format("2006-01-02T15:04:05")},
+		"time_zone": {"UTC"}, "misfire_policy": {"latest"}, "catch_up_window": {"1h"}, "short_month_policy": {"skip"}, "dst_gap_policy": {"shift"}, "targets": {"user-1"},
+		"request": {`{"deliveryType": 3, "expiredSeconds": 600, "templateName": "t"}`}, "do": {"preview"},
+	}},
+	{name: "tasks", paths: []string{
+		"/tasks", "/tasks?status=failed", "/tasks?status=pending", "/tasks?status=succeeded&app=app-7", "/tasks?status=missed&app=nobody", "/tasks?app=nobody", "/tasks?campaign=7",
+		"/tasks?campaign=7&status=unknown", "/tasks?until=2000-01-01",
+	}},
+	{name: "task", paths: []string{"/tasks/7", "/tasks/7/confirm/revoke"}},
+	{name: "task of 10,000 deliveries", paths: []string{"/tasks/1"}},
+	{name: "unknown", paths: []string{"/unknown", "/unknown?app=app-7", "/unknown?app=nobody"}},
+	{name: "limits", paths: []string{"/limits", "/limits?app=app-7"}},
+	{name: "lateness", paths: []string{"/lateness", "/lateness?range=7d", "/lateness?range=7d&app=app-7", "/lateness?range=7d&app=nobody"}},
+	{name: "audit", paths: []string{"/audit", "/audit?who=nobody", "/audit?what=trigger", "/audit?who=nobody&what=pause"}},
+	{name: "hold, held", paths: []string{"/hold"}, before: `SELECT scheduler.hold_pushes('bench', '')`},
+}
+
+// slowest returns the address of a page that took longest, by the median of the
+// rounds, and its times.
+func (b *bench) slowest(ctx context.Context, p consolePage, visitors map[string]*visitor) (what string, worst sample, err error) {
+	for role, v := range visitors {
+		for _, path := range p.paths {
+			var took sample
+			for round := range b.rounds + 1 { // the first one warms up
+				d, err := v.open(ctx, path, p.form)
+				if err != nil {
+					return "", nil, err
+				}
+				if round > 0 {
+					took = append(took, inMillis(d))
+				}
+			}
+			if b.verbose {
+				b.say("  %9.1f ms %s %s", took.median(), path, role)
+			}
+			if took.median() > worst.median() {
+				what, worst = path+" by "+role, took
+			}
+		}
+	}
+	return what, worst, nil
+}
+
+// A visitor has a console of their own, in which they are signed in.
+type visitor struct {
+	store   *store.Store
+	console *console.Console
+	server  *httptest.Server
+	client  *http.Client
+}
+
+func newVisitor(ctx context.Context, databaseURL string) (*visitor, error) {
+	v := &visitor{}
+	var err error
+	if v.store, err = store.Open(ctx, store.Config{URL: databaseURL, MaxConns: consoleConns}); err != nil {
+		return nil, err
+	}
+	v.console, err = console.New(console.Config{
+		Owner: v.store, Judge: judge.Judge{Adapters: []dispatch.Adapter{mpaas.Adapter{}}}, Log: slog.New(slog.DiscardHandler),
+		SignIn: func(context.Context, string, string) (*store.Store, error) { return nil, console.ErrSignIn },
+	})
+	if err != nil {
+		return nil, err
+	}
+	v.server = httptest.NewServer(v.console.Handler())
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return nil, err
+	}
+	v.client = &http.Client{Jar: jar, Transport: &http.Transport{MaxIdleConnsPerHost: pageClickers}}
+	_, err = v.open(ctx, v.console.Link(), url.Values{})
+	return v, err
+}
+
+func (v *visitor) close() {
+	v.server.Close()
+	v.console.Close()
+	v.store.Close()
+}
+
+// open asks for a page, or posts a form, and says how long the whole answer took.
+func (v *visitor) open(ctx context.Context, path string, form url.Values) (time.Duration, error) {
+	method := http.MethodGet
+	if form != nil {
+		method = http.MethodPost
+	}
+	r, err := http.NewRequestWithContext(ctx, method, v.server.URL+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		return 0, err
+	}
+	if form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	began := time.Now()
+	answer, err := v.client.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	took := time.Since(began)
+	switch {
+	case err != nil:
+		return 0, err
+	case answer.StatusCode == http.StatusServiceUnavailable: // it was given up at its time limit, which counts
+	case answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusNotFound:
+		return 0, fmt.Errorf("%s: status %d: %s", path, answer.StatusCode, text[:min(len(text), 2000)])
+	}
+	return took, nil
+}
+
+// fillPages writes what has come about in sixty days: campaigns of many apps with
+// their pending tasks, decisions of every kind, one audience, and the audits.
+func (b *bench) fillPages(ctx context.Context, db *database, apps int) error {
+	b.say("filling bench_pages: %d decided, %d campaigns, %d apps", b.decided, b.campaigns, apps)
+	if err := b.register(ctx, db, 100); err != nil {
+		return err
+	}
+	_, err := db.Exec(ctx, `INSERT INTO scheduler.apps (app_id, workspace_id, provider, time_zone)
+		SELECT 'app-' || i, 'bench', 'mpaas', 'Asia/Shanghai' FROM generate_series($1::int + 1, $2::int) i`, benchApps, apps)
+	if err != nil {
+		return err
+	}
+	if err := db.fill(ctx, fill{tasks: b.campaigns, due: time.Now().Add(time.Hour), spread: 23 * time.Hour, further: true}); err != nil {
+		return err
+	}
+	err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		for _, sql := range pagesSQL {
+			if _, err := tx.Exec(ctx, strings.NewReplacer("$decided", fmt.Sprint(b.decided), "$campaigns", fmt.Sprint(b.campaigns), "$apps", fmt.Sprint(apps)).Replace(sql)); err != nil {
+				return fmt.Errorf("%s: %w", sql, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return db.settle(ctx)
+}
+
+// pagesSQL sets the stage past the triggers; task 1 is the large audience.
+var pagesSQL = []string{
+	`SET LOCAL session_replication_role = replica`,
+	`INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, sent_at, decided_at,
+	        attempts, slices, accepted, target_count, reason, request_id, message_id, targets)
+	 SELECT i, c.app_no, c.id, 1, k.channel_no, 'scheduled', x.status, x.due, x.due, x.due + interval '3 ms', x.due + interval '20 ms',
+	        1, 1, CASE WHEN x.status = 'succeeded' THEN 1 ELSE 0 END, 1, CASE WHEN x.status <> 'succeeded' THEN 'bench' END, md5(i::text), md5(i::text), '{user-1}'
+	   FROM generate_series(2, $decided) AS i
+	   JOIN scheduler.campaigns c ON c.id = 1 + i % $campaigns
+	   JOIN scheduler.channels k USING (channel)
+	  CROSS JOIN LATERAL (SELECT now() - interval '60 days' + i * (interval '60 days' / $decided) AS due,
+	                             (CASE WHEN i % 50 = 0 THEN 'failed' WHEN i % 77 = 0 THEN 'missed' WHEN i % 5003 = 0 THEN 'unknown' ELSE 'succeeded' END)::scheduler.decision AS status) x
+	  ORDER BY i`,
+	`INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+	 SELECT 1, c.app_no, c.id, 1, 'scheduled', now(), now(), 10000, 1000000 FROM scheduler.campaigns c WHERE c.id = 7`,
+	`INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, status, ready_at, attempts, finished_at)
+	 SELECT 1, i, c.app_no, c.id, CASE WHEN i % 2 = 0 THEN 'accepted' ELSE 'waiting' END::scheduler.slice_status, now(), i % 2, CASE WHEN i % 2 = 0 THEN now() END
+	   FROM generate_series(1, 10000) AS i, scheduler.campaigns c WHERE c.id = 7`,
+	`INSERT INTO scheduler.campaign_history (campaign_id, app_no, revision, action, strategy_ended, changed_by, changed_at, before)
+	 SELECT c.id, c.app_no, 1, CASE WHEN i % 2 = 0 THEN 'pause' ELSE 'resume' END, false, 'bench', now() - interval '60 days' + i * (interval '60 days' / $campaigns), '{}'
+	   FROM generate_series(1, $campaigns) AS i JOIN scheduler.campaigns c ON c.id = i ORDER BY i`,
+	`UPDATE scheduler.campaigns SET status = 'paused' WHERE id % 1000 = 0`,
+	`INSERT INTO scheduler.apps (app_id, workspace_id, provider, time_zone) SELECT 'life-' || i, '', 'alipay', 'Asia/Shanghai' FROM generate_series(1, $apps / 10) i`,
+	`INSERT INTO scheduler.quota_uses (app_no, channel, used_at, weekly_quota)
+	 SELECT a.app_no, k.channel, now() - n * interval '1 day', 5 FROM scheduler.apps a JOIN scheduler.channels k USING (provider), generate_series(1, 5) n WHERE k.weekly_quota > 0`,
+	`DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '` + pageAuthor + `') THEN CREATE ROLE ` + pageAuthor + ` LOGIN IN ROLE scheduler_author; END IF; END $$`,
+	`SET LOCAL session_replication_role = origin`,
+	`SELECT scheduler.grant_app('app-7', 'bench', '` + pageAuthor + `')`,
+}
+
+// clicking is scheduled pushes of the program itself, in a process of its own, with
+// and without people who click through a console beside it. A person looks at each
+// page for a second or so. All share the console's few connections.
+func clicking(ctx context.Context, b *bench) error {
+	db, err := b.pg.scheduler(ctx, "bench_clicking")
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := b.register(ctx, db, 100); err != nil {
+		return err
+	}
+	s := scene{10_000, 20 * time.Second}
+	if b.short {
+		s = scene{2_000, 4 * time.Second}
+	}
+	warm, err := b.startProgram(ctx, db, 100) // builds it, which must not count against the lead
+	if err != nil {
+		return err
+	}
+	warm.stop()
+	v, err := newVisitor(ctx, db.url)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	var alone, clicked sample
+	for range b.rounds {
+		b.machine.calibrate()
+		without, err := b.clickedLate(ctx, db, s, nil)
+		if err != nil {
+			return err
+		}
+		var clicks atomic.Int64
+		with, err := b.clickedLate(ctx, db, s, func(ctx context.Context) error { return click(ctx, v, &clicks) })
+		if err != nil {
+			return err
+		}
+		b.say("clicking: p99 %v, and %v with %d clicks", without.p99, with.p99, clicks.Load())
+		alone, clicked = append(alone, inMillis(without.p99)), append(clicked, inMillis(with.p99))
+	}
+	b.table.compare(fmt.Sprintf("%s over %v, p99 lateness with %d people clicking in the console", thousands(float64(s.n)), s.spread, pageClickers),
+		new(atMost(1.5)), millis, clicked, "without them", alone)
+	return nil
+}
+
+// clickedLate runs a scene, with people who click where there are some.
+func (b *bench) clickedLate(ctx context.Context, db *database, s scene, people func(context.Context) error) (late spell, err error) {
+	if _, err := stageAhead(func(due time.Time) error { return db.stage(ctx, fill{tasks: s.n, due: due, spread: s.spread}) }); err != nil {
+		return late, err
+	}
+	from := b.box.mark()
+	p, err := b.startProgram(ctx, db, 100)
+	if err != nil {
+		return late, err
+	}
+	defer p.stop()
+	ended := make(chan error, 1)
+	clicks, stop := context.WithCancel(ctx)
+	defer stop()
+	if people == nil {
+		people = func(context.Context) error { return nil }
+	}
+	go func() { ended <- people(clicks) }()
+	err = db.awaitDecided(ctx, s.n)
+	stop()
+	if clickErr := <-ended; err == nil {
+		err = clickErr
+	}
+	if err != nil {
+		return late, err
+	}
+	return b.box.spell(from, s.n)
+}
+
+// click has people open one page after the other until the context ends. The first
+// error of a page ends it too.
+func click(ctx context.Context, v *visitor, clicks *atomic.Int64) error {
+	var paths []string
+	for _, p := range consolePages {
+		if p.form == nil {
+			paths = append(paths, p.paths...)
+		}
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var wait sync.WaitGroup
+	for range pageClickers {
+		wait.Go(func() {
+			for sleepUntil(ctx, time.Now().Add(time.Duration(rand.Int64N(int64(2*time.Second))))) == nil { //nolint:gosec // no secret
+				if _, err := v.open(ctx, paths[rand.IntN(len(paths))], nil); err != nil && ctx.Err() == nil { //nolint:gosec // no secret
+					stop(err)
+				}
+				clicks.Add(1)
+			}
+		})
+	}
+	wait.Wait()
+	if cause := context.Cause(ctx); cause != context.Canceled { //nolint:errorlint // the plain end
+		return cause
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+package words
+
+import (
+	"regexp"
+	"strings"
+)
+
+// The rules of a strategy, what is wrong with a campaign's columns, and schedules
+// in words are written in English by packages that know no language: SQL and the
+// command line show them as they are. Here are the same sentences in Chinese. A
+// test holds them against every case that the strategy's own tests have.
+
+// A sentence is one in English, with a group for each part that stays as it is,
+// and the same in Chinese, where ${1} is the first of them.
+type sentence struct {
+	english *regexp.Regexp
+	chinese string
+}
+
+// sentences makes them from pairs; %s in the English stands for such a part.
+func sentences(pairs ...string) []sentence {
+	list := make([]sentence, 0, len(pairs)/2)
+	for i := 0; i+1 < len(pairs); i += 2 {
+		english := strings.ReplaceAll(regexp.QuoteMeta(pairs[i]), "%s", "(.+?)")
+		list = append(list, sentence{regexp.MustCompile("^" + english + "$"), pairs[i+1]})
+	}
+	return list
+}
+
+// said returns the Chinese of a whole text.
+func said(list []sentence, text string) (string, bool) {
+	for _, s := range list {
+		if m := s.english.FindStringSubmatchIndex(text); m != nil {
+			return string(s.english.ExpandString(nil, s.chinese, text, m)), true
+		}
+	}
+	return text, false
+}
+
+// rules are what a problem or a warning begins with.
+var rules = sentences(
+	"is required", "必填",
+	"is required for strategy type %s", "策略类型 ${1} 必须填写",
+	"is required for a weekly or monthly loop", "按周或按月循环必须填写",
+	"is ignored: strategy type 0 (now) has none", "被忽略：策略类型 0（立即）没有它",
+	"is ignored: it belongs to strategy type %s", "被忽略：它属于策略类型 ${1}",
+	"is ignored: a daily loop pushes on every day", "被忽略：每日循环每天都推送",
+	"is not a key of StrategyContent", "不是 StrategyContent 的键",
+	"appears more than once", "出现了多次",
+	"must be valid JSON with nothing after it", "必须是有效的 JSON，后面不能有其他内容",
+	"must not be longer than %s characters", "不能超过 ${1} 个字符",
+	"must be a JSON object", "必须是 JSON 对象",
+	"must not hold a number beyond what PostgreSQL stores", "不能含有超出 PostgreSQL 存储范围的数",
+	"must not be further in the past than catch_up_window", "不能比 catch_up_window 更早",
+	"must be Unix milliseconds of the years 1970 to 9999", "必须是 1970 至 9999 年之间的 Unix 毫秒数",
+	"must be a whole number", "必须是整数",
+	"must be a whole number, not a fraction", "必须是整数，不能是小数",
+	"must fit into 64 bits", "必须在 64 位整数范围内",
+	"must yield at least one occurrence from now on", "从现在起必须至少有一次推送",
+	"must not lie before startTime", "不能早于 startTime",
+	"must lie at most 180 days after today", "不能晚于今天之后 180 天",
+	"must not lie before today 00:00", "不能早于今天 00:00",
+	"must be 1 (daily), 2 (weekly) or 3 (monthly)", "必须是 1（每日）、2（每周）或 3（每月）",
+	"must be an array of whole numbers", "必须是整数数组",
+	"must not be empty", "不能为空",
+	"must hold whole numbers only", "只能含有整数",
+	"must hold days from 1 (Monday) to 7 (Sunday)", "只能含有 1（周一）至 7（周日）",
+	"must hold days from 1 to 31", "只能含有 1 至 31",
+	"must not hold a day twice", "同一天不能出现两次",
+	"must be a time of day from 00:00:00 to 23:59:59", "必须是 00:00:00 至 23:59:59 的时刻",
+	"must be 0 (now), 1 (fixed time) or 2 (loop)", "必须是 0（立即）、1（固定时间）或 2（循环）",
+	"must be an IANA time zone, spelt as the IANA database spells it", "必须是 IANA 时区名，写法与 IANA 数据库一致",
+	"must be skip or last_day", "必须是 skip 或 last_day",
+	"must be shift or skip", "必须是 shift 或 skip",
+	"must be longer than zero and at most 36525 days", "必须大于零且不超过 36525 天",
+	"must be latest, all or skip, not %s", "必须是 latest、all 或 skip，不能是 ${1}",
+	"must be an interval such as 1h30m or '1 hour', not %s", "必须是时长，例如 1h30m 或 '1 hour'，不能是 ${1}",
+	"must be one of %s, not %s", "必须是以下之一：${1}；不能是 ${2}",
+	"%s does not fit the app's provider, %s", "${1} 与应用的推送方 ${2} 不符",
+	"%s with the workspace_id %s is no app of the configuration", "${1}（workspace_id ${2}）不是配置中的应用",
+)
+
+// mends are what a problem ends with: how to put it right.
+var mends = sentences(
+	"write the moment of the push in Unix milliseconds", "请写推送时刻的 Unix 毫秒数",
+	"write the first day as the Unix milliseconds of any moment in it", "请写第一天中任一时刻的 Unix 毫秒数",
+	"write the last day as the Unix milliseconds of any moment in it", "请写最后一天中任一时刻的 Unix 毫秒数",
+	"write 1 for daily, 2 for weekly or 3 for monthly", "每日写 1，每周写 2，每月写 3",
+	`write the time of day as "HH:mm:ss"`, `请按 "HH:mm:ss" 写时刻`,
+	"write a JSON object, or a JSON string that holds one", "请写 JSON 对象，或含有 JSON 对象的 JSON 字符串",
+	"write {%s}", "请写 {${1}}",
+	"remove it: the keys are %s", "请删除：可用的键是 ${1}",
+	"remove it", "请删除",
+	"keep one", "请只保留一个",
+	"did you mean %s?", "是否想写 ${1}？",
+	"it looks like seconds: write Unix milliseconds", "看起来是秒：请写 Unix 毫秒数",
+	"it means %s and startTime means %s in %s", "它是 ${3} 的 ${1}，而 startTime 是 ${2}",
+	"it means %s and today is %s in %s", "它是 ${3} 的 ${1}，而今天是 ${2}",
+	"it means %s in %s: write a moment to come, or a longer catch_up_window", "它是 ${2} 的 ${1}：请写将来的时刻，或更长的 catch_up_window",
+	"it means %s: write %s in %s or earlier", "它是 ${1}：请写 ${3} 的 ${2} 或更早",
+	"write the days of the week, for example %s for Monday and Sunday", "请写星期几，例如 ${1} 表示周一和周日",
+	"write the days of the month, for example %s", "请写每月的哪些天，例如 ${1}",
+	"widen startTime to endTime, or change circleValue, time, short_month_policy or dst_gap_policy", "请放宽 startTime 至 endTime，或修改 circleValue、time、short_month_policy 或 dst_gap_policy",
+	"leave it out to push at once", "不填即立即推送",
+	"use an Area/Location name such as Asia/Shanghai, or UTC; abbreviations and offsets are not zones", "请用 Asia/Shanghai 这样的“地区/地点”名，或 UTC；缩写和偏移量不是时区",
+	"skip leaves out a month without the day; last_day takes the month's last day instead", "skip 跳过没有这一天的月份；last_day 改用当月最后一天",
+	"shift moves a local time that a clock change skips forward by the gap; skip leaves that day out", "shift 把被时钟调整跳过的时刻顺延；skip 跳过那一天",
+	"write an interval such as '1 hour'", "请写时长，例如 '1 hour'",
+)
+
+// Judged says a problem or a warning in the reader's language. What is unknown
+// here, as the rules of a push API, stays as it is.
+func (p Printer) Judged(text string) string {
+	if p.lang != "zh" {
+		return text
+	}
+	// A problem is: rule; it is VALUE; mend. A value may hold anything, so that the
+	// rule is found from the front and the mend from the back.
+	for end := range cuts(text) {
+		rule, ok := said(rules, text[:end])
+		if !ok {
+			continue
+		}
+		rest := text[end:]
+		if rest == "" {
+			return rule
+		}
+		for start := range cuts(rest) {
+			if start == len(rest) {
+				break
+			}
+			mend, ok := said(mends, rest[start+len("; "):])
+			value := rest[:start]
+			if ok && value == "" {
+				return rule + "；" + mend
+			} else if given, found := strings.CutPrefix(value, "; it is "); ok && found {
+				return rule + "；现为 " + given + "；" + mend
+			}
+		}
+		if given, found := strings.CutPrefix(rest, "; it is "); found {
+			return rule + "；现为 " + given
+		}
+	}
+	return text
+}
+
+// cuts yields where a text may be taken apart: before each "; ", and at its end.
+func cuts(text string) func(yield func(int) bool) {
+	return func(yield func(int) bool) {
+		for i := 0; i < len(text); i++ {
+			if strings.HasPrefix(text[i:], "; ") && !yield(i) {
+				return
+			}
+		}
+		yield(len(text))
+	}
+}
+
+// schedules are the sentences of strategy.Schedule's Describe, in parts.
+var (
+	schedules = sentences(
+		"never", "从不",
+		"at once", "立即",
+		"once, on %s at %s (%s)", "一次：${1} ${2}（${3}）",
+	)
+	loops  = regexp.MustCompile(`^(.+) at (\d\d:\d\d:\d\d) \((.+?)\), (on .+? only|from .+? to [^;]+)((?:; .*)?)$`)
+	rhythm = sentences(
+		"every day", "每天",
+		"every month on days %s", "每月 ${1} 日", // before the one of weeks, which would take it
+		"every month on day %s", "每月 ${1} 日",
+		"every %s", "每${1}",
+	)
+	periods  = sentences("on %s only", "仅 ${1}", "from %s to %s", "${1} 至 ${2}")
+	policies = sentences(
+		"months without the day are left out", "没有这一天的月份跳过",
+		"months without the day use their last day", "没有这一天的月份用当月最后一天",
+		"where a clock change skips that time, it moves forward by the gap", "时钟调整跳过该时刻时顺延",
+		"where a clock change skips that time, it leaves the day out", "时钟调整跳过该时刻时跳过当天",
+	)
+	notes = sentences(
+		"last day of a month without day %s", "当月没有 ${1} 日，改用最后一天",
+		"moved forward by %s: a clock change skips %s", "时钟调整跳过 ${2}，顺延 ${1}",
+	)
+	lists = strings.NewReplacer("Monday", "周一", "Tuesday", "周二", "Wednesday", "周三", "Thursday", "周四", "Friday", "周五", "Saturday", "周六", "Sunday", "周日",
+		", ", "、", " and ", "和", " or ", "或")
+)
+
+// Schedule says a schedule that Describe wrote in the reader's language.
+func (p Printer) Schedule(text string) string {
+	if p.lang != "zh" {
+		return text
+	}
+	if all, ok := said(schedules, text); ok {
+		return lists.Replace(all)
+	}
+	m := loops.FindStringSubmatch(text)
+	if m == nil {
+		return text
+	}
+	often, ok := said(rhythm, m[1])
+	period, known := said(periods, m[4])
+	if !ok || !known {
+		return text
+	}
+	return lists.Replace(often) + " " + m[2] + "（" + m[3] + "），" + period + each(policies, m[5])
+}
+
+// Note says a note on an occurrence in the reader's language.
+func (p Printer) Note(text string) string {
+	if p.lang != "zh" || text == "" {
+		return text
+	}
+	return lists.Replace(strings.TrimPrefix(each(notes, "; "+text), "；"))
+}
+
+// each says the parts of a text, every one of which begins with "; ".
+func each(list []sentence, text string) string {
+	var b strings.Builder
+	for part := range strings.SplitSeq(strings.TrimPrefix(text, "; "), "; ") {
+		if part != "" {
+			chinese, _ := said(list, part)
+			b.WriteString("；" + chinese)
+		}
+	}
+	return b.String()
+}
