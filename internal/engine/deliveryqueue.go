@@ -57,12 +57,12 @@ func newDeliveryQueue() *deliveryQueue {
 // linesBytes bounds the memory that the compiled campaigns in all lines take.
 const linesBytes = 32 << 20
 
-// share is how many bytes one line may take. q.mu is held.
-func (q *deliveryQueue) share() int64 { return linesBytes / int64(max(8, len(q.order)+1)) }
+// bytesOfLine is how many bytes one line may take. q.mu is held.
+func (q *deliveryQueue) bytesOfLine() int64 { return linesBytes / int64(max(8, len(q.order)+1)) }
 
 // ebbs says whether a line has become short. q.mu is held.
 func (q *deliveryQueue) ebbs(l *line) bool {
-	return len(l.entries) < lineSize/2 && l.bytes <= q.share()/2
+	return len(l.entries) < lineSize/2 && l.bytes <= q.bytesOfLine()/2
 }
 
 // room says whether it is worth reading more of an app.
@@ -78,7 +78,7 @@ func (q *deliveryQueue) full(app int32) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	l := q.lines[app]
-	return l != nil && l.bytes >= q.share()
+	return l != nil && l.bytes >= q.bytesOfLine()
 }
 
 // gone counts an entry out that has left the line.

@@ -146,12 +146,13 @@ func (d *dueQueue) reading() {
 	d.over = d.over[:0]
 }
 
-// add takes in tasks that are not known yet, as long as their app has a share.
+// add takes in tasks that are not known yet, unless their app's take as many bytes as
+// they may.
 func (d *dueQueue) add(entries []*entry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, e := range entries {
-		if _, known := d.known[e.task.ID]; !known && !d.atShare(e.task.AppNo) {
+		if _, known := d.known[e.task.ID]; !known && !d.isHeavy(e.task.AppNo) {
 			d.put(e)
 		}
 	}
@@ -362,33 +363,33 @@ func (d *dueQueue) heavy() (apps []int32, moves bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for app, q := range d.queues {
-		if q.bytes >= d.share() {
+		if q.bytes >= d.bytesOfApp() {
 			apps, moves = append(apps, app), moves || q.held.IsZero()
 		}
 	}
 	return apps, moves
 }
 
-// share is how many bytes one app's entries may take, so that large campaigns of
-// some apps do not keep others out. d.mu is held.
-func (d *dueQueue) share() int64 { return dueQueueBytes / int64(max(8, len(d.queues)+1)) }
+// bytesOfApp is how many bytes one app's entries may take, so that large campaigns
+// of some apps do not keep others out. d.mu is held.
+func (d *dueQueue) bytesOfApp() int64 { return dueQueueBytes / int64(max(8, len(d.queues)+1)) }
 
-// atShare says whether the app's entries take as many bytes as they may. d.mu is
+// isHeavy says whether the app's entries take as many bytes as they may. d.mu is
 // held.
-func (d *dueQueue) atShare(app int32) bool {
+func (d *dueQueue) isHeavy(app int32) bool {
 	q := d.queues[app]
-	return q != nil && q.bytes >= d.share()
+	return q != nil && q.bytes >= d.bytesOfApp()
 }
 
-// trim forgets the last of what takes more than its app's share, which has become
-// smaller with every app that came.
+// trim forgets the last of what takes more bytes than an app's may, which has become
+// less with every app that came.
 func (d *dueQueue) trim() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	share := d.share()
+	most := d.bytesOfApp()
 	for app, q := range d.queues {
 		bytes, ids := q.bytes, make(map[int64]bool)
-		for i := len(q.entries) - 1; i > 0 && bytes-q.entries[i].bytes() >= share; i-- {
+		for i := len(q.entries) - 1; i > 0 && bytes-q.entries[i].bytes() >= most; i-- {
 			bytes -= q.entries[i].bytes()
 			ids[q.entries[i].task.ID] = true
 		}
