@@ -8,7 +8,7 @@ DECLARE
   why CONSTANT text := 'overdue when the hold was released with --skip-overdue'; until timestamptz; deliveries bigint; tasks_seen bigint; deliveries_seen bigint;
   most CONSTANT integer := 5000;
 BEGIN
-  PERFORM pg_advisory_xact_lock(1397572688, app); -- the planner's, planLock in store/
+  PERFORM FROM scheduler.engine_locks l WHERE l.name = 'plan' AND l.app_no = skip_overdue.app FOR UPDATE; -- the planner's, planLock in store/
   SELECT h.skip_before INTO until FROM scheduler.hold h WHERE h.held_since IS NOT NULL;
   WITH part AS (
     SELECT p.id FROM scheduler.pending_tasks p WHERE p.app_no = app AND p.due_at <= until LIMIT most

@@ -54,8 +54,8 @@ var digests = map[string]string{
 	"000019_console.up.sql":         "45a3c7bf9fdab90217af81504aac8fe7b4d5ae24ee80336ab30f1bda6ec31fcd",
 	"000020_words.down.sql":         "8d28b75b9685ab41a98af3e1144830bacbe16d26e105dfa28e5fcd3583673407",
 	"000020_words.up.sql":           "213ddac8f0117817654596ee6ac15e9827e05a53330bf948696f747b0cedefee",
-	"000021_overdue.down.sql":       "74cdc76e1b5dabc73dfae99e46400519baeb2055fa970fb6bd9e4215b0b198f8",
-	"000021_overdue.up.sql":         "7b36acf8a28f07cfc672755db57bcc51a3c09bf7fe3797bb75b306594c93565b",
+	"000021_overdue.down.sql":       "c8d76446d79ede44fb5f024768f571edb69f2cc6cbd26b6ef14afb43d9fc2fc0",
+	"000021_overdue.up.sql":         "6cff1f14a5f5a7027a50d5e95629edb9f5e6293530f653bc724f49a89baed7da",
 	"000022_at_once.down.sql":       "3846f9f523b1ade6699e8f2f6fe9dd06113c9990e856cb50383443aab2c72e13",
 	"000022_at_once.up.sql":         "e28a59ca27899eaed274a39ac8d2496a0b677022717b5148724e1b2b42b8ecf4",
 }

@@ -11,14 +11,14 @@ import (
 // week is the length of a quota's rolling window.
 const week = 7 * 24 * time.Hour
 
-// quotaAllows says whether the task may begin by its channel's quota, and else when
-// the next call may be made. It books
-// nothing, since a booking belongs to a call and is made by its claim; so that
-// no more tasks begin than calls may be made, those that have begun and whose
-// call waits count too. So do the tasks that are due before this one and wait for
-// the same quota: the earliest due comes first, and of those the earliest written
-// campaign, whichever of them asks first. The lock makes looking and beginning one step
-// for all daemons; it is held until the transaction ends, which is at once.
+// quotaAllows says whether the task may begin by its channel's quota, and else
+// when the next call may be made. It books nothing, since a booking belongs to a
+// call and is made by its claim. So that no more tasks begin than calls may be
+// made, those count too that have begun and whose call waits. So do the tasks that
+// are due before this one and wait for the same quota: the earliest due comes
+// first, and of those the campaign with the smallest id, whichever asks first. The
+// lock makes looking and beginning one step for all daemons; it is held until the
+// transaction ends, which is at once.
 func quotaAllows(ctx context.Context, tx pgx.Tx, t *startingTask) (ok bool, free time.Time, err error) {
 	var quota int
 	if err := lockRow(ctx, tx, quotaLock, t.appNo); err != nil {

@@ -318,8 +318,9 @@ func TestAnyChangeIsSeenOrComesAfterTheClaim(t *testing.T) {
 		}
 		began := get[*time.Time](t, r, `SELECT started_at FROM scheduler.tasks WHERE campaign_id = $1`, e.id)
 		// A change that found the task begun may see its deliveries fail, since their
-		// names are not in the new audience.
-		if began == nil || began.After(e.changed) {
+		// names are not in the new audience. When a task began is the daemon's reading
+		// of the database's clock, some milliseconds off on a busy machine.
+		if began == nil || began.After(e.changed.Add(50*time.Millisecond)) {
 			t.Errorf("SET %s %s from the due time shows %q (%s), but it began at %v, after the change at %v",
 				changes[e.change].set, e.moment, reached, status, began, e.changed)
 		}
