@@ -142,6 +142,15 @@ func (e *editor) change(ctx context.Context, b *ban, sql string, args ...any) er
 		return err
 	}
 	b.at = time.Now()
+	if b.action == dropTargets {
+		// This change alone locks no campaign: a delivery that was claimed while its
+		// transaction was open may have read the targets that are gone now.
+		begun, err := begunOf(ctx, e.db.pool, b.campaign, false)
+		if err != nil {
+			return err
+		}
+		b.begun = append(b.begun, begun...)
+	}
 	e.mu.Lock()
 	e.bans = append(e.bans, b)
 	e.mu.Unlock()
@@ -150,11 +159,16 @@ func (e *editor) change(ctx context.Context, b *ban, sql string, args ...any) er
 	return nil
 }
 
+// A querier is a transaction, or a pool.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
 // begunOf lists the deliveries of a campaign whose intent is durable. With
 // waiting, those of begun tasks that wait for a try count too, and may arrive any
 // number of times.
-func begunOf(ctx context.Context, tx pgx.Tx, campaign int64, waiting bool) ([]begun, error) {
-	rows, err := tx.Query(ctx, `
+func begunOf(ctx context.Context, q querier, campaign int64, waiting bool) ([]begun, error) {
+	rows, err := q.Query(ctx, `
 		SELECT t.due_at, NULL::text[], c.claimed_at, 1
 		  FROM scheduler.claims c CROSS JOIN LATERAL unnest(c.campaign_ids, c.due_ats) AS t (campaign_id, due_at) WHERE t.campaign_id = $1
 		 UNION ALL
@@ -233,6 +247,9 @@ func (e *editor) reschedule(ctx context.Context, id int64) error {
 	return err
 }
 
+// dropTargets is the removal of some of a campaign's targets.
+const dropTargets = "drop targets"
+
 // dropTargets takes a fifth of the campaign's targets away.
 func (e *editor) dropTargets(ctx context.Context, id int64) error {
 	part := e.rng.IntN(5)
@@ -250,7 +267,7 @@ func (e *editor) dropTargets(ctx context.Context, id int64) error {
 		e.dropped[id][n] = true
 	}
 	e.mu.Unlock()
-	return e.change(ctx, &ban{action: "drop targets", campaign: id, targets: names},
+	return e.change(ctx, &ban{action: dropTargets, campaign: id, targets: names},
 		`DELETE FROM scheduler.campaign_targets WHERE campaign_id = $1 AND target = ANY($2)`, names)
 }
 
