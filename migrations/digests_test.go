@@ -58,6 +58,8 @@ var digests = map[string]string{
 	"000021_overdue.up.sql":         "6cff1f14a5f5a7027a50d5e95629edb9f5e6293530f653bc724f49a89baed7da",
 	"000022_at_once.down.sql":       "3846f9f523b1ade6699e8f2f6fe9dd06113c9990e856cb50383443aab2c72e13",
 	"000022_at_once.up.sql":         "e28a59ca27899eaed274a39ac8d2496a0b677022717b5148724e1b2b42b8ecf4",
+	"000023_reads.down.sql":         "b7f57b297d6c40c13f41e27cd97d396e5308aea4caa345d29d6734d7e6b2d390",
+	"000023_reads.up.sql":           "27f23b0b7c31e64d7e30aa041cab01a00952fc3efef41c70a9c0a3a7623100d4",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {
