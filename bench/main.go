@@ -99,7 +99,7 @@ func main() {
 	if dir := os.Getenv(sandboxEnv); dir != "" {
 		exit(serveSandbox(dir))
 	}
-	app.RelaxCollector() // for every contestant: they share this process
+	app.RelaxCollector(0) // for every contestant: they share this process
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	exit(run(ctx, readOptions()))

@@ -53,11 +53,11 @@ func newServeCommand(p *program) *cobra.Command {
 }
 
 func (p *program) serve(ctx context.Context) error {
-	app.RelaxCollector()
 	cfg, err := p.loadConfig()
 	if err != nil {
 		return err
 	}
+	app.RelaxCollector(cfg.Dispatch.MaxInFlight)
 	level := new(slog.LevelVar)
 	log := newLogger(p.stderr, cfg.Log, level)
 	warn(ctx, log, cfg)
@@ -102,6 +102,7 @@ func (p *program) reload(ctx context.Context, a *app.App, log *slog.Logger, leve
 		log.ErrorContext(ctx, "configuration not reloaded, the old one stays", "error", err)
 		return
 	}
+	app.RelaxCollector(cfg.Dispatch.MaxInFlight)
 	warn(ctx, log, cfg)
 	setLevel(level, cfg.Log)
 	log.InfoContext(ctx, "configuration reloaded", "apps", len(cfg.Apps))

@@ -393,8 +393,8 @@ func (l *callLimit) available() int {
 // way takes at most half of it, and leaves a quarter to apps that have none. So no
 // author's calls keep another's out, and light calls never wait for heavy ones.
 const (
-	weightFactor = 4 // bytes of memory for a byte that a call carries
-	lightCall    = 256 << 10
+	LightCall    = 256 << 10 // bytes that a light call weighs at most
+	weightFactor = 4         // bytes of memory for a byte that a call carries
 	heavyBytes   = 64 << 20
 	heavyOfApp   = heavyBytes / 2
 	heavyFor     = 10 * time.Second // how long it is remembered that an app's calls are heavy
@@ -413,7 +413,7 @@ func newHeavyCalls() *heavyCalls { return &heavyCalls{held: make(map[*App]int64)
 // take asks for room for a call that weighs n. A call that is heavier than all
 // there is goes when no other heavy one is under way.
 func (h *heavyCalls) take(app *App, n int64) bool {
-	if n <= lightCall {
+	if n <= LightCall {
 		return true
 	}
 	app.weigh(time.Now(), n)
@@ -433,7 +433,7 @@ func (h *heavyCalls) take(app *App, n int64) bool {
 
 // give gives the room of a call back.
 func (h *heavyCalls) give(app *App, n int64) {
-	if n <= lightCall {
+	if n <= LightCall {
 		return
 	}
 	h.mu.Lock()
