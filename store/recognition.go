@@ -169,6 +169,11 @@ func (s *Store) Recognise(ctx context.Context, k Known) (Recognition, error) {
 		if err := k.restoreAttempts(ctx, tx, &out); err != nil {
 			return err
 		}
+		if beats < k.Since {
+			if err := k.disown(ctx, tx); err != nil {
+				return err
+			}
+		}
 		return k.conclude(ctx, tx, &out)
 	})
 	if err != nil {
@@ -382,6 +387,41 @@ func bookAgain(ctx context.Context, tx pgx.Tx, a Attempt, slice *int64) error {
 		 WHERE c.id = $2 AND coalesce(q.weekly_quota, ch.weekly_quota) > 0
 		   AND NOT EXISTS (SELECT FROM scheduler.quota_uses u WHERE u.slice_id = $3)`, a.AppNo, a.CampaignID, slice)
 	return err
+}
+
+// disown hands what the database says this daemon began, and the daemon does not
+// remember, to a daemon that has ended: Reap rules on it. Where more is lost than
+// the daemon remembers, nobody knows whether the answer to such a claim was lost,
+// and no call was made, or whether the call's record was.
+func (k *Known) disown(ctx context.Context, tx pgx.Tx) error {
+	tasks := make([]int64, len(k.Intents))
+	for i, t := range k.Intents {
+		tasks[i] = t.TaskID
+	}
+	deliveries, attempts := make([]int64, len(k.Attempts)), make([]int32, len(k.Attempts))
+	for i, a := range k.Attempts {
+		deliveries[i], attempts[i] = a.SliceID, a.Number
+	}
+	_, err := tx.Exec(ctx, `
+		WITH claim AS MATERIALIZED (
+			SELECT c.id FROM scheduler.claims c WHERE c.daemon_id = $1 AND NOT c.task_ids <@ $2::bigint[]
+		), slice AS MATERIALIZED (
+			SELECT s.id FROM scheduler.slices s
+			 WHERE s.daemon_id = $1 AND s.status = 'running'
+			   AND NOT EXISTS (SELECT FROM unnest($3::bigint[], $4::integer[]) AS u (id, attempts) WHERE u.id = s.id AND u.attempts = s.attempts)
+		), ended AS (
+			INSERT INTO scheduler.daemons (name, version, leased_until, ended_at)
+			SELECT $5, $6, clock_timestamp(), clock_timestamp() WHERE EXISTS (SELECT FROM claim) OR EXISTS (SELECT FROM slice)
+			RETURNING id
+		), claims AS (
+			UPDATE scheduler.claims c SET daemon_id = e.id FROM ended e WHERE c.id IN (SELECT id FROM claim)
+		)
+		UPDATE scheduler.slices s SET daemon_id = e.id FROM ended e WHERE s.id IN (SELECT id FROM slice)`,
+		k.Daemon, tasks, deliveries, attempts, k.Name, k.Version)
+	if err != nil {
+		return fmt.Errorf("give up what is not remembered: %w", err)
+	}
+	return nil
 }
 
 // conclude notes that the daemon has looked.

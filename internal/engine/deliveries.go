@@ -17,9 +17,8 @@ import (
 //
 // A claim says that the call begins now. So an app is asked for leave first, and
 // a slot taken; what may begin is then claimed, all in one statement, and begins.
-// The app's leave ends with its call, since it bounds what the provider sees. The
-// slot is kept until the outcome is recorded: what a kill can leave unknown is
-// never more than there are slots.
+// Leave and slot are kept until the outcome is recorded: what a kill can leave
+// unknown is never more than may be under way.
 type deliveries struct {
 	deliveriesParts
 
@@ -170,13 +169,9 @@ func (s *deliveries) begin(ctx context.Context) time.Duration {
 		if s.queue.low() {
 			s.reader.Wake()
 		}
-		if len(batch) == 0 {
-			continue
-		}
-		if !s.claim(ctx, batch) {
+		if len(batch) > 0 && !s.claim(ctx, batch) {
 			return 200 * time.Millisecond
 		}
-		pace(ctx, now) // meanwhile calls end: a claim costs nearly the same for one as for many
 	}
 	return nothing
 }
@@ -551,11 +546,8 @@ func (s *deliveries) putOff(a *attempt, pause time.Duration, reason string) {
 	s.put(a, store.DeliveryOutcome{Delivery: a.Delivery, DaemonID: a.daemon, Status: "waiting", ReadyAt: s.clock.Now().Add(pause), Reason: reason})
 }
 
-// put has the end of an attempt recorded, and gives back its app's leave.
+// put has the end of an attempt recorded.
 func (s *deliveries) put(a *attempt, o store.DeliveryOutcome) {
-	if a.leave {
-		a.compiled.app.free()
-	}
 	s.mu.Lock()
 	s.outcomes = append(s.outcomes, attemptEnd{o, a})
 	s.mu.Unlock()
@@ -563,7 +555,7 @@ func (s *deliveries) put(a *attempt, o store.DeliveryOutcome) {
 }
 
 // record makes outcomes durable, all that there are in one statement, and gives
-// back their attempts' slots.
+// back what their attempts held.
 func (s *deliveries) record(ctx context.Context) error {
 	for {
 		s.mu.Lock()
@@ -599,8 +591,13 @@ func (s *deliveries) write(ctx context.Context, batch []attemptEnd) error {
 	again := s.forget(ctx, batch, recorded)
 	slots := 0
 	for i := range batch {
-		if batch[i].attempt != nil { // else it was recorded before, and lost
-			slots++
+		a := batch[i].attempt
+		if a == nil { // it was recorded before, and lost
+			continue
+		}
+		slots++
+		if a.leave {
+			a.compiled.app.free()
 		}
 	}
 	s.limit.release(slots)

@@ -20,6 +20,9 @@ var (
 	RunOnce = func(l *loop, ctx context.Context) { l.runOnce(ctx) }
 )
 
+// LedgerPages is how many heartbeats the ledger remembers.
+const LedgerPages = ledgerPages
+
 // EverySecond is the schedule of the heartbeat.
 type EverySecond = everySecond
 

@@ -477,8 +477,8 @@ const tooHeavy = "the calls under way carry as much as they may"
 // atOnce is how many items of early work are done between two rests.
 const atOnce = 50
 
-// pace sleeps as long as the work since began took, at most 20 ms, so that work
-// that may wait uses half a core at most and leaves room for what is due.
+// pace sleeps as long as the work since began took, at most 20 ms, so that early
+// work uses half a core at most and leaves room for what is due.
 func pace(ctx context.Context, began time.Time) {
 	sleep(ctx, min(time.Since(began), 20*time.Millisecond))
 }

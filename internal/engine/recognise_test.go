@@ -189,6 +189,47 @@ func TestLostDeliveriesAreWrittenAgain(t *testing.T) {
 	}
 }
 
+// TestWhatIsNotRememberedIsNotMadeAgain restores the database as it was during
+// calls that this daemon has forgotten by then, and an operator releases it: nobody
+// knows whether the calls were made, and so they become unknown.
+func TestWhatIsNotRememberedIsNotMadeAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "shop", "webhook", nil)
+	r.app(t, "phone", "mpaas", nil)
+	var names []string
+	for i := range 250 {
+		names = append(names, fmt.Sprintf(`"u%03d"`, i))
+	}
+	_, release := block(r.pusher, accepted)
+	cfg := r.config(t)
+	cfg.Lease = time.Second // many heartbeats
+	e := beaten(t, cfg)
+	t.Cleanup(func() { stop(t, e) })
+	campaigns := []int64{
+		r.insert(t, "shop", "webhook", 0, nil),
+		r.insert(t, "phone", "mpaas.push_multiple", 0, nil, "request", `{"targets": [`+strings.Join(names, ",")+`]}`),
+	}
+	until(t, "the calls", func() bool { return r.pusher.count() == 4 })
+	r.photograph(t)
+	release()
+	for _, c := range campaigns {
+		r.decided(t, c, 1)
+	}
+	recorded := e.Beats()
+	until(t, "the calls to be forgotten", func() bool { return e.Beats() > recorded+engine.LedgerPages })
+	r.failOver(t)
+	r.recognised(t)
+	until(t, "a hold", func() bool { return held(t, r) })
+	r.run(t, `SELECT scheduler.release_hold()`)
+	for _, c := range campaigns {
+		if got := r.decided(t, c, 1); !strings.HasPrefix(got[0], "unknown: ") {
+			t.Errorf("campaign %d: %s", c, got)
+		}
+	}
+	r.once(t)
+}
+
 // TestAllDaemonsLookFirst has a second daemon on the database whose knowledge is
 // needed: nothing begins before it has looked. When it is gone for good, and
 // something is known to be lost, everything is held.
