@@ -202,6 +202,7 @@ func TestBadCalls(t *testing.T) {
 		{"a long key", "PushMultiple", multipleCall(1).with("TargetMsg.1.MsgKey", strings.Repeat("k", 257))},
 		{"a long key of a map", "PushSimple", simpleCall().with("TargetMsgkey", `{"token-1":"`+strings.Repeat("k", 257)+`"}`)},
 		{"a key that StrategyContent has not", "PushSimple", simpleCall().with("StrategyType", "2", "StrategyContent", `{"name; x":1,"tmie":"1","time":"1"}`)},
+		{"keys of StrategyContent called like columns", "PushSimple", simpleCall().with("StrategyType", "2", "StrategyContent", `{"app_id":1,"name":1,"channel":1,"time":"1"}`)},
 		{"a boolean that is none", "PushSimple", simpleCall().with("ResendUnknown", "yes")},
 		{"a Python dict", "PushMultiple", multipleCall(1).with("TargetMsg.1.TemplateKeyValue", "{'name': 'Zhang San'}")},
 		{"a Java map", "PushSimple", simpleCall().with("TransparentMessagePayload", "{a=b}")},

@@ -253,14 +253,16 @@ var columns = map[string]string{
 // is not, whose name is the caller's own.
 var (
 	columnMark = regexp.MustCompile(`(?:^|; )([A-Za-z_]+): `)
-	unknownKey = regexp.MustCompile(`(?:^|; )([^:;]*): is not a key of StrategyContent`)
+	unknownKey = regexp.MustCompile(`(?:^|; )([^:;]*): ` + notAKey)
 )
+
+const notAKey = "is not a key of StrategyContent"
 
 // ofDatabase translates the database's: "name: must not be empty; app_id: ...".
 func (p *problems) ofDatabase(message string) {
 	var marks [][]int
 	for _, m := range columnMark.FindAllStringSubmatchIndex(message, -1) {
-		if _, known := columns[message[m[2]:m[3]]]; known {
+		if _, known := columns[message[m[2]:m[3]]]; known && !strings.HasPrefix(message[m[1]:], notAKey) { // a key may be called like a column
 			marks = append(marks, m)
 		}
 	}
@@ -279,7 +281,7 @@ func (p *problems) ofDatabase(message string) {
 		}
 		column := message[m[2]:m[3]]
 		param, known := columns[column]
-		if !known {
+		if !known || strings.HasPrefix(message[m[1]:], notAKey) {
 			param = "StrategyContent." + column
 		}
 		if !p.about(param) {
