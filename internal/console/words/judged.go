@@ -108,10 +108,14 @@ var mends = sentences(
 	"write an interval such as '1 hour'", "请写时长，例如 '1 hour'",
 )
 
+// longestJudged bounds in bytes what is taken apart. That takes time that grows
+// faster than the square of the length, and a text may hold whatever was posted.
+const longestJudged = 1000
+
 // Judged says a problem or a warning in the reader's language. What is unknown
-// here, as the rules of a push API, stays as it is.
+// here, as the rules of a push API, stays as it is, and so does what is long.
 func (p Printer) Judged(text string) string {
-	if p.lang != "zh" {
+	if p.lang != "zh" || len(text) > longestJudged {
 		return text
 	}
 	// A problem is: rule; it is VALUE; mend. A value may hold anything, so that the
