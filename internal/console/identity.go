@@ -190,6 +190,7 @@ func (c *Console) onlyProxy(next http.Handler) http.Handler {
 type attempt struct {
 	*openid.Attempt
 	client  *openid.Client
+	issuer  string // whom client speaks to
 	browser string // the token in its cookie
 	next    string
 	ends    time.Time
@@ -259,7 +260,7 @@ func (c *Console) startSignIn(x *exchange) error {
 	if err != nil {
 		return c.notIdentified(x, err)
 	}
-	c.sessions.await(x.ResponseWriter, attempt{Attempt: a, client: g.provider, next: next(x.FormValue("next"))})
+	c.sessions.await(x.ResponseWriter, attempt{Attempt: a, client: g.provider, issuer: g.OIDC.Issuer, next: next(x.FormValue("next"))})
 	return x.seeOther(location)
 }
 
@@ -270,7 +271,7 @@ func (c *Console) callback(x *exchange) error {
 		return errNoPage
 	}
 	a, ok := c.sessions.returned(x.ResponseWriter, x.Request)
-	if !ok {
+	if !ok || a.issuer != g.OIDC.Issuer { // or the configuration has named another provider since
 		return c.tell(x, http.StatusBadRequest, x.T("This sign-in was used already, took too long, or began in another browser. Sign in again."))
 	}
 	who, err := a.client.Finish(x.Context(), a.Attempt, x.URL.Query())

@@ -477,6 +477,12 @@ func TestSessionsFollowRolesAndRules(t *testing.T) {
 	r.console.SetSignIn(moved)
 	b.post("/campaigns/1/pause", nil, http.StatusUnauthorized)
 	r.console.SetSignIn(r.settings)
+	late := b.returned("/")
+	r.console.SetSignIn(moved) // whom one provider names is nobody to the next
+	if got := b.once(late.String()); got.status != http.StatusBadRequest {
+		t.Errorf("back from the provider before: status %d", got.status)
+	}
+	r.console.SetSignIn(r.settings)
 	b = r.signedIn(t)
 	other := r.settings
 	other.Roles = []config.RoleRule{rule("preferred_username", "mei", r.li)}
