@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -77,7 +76,7 @@ func (l *loader) readChecked(path, name string) (text string, ok bool) {
 	if name == "" {
 		return "", false
 	}
-	content, err := os.ReadFile(name)
+	content, err := readSmall(name)
 	if err != nil {
 		l.problem(path, "cannot read %s: %s", name, reason(err))
 		return "", false

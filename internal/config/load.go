@@ -16,7 +16,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
 
-// maxFile bounds the configuration and every file a _file key names.
+// maxFile bounds the configuration and every file that a setting names.
 const maxFile = 1 << 20
 
 // A Provider is what the configuration must know of a push API's adapter:
