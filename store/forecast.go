@@ -46,6 +46,7 @@ type ForecastFilter struct {
 	AppID     string   // empty: every app
 	Campaigns int      // at most so many are read
 	CountFor  []string // app_ids whose campaigns' targets are counted
+	CountOn   []string // channels whose campaigns' targets are counted too
 	Until     time.Time
 }
 
@@ -57,16 +58,17 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 	// A push at once is to come while it has a task. LIMIT asks for one campaign's at
 	// a time; EXISTS would read every pending task.
 	where.where = append(where.where, "(c.strategy_type <> 0 OR (SELECT true FROM scheduler.upcoming u WHERE u.campaign_id = c.id LIMIT 1))")
-	counted := append(where.args, f.CountFor)
-	most := append(counted, f.Campaigns)
+	where.args = append(where.args, f.CountFor, f.CountOn)
+	counted := len(where.args)
+	most := where.limit(f.Campaigns)
 	err = s.read(ctx, "read what a forecast needs", func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, fmt.Sprintf(`
 			SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy,
 			       c.written_at, c.catch_up_window, k.max_targets,
-			       CASE WHEN k.max_targets > 0 AND c.app_id = ANY ($%d)
+			       CASE WHEN k.max_targets > 0 AND (c.app_id = ANY ($%d) OR c.channel = ANY ($%d))
 			            THEN (SELECT count(*) FROM (SELECT FROM scheduler.campaign_targets t WHERE t.campaign_id = c.id LIMIT 10001) x) ELSE 0 END
-			  FROM scheduler.campaigns c JOIN scheduler.channels k USING (channel) WHERE %s ORDER BY c.id LIMIT $%d`,
-			len(counted), where.sql(), len(most)), most...)
+			  FROM scheduler.campaigns c JOIN scheduler.channels k USING (channel) WHERE %s ORDER BY c.id LIMIT %s`,
+			counted-1, counted, where.sql(), most), where.args...)
 		out.Campaigns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c ForecastCampaign, err error) {
 			err = row.Scan(&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone, &c.ShortMonth, &c.DSTGap,
 				&c.WrittenAt, (*interval)(&c.CatchUpWindow), &c.MaxTargets, &c.Targets)

@@ -108,3 +108,26 @@ func TestForecastIsWhatTheEngineDoes(t *testing.T) {
 		t.Errorf("%d tasks, the forecast counted %d", all, f.Occurrences)
 	}
 }
+
+// A push to more targets than a call takes counts against a quota once for each
+// call, in the forecast as in the engine.
+func TestForecastCountsTheCallsOfAPush(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	no := r.app(t, "phone", "mpaas", nil)
+	r.run(t, `INSERT INTO scheduler.app_quotas VALUES ($1, 'mpaas.push_multiple', 5)`, no)
+	now := get[time.Time](t, r, `SELECT clock_timestamp()`)
+	id := r.insert(t, "phone", "mpaas.push_multiple", 1, fixed(now.Add(time.Hour).Truncate(time.Second)), "catch_up_window", "1 hour")
+	r.targets(t, id, 600) // six calls
+	quotas, err := r.store.QuotaUsages(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := forecast.Read(t.Context(), r.store, nil, quotas, "", now, now.AddDate(0, 0, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Missed) != 1 {
+		t.Errorf("%d occurrences are missed by the quota, want 1", len(f.Missed))
+	}
+}

@@ -2,6 +2,7 @@ package forecast
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
@@ -18,6 +19,11 @@ func Read(ctx context.Context, s *store.Store, settings []config.App, quotas []s
 	for _, c := range settings {
 		if c.CallsPerSecond > 0 {
 			filter.CountFor = append(filter.CountFor, c.AppID)
+		}
+	}
+	for _, q := range quotas {
+		if q.Weekly > 0 && !slices.Contains(filter.CountOn, q.Channel) {
+			filter.CountOn = append(filter.CountOn, q.Channel)
 		}
 	}
 	rows, err := s.ForecastRows(ctx, filter)
