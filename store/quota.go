@@ -43,9 +43,9 @@ func quotaAllows(ctx context.Context, tx pgx.Tx, t *startingTask) (ok bool, free
 		       (SELECT count(*) FROM scheduler.running_tasks r JOIN scheduler.campaigns c ON c.id = r.campaign_id
 		         WHERE r.app_no = $1 AND c.channel = $2 AND c.status NOT IN ('paused', 'cancelled')
 		           AND `+openIn(`'waiting'`, "")+`),
-		       (SELECT count(*) FROM scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
+		       (SELECT count(*) FROM (SELECT FROM scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
 		         WHERE p.app_no = $1 AND c.channel = $2 AND c.status = 'active' AND (p.due_at, p.campaign_id) < ($5, $6)
-		           AND scheduler.window_end(p.due_at, c.catch_up_window) > $7),
+		           AND scheduler.window_end(p.due_at, c.catch_up_window) > $7 LIMIT $4 + 1) x), -- more than the quota tells no more
 		       (SELECT used_at FROM scheduler.quota_uses WHERE app_no = $1 AND channel = $2 ORDER BY used_at DESC OFFSET $4 LIMIT 1)`,
 		t.appNo, t.channel, t.now.Add(-week), quota-1, t.dueAt, t.campaignID, t.now).Scan(&used, &waiting, &before, &oldest)
 	switch {
