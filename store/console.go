@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -148,7 +147,7 @@ func (s *Store) ListUpcoming(ctx context.Context, f Filter) (out []UpcomingRow, 
 			} else {
 				last = true
 			}
-			if out, err = upcoming(ctx, tx, f, until); err != nil || last || len(out) >= cmp.Or(f.Limit, 50) {
+			if out, err = upcoming(ctx, tx, f, until); err != nil || last || len(out) >= limitOf(f.Limit) {
 				return err
 			}
 		}
@@ -352,7 +351,7 @@ func (s *Store) ListAudit(ctx context.Context, f AuditFilter) (out []AuditRow, e
 			if !last {
 				since = from.Add(-looksBack[look])
 			}
-			if out, err = audit(ctx, tx, f, since); err != nil || last || len(out) >= cmp.Or(f.Limit, 50) {
+			if out, err = audit(ctx, tx, f, since); err != nil || last || len(out) >= limitOf(f.Limit) {
 				return err
 			}
 		}

@@ -72,7 +72,7 @@ func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	err := s.taskListSteps(ctx, f, func(tx pgx.Tx, sql string, args []any) (enough bool, err error) {
 		rows, _ := tx.Query(ctx, sql, args...)
 		ids, err = pgx.CollectRows(rows, pgx.RowTo[int64])
-		return len(ids) >= cmp.Or(f.Limit, 50), err
+		return len(ids) >= limitOf(f.Limit), err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)
@@ -286,9 +286,12 @@ func add[T comparable](c *conditions, condition string, value T) {
 // sql is the WHERE, which is never empty.
 func (c *conditions) sql() string { return strings.Join(append([]string{"true"}, c.where...), " AND ") }
 
+// limitOf is a list's limit: zero means 50.
+func limitOf(n int) int { return cmp.Or(n, 50) }
+
 // limit adds the limit's parameter and returns it.
 func (c *conditions) limit(n int) string {
-	c.args = append(c.args, cmp.Or(n, 50))
+	c.args = append(c.args, limitOf(n))
 	return "$" + strconv.Itoa(len(c.args))
 }
 

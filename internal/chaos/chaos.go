@@ -23,7 +23,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/sandbox"
@@ -45,12 +44,13 @@ type Options struct {
 // A run is the whole of one experiment.
 type run struct {
 	Options
-	report  *Report
-	db      *database
-	api     *pushAPI
-	daemons []*daemon
-	bin     string
-	frozen  atomic.Int32 // daemons at their mutant's failpoint
+	report    *Report
+	db        *database
+	api       *pushAPI
+	daemons   []*daemon
+	bin       string
+	insisting sync.Mutex // what the push API is told last is what was counted last
+	frozen    int        // daemons at their mutant's failpoint
 
 	alive sync.WaitGroup     // keeps the daemons running
 	rest  context.CancelFunc // lets them end
@@ -129,11 +129,15 @@ func (r *run) setUp(ctx context.Context) (err error) {
 // insist has the push API go wrong as the mutant wants it while some daemon is
 // frozen at its failpoint.
 func (r *run) insist(frozen bool) {
-	n, spec := int32(-1), ""
+	r.insisting.Lock()
+	defer r.insisting.Unlock()
+	spec := ""
 	if frozen {
-		n = 1
+		r.frozen++
+	} else {
+		r.frozen--
 	}
-	if r.frozen.Add(n) > 0 && r.Mutant != nil {
+	if r.frozen > 0 && r.Mutant != nil {
 		spec = r.Mutant.Frozen
 	}
 	if err := r.api.insist(spec); err != nil { // it is down: it begins with what it is told last

@@ -388,6 +388,9 @@ func (d *dueQueue) trim() {
 	defer d.mu.Unlock()
 	most := d.bytesOfApp()
 	for app, q := range d.queues {
+		if q.bytes < most {
+			continue
+		}
 		bytes, ids := q.bytes, make(map[int64]bool)
 		for i := len(q.entries) - 1; i > 0 && bytes-q.entries[i].bytes() >= most; i-- {
 			bytes -= q.entries[i].bytes()
