@@ -16,9 +16,7 @@ import (
 // opens it with as many connections as asked.
 func (p people) front(t *testing.T, conns int) (s *store.Store, login string) {
 	t.Helper()
-	login = strings.TrimSuffix(p.names["author"], "_author") + "_desk"
-	p.exec(t, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'secret' NOINHERIT IN ROLE scheduler_front`, login))
-	t.Cleanup(func() { p.dropRole(t, login) })
+	login = p.db.Role(t, "desk", `LOGIN PASSWORD 'secret' NOINHERIT IN ROLE scheduler_front`)
 	p.exec(t, fmt.Sprintf(`GRANT %s, %s, %s TO %s`, p.names["author"], p.names["reader"], p.names["admin"], login))
 	s, err := store.OpenFront(t.Context(), store.Config{URL: p.db.URLAs(t, login, "secret"), MaxConns: conns})
 	if err != nil {

@@ -34,11 +34,10 @@ func TestDocumentedDumpAndRestore(t *testing.T) {
 	run(t, source, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'x' NOINHERIT IN ROLE scheduler_owner`, admin))
 	t.Cleanup(func() { _, _ = source.Exec(context.WithoutCancel(t.Context()), `DROP ROLE `+admin) })
 	as := func(db *pgtest.DB) *url.URL {
-		u, err := url.Parse(db.URL)
+		u, err := url.Parse(db.URLAs(t, admin, "x"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		u.User = url.UserPassword(admin, "x")
 		return u
 	}
 	migrating := as(source)

@@ -27,15 +27,9 @@ type people struct {
 func newPeople(t *testing.T) people {
 	t.Helper()
 	p := people{db: pgtest.New(t), names: map[string]string{}}
-	var base string
-	if err := p.db.QueryRow(t.Context(), `SELECT current_database()`).Scan(&base); err != nil {
-		t.Fatal(err)
-	}
 	for _, role := range []string{"admin", "daemon", "author", "reader", "stranger"} {
-		name := base + "_" + role // roles belong to the cluster: no other test may have the same
+		name := p.db.Role(t, role, `LOGIN PASSWORD 'secret'`)
 		p.names[role] = name
-		p.exec(t, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'secret'`, name))
-		t.Cleanup(func() { p.dropRole(t, name) })
 		if role != "stranger" {
 			p.exec(t, fmt.Sprintf(`GRANT scheduler_%s TO %s`, role, name))
 		}
@@ -68,16 +62,6 @@ func (p people) exec(t *testing.T, sql string) {
 	t.Helper()
 	if _, err := p.db.Exec(t.Context(), sql); err != nil {
 		t.Fatalf("%s: %v", sql, err)
-	}
-}
-
-func (p people) dropRole(t *testing.T, name string) {
-	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
-	for _, sql := range []string{"DROP OWNED BY " + name, "DROP ROLE " + name} {
-		if _, err := p.db.Exec(ctx, sql); err != nil {
-			t.Errorf("%s: %v", sql, err)
-		}
 	}
 }
 

@@ -22,32 +22,19 @@ import (
 func TestConsoleCommandReloads(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	var base string
-	if err := db.QueryRow(t.Context(), `SELECT current_database()`).Scan(&base); err != nil {
-		t.Fatal(err)
-	}
-	exec := func(sql string) {
-		t.Helper()
-		if _, err := db.Exec(context.WithoutCancel(t.Context()), sql); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-	}
-	for _, name := range []string{"_desk", "_mei", "_li"} {
-		exec(`CREATE ROLE ` + base + name)
-		t.Cleanup(func() { exec(`DROP OWNED BY ` + base + name + `; DROP ROLE ` + base + name) })
-	}
-	exec(fmt.Sprintf(`ALTER ROLE %[1]s_desk LOGIN PASSWORD 'secret' NOINHERIT; GRANT scheduler_front, %[1]s_mei, %[1]s_li TO %[1]s_desk; GRANT scheduler_reader TO %[1]s_mei, %[1]s_li`, base))
+	mei, li := db.Role(t, "mei", `IN ROLE scheduler_reader`), db.Role(t, "li", `IN ROLE scheduler_reader`)
+	desk := db.Role(t, "desk", `LOGIN PASSWORD 'secret' NOINHERIT IN ROLE scheduler_front, `+mei+`, `+li)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "scheduler.yaml")
 	configure := func(role string) {
 		t.Helper()
-		text := fmt.Sprintf("console:\n  sign_in: proxy\n  database_url: %q\n  proxy: {header: X-Forwarded-User, from: [127.0.0.1]}\n  roles: [{value: somebody, role: %s%s}]\n",
-			db.URLAs(t, base+"_desk", "secret"), base, role)
+		text := fmt.Sprintf("console:\n  sign_in: proxy\n  database_url: %q\n  proxy: {header: X-Forwarded-User, from: [127.0.0.1]}\n  roles: [{value: somebody, role: %s}]\n",
+			db.URLAs(t, desk, "secret"), role)
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
-	configure("_mei")
+	configure(mei)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	out, in := io.Pipe()
@@ -82,14 +69,14 @@ func TestConsoleCommandReloads(t *testing.T) {
 		}
 		return string(body)
 	}
-	if got := page(); !strings.Contains(got, base+"_mei") {
+	if got := page(); !strings.Contains(got, mei) {
 		t.Errorf("somebody is not mei:\n%s", got)
 	}
-	configure("_li")
+	configure(li)
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); !strings.Contains(page(), base+"_li"); <-time.After(5 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); !strings.Contains(page(), li); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("SIGHUP did not change whom the console lets in")
 		}

@@ -52,13 +52,11 @@ func newRigOn(t *testing.T, db *pgtest.DB, edit ...func(*api.Config)) *rig {
 	}
 	r.run(t, `INSERT INTO scheduler.apps (app_id, workspace_id, provider, time_zone) VALUES ('shop', 'test', 'mpaas', 'Asia/Shanghai'), ('club', 'test', 'mpaas', 'UTC'),
 		('hook', 'test', 'webhook', 'UTC')`)
-	front := r.base + "_front"
-	r.role(t, front, `LOGIN NOINHERIT PASSWORD 'secret' IN ROLE scheduler_front`)
+	front := r.Role(t, "front", `LOGIN NOINHERIT PASSWORD 'secret' IN ROLE scheduler_front`)
 	// The membership in scheduler_front is to be used without SET ROLE.
 	r.run(t, fmt.Sprintf(`ALTER ROLE %s INHERIT`, front))
 	for _, team := range []string{"crm", "ads"} {
-		name := r.base + "_" + team
-		r.role(t, name, `NOLOGIN IN ROLE scheduler_author`)
+		name := r.Role(t, team, `NOLOGIN IN ROLE scheduler_author`)
 		r.run(t, fmt.Sprintf(`GRANT %s TO %s`, name, front))
 		r.run(t, fmt.Sprintf(`SELECT scheduler.grant_app('shop', 'test', '%s')`, name))
 	}
@@ -95,18 +93,6 @@ func (r *rig) run(t *testing.T, sql string, args ...any) {
 	if _, err := r.Exec(t.Context(), sql, args...); err != nil {
 		t.Fatalf("%s: %v", sql, err)
 	}
-}
-
-func (r *rig) role(t *testing.T, name, options string) {
-	t.Helper()
-	r.run(t, fmt.Sprintf(`CREATE ROLE %s %s`, name, options))
-	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
-		_, _ = r.Exec(ctx, "DROP OWNED BY "+name)
-		if _, err := r.Exec(ctx, "DROP ROLE "+name); err != nil {
-			t.Error(err)
-		}
-	})
 }
 
 func get[T any](t *testing.T, r *rig, sql string, args ...any) T {

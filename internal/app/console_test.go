@@ -2,7 +2,6 @@ package app_test
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -52,27 +51,9 @@ func visit(t *testing.T, address, name string) (page string, status int) {
 // makeFront makes a login that may act for two authors, and returns its URL.
 func makeFront(t *testing.T, db *pgtest.DB) (url, mei, li string) {
 	t.Helper()
-	var base string
-	if err := db.QueryRow(t.Context(), `SELECT current_database()`).Scan(&base); err != nil {
-		t.Fatal(err)
-	}
-	mei, li = base+"_mei", base+"_li"
-	for _, role := range []string{base + "_desk", mei, li} {
-		if _, err := db.Exec(t.Context(), `CREATE ROLE `+role); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			if _, err := db.Exec(context.WithoutCancel(t.Context()), `DROP OWNED BY `+role+`; DROP ROLE `+role); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	_, err := db.Exec(t.Context(), fmt.Sprintf(`ALTER ROLE %[1]s_desk LOGIN PASSWORD 'secret' NOINHERIT; GRANT scheduler_front, %[1]s_mei, %[1]s_li TO %[1]s_desk;
-		GRANT scheduler_author TO %[1]s_mei, %[1]s_li`, base))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return db.URLAs(t, base+"_desk", "secret"), mei, li
+	mei, li = db.Role(t, "mei", `IN ROLE scheduler_author`), db.Role(t, "li", `IN ROLE scheduler_author`)
+	desk := db.Role(t, "desk", `LOGIN PASSWORD 'secret' NOINHERIT IN ROLE scheduler_front, `+mei+`, `+li)
+	return db.URLAs(t, desk, "secret"), mei, li
 }
 
 // A reload takes over whom the daemon's console lets in, at once. How people sign

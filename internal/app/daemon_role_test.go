@@ -2,7 +2,6 @@ package app_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -23,17 +22,7 @@ import (
 // for it.
 func login(t *testing.T, db *pgtest.DB, member string) (name, dsn string) {
 	t.Helper()
-	if err := db.QueryRow(t.Context(), `SELECT current_database() || '_' || $1`, member).Scan(&name); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.Exec(t.Context(), fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'secret' IN ROLE %s`, name, member)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if _, err := db.Exec(context.WithoutCancel(t.Context()), `DROP ROLE `+name); err != nil {
-			t.Error(err)
-		}
-	})
+	name = db.Role(t, member, `LOGIN PASSWORD 'secret' IN ROLE `+member)
 	return name, db.URLAs(t, name, "secret")
 }
 

@@ -52,13 +52,8 @@ func TestOneCommandTakesTheSchemaOver(t *testing.T) {
 func TestMigratesWithoutMakingRoles(t *testing.T) {
 	t.Parallel()
 	db := pgtest.NewEmpty(t)
-	var name string
-	if err := db.QueryRow(t.Context(), `SELECT current_database() || '_olga'`).Scan(&name); err != nil {
-		t.Fatal(err)
-	}
+	name := db.Role(t, "olga", `LOGIN PASSWORD 'secret'`)
 	c := &town{db: db, names: map[string]string{"olga": name}}
-	c.exec(t, fmt.Sprintf(`CREATE ROLE %[1]s LOGIN PASSWORD 'secret'`, name))
-	t.Cleanup(func() { c.drop(t, name) })
 	c.exec(t, fmt.Sprintf(`DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %%I TO %[1]s', current_database()); END $$`, name))
 	m, err := store.NewMigrator(c.url(t, "olga"), slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -83,14 +78,8 @@ func TestMigratesWithoutMakingRoles(t *testing.T) {
 func TestMigratorIsNobodyElse(t *testing.T) {
 	t.Parallel()
 	db := pgtest.NewEmpty(t)
-	var name string
-	if err := db.QueryRow(t.Context(), `SELECT current_database() || '_migrator'`).Scan(&name); err != nil {
-		t.Fatal(err)
-	}
 	pgtest.New(t) // its migrations make the cluster's roles
-	c := &town{db: db, names: map[string]string{"migrator": name}}
-	c.exec(t, fmt.Sprintf(`CREATE ROLE %[1]s LOGIN PASSWORD 'secret' NOINHERIT IN ROLE scheduler_owner`, name))
-	t.Cleanup(func() { c.drop(t, name) })
+	c := &town{db: db, names: map[string]string{"migrator": db.Role(t, "migrator", `LOGIN PASSWORD 'secret' NOINHERIT IN ROLE scheduler_owner`)}}
 	c.exec(t, `DO $$ BEGIN EXECUTE format('GRANT CREATE ON DATABASE %I TO scheduler_owner', current_database()); END $$`)
 	m, err := store.NewMigrator(c.url(t, "migrator")+"&role="+store.Owner, slog.New(slog.DiscardHandler))
 	if err != nil {

@@ -46,17 +46,13 @@ func newTown(t *testing.T) *town {
 func newOldTown(t *testing.T) *town {
 	t.Helper()
 	c := &town{db: pgtest.New(t), names: map[string]string{}}
-	var base string
-	c.scan(t, &base, `SELECT current_database()`)
 	for person, role := range people {
-		login := base + "_" + person // roles belong to the cluster: no other test may have the same
-		c.names[person] = login
-		inherit := ""
+		options := `LOGIN PASSWORD 'secret'`
 		if person == "desk" {
-			inherit = "NOINHERIT"
+			options += ` NOINHERIT`
 		}
-		c.exec(t, fmt.Sprintf(`CREATE ROLE %s LOGIN PASSWORD 'secret' %s`, login, inherit))
-		t.Cleanup(func() { c.drop(t, login) })
+		login := c.db.Role(t, person, options)
+		c.names[person] = login
 		if role != "" {
 			c.exec(t, fmt.Sprintf(`GRANT %s TO %s`, role, login))
 		}
@@ -74,16 +70,6 @@ func newOldTown(t *testing.T) *town {
 		INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, attempts, slices, accepted, target_count, reason)
 		SELECT id + 100, app_no, id, 1, 1, 'scheduled', 'missed', '1999-01-02', 0, 0, 0, 0, 'late' FROM scheduler.campaigns WHERE id IN (%[1]d, %[2]d)`, c.a, c.b))
 	return c
-}
-
-func (c *town) drop(t *testing.T, login string) {
-	t.Helper()
-	ctx := context.WithoutCancel(t.Context())
-	for _, sql := range []string{"DROP OWNED BY " + login, "DROP ROLE " + login} {
-		if _, err := c.db.Exec(ctx, sql); err != nil {
-			t.Errorf("%s: %v", sql, err)
-		}
-	}
 }
 
 func (c *town) exec(t *testing.T, sql string) {

@@ -22,22 +22,15 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 func TestExamineConsole(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	var base string
-	if err := db.QueryRow(t.Context(), `SELECT current_database()`).Scan(&base); err != nil {
-		t.Fatal(err)
-	}
 	exec := func(sql string) {
 		t.Helper()
 		if _, err := db.Exec(context.WithoutCancel(t.Context()), sql); err != nil {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
-	desk, author, idle, foreign := base+"_desk", base+"_author", base+"_idle", base+"_foreign"
-	for _, role := range []string{desk, author, idle, foreign} {
-		exec(`CREATE ROLE ` + role)
-		t.Cleanup(func() { exec(`DROP OWNED BY ` + role + `; DROP ROLE ` + role) })
-	}
-	exec(fmt.Sprintf(`ALTER ROLE %[1]s LOGIN PASSWORD 'secret' NOINHERIT; GRANT scheduler_front, %[2]s, %[3]s TO %[1]s; GRANT scheduler_author TO %[2]s, %[4]s`, desk, author, idle, foreign))
+	author, idle, foreign := db.Role(t, "author", `IN ROLE scheduler_author`), db.Role(t, "idle", ""), db.Role(t, "foreign", `IN ROLE scheduler_author`)
+	desk := db.Role(t, "desk", `LOGIN PASSWORD 'secret' NOINHERIT IN ROLE scheduler_front, `+author+`, `+idle)
+	base := strings.TrimSuffix(desk, "_desk")
 	issuer := issuertest.New(t, false)
 	cfg := config.Default()
 	cfg.Console.SignIn = config.SignInOIDC

@@ -59,6 +59,26 @@ func (db *DB) URLAs(tb testing.TB, login, password string) string {
 	return u.String()
 }
 
+// Role makes a role with the options of CREATE ROLE and returns its name: the
+// database's and the word. Roles belong to the cluster, and so no other test has
+// the same. It is dropped, with what it owns and was granted, when the test ends.
+func (db *DB) Role(tb testing.TB, word, options string) string {
+	tb.Helper()
+	name := db.Config().ConnConfig.Database + "_" + word
+	if _, err := db.Exec(tb.Context(), "CREATE ROLE "+name+" "+options); err != nil {
+		tb.Fatalf("pgtest: %v", err)
+	}
+	tb.Cleanup(func() {
+		ctx := context.WithoutCancel(tb.Context())
+		for _, sql := range []string{"DROP OWNED BY " + name, "DROP ROLE " + name} {
+			if _, err := db.Exec(ctx, sql); err != nil {
+				tb.Errorf("pgtest: %s: %v", sql, err)
+			}
+		}
+	})
+	return name
+}
+
 // New returns a fresh database with every migration applied.
 func New(tb testing.TB) *DB {
 	tb.Helper()
