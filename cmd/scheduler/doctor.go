@@ -68,7 +68,7 @@ func (p *program) printChecks(checks []doctor.Check) error {
 		if c.Grade != doctor.OK {
 			grade = p.bold(grade)
 		}
-		b.WriteString(grade + "  " + plain.Line(c.Name) + ": " + plain.Line(strings.ReplaceAll(c.Found, "\t", "")) + "\n")
+		b.WriteString(grade + "  " + plain.Line(c.Name) + ": " + plain.Line(c.Found) + "\n")
 		if c.ToDo != "" {
 			b.WriteString("           → " + plain.Line(c.ToDo) + "\n")
 		}

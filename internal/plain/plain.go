@@ -22,9 +22,11 @@ func Text(text string) string {
 
 // Line is Text on one line, so that no part of it passes for another line: for
 // every value that stands in a line of ours.
-func Line(text string) string {
-	return Text(strings.ReplaceAll(text, "\n", " "))
-}
+func Line(text string) string { return Text(lineEnds.Replace(text)) }
+
+// lineEnds puts the lines of a text into one. The database's driver indents those
+// after the first with a tab.
+var lineEnds = strings.NewReplacer("\n\t", " ", "\n", " ")
 
 // JSON escapes what Text replaces, in a document that is JSON already: its
 // encoder leaves some of it as it is.

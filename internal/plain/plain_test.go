@@ -11,6 +11,7 @@ func TestPlain(t *testing.T) {
 	for _, c := range []struct{ in, text, line string }{
 		{"spring 春 sale", "spring 春 sale", "spring 春 sale"},
 		{"x\x1b[31m\nforged", "x�[31m\nforged", "x�[31m forged"},
+		{"tried:\n\tone", "tried:\n�one", "tried: one"},
 		{"a\tb\rc\x00d\x7f\u0085", "a�b�c�d��", "a�b�c�d��"},
 		{"left\u202eright\u2066", "left�right�", "left�right�"},
 		{"one\u2028two", "one�two", "one�two"},
