@@ -43,14 +43,14 @@ func newConsoleCommand(p *program) *cobra.Command {
 		}
 		url := ""
 		if cfg.Console.SignIn == config.SignInLogin { // else the console has a login of its own
-			s, _, err := p.openStore(c.Context(), database)
+			if url, err = database.find(cfg); err != nil {
+				return err
+			}
+			s, err := p.openURL(c.Context(), cfg, url)
 			if err != nil {
 				return err
 			}
 			s.Close() // it was opened to see that it is there; people bring their own logins
-			if url, err = database.find(cfg); err != nil {
-				return err
-			}
 		} else if database.url != "" {
 			cfg.Console.DatabaseURL = config.Secret(database.url)
 		}

@@ -51,17 +51,23 @@ func (p *program) openStore(ctx context.Context, f *databaseFlag) (*store.Store,
 	if err != nil {
 		return nil, nil, err
 	}
+	s, err := p.openURL(ctx, cfg, url)
+	return s, cfg, err
+}
+
+// openURL connects to a database. Its schema must be of this program's version.
+func (p *program) openURL(ctx context.Context, cfg *config.Config, url string) (*store.Store, error) {
 	s, err := store.Open(ctx, store.Config{
 		URL: url, MaxConns: 2, ConnectTimeout: cfg.Database.ConnectTimeout, StatementTimeout: cfg.Database.StatementTimeout,
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := p.checkSchema(ctx, s); err != nil {
 		s.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	return s, cfg, nil
+	return s, nil
 }
 
 // checkSchema says what to do when the schema is not of this program's version.

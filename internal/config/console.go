@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"golang.org/x/net/http/httpguts"
-
-	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
 )
 
 // Ways to sign in to the console.
@@ -200,9 +198,7 @@ func (l *loader) checkOIDC(o *OIDC, address string) {
 			l.problem(fmt.Sprintf("console.oidc.scopes[%d]", i), "must be a scope's name, without spaces")
 		}
 	}
-	if text := l.authorities("console.oidc.ca_file", o.CAFile); text != "" {
-		o.Authorities, _ = httpcall.ParseAuthorities(text) // authorities has tried it
-	}
+	_, o.Authorities = l.authorities("console.oidc.ca_file", o.CAFile)
 }
 
 // SecureURL says which rule an address breaks that must not be read on the way:

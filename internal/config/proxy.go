@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/x509"
 	"net/url"
 
 	"golang.org/x/net/http/httpproxy"
@@ -26,7 +27,7 @@ func (l *loader) fillWays(c *Config) {
 		if app.Proxy != "" {
 			app.Way, _ = l.way(path+".proxy", app.Proxy)
 		}
-		app.Authorities = l.authorities(path+".ca_file", app.CAFile)
+		app.Authorities, _ = l.authorities(path+".ca_file", app.CAFile)
 	}
 	if c.Dispatch.Proxy == "" && l.env["HTTPS_PROXY"]+l.env["https_proxy"] != "" && len(c.Apps) > 0 {
 		l.warnings = append(l.warnings, "HTTPS_PROXY is set and not used: dispatch.proxy: environment has push calls go through it")
@@ -77,17 +78,19 @@ func (l *loader) environment(path string) (func(*url.URL) (*url.URL, error), boo
 	}, true
 }
 
-func (l *loader) authorities(path, name string) string {
+// authorities reads a file of authorities: its text, and those with the system's.
+func (l *loader) authorities(path, name string) (string, *x509.CertPool) {
 	if name == "" {
-		return ""
+		return "", nil
 	}
 	text := l.readText(path, name)
 	if text == "" {
-		return ""
+		return "", nil
 	}
-	if _, err := httpcall.ParseAuthorities(text); err != nil {
+	pool, err := httpcall.ParseAuthorities(text)
+	if err != nil {
 		l.problem(path, "%s %s", name, err)
-		return ""
+		return "", nil
 	}
-	return text
+	return text, pool
 }

@@ -22,12 +22,9 @@ func Certificates(text string) ([]*x509.Certificate, error) {
 		if isKey(b.Type) {
 			continue
 		}
-		if b.Type != certificate && b.Type != "" {
-			return nil, fmt.Errorf("line %d: a %s, and only certificates are wanted here", b.Line, b.Type)
-		}
-		c, err := x509.ParseCertificate(b.DER)
+		c, err := b.certificate()
 		if err != nil {
-			return nil, fmt.Errorf("line %d: this is no certificate", b.Line)
+			return nil, err
 		}
 		list = append(list, c)
 	}
@@ -35,6 +32,18 @@ func Certificates(text string) ([]*x509.Certificate, error) {
 		return nil, errNoCertificate
 	}
 	return list, nil
+}
+
+// certificate reads the certificate that a block holds.
+func (b *Block) certificate() (*x509.Certificate, error) {
+	if b.Type != certificate && b.Type != "" {
+		return nil, fmt.Errorf("line %d: a %s, and only certificates are wanted here", b.Line, b.Type)
+	}
+	c, err := x509.ParseCertificate(b.DER)
+	if err != nil {
+		return nil, fmt.Errorf("line %d: this is no certificate", b.Line)
+	}
+	return c, nil
 }
 
 const certificate = "CERTIFICATE"
@@ -65,14 +74,11 @@ func KeyPair(certText, keyText string) (pair tls.Certificate, certErr, keyErr er
 	}
 	var chain [][]byte
 	for _, b := range certBlocks {
-		switch {
-		case isKey(b.Type) && certText == keyText, b.Type == parameters:
+		if isKey(b.Type) && certText == keyText || b.Type == parameters {
 			continue
-		case b.Type != certificate && b.Type != "":
-			return tls.Certificate{}, fmt.Errorf("line %d: a %s, and only certificates are wanted here", b.Line, b.Type), nil
 		}
-		if _, err := x509.ParseCertificate(b.DER); err != nil {
-			return tls.Certificate{}, fmt.Errorf("line %d: this is no certificate", b.Line), nil
+		if _, err := b.certificate(); err != nil {
+			return tls.Certificate{}, err, nil
 		}
 		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: certificate, Bytes: b.DER}))
 	}
