@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"strings"
+
+	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
 // Bounds of one target, in bytes. They are those of scheduler.campaign_targets;
@@ -49,7 +51,7 @@ func (t *Target) Judge(report Report) {
 		case IsEmptyObject(f.raw):
 		case len(f.raw) > MaxTargetValues:
 			report(f.name, "has %d bytes, and at most %d are allowed", len(f.raw), MaxTargetValues)
-		case !json.Valid(f.raw) || bytes.TrimLeft(f.raw, " \t\r\n")[0] != '{':
+		case rawjson.KindOf(f.raw) != rawjson.Object || !json.Valid(f.raw):
 			report(f.name, "must be a JSON object")
 		}
 	}

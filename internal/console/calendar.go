@@ -73,7 +73,8 @@ func (c *Console) calendar(x *exchange) error {
 	if d.View != "day" {
 		d.Heads = []string{x.T("Mon"), x.T("Tue"), x.T("Wed"), x.T("Thu"), x.T("Fri"), x.T("Sat"), x.T("Sun")}
 	}
-	counts, err := c.counts(x, cells, end, d.App)
+	bounds := edges(cells, end)
+	counts, err := x.store.CountDays(x.Context(), bounds, store.Filter{AppID: d.App})
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (c *Console) calendar(x *exchange) error {
 		return err
 	}
 	d.AtLeast = coming.AtLeast
-	fillCells(x, cells, end, counts, coming)
+	fillCells(x, cells, bounds, counts, coming)
 	d.Rows = slices.Collect(slices.Chunk(cells, columns))
 	if d.View == "day" {
 		d.Tasks, err = x.store.PageTasks(x.Context(), store.Filter{AppID: d.App, Since: midnight, Until: end, Limit: pageRows}, store.TaskCursor{})
@@ -122,11 +123,6 @@ func edges(cells []calendarCell, end time.Time) []time.Time {
 	return append(bounds, end)
 }
 
-// counts says how many tasks each cell has stored.
-func (c *Console) counts(x *exchange, cells []calendarCell, end time.Time, app string) ([]store.DayCount, error) {
-	return x.store.CountDays(x.Context(), edges(cells, end), store.Filter{AppID: app})
-}
-
 // coming is what is to come before end, by the same schedules as a preview.
 func (c *Console) coming(x *exchange, end time.Time, app string) (forecast.Result, error) {
 	if !end.After(x.Now) {
@@ -140,8 +136,8 @@ func (c *Console) coming(x *exchange, end time.Time, app string) (forecast.Resul
 }
 
 // fillCells writes into each cell what is stored and what is to come.
-func fillCells(x *exchange, cells []calendarCell, end time.Time, counts []store.DayCount, coming forecast.Result) {
-	bounds, totals := edges(cells, end), make([]int64, len(cells))
+func fillCells(x *exchange, cells []calendarCell, bounds []time.Time, counts []store.DayCount, coming forecast.Result) {
+	totals := make([]int64, len(cells))
 	add := func(i int, status string, n int64, more bool) {
 		text := fmt.Sprint(n)
 		if more {

@@ -249,13 +249,13 @@ func (c *Console) compose(x *exchange, f campaignForm, before *store.CampaignDet
 	v := c.Judge.Campaign(draft.campaign(before != nil && before.Targets > 0), settings, x.Now)
 	problems := v.Problems
 	if f.Name == "" {
-		problems = append(problems, judge.Problem{Field: "name", Message: x.T("is required")})
+		problems = append(problems, judge.Problem{Field: "name", Message: "is required"})
 	}
 	if !known {
 		problems = append(problems, judge.Problem{Field: "app_id", Message: x.T("choose one of the apps")})
 	}
 	if !json.Valid([]byte(f.Request)) {
-		problems = append(problems, judge.Problem{Field: "request", Message: x.T("must be a JSON object")})
+		problems = append(problems, judge.Problem{Field: "request", Message: "must be a JSON object"})
 	}
 	for _, one := range judge.OnePerField(problems) {
 		if field := fieldOf[one.Field]; field != "" {

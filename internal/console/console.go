@@ -5,7 +5,8 @@
 //
 // Pages are plain HTML from our own templates. Every deed works without
 // JavaScript; the script only refreshes parts of a page that change by
-// themselves. GET changes nothing.
+// themselves. GET changes nothing, but for the way through an identity provider,
+// which signs people in.
 package console
 
 import (

@@ -54,7 +54,8 @@ func (c *Console) limits(x *exchange) error {
 	return c.render(x, http.StatusOK, "limits", d)
 }
 
-// latenessTasks is how many pushes the page of lateness looks at in all.
+// latenessTasks is how many pushes the page of lateness looks at in all where there
+// are more than are read in one pass; the hours share them.
 const latenessTasks = 16_800
 
 // lateness shows whether pushes keep their second.

@@ -86,7 +86,7 @@ var chinese = map[string]string{
 	"What else the app pushes in that hour": "这个应用在那一小时还推送", "What changes": "改动", "Column": "列", "Before": "之前", "After": "之后", "The same as SQL": "等价的 SQL",
 	"Nothing is wrong with it. Look at what it comes to, then say so below the form.": "没有问题。看过结果后，在表单下方确认。",
 	"Some fields are wrong. Each says why; nothing is stored yet.":                    "有些字段不对，原因写在旁边；还没有保存任何内容。",
-	"is required": "必填", "choose one of the apps": "请选择一个应用", "must be a JSON object": "必须是 JSON 对象",
+	"choose one of the apps": "请选择一个应用",
 
 	// one task
 	"Task": "任务", "First call": "首次调用", "late by %s": "晚 %s", "Decided": "结果记录于", "Calls begun": "已发起的调用", "Code": "代码", "Message": "消息",
