@@ -212,7 +212,7 @@ func TestReleaseEndsItsBound(t *testing.T) {
 		t.Helper()
 		app := one[int32](t, db, `SELECT app_no FROM scheduler.campaigns WHERE id = $1`, campaign)
 		_, err := s.PlanApp(t.Context(), app, time.Time{}, func(tx *store.PlanTx) error {
-			err := tx.Insert(t.Context(), []store.NewTask{{CampaignID: campaign, Revision: 1, Origin: "immediate", DueAt: due}})
+			_, err := tx.Insert(t.Context(), []store.NewTask{{CampaignID: campaign, Revision: 1, Origin: "immediate", DueAt: due}})
 			decided = tx.Decided
 			return err
 		})
@@ -311,7 +311,11 @@ func TestInsertBesideACommittingClaim(t *testing.T) {
 	stored := make(chan error, 1)
 	go func() {
 		_, err := s.PlanApp(t.Context(), app, time.Time{}, func(tx *store.PlanTx) error {
-			return tx.Insert(t.Context(), []store.NewTask{{CampaignID: id, Revision: 1, Origin: "scheduled", Slot: 2, DueAt: due}})
+			n, err := tx.Insert(t.Context(), []store.NewTask{{CampaignID: id, Revision: 1, Origin: "scheduled", Slot: 2, DueAt: due}})
+			if err == nil && n != 0 {
+				err = fmt.Errorf("%d tasks were stored that have begun", n)
+			}
+			return err
 		})
 		stored <- err
 	}()

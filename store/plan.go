@@ -111,10 +111,10 @@ func (p *PlanTx) Displace(ctx context.Context, ids []int64) ([]PendingTask, erro
 	return out, nil
 }
 
-// Insert stores pending tasks. An occurrence that is a task already, in
-// whatever state, is left alone; one that a released hold was told to skip is
-// missed.
-func (p *PlanTx) Insert(ctx context.Context, tasks []NewTask) error {
+// Insert stores pending tasks and returns how many of them are pending now. An
+// occurrence that is a task already, in whatever state, is left alone; one that a
+// released hold was told to skip is missed.
+func (p *PlanTx) Insert(ctx context.Context, tasks []NewTask) (stored int, err error) {
 	n := len(tasks)
 	campaigns, revisions, origins, slots, dues := make([]int64, n), make([]int32, n), make([]string, n), make([]*int32, n), make([]time.Time, n)
 	for i, t := range tasks {
@@ -125,7 +125,7 @@ func (p *PlanTx) Insert(ctx context.Context, tasks []NewTask) error {
 	}
 	var skipped int64
 	var raced bool
-	err := p.tx.QueryRow(ctx, `
+	err = p.tx.QueryRow(ctx, `
 		WITH u AS MATERIALIZED (
 			SELECT u.*, (u.due_at <= h.skip_before AND (SELECT c.written_at FROM scheduler.campaigns c WHERE c.id = u.campaign_id) <= h.skip_before) IS TRUE AS skipped,
 			       (SELECT p.id FROM scheduler.pending_tasks p WHERE p.campaign_id = u.campaign_id AND p.due_at = u.due_at) IS NOT NULL AS pending
@@ -137,37 +137,39 @@ func (p *PlanTx) Insert(ctx context.Context, tasks []NewTask) error {
 		), inserted AS (
 			INSERT INTO scheduler.pending_tasks (app_no, slot, campaign_id, revision, origin, due_at, ready_at)
 			SELECT $1, u.slot, u.campaign_id, u.revision, u.origin::scheduler.task_origin, u.due_at, u.due_at FROM u WHERE NOT u.skipped
-			    ON CONFLICT (campaign_id, due_at) DO NOTHING
+			    ON CONFLICT (campaign_id, due_at) DO NOTHING RETURNING id
 		), ending AS (
 			SELECT (nextval('scheduler.task_ids'), $1, u.campaign_id, u.revision, NULL, u.origin, 'missed', u.due_at, NULL, NULL,
 			        0, 0, 0, 0, NULL, $7::text, NULL, NULL, NULL, NULL, NULL)::scheduler.ending AS e
 			  FROM u WHERE u.skipped AND NOT u.pending
 		)
-		SELECT (SELECT count(*) FROM scheduler.decide(ARRAY(SELECT e FROM ending), false)), (SELECT coalesce(bool_or(pending), false) FROM u)`,
-		p.AppNo, campaigns, revisions, origins, slots, dues, skippedReason).Scan(&skipped, &raced)
+		SELECT (SELECT count(*) FROM inserted), (SELECT count(*) FROM scheduler.decide(ARRAY(SELECT e FROM ending), false)), (SELECT coalesce(bool_or(pending), false) FROM u)`,
+		p.AppNo, campaigns, revisions, origins, slots, dues, skippedReason).Scan(&stored, &skipped, &raced)
 	if err == nil && raced {
-		err = p.takeBack(ctx, campaigns, dues)
+		var begun int
+		begun, err = p.takeBack(ctx, campaigns, dues)
+		stored -= begun
 	}
 	if err != nil {
-		return fmt.Errorf("insert pending tasks: %w", err)
+		return 0, fmt.Errorf("insert pending tasks: %w", err)
 	}
 	if skipped == 0 {
-		return nil
+		return stored, nil
 	}
-	return p.takeUntold(ctx)
+	return stored, p.takeUntold(ctx)
 }
 
-// takeBack deletes those pending tasks that have begun. Insert may store them: a
+// takeBack deletes those pending tasks that have begun, and returns how many. Insert may store them: a
 // statement that finds a task pending waits where its claim is about to commit,
 // and stores it again then; only the next statement sees the claim.
-func (p *PlanTx) takeBack(ctx context.Context, campaigns []int64, dues []time.Time) error {
-	_, err := p.tx.Exec(ctx, `
+func (p *PlanTx) takeBack(ctx context.Context, campaigns []int64, dues []time.Time) (int, error) {
+	tag, err := p.tx.Exec(ctx, `
 		DELETE FROM scheduler.pending_tasks p USING unnest($1::bigint[], $2::timestamptz[]) AS u (campaign_id, due_at)
 		 WHERE p.campaign_id = u.campaign_id AND p.due_at = u.due_at
 		   AND ((SELECT d.id FROM scheduler.decided_tasks d WHERE d.campaign_id = u.campaign_id AND d.due_at = u.due_at) IS NOT NULL
 		     OR (SELECT r.id FROM scheduler.running_tasks r WHERE r.campaign_id = u.campaign_id AND r.due_at = u.due_at) IS NOT NULL
 		     OR (u.campaign_id, u.due_at) IN (`+claimedKeys+`))`, campaigns, dues)
-	return err
+	return int(tag.RowsAffected()), err
 }
 
 // claimedKeys are the tasks of all claims, those decided since among them.

@@ -175,7 +175,7 @@ func plan(ctx context.Context, tx *store.PlanTx, unplanned []store.Unplanned, ca
 	}
 	later := tx.Now.Add(100 * time.Hour)
 	tasks = append(tasks, store.NewTask{CampaignID: newest, Revision: 1, Origin: "immediate", DueAt: later})
-	if err := tx.Insert(ctx, tasks); err != nil {
+	if _, err := tx.Insert(ctx, tasks); err != nil {
 		return err
 	}
 	return tx.Decide(ctx, []store.Decision{{

@@ -227,7 +227,7 @@ func (f *findings) write(ctx context.Context, tx *store.PlanTx) error {
 		}
 	}
 	if len(f.immediate) > 0 {
-		if err := tx.Insert(ctx, f.immediate); err != nil {
+		if _, err := tx.Insert(ctx, f.immediate); err != nil {
 			return err
 		}
 	}
@@ -332,30 +332,32 @@ func (c *comparison) from(rows []store.Candidate) (filling, error) {
 	return fill(c.pending, candidates, c.tx.Limit, c.tx.Now), nil
 }
 
-// carryOut writes a filling.
-func (c *comparison) carryOut(ctx context.Context, f *filling) error {
+// carryOut writes a filling, and says whether there is room left that the filling
+// took for used: some of its occurrences are decided already, such as skipped ones.
+func (c *comparison) carryOut(ctx context.Context, f *filling) (roomLeft bool, err error) {
 	taken, err := c.displace(ctx, f)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if len(f.missed) > 0 {
 		if err := c.tx.Decide(ctx, f.missed); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if err := c.saveCursors(ctx, f.advanced); err != nil {
-		return err
+		return false, err
 	}
 	if len(taken) > 0 { // after the cursors: a campaign may both give and lose a task
 		if err := c.tx.Rewind(ctx, taken); err != nil {
-			return err
+			return false, err
 		}
 	}
 	f.place(c.pending, taken)
 	if len(f.insert) == 0 {
-		return nil
+		return false, nil
 	}
-	return c.tx.Insert(ctx, f.insert)
+	stored, err := c.tx.Insert(ctx, f.insert)
+	return stored < len(f.insert), err
 }
 
 // displace takes the tasks back that are to make room, as many as are needed

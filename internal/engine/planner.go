@@ -334,7 +334,7 @@ func (p *Planner) planApp(ctx context.Context, app int32, now time.Time) (progre
 type plannedApp struct {
 	taken   map[int64]bool // changed campaigns that were brought up to date
 	ready   bool           // a task is due within the horizon
-	again   bool           // occurrences were missed, so that there may be room for more
+	again   bool           // occurrences were decided rather than planned, so that there may be room for more
 	next    time.Time      // the earliest occurrence that waits for room
 	decided []store.Decision
 	refused []store.Refused
@@ -383,7 +383,7 @@ var errPanic = errors.New("a fault of this program")
 // A filled app is what fill came to.
 type filled struct {
 	ready bool // a task is due within the horizon
-	again bool // occurrences were missed, so that there may be room for more
+	again bool // occurrences were decided rather than planned, so that there may be room for more
 }
 
 // fill makes the app's pending tasks the earliest, and stores how far its
@@ -397,11 +397,12 @@ func (p *Planner) fill(ctx context.Context, tx *store.PlanTx, a *applied) (fille
 	if err != nil {
 		return filled{}, err
 	}
-	if err := c.carryOut(ctx, &f); err != nil {
+	roomLeft, err := c.carryOut(ctx, &f)
+	if err != nil {
 		return filled{}, err
 	}
 	return filled{
 		ready: len(f.insert) > 0 && f.insert[0].DueAt.Before(tx.Now.Add(p.Horizon)),
-		again: len(f.missed) > 0,
+		again: len(f.missed) > 0 || roomLeft,
 	}, nil
 }

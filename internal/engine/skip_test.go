@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -21,9 +22,7 @@ func TestSkippedOccurrenceIsNotPlanned(t *testing.T) {
 			p := r.planner(t)
 			settle := func() {
 				t.Helper()
-				for range 3 {
-					plan(t, p, app, time.Time{})
-				}
+				plan(t, p, app, time.Time{})
 				if found := r.verify(t); len(found) > 0 {
 					t.Errorf("verify: %v", found)
 				}
@@ -52,6 +51,28 @@ func TestSkippedOccurrenceIsNotPlanned(t *testing.T) {
 			r.run(t, `UPDATE scheduler.campaigns SET status = 'cancelled' WHERE id = $1`, id)
 			settle()
 		})
+	}
+}
+
+// A skipped occurrence takes no room: the plan that comes upon it goes on with the
+// one after it, which would otherwise wait for the next count of all apps.
+func TestSkippedOccurrenceTakesNoRoom(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	app := r.app(t, "app", "mpaas", nil)
+	r.run(t, `UPDATE scheduler.apps SET pending_limit = 1`)
+	first := r.insert(t, "app", "mpaas.push_broadcast", 1, fixed(time.Now().Add(time.Hour).Truncate(time.Second)))
+	p := r.planner(t)
+	plan(t, p, app, time.Time{})
+	at := time.Now().Add(2 * time.Hour).Truncate(time.Second)
+	skipped := r.insert(t, "app", "mpaas.push_broadcast", 1, fixed(at))
+	next := r.insert(t, "app", "mpaas.push_broadcast", 1, fixed(at.Add(time.Second)))
+	r.run(t, `SELECT scheduler.skip_occurrence($1, $2)`, skipped, at)
+	plan(t, p, app, time.Time{})
+	r.run(t, `DELETE FROM scheduler.pending_tasks WHERE campaign_id = $1`, first) // it has begun
+	plan(t, p, app, time.Time{})
+	if got := list[int64](t, r, `SELECT campaign_id FROM scheduler.pending_tasks`); !slices.Equal(got, []int64{next}) {
+		t.Errorf("pending are the tasks of %v, want of %d", got, next)
 	}
 }
 
