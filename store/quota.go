@@ -34,29 +34,33 @@ func quotaAllows(ctx context.Context, tx pgx.Tx, t *startingTask) (ok bool, free
 	if quota == 0 {
 		return true, time.Time{}, nil
 	}
-	// A statement of its own, so that it sees what the lock waited for. The window
-	// is free again when the quota-th newest use leaves it.
-	var used, waiting, before int
-	var oldest *time.Time
+	// A statement of its own, so that it sees what the lock waited for. This task's
+	// turn comes when so many uses have left the window that those before it and the
+	// task itself have room.
+	var used, before int
+	var turn *time.Time
 	err = tx.QueryRow(ctx, `
-		SELECT (SELECT count(*) FROM scheduler.quota_uses WHERE app_no = $1 AND channel = $2 AND used_at > $3),
+		WITH n AS (SELECT
+		       (SELECT count(*) FROM scheduler.quota_uses WHERE app_no = $1 AND channel = $2 AND used_at > $3) AS used,
 		       (SELECT count(*) FROM scheduler.running_tasks r JOIN scheduler.campaigns c ON c.id = r.campaign_id
 		         WHERE r.app_no = $1 AND c.channel = $2 AND c.status NOT IN ('paused', 'cancelled')
-		           AND `+openIn(`'waiting'`, "")+`),
-		       (SELECT count(*) FROM (SELECT FROM scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
+		           AND `+openIn(`'waiting'`, "")+`)
+		     + (SELECT count(*) FROM (SELECT FROM scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
 		         WHERE p.app_no = $1 AND c.channel = $2 AND c.status = 'active' AND (p.due_at, p.campaign_id) < ($5, $6)
-		           AND scheduler.window_end(p.due_at, c.catch_up_window) > $7 LIMIT $4 + 1) x), -- more than the quota tells no more
-		       (SELECT used_at FROM scheduler.quota_uses WHERE app_no = $1 AND channel = $2 ORDER BY used_at DESC OFFSET $4 LIMIT 1)`,
-		t.appNo, t.channel, t.now.Add(-week), quota-1, t.dueAt, t.campaignID, t.now).Scan(&used, &waiting, &before, &oldest)
+		           AND scheduler.window_end(p.due_at, c.catch_up_window) > $7 LIMIT $4) x) AS before) -- more than the quota tells no more
+		SELECT n.used, n.before, CASE WHEN n.before < $4 THEN
+		       (SELECT used_at FROM scheduler.quota_uses WHERE app_no = $1 AND channel = $2 ORDER BY used_at DESC OFFSET $4 - 1 - n.before LIMIT 1) END
+		  FROM n`,
+		t.appNo, t.channel, t.now.Add(-week), quota, t.dueAt, t.campaignID, t.now).Scan(&used, &before, &turn)
 	switch {
 	case err != nil:
 		return false, time.Time{}, fmt.Errorf("read quota: %w", err)
-	case used+waiting+before < quota:
+	case used+before < quota:
 		return true, time.Time{}, nil
-	case used < quota || oldest == nil: // a call that waits may yet not be made
+	case turn == nil: // those before it may take the whole quota, or leave it
 		return false, t.now.Add(time.Minute), nil
 	}
-	return false, oldest.Add(week + time.Microsecond), nil
+	return false, turn.Add(week + time.Microsecond), nil
 }
 
 // lookAgain is when to ask again for a quota that is free at the given time: at least

@@ -1,8 +1,11 @@
 package store_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/campaign-scheduler/scheduler/store"
 )
@@ -56,5 +59,46 @@ func TestBookingOfAnAttemptNeverMadeIsGivenBack(t *testing.T) {
 				t.Errorf("%d uses stay booked for calls that were never made", n)
 			}
 		})
+	}
+}
+
+// Tasks that wait for a quota take turns: each is asked again when its own turn
+// comes, whoever asks first. The second is not put off for a minute because the
+// first had not asked yet.
+func TestTasksThatWaitForAQuotaTakeTurns(t *testing.T) {
+	t.Parallel()
+	db := surface(t)
+	s := opened(t, db.URL)
+	daemon := enlisted(t, s)
+	id := campaign(t, db)
+	now := one[time.Time](t, db, `SELECT clock_timestamp()`)
+	due := now.Add(-time.Minute).Truncate(time.Second)
+	run(t, db, `INSERT INTO scheduler.app_quotas SELECT app_no, channel, 3 FROM scheduler.campaigns`)
+	// At now one call is free, half a second later the second is, an hour later the third.
+	run(t, db, `INSERT INTO scheduler.quota_uses (app_no, channel, used_at, weekly_quota)
+		SELECT app_no, channel, $1::timestamptz - interval '168 hours' + a, 3 FROM scheduler.campaigns,
+		       unnest(ARRAY[interval '-1 second', interval '500 ms', interval '1 hour']) a`, now)
+	for i := range 3 {
+		pend(t, db, id, i+1, due.Add(time.Duration(i)*time.Second))
+	}
+	tasks := make([]int64, 3)
+	for i := range tasks {
+		tasks[i] = one[int64](t, db, `SELECT id FROM scheduler.pending_tasks WHERE slot = $1`, i+1)
+	}
+	var got []string
+	for _, i := range []int{2, 1, 0} { // the last one asks first
+		started, err := s.StartTask(t.Context(), daemon, now, store.Start{TaskID: tasks[i], Revision: 1, Inline: []string{"a", "b"}, PerCall: 1, Quota: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if started.Begun {
+			got = append(got, fmt.Sprintf("%d begun", i+1))
+			continue
+		}
+		ready := one[time.Time](t, db, `SELECT ready_at FROM scheduler.pending_tasks WHERE id = $1`, tasks[i])
+		got = append(got, fmt.Sprintf("%d waits %v", i+1, ready.Sub(now).Round(time.Millisecond)))
+	}
+	if diff := cmp.Diff([]string{"3 waits 1m0s", "2 waits 500ms", "1 begun"}, got); diff != "" {
+		t.Error(diff)
 	}
 }
