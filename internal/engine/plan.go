@@ -278,7 +278,7 @@ func (c *comparison) filling(ctx context.Context) (filling, error) {
 	if err != nil || maps.Equal(locked, planned) {
 		return f, err
 	}
-	rows, err := c.tx.FreeCandidates(ctx, c.before, c.tx.Limit)
+	rows, err := c.tx.FreeCandidates(ctx, c.before, c.most())
 	if err != nil {
 		return filling{}, err
 	}
@@ -300,20 +300,25 @@ func (c *comparison) plannedBefore(cursors []store.Cursor) map[int64]int32 {
 // fewest is how many candidates are looked at beyond the room there is.
 const fewest = 8
 
+// most is how many candidates are looked at. It is more than a small limit: where
+// the earliest occurrences have left their windows, what comes next may be another
+// campaign's.
+func (c *comparison) most() int { return max(c.tx.Limit, 100) }
+
 // few works out the filling from few candidates where few will do: most often a
 // task or two have begun, and the next occurrences come after all that are
 // pending.
 func (c *comparison) few(ctx context.Context) (filling, error) {
-	limit := min(c.room()+fewest, c.tx.Limit)
+	limit := min(c.room()+fewest, c.most())
 	rows, err := c.tx.Candidates(ctx, c.before, limit)
 	if err != nil {
 		return filling{}, err
 	}
 	f, err := c.from(rows)
-	if err != nil || len(rows) < limit || limit == c.tx.Limit || f.surely(c.pending, c.room(), rows[len(rows)-1].NextDueAt) {
+	if err != nil || len(rows) < limit || limit == c.most() || f.surely(c.pending, c.room(), rows[len(rows)-1].NextDueAt) {
 		return f, err
 	}
-	if rows, err = c.tx.Candidates(ctx, c.before, c.tx.Limit); err != nil {
+	if rows, err = c.tx.Candidates(ctx, c.before, c.most()); err != nil {
 		return filling{}, err
 	}
 	return c.from(rows)

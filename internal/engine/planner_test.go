@@ -450,6 +450,26 @@ func TestMissedOccurrencesDoNotHoldUpTheRest(t *testing.T) {
 	}
 }
 
+// What left its window tells nothing about what comes next: the earliest occurrence
+// of all campaigns is planned, and of equal ones the first campaign's, however small
+// the app's limit is.
+func TestTheEarliestIsPlannedAfterWhatWasMissed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	app := r.app(t, "app", "webhook", nil)
+	r.run(t, `UPDATE scheduler.apps SET pending_limit = 1`)
+	day := time.Now().UTC().AddDate(0, 0, 1).Truncate(24 * time.Hour)
+	first := r.insert(t, "app", "webhook", 2, daily(day, 5, "09:00:00"))
+	r.insert(t, "app", "webhook", 2, daily(day, 5, "09:00:00"))
+	p := r.planner(t)
+	plan(t, p, app, time.Time{})
+	r.run(t, `DELETE FROM scheduler.pending_tasks WHERE campaign_id = $1`, first) // it has begun; the second one's has no room
+	plan(t, p, app, day.Add(33*time.Hour))
+	if got := list[int64](t, r, `SELECT campaign_id FROM scheduler.pending_tasks`); !slices.Equal(got, []int64{first}) {
+		t.Errorf("pending are the tasks of %v, want of %d", got, first)
+	}
+}
+
 // One daemon plans an app, another begins its tasks: the room is filled with the
 // next heartbeat though the other knew of nothing that waits.
 func TestRoomIsFilledByWhoeverBeginsTheTasks(t *testing.T) {
