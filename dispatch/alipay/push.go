@@ -1,10 +1,14 @@
 package alipay
 
 import (
+	"bytes"
 	"context"
 	"crypto/rsa"
+	"encoding/json"
 	"net/http"
 	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
@@ -95,4 +99,158 @@ func (p *pusher) header(auth, requestID string) []httpcall.Field {
 		h = append(h, httpcall.Field{Name: "Alipay-App-Auth-Token", Value: p.signer.authToken})
 	}
 	return append(h, httpcall.Field{Name: "Content-Type", Value: contentType})
+}
+
+// Codes that decide an outcome. All the others are open strings.
+const (
+	codeAppLimited    = "app-call-limited"
+	codeMethodLimited = "method-call-limited"
+	codeSystemError   = "SYSTEM_ERROR"
+	codeUnknownError  = "unknow-error" // their spelling
+	codeBatchOver     = "MSG_BATCH_SD_OVER"
+	codeSingleOver    = "MSG_SINGLE_SD_OVER"
+)
+
+// answerBody is what an answer may hold, of a success or of an error.
+type answerBody struct {
+	Code      httpcall.Word   `json:"code"`
+	Message   httpcall.Word   `json:"message"`
+	Links     json.RawMessage `json:"links"` // a string or a list
+	MessageID httpcall.Word   `json:"message_id"`
+}
+
+// judge classes an answer. It checks the signature first: an answer that is not
+// from Alipay proves nothing about the call.
+func (p *pusher) judge(a *httpcall.Answer) dispatch.Outcome {
+	if isSigned := signed(a.Header); isSigned || success(a.Status) {
+		if a.TooLong {
+			return a.BadAnswer()
+		}
+		if !isSigned || !verify(p.alipay, a.Header, a.Body) {
+			return p.badSignature(a, isSigned)
+		}
+	}
+	body, readable := p.read(a)
+	if success(a.Status) {
+		return accepted(a, body, readable)
+	}
+	return refused(a, body, signed(a.Header))
+}
+
+// success reports whether an answer says that the message was taken. A 202 says
+// that the call was not processed.
+func success(status int) bool {
+	return status/100 == 2 && status != http.StatusAccepted
+}
+
+func (p *pusher) badSignature(a *httpcall.Answer, isSigned bool) dispatch.Outcome {
+	message := "the answer's signature is wrong"
+	if !isSigned {
+		message = "the answer is not signed"
+	}
+	if sn := a.Header.Get(headerSN); p.alipaySN != "" && sn != "" && sn != p.alipaySN {
+		message += ": it names certificate " + sn + ", but alipay_cert is " + p.alipaySN
+	}
+	return dispatch.Outcome{
+		Class: dispatch.Unknown, Reason: dispatch.ReasonBadSignature,
+		Code: strconv.Itoa(a.Status), Message: message + "; " + a.Describe(),
+	}
+}
+
+// read decodes the body, decrypting it first in AES mode. Errors may come in the
+// clear there as well, and no ciphertext begins with a brace.
+func (p *pusher) read(a *httpcall.Answer) (answerBody, bool) {
+	text := a.Text()
+	if p.cipher != nil && !bytes.HasPrefix(text, []byte("{")) {
+		plain, err := p.cipher.decrypt(text)
+		if err != nil {
+			return answerBody{}, false
+		}
+		text = (&httpcall.Answer{Body: plain}).Text()
+	}
+	var body answerBody
+	if !bytes.HasPrefix(text, []byte("{")) || json.Unmarshal(text, &body) != nil {
+		return answerBody{}, false
+	}
+	return body, true
+}
+
+// accepted classes a verified success. A success that cannot be read, or that
+// holds an error's code, contradicts itself and is classed as unknown.
+func accepted(a *httpcall.Answer, body answerBody, readable bool) dispatch.Outcome {
+	if !readable {
+		return a.BadAnswer()
+	}
+	if body.Code != "" {
+		o := a.BadAnswer()
+		o.Code, o.Message = string(body.Code), body.words(a)
+		return o
+	}
+	return dispatch.Outcome{Class: dispatch.Accepted, MessageID: string(body.MessageID)}
+}
+
+// refused classes everything else, in the order of the table in the API's
+// description: certainly not sent, unknown, permanent. A 4xx that is neither
+// signed nor holds a code is not Alipay's: a proxy, gateway or firewall on the
+// way made it, and it does not say whether the call had gone further.
+func refused(a *httpcall.Answer, body answerBody, isSigned bool) dispatch.Outcome {
+	o := dispatch.Outcome{Code: string(body.Code), Message: body.words(a)}
+	if o.Code == "" {
+		o.Code = strconv.Itoa(a.Status)
+	}
+	switch code := bareCode(string(body.Code)); {
+	case throttled(a.Status, code):
+		o.Class, o.Reason, o.RetryAfter = dispatch.NotSent, dispatch.ReasonThrottled, a.RetryAfter()
+	case undecided(a.Status, code):
+		o.Class, o.Reason = dispatch.Unknown, dispatch.ReasonServerError
+	case a.Status/100 == 4 && !isSigned && body.Code == "":
+		return a.BadAnswer()
+	case a.Status/100 == 4:
+		o.Class, o.Reason = dispatch.Permanent, refusal(a.Status, code)
+	case a.Status/100 == 3:
+		o.Class, o.Reason = dispatch.Unknown, dispatch.ReasonRedirect
+	default:
+		return a.BadAnswer()
+	}
+	return o
+}
+
+func throttled(status int, code string) bool {
+	return status == http.StatusTooManyRequests ||
+		status >= 400 && (code == codeAppLimited || code == codeMethodLimited)
+}
+
+func undecided(status int, code string) bool {
+	return status == http.StatusAccepted || status/100 == 5 ||
+		status/100 == 4 && (code == codeSystemError || code == codeUnknownError)
+}
+
+func refusal(status int, code string) dispatch.Reason {
+	switch {
+	case code == codeBatchOver || code == codeSingleOver:
+		return dispatch.ReasonQuota
+	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+		return dispatch.ReasonAuth
+	}
+	return dispatch.ReasonRefused
+}
+
+// bareCode strips what stands before the last dot: the gateway's older codes
+// carry a prefix, as in "isp.unknow-error".
+func bareCode(code string) string {
+	return code[strings.LastIndexByte(code, '.')+1:]
+}
+
+// words returns Alipay's message and links, or what the answer is when it has
+// none.
+func (b answerBody) words(a *httpcall.Answer) string {
+	if b.Message == "" && b.Code == "" {
+		return a.Describe()
+	}
+	switch links := string(b.Links); links {
+	case "", "null", "[]", `""`:
+		return string(b.Message)
+	default:
+		return string(b.Message) + " links: " + links
+	}
 }

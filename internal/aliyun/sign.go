@@ -1,11 +1,290 @@
 package aliyun
 
 import (
+	"crypto/hmac"
+	"crypto/sha1" //
+	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/base64"
+	"encoding/hex"
+	"hash"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
+
+// Window is how far a request's time may be from the server's clock, either way.
+const Window = 15 * time.Minute
+
+const timeFormat = "2006-01-02T15:04:05Z"
+
+// A Key is an access key. It is safe for concurrent use.
+type Key struct {
+	ID    string
+	token string
+	// To prepare an HMAC for a key costs more than to sign with it.
+	v1, acs3 sync.Pool
+}
+
+// NewKey makes a Key. A key with a token of STS is one whose calls must bring
+// it; one without takes no notice of a token.
+func NewKey(id, secret, token string) *Key {
+	k := &Key{ID: id, token: token}
+	k.v1.New = func() any { return hmac.New(sha1.New, []byte(secret+"&")) }
+	k.acs3.New = func() any { return hmac.New(sha256.New, []byte(secret)) }
+	return k
+}
+
+func sum(pool *sync.Pool, text []byte) []byte {
+	mac, _ := pool.Get().(hash.Hash)
+	defer pool.Put(mac)
+	mac.Reset()
+	_, _ = mac.Write(text)
+	return mac.Sum(nil)
+}
+
+// Verify checks the call's time and signature with the key that find returns for
+// an access key id, nil for one that is not known. It changes nothing: that a
+// nonce is used once is the caller's to see to, after this.
+func (c *Call) Verify(find func(id string) *Key, now time.Time) (*Key, *Error) {
+	if err := c.complete(); err != nil {
+		return nil, err
+	}
+	key := find(c.KeyID)
+	if key == nil {
+		return nil, errNoKey
+	}
+	if err := checkTime(c.Timestamp, now); err != nil {
+		return nil, err
+	}
+	check := c.verifyV1
+	if c.acs != nil {
+		check = c.verifyACS3
+	}
+	if err := check(key); err != nil {
+		return nil, err
+	}
+	if key.token != "" && subtle.ConstantTimeCompare([]byte(key.token), []byte(c.Token)) != 1 {
+		return nil, errToken
+	}
+	return key, nil
+}
+
+func (c *Call) complete() *Error {
+	for _, p := range []Param{
+		{"Action", c.Action},
+		{"Version", c.Version},
+		{"AccessKeyId", c.KeyID},
+		{"Timestamp", c.Timestamp},
+		{"SignatureNonce", c.Nonce},
+		{"Signature", c.signature},
+	} {
+		if p.Value == "" {
+			return missing(p.Name)
+		}
+	}
+	if len(c.Nonce) > maxNonce {
+		return &Error{errMalformed.Status, errMalformed.Code, "The SignatureNonce is longer than 256 bytes."}
+	}
+	return nil
+}
+
+func checkTime(text string, now time.Time) *Error {
+	t, err := time.Parse(timeFormat, text)
+	if err != nil || len(text) != len(timeFormat) { // Parse takes fractions of a second that the layout does not have
+		return errTimeFormat
+	}
+	if d := now.Sub(t); d > Window || d < -Window {
+		return errExpired
+	}
+	return nil
+}
+
+///////////////////////////////////////////////////////////////////////////// V1
+
+// decodeV1 reads query and form as one set, which the signature covers.
+func (c *Call) decodeV1() *Error {
+	all, err := c.form(c.query)
+	if err != nil {
+		return err
+	}
+	if err := all.sort(); err != nil {
+		return err
+	}
+	c.params = all
+	c.Format = XML
+	if strings.EqualFold(all.Get("Format"), "JSON") {
+		c.Format = JSON
+	}
+	c.Action, c.Version, c.KeyID = all.Get("Action"), all.Get("Version"), all.Get("AccessKeyId")
+	c.Token, c.Nonce, c.Timestamp = all.Get("SecurityToken"), all.Get("SignatureNonce"), all.Get("Timestamp")
+	c.signature = all.Get("Signature")
+	if c.signature == "" {
+		return nil // which complete words better
+	}
+	if all.Get("SignatureMethod") != "HMAC-SHA1" || all.Get("SignatureVersion") != "1.0" || all.Get("SignatureType") != "" {
+		return errMethodOfSign
+	}
+	return nil
+}
+
+// verifyV1 accepts a text to sign with the parameters whose values are empty,
+// and one without: clients differ, and an empty value says nothing.
+func (c *Call) verifyV1(key *Key) *Error {
+	with, without := make(Params, 0, len(c.params)), make(Params, 0, len(c.params))
+	for _, p := range c.params {
+		if p.Name == "Signature" {
+			continue
+		}
+		with = append(with, p)
+		if p.Value != "" {
+			without = append(without, p)
+		}
+	}
+	text := c.textV1(with)
+	if key.signedV1(text, c.signature) || len(without) < len(with) && key.signedV1(c.textV1(without), c.signature) {
+		return nil
+	}
+	return notMatched(string(text))
+}
+
+func (c *Call) textV1(p Params) []byte {
+	joined := string(p.appendCanonical(make([]byte, 0, 2*len(c.request.Body)+1024)))
+	b := append(make([]byte, 0, len(joined)+len(joined)/2), c.request.Method...)
+	return appendEncoded(append(b, "&%2F&"...), joined)
+}
+
+func (k *Key) signedV1(text []byte, signature string) bool {
+	want := base64.StdEncoding.EncodeToString(sum(&k.v1, text))
+	return subtle.ConstantTimeCompare([]byte(want), []byte(signature)) == 1
+}
+
+/////////////////////////////////////////////////////////////////////////// ACS3
+
+const scheme = "ACS3-HMAC-SHA256"
+
+// An authorization is a taken-apart Authorization header.
+type authorization struct{ credential, signedHeaders, signature string }
+
+// mustBeSigned are the headers that the call is read from: one that the
+// signature left out could be changed on the way.
+var mustBeSigned = []string{"x-acs-action", "x-acs-content-sha256", "x-acs-date", "x-acs-signature-nonce", "x-acs-version"}
+
+// decodeACS3 reads the headers. The body is covered by its hash, so that nothing
+// of it need be read before it is verified.
+func (c *Call) decodeACS3(header string) *Error {
+	a, ok := parseAuthorization(header)
+	if !ok {
+		return errAuthorization
+	}
+	c.acs = a
+	c.KeyID, c.signature = a.credential, a.signature
+	for name, to := range map[string]*string{
+		"x-acs-action": &c.Action, "x-acs-version": &c.Version, "x-acs-date": &c.Timestamp, "x-acs-signature-nonce": &c.Nonce,
+		"x-acs-security-token": &c.Token,
+	} {
+		*to, _ = c.request.one(name)
+	}
+	return c.query.sort()
+}
+
+func parseAuthorization(header string) (*authorization, bool) {
+	rest, ok := strings.CutPrefix(strings.TrimSpace(header), scheme+" ")
+	if !ok {
+		return nil, false
+	}
+	a := &authorization{}
+	for part := range strings.SplitSeq(rest, ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(part), "=")
+		var to *string
+		switch name {
+		case "Credential":
+			to = &a.credential
+		case "SignedHeaders":
+			to = &a.signedHeaders
+		case "Signature":
+			to = &a.signature
+		}
+		if to == nil || *to != "" || value == "" {
+			return nil, false
+		}
+		*to = value
+	}
+	return a, a.credential != "" && a.signedHeaders != "" && a.signature != ""
+}
+
+// SignedHeaders are the names of the headers that an ACS3 signature covers; none
+// of a V1 signature, which covers the parameters.
+func (c *Call) SignedHeaders() []string {
+	if c.acs == nil {
+		return nil
+	}
+	return strings.Split(c.acs.signedHeaders, ";")
+}
+
+func (c *Call) verifyACS3(key *Key) *Error {
+	if strings.Count(c.acs.signedHeaders, ";") >= maxSigned {
+		return errAuthorization
+	}
+	signed := make(map[string]bool, maxSigned)
+	for name := range strings.SplitSeq(c.acs.signedHeaders, ";") {
+		if signed[name] {
+			return errAuthorization
+		}
+		signed[name] = true
+	}
+	for _, name := range mustBeSigned {
+		if !signed[name] {
+			return &Error{errAuthorization.Status, errAuthorization.Code, "The signature does not cover the header " + name + "."}
+		}
+	}
+	if c.Token != "" && !signed["x-acs-security-token"] {
+		return &Error{errAuthorization.Status, errAuthorization.Code, "The signature does not cover the header x-acs-security-token."}
+	}
+	declared, _ := c.request.one("x-acs-content-sha256")
+	body := sha256.Sum256(c.request.Body)
+	if subtle.ConstantTimeCompare([]byte(hex.EncodeToString(body[:])), []byte(declared)) != 1 {
+		return errBodyHash
+	}
+	text, err := c.textACS3(declared, c.query.appendCanonical(nil))
+	if err != nil {
+		return err
+	}
+	if key.signedACS3(text, c.acs.signature) {
+		return nil
+	}
+	if bare, ok := c.query.appendBareNames(nil); ok {
+		if other, err := c.textACS3(declared, bare); err == nil && key.signedACS3(other, c.acs.signature) {
+			return nil
+		}
+	}
+	return notMatched(string(text))
+}
+
+func (k *Key) signedACS3(text []byte, signature string) bool {
+	return subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum(&k.acs3, text))), []byte(signature)) == 1
+}
+
+// textACS3 hashes the canonical request: method, path, query, the listed headers
+// in the order of the list, its names, and the body's hash.
+func (c *Call) textACS3(bodyHash string, query []byte) ([]byte, *Error) {
+	b := make([]byte, 0, 1024)
+	b = append(append(b, c.request.Method...), "\n/\n"...)
+	b = append(append(b, query...), '\n')
+	for name := range strings.SplitSeq(c.acs.signedHeaders, ";") {
+		value, ok := c.request.one(name)
+		if !ok {
+			return nil, &Error{errAuthorization.Status, errAuthorization.Code, "The signed header " + clip(name) + " is missing, or there are several."}
+		}
+		b = append(append(append(append(b, name...), ':'), value...), '\n')
+	}
+	b = append(b, '\n')
+	b = append(append(b, c.acs.signedHeaders...), '\n')
+	b = append(b, bodyHash...)
+	hashed := sha256.Sum256(b)
+	return hex.AppendEncode([]byte(scheme+"\n"), hashed[:]), nil
+}
 
 // SignURL returns a call as a URL, signed by V1, good for one use until Window
 // after now: for somebody to paste, and for a check of the listener.

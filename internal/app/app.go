@@ -7,14 +7,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/admin"
@@ -24,6 +23,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/sandbox"
 	"github.com/campaign-scheduler/scheduler/internal/tracing"
 	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // Options say what an App is made of. Config, Adapters and Log are required.
@@ -265,3 +266,97 @@ func (a *App) register(ctx context.Context, apps []config.App) ([]store.App, err
 	}
 	return a.store.Apps(ctx)
 }
+
+// Describe tells a person at the terminal what runs where and, with the
+// sandbox, how to insert a first campaign.
+func (a *App) Describe(w io.Writer) {
+	fmt.Fprintf(w, "\nscheduler %s is running.\n", a.Version)
+	if a.postgres != nil {
+		fmt.Fprintf(w, "  database  PostgreSQL %d in %s\n", a.postgres.current().Version(), a.Config.DataDir)
+	}
+	if a.sandbox != nil {
+		fmt.Fprintf(w, "  sandbox   %s, journal %s\n", a.sandbox.URL(), a.Config.Sandbox.Journal)
+	}
+	fmt.Fprintf(w, "  admin     http://%s/healthz /readyz /metrics\n", a.admin.Addr())
+	if a.console != nil {
+		fmt.Fprintf(w, "  console   %s\n", a.console.URL())
+	}
+	if a.api != nil {
+		fmt.Fprintf(w, "  mPaaS API %s\n", a.api.URL())
+	}
+	if a.console != nil && a.postgres != nil {
+		fmt.Fprintf(w, "\nSign in to the console, once, within 15 minutes:\n  %s\n", a.console.Link())
+	}
+	if a.postgres != nil {
+		fmt.Fprintf(w, "\nOpen the database:\n  %s\n", a.postgres.current().PSQL())
+	}
+	if a.sandbox != nil {
+		fmt.Fprintf(w, "\nA first campaign, 20 seconds ahead:\n%s\n", firstCampaign)
+	}
+	a.describeAPI(w)
+	fmt.Fprint(w, "\nCtrl-C stops everything.\n\n")
+}
+
+// firstCampaign is ready to paste into psql.
+const firstCampaign = `  INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request)
+  VALUES ('hello', '` + sandbox.DefaultMPaaSApp + `', '` + sandbox.DefaultWorkspace + `', 'mpaas.push_multiple', 1,
+    jsonb_build_object('fixedTime', scheduler.unix_ms(now() + interval '20 seconds')),
+    '{"deliveryType": 3, "expiredSeconds": 600, "templateName": "welcome",
+      "targetMsgs": [{"target": "user-1", "templateKeyValue": {"name": "Li Lei"}}]}');
+  SELECT due_at, status, lateness, reason FROM scheduler.tasks ORDER BY due_at;`
+
+// startSandbox starts the stand-in push APIs and returns an app for each
+// provider, with credentials that only the sandbox takes.
+func (a *App) startSandbox(ctx context.Context) ([]config.App, error) {
+	credentials, err := sandbox.DefaultApps(filepath.Join(a.Config.DataDir, "sandbox"))
+	if err != nil {
+		return nil, err
+	}
+	faults, err := sandbox.ParseFaults(a.Config.Sandbox.Faults)
+	if err != nil {
+		return nil, err
+	}
+	s, err := sandbox.New(sandbox.Config{
+		Listen: a.Config.Sandbox.Listen, JournalPath: a.Config.Sandbox.Journal, Faults: faults, Apps: credentials.Apps, Logger: a.Log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Start(ctx); err != nil {
+		return nil, err
+	}
+	a.sandbox = s
+	a.closers = append(a.closers, closer{"sandbox", s.Stop})
+	settings := credentials.For(s.URL())
+	apps := make([]config.App, len(settings))
+	for i, set := range settings {
+		options := make(map[string]config.Secret, len(set.Options))
+		for k, v := range set.Options {
+			options[k] = config.Secret(v)
+		}
+		apps[i] = config.App{AppID: set.AppID, WorkspaceID: set.WorkspaceID, Provider: set.Provider, Endpoint: set.Endpoint, Options: options}
+	}
+	a.sandboxApps = apps
+	return apps, nil
+}
+
+// RelaxCollector lets the heap grow to four times what is in use before it is
+// collected, unless the environment's GOGC says otherwise. A daemon keeps little,
+// some ten megabytes, and each call leaves garbage: collecting at twice as much,
+// Go's default, takes a tenth of a call's processor time. Beyond memoryLimit, and
+// what more calls under way than by default may take, it is collected as often as
+// need be, unless the environment's GOMEMLIMIT says otherwise: large campaigns must
+// not take four times what they need. A program calls it at its start, and again
+// when dispatch.max_in_flight has changed.
+func RelaxCollector(maxInFlight int) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(300)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit + int64(max(maxInFlight-config.Default().Dispatch.MaxInFlight, 0))*engine.LightCall)
+	}
+}
+
+// memoryLimit is below the 512 MiB that docs/operations.md states, by what Go does
+// not count: the program itself, and what was freed and is not given back yet.
+const memoryLimit = 384 << 20

@@ -5,6 +5,7 @@ package doctor
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
@@ -67,3 +68,76 @@ func (e *examination) note(name string, grade Grade, found, toDo string) {
 func (e *examination) ok(name, found string)              { e.note(name, OK, found, "") }
 func (e *examination) attention(name, found, toDo string) { e.note(name, Attention, found, toDo) }
 func (e *examination) wrong(name, found, toDo string)     { e.note(name, Wrong, found, toDo) }
+
+// configuration reports what Load let pass with a warning: what it did not let
+// pass never comes here.
+func (e *examination) configuration() {
+	if len(e.Config.Apps) == 0 {
+		e.attention("configuration", "no apps: serve pushes to its own sandbox", "name your apps in the configuration; config.example.yaml shows how")
+	} else {
+		e.ok("configuration", fmt.Sprintf("apps: %d", len(e.Config.Apps)))
+	}
+	for _, w := range e.Config.Warnings {
+		e.attention("configuration", w, "")
+	}
+}
+
+// apps examines each app's credentials and the way to its push API.
+func (e *examination) apps(ctx context.Context) {
+	reached := make(map[string]error) // by provider and endpoint: many apps have the same
+	for _, a := range e.Config.Apps {
+		name := "app " + a.AppID
+		if a.WorkspaceID != "" {
+			name += "/" + a.WorkspaceID
+		}
+		pusher, err := e.pusher(a)
+		if err != nil {
+			e.wrong(name, err.Error(), "fix the app's keys in the configuration")
+			continue
+		}
+		way, can := pusher.(dispatch.Reacher)
+		if !can {
+			e.ok(name, "its credentials can be read")
+			continue
+		}
+		key := wayOf(a)
+		err, known := reached[key]
+		if !known {
+			err = e.reach(ctx, way)
+			reached[key] = err
+		}
+		if idle, ok := pusher.(interface{ Close() }); ok {
+			idle.Close()
+		}
+		if err != nil {
+			e.wrong(name, "its push API cannot be reached: "+err.Error(), "look at the endpoint, the network and its firewalls, and the machine's certificates")
+			continue
+		}
+		e.ok(name, "its credentials can be read, and its push API answers the connection")
+	}
+}
+
+// wayOf is what decides how an app's push API is reached: all but its secrets.
+func wayOf(a config.App) string {
+	s := a.Settings()
+	return fmt.Sprintf("%q %q %q %q %q %q", a.Provider, a.Endpoint, s.Options["region"], s.Options["allow_private_addresses"], s.Options["proxy"], s.Options["ca_file"])
+}
+
+// pusher makes the app's Pusher, which reads its keys and certificates.
+func (e *examination) pusher(a config.App) (dispatch.Pusher, error) {
+	for _, adapter := range e.Adapters {
+		if adapter.Provider() == a.Provider {
+			settings := a.Settings()
+			settings.Now = e.Now
+			return adapter.New(settings)
+		}
+	}
+	return nil, fmt.Errorf("no adapter for the provider %q", a.Provider)
+}
+
+// reach connects as a push does, by the adapter's own rules, and sends nothing.
+func (e *examination) reach(ctx context.Context, way dispatch.Reacher) error {
+	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
+	defer cancel()
+	return way.Reach(ctx)
+}

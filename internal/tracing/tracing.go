@@ -9,9 +9,17 @@ package tracing
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
+	"sync/atomic"
 
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/engine"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
@@ -77,4 +85,143 @@ func (t *Tracer) Stop(ctx context.Context) error {
 		return fmt.Errorf("tracing: %w", err)
 	}
 	return nil
+}
+
+// A reporter logs that a collector takes no spans, once until it does again:
+// traces are for people in trouble, who have no use for a log full of them.
+type reporter struct {
+	sdk.SpanExporter
+	log    *slog.Logger
+	silent atomic.Bool
+}
+
+// ExportSpans implements sdk.SpanExporter. The spans of an export that failed
+// are gone.
+func (r *reporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
+	err := r.SpanExporter.ExportSpans(ctx, spans)
+	switch {
+	case err != nil && !r.silent.Swap(true):
+		r.log.WarnContext(ctx, "traces cannot be sent and are dropped until they can", "error", err)
+	case err == nil && r.silent.Swap(false):
+		r.log.InfoContext(ctx, "traces are sent again")
+	}
+	return nil // the SDK would print it to standard error
+}
+
+// root returns the ids of a task's trace and of the span at its root. A task's
+// number alone would do within one database; with its campaign and due time,
+// those of two databases hardly ever meet in one collector.
+func root(t engine.TracedTask) (trace.TraceID, trace.SpanID) {
+	var key [24]byte
+	binary.BigEndian.PutUint64(key[0:], uint64(t.ID))
+	binary.BigEndian.PutUint64(key[8:], uint64(t.Campaign))
+	binary.BigEndian.PutUint64(key[16:], uint64(t.DueAt.UnixMicro())) // the database keeps no more
+	sum := sha256.Sum256(key[:])
+	return trace.TraceID(sum[:16]), trace.SpanID(sum[16:24])
+}
+
+// taskKey carries the task whose root span is about to begin.
+type taskKey struct{}
+
+// ids gives root spans the ids of their task, and others random ones.
+type ids struct{}
+
+// NewIDs implements sdk.IDGenerator.
+func (ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
+	t, _ := ctx.Value(taskKey{}).(engine.TracedTask)
+	return root(t)
+}
+
+// NewSpanID implements sdk.IDGenerator.
+func (ids) NewSpanID(context.Context, trace.TraceID) trace.SpanID {
+	var id trace.SpanID
+	binary.BigEndian.PutUint64(id[:], rand.Uint64()|1) // zero is none
+	return id
+}
+
+// The attributes. None holds a secret, a target, or a text that may.
+const (
+	serviceName     = attribute.Key("service.name")
+	serviceVersion  = attribute.Key("service.version")
+	serviceInstance = attribute.Key("service.instance.id")
+
+	campaign  = attribute.Key("scheduler.campaign")
+	task      = attribute.Key("scheduler.task")
+	app       = attribute.Key("scheduler.app_no")
+	channel   = attribute.Key("scheduler.channel")
+	status    = attribute.Key("scheduler.status")
+	reason    = attribute.Key("scheduler.reason")
+	lateness  = attribute.Key("scheduler.lateness_ms")
+	targets   = attribute.Key("scheduler.targets")
+	slice     = attribute.Key("scheduler.slice")
+	attempt   = attribute.Key("scheduler.attempt")
+	class     = attribute.Key("scheduler.class")
+	code      = attribute.Key("scheduler.provider.code")
+	requestID = attribute.Key("scheduler.provider.request_id")
+	messageID = attribute.Key("scheduler.provider.message_id")
+)
+
+var _ engine.Tracer = (*Tracer)(nil)
+
+// Claimed implements engine.Tracer.
+func (t *Tracer) Claimed(of engine.TracedTask, s engine.Span) {
+	t.begin(of, "claim", s, trace.SpanKindInternal).End(trace.WithTimestamp(s.To))
+}
+
+// Recorded implements engine.Tracer.
+func (t *Tracer) Recorded(of engine.TracedTask, s engine.Span) {
+	t.begin(of, "record", s, trace.SpanKindInternal).End(trace.WithTimestamp(s.To))
+}
+
+// Called implements engine.Tracer.
+func (t *Tracer) Called(of engine.TracedTask, c engine.TracedCall) {
+	span := t.begin(of, "call", c.Span, trace.SpanKindClient)
+	defer span.End(trace.WithTimestamp(c.To))
+	if !span.IsRecording() {
+		return
+	}
+	span.SetAttributes(channel.String(of.Channel), slice.Int64(int64(c.Slice)), attempt.Int64(int64(c.Attempt)), targets.Int(c.Targets),
+		class.String(c.Class.String()))
+	if c.Class != dispatch.Accepted {
+		span.SetStatus(codes.Error, string(c.Reason))
+		span.SetAttributes(reason.String(string(c.Reason)))
+	}
+	setText(span, code, c.Code)
+	setText(span, requestID, c.RequestID)
+	setText(span, messageID, c.MessageID)
+}
+
+// Decided implements engine.Tracer. It makes the root span, whose id the other
+// steps' spans named as their parent before it was there.
+func (t *Tracer) Decided(of engine.TracedTask, d engine.TracedDecision) {
+	ctx := context.WithValue(context.Background(), taskKey{}, of)
+	_, span := t.tracer.Start(ctx, "task", trace.WithNewRoot(), trace.WithTimestamp(of.DueAt))
+	defer span.End(trace.WithTimestamp(d.At))
+	if !span.IsRecording() {
+		return
+	}
+	span.SetAttributes(campaign.Int64(of.Campaign), task.Int64(of.ID), app.Int64(int64(of.App)), channel.String(of.Channel),
+		status.String(d.Status), reason.String(d.Reason), targets.Int64(d.Targets))
+	if !d.Sent.IsZero() {
+		span.SetAttributes(lateness.Float64(float64(d.Sent.Sub(of.DueAt).Microseconds()) / 1000))
+	}
+	switch d.Status {
+	case "failed", "missed", "unknown":
+		span.SetStatus(codes.Error, d.Reason)
+	}
+}
+
+// begin begins a span below the task's root.
+func (t *Tracer) begin(of engine.TracedTask, name string, s engine.Span, kind trace.SpanKind) trace.Span {
+	traceID, spanID := root(of)
+	above := trace.NewSpanContext(trace.SpanContextConfig{TraceID: traceID, SpanID: spanID, TraceFlags: trace.FlagsSampled, Remote: true})
+	_, span := t.tracer.Start(trace.ContextWithRemoteSpanContext(context.Background(), above), name,
+		trace.WithTimestamp(s.From), trace.WithSpanKind(kind), trace.WithAttributes(campaign.Int64(of.Campaign), task.Int64(of.ID)))
+	return span
+}
+
+func setText(span trace.Span, key attribute.Key, text string) {
+	if text != "" {
+		span.SetAttributes(key.String(text))
+	}
 }
