@@ -150,7 +150,7 @@ func (l *loader) lookup(n *node, path string, shown bool) (value, bool) {
 	if text, ok := l.lookupEnv(path); ok {
 		from := origin{env: envName(path)}
 		l.origins[path] = from
-		return value{text, from}, true
+		return value{withoutLineEnds(text), from}, true
 	}
 	e, ok := n.find(lastKey(path))
 	if !ok || e.value.kind == nothing {
@@ -171,8 +171,12 @@ func (l *loader) lookup(n *node, path string, shown bool) (value, bool) {
 		l.problem(path, "%s", err)
 		return value{}, false
 	}
-	return value{text, from}, true
+	return value{withoutLineEnds(text), from}, true
 }
+
+// withoutLineEnds drops the line ends that a block scalar of YAML keeps, and that
+// echo leaves in what becomes a variable: no setting ends in one.
+func withoutLineEnds(text string) string { return strings.TrimRight(text, "\r\n") }
 
 // absolute makes a path absolute: what the file says starts at the file's
 // folder, what the environment says at the working directory.

@@ -144,7 +144,7 @@ apps:
 	want.Apps = []config.App{{
 		AppID: "0021000000000001", Provider: "mpaas", Endpoint: "https://push.example/", TimeZone: "Asia/Shanghai",
 		PendingLimit: 100, MaxInFlight: 64, WeeklyQuota: map[string]int{"mpaas.send": 7},
-		Options: map[string]config.Secret{"access_key_id": "${literal} $plain", "access_key_secret": "two\nlines\n"},
+		Options: map[string]config.Secret{"access_key_id": "${literal} $plain", "access_key_secret": "two\nlines"},
 	}, {
 		AppID: "b", Provider: "alipay", Endpoint: "https://alipay.example", TimeZone: "Europe/Rome",
 		PendingLimit: 100, MaxInFlight: 64, CallsPerSecond: 2.5,
@@ -184,6 +184,29 @@ apps:
 		got.Database.URL.Reveal(), got.Log.Level, got.Apps[0].Options["access_key_secret"].Reveal(), got.Apps[1].AppID,
 		got.Apps[1].Options["private_key"].Reveal(), got.Dispatch.Retry.Max, got.Admin.Pprof,
 		got.Apps[0].WeeklyQuota["mpaas.send"],
+	}); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A value of several lines, and a variable that echo filled, end in a line end that
+// is no part of the value: a secret with one would fail each signature.
+func TestLineEndsAtTheEndAreNoPartOfAValue(t *testing.T) {
+	t.Parallel()
+	got := load(t, write(t, `
+apps:
+  - app_id: a
+    provider: mpaas
+    endpoint: https://a
+    access_key_id: i
+    access_key_secret: |
+      in the file
+  - {app_id: b, provider: mpaas, endpoint: "https://b", access_key_id: i, access_key_secret: "${FILLED}"}
+`), "SCHEDULER_APPS_1_ACCESS_KEY_ID=from echo\r\n", "FILLED=from a variable\n", "SCHEDULER_LOG_LEVEL=debug\n")
+	want := []string{"in the file", "from a variable", "from echo", "debug"}
+	if diff := cmp.Diff(want, []string{
+		got.Apps[0].Options["access_key_secret"].Reveal(), got.Apps[1].Options["access_key_secret"].Reveal(),
+		got.Apps[1].Options["access_key_id"].Reveal(), got.Log.Level,
 	}); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
