@@ -113,7 +113,7 @@ func (r *run) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	for i := range r.Daemons {
-		d, err := newDaemon(i, r.bin, r.Dir, r.db.tcpAddr, func() string { return r.api.addr }, credentials, r.Options, r.report)
+		d, err := newDaemon(i, r.bin, r.Dir, r.db.tcpAddr, func() string { return r.api.addr }, credentials, lease, r.Options, r.report)
 		if err != nil {
 			return err
 		}

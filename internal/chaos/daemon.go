@@ -26,6 +26,10 @@ import (
 const (
 	lease       = 3 * time.Second
 	pushTimeout = 2 * time.Second
+
+	// Within this lease a daemon has to find its way to a new primary: nothing is
+	// promised of one that takes longer, and a busy machine takes seconds.
+	failoverLease = 3 * lease
 )
 
 // failpoints are the moments a daemon can be made to die at.
@@ -58,7 +62,7 @@ type daemon struct {
 	quiet   bool      // no more failpoints: the end is near
 }
 
-func newDaemon(i int, bin, dir string, database, push func() string, credentials *sandbox.Credentials, o Options, report *Report) (*daemon, error) {
+func newDaemon(i int, bin, dir string, database, push func() string, credentials *sandbox.Credentials, lease time.Duration, o Options, report *Report) (*daemon, error) {
 	db, err1 := badnet.NewProxy(database)
 	api, err2 := badnet.NewProxy(push)
 	admin, err3 := freeAddr()

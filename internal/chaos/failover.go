@@ -90,7 +90,7 @@ func (f *failover) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	for i := range f.Daemons {
-		d, err := newDaemon(i, f.bin, f.Dir, f.leader, func() string { return f.api.addr }, credentials, f.Options, f.report)
+		d, err := newDaemon(i, f.bin, f.Dir, f.leader, func() string { return f.api.addr }, credentials, failoverLease, f.Options, f.report)
 		if err != nil {
 			return err
 		}
