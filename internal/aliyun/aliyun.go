@@ -1,10 +1,11 @@
-// Package aliyun is the server's side of Alibaba Cloud's RPC calls: it takes a
-// request apart, verifies its signature, V1 (HMAC-SHA1) or ACS3-HMAC-SHA256, and
-// words answers and errors as the gateway does. The front and the sandbox use
-// it; the adapter, which signs, shares nothing with it.
+// Package aliyun is the server's side of Alibaba Cloud's RPC calls. It parses a
+// request, verifies its signature (V1, which is HMAC-SHA1, or ACS3-HMAC-SHA256),
+// and writes answers and errors as the gateway does. The API in front and the
+// sandbox use this package. The mPaaS adapter, which signs calls, shares no code
+// with it, so that neither hides a fault of the other.
 //
-// The bounds of what is read hold before anything is parsed: a stranger's
-// request costs little, and one that is refused costs no more than its hash.
+// The size of a request is checked before the request is parsed. A request from
+// a stranger therefore costs little, and a refused one costs one hash at most.
 package aliyun
 
 import (
@@ -12,30 +13,32 @@ import (
 	"strings"
 )
 
-// Bounds of a request. A PushMultiple of 100 targets, each with values of its
-// own, has about 450 parameters.
+// Bounds of a request. A PushMultiple with 100 targets, each with its own
+// values, has about 450 parameters.
 const (
-	MaxBody   = 1 << 20 // bytes
-	maxQuery  = 64 << 10
+	MaxBody   = 1 << 20  // bytes
+	maxQuery  = 64 << 10 // bytes
 	maxParams = 2000
-	maxName   = 256 // bytes of a parameter's name
-	maxDotted = 8   // parts of a dotted name
-	maxIndex  = 1000
-	maxNonce  = 256
-	maxSigned = 64 // headers that a signature may cover
+	maxName   = 256  // bytes of a parameter's name
+	maxDotted = 8    // parts of a dotted name
+	maxIndex  = 1000 // the highest number of a list's entry
+	maxNonce  = 256  // bytes
+	maxSigned = 64   // headers that a signature may cover
 )
 
-// A Request is what arrived over HTTP, as it arrived.
+// A Request is an HTTP request as it arrived.
 type Request struct {
 	Method string
 	Path   string // before the question mark, not decoded
-	Query  string // after it, not decoded
-	// Header returns the values of a header by its lower-case name, "host" too.
+	Query  string // after the question mark, not decoded
+	// Header returns the values of a header. The name is in lower case; "host" is
+	// one of the names.
 	Header func(name string) []string
 	Body   []byte // at most MaxBody
 }
 
-// FromHTTP makes a Request of one that net/http has read, and its body.
+// FromHTTP makes a Request from a request that net/http has read, and from its
+// body.
 func FromHTTP(r *http.Request, body []byte) *Request {
 	return &Request{
 		Method: r.Method, Path: r.URL.EscapedPath(), Query: r.URL.RawQuery, Body: body,
@@ -48,8 +51,8 @@ func FromHTTP(r *http.Request, body []byte) *Request {
 	}
 }
 
-// one returns a header's only value; ok is false when there is none, or when
-// several leave open which of them counts.
+// one returns the only value of a header. ok is false when the header is missing
+// or has several values, since it is then open which of them counts.
 func (r *Request) one(name string) (value string, ok bool) {
 	values := r.Header(name)
 	if len(values) != 1 {
@@ -58,34 +61,34 @@ func (r *Request) one(name string) (value string, ok bool) {
 	return strings.TrimSpace(values[0]), true
 }
 
-// A Format is how an answer is written.
+// A Format is the syntax of an answer.
 type Format uint8
 
-// The formats.
+// The formats of answers.
 const (
 	XML Format = iota
 	JSON
 )
 
-// A Call is a request taken apart. Nothing of it may be believed before Verify
+// A Call is a parsed request. Its fields are not to be trusted until Verify has
 // returned no error.
 type Call struct {
 	Action, Version string
 	KeyID           string
-	Token           string // of STS; empty for a lasting key
+	Token           string // the security token of STS; empty for a permanent key
 	Nonce           string
-	Timestamp       string // as it was sent, 2006-01-02T15:04:05Z
+	Timestamp       string // as it was sent, in UTC: 2006-01-02T15:04:05Z
 	Format          Format
 
 	request   *Request
-	acs       *authorization // nil: V1
+	acs       *authorization // nil: the signature is V1
 	signature string
 	query     Params
-	params    Params // V1: of query and form
+	params    Params // of query and form; set for V1 only
 }
 
-// Decode takes a request apart as far as its signature needs it. The Call is
-// never nil: an error is to be answered in its Format.
+// Decode parses a request as far as its signature needs it. The Call is never
+// nil: the caller answers an error in the Format of the Call.
 func Decode(r *Request) (*Call, *Error) {
 	c := &Call{request: r, Format: acceptedFormat(r)}
 	switch {
@@ -109,8 +112,8 @@ func Decode(r *Request) (*Call, *Error) {
 	return c, c.decodeV1()
 }
 
-// acceptedFormat is the format that headers ask for. V1 says it in a parameter,
-// which is not known of a request that cannot be read.
+// acceptedFormat returns the format that the headers ask for. A V1 call asks for
+// its format in a parameter, which cannot be read when the request is malformed.
 func acceptedFormat(r *Request) Format {
 	accept := strings.ToLower(strings.Join(r.Header("accept"), ","))
 	if strings.Contains(accept, "xml") && !strings.Contains(accept, "json") {
@@ -119,7 +122,7 @@ func acceptedFormat(r *Request) Format {
 	return JSON
 }
 
-// form decodes the body. One that does not say what it is is a form, too.
+// form decodes the body. A body without a Content-Type is read as a form too.
 func (c *Call) form(into Params) (Params, *Error) {
 	if len(c.request.Body) == 0 {
 		return into, nil
@@ -131,9 +134,9 @@ func (c *Call) form(into Params) (Params, *Error) {
 	return parseForm(into, string(c.request.Body))
 }
 
-// Params returns the parameters of query and form as one set, sorted by name,
-// without those whose value is empty: clients differ in whether they send them.
-// It is for calls that Verify let pass.
+// Params returns the parameters of query and form as one set, sorted by name.
+// Parameters with an empty value are left out, since some clients send them and
+// some do not. Call Params only after Verify has returned no error.
 func (c *Call) Params() (Params, *Error) {
 	all := c.params
 	if c.acs != nil {
@@ -157,8 +160,8 @@ func (c *Call) Params() (Params, *Error) {
 	return given, nil
 }
 
-// agree refuses a call whose headers and parameters name two actions: Java sends
-// both, and the same.
+// agree refuses a call whose parameters name another action or version than its
+// headers do. The Java client sends both, with equal values.
 func (c *Call) agree(all Params) *Error {
 	for name, want := range map[string]string{"Action": c.Action, "Version": c.Version} {
 		if got := all.Get(name); got != "" && got != want {

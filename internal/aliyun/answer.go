@@ -10,17 +10,17 @@ import (
 	"strings"
 )
 
-// A Field is one name and value of an answer, in its order. The value is a
-// string, an int64, a bool, Fields, or a list of Fields.
+// A Field is one name and value of an answer. The value is a string, an int64, a
+// bool, a Fields or a []Fields.
 type Field struct {
 	Name  string
 	Value any
 }
 
-// Fields are an object of an answer.
+// Fields is an object of an answer. Its fields are written in their order.
 type Fields []Field
 
-// RequestID makes an id of a call: a UUID in upper case.
+// RequestID returns a new random id for a call: a UUID in upper case.
 func RequestID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
@@ -29,12 +29,14 @@ func RequestID() string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }
 
-// Answer writes a service's answer, whose first field is the RequestId.
+// Answer writes the answer of the service with HTTP status 200. The RequestId is
+// its first field.
 func Answer(w http.ResponseWriter, format Format, action, requestID string, fields Fields) {
 	write(w, format, http.StatusOK, action+"Response", append(Fields{{"RequestId", requestID}}, fields...))
 }
 
-// Refuse writes the gateway's refusal.
+// Refuse writes a refusal of the gateway, with the HTTP status of e. The host,
+// which the client chose, is clipped.
 func Refuse(w http.ResponseWriter, format Format, requestID, host string, e *Error) {
 	write(w, format, e.Status, "Error", Fields{
 		{"RequestId", requestID},
@@ -58,7 +60,7 @@ func write(w http.ResponseWriter, format Format, status int, root string, fields
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(body) // a client that has gone is nobody's trouble
+	_, _ = w.Write(body) // an error means that the client has gone
 }
 
 func appendJSON(b []byte, v any) []byte {
@@ -85,14 +87,14 @@ func appendJSON(b []byte, v any) []byte {
 	default:
 		text, err := json.Marshal(v)
 		if err != nil {
-			panic("aliyun: an answer with a value of a strange type")
+			panic("aliyun: an answer holds a value of an unknown type")
 		}
 		return append(b, text...)
 	}
 }
 
-// appendXML writes a list as its name with an Item for each entry, as the Java
-// client reads it.
+// appendXML appends v as an element. A list becomes an element with an Item for
+// each entry, as the Java client reads lists.
 func appendXML(b []byte, name string, v any) []byte {
 	b = append(append(append(b, '<'), name...), '>')
 	switch v := v.(type) {
@@ -106,7 +108,7 @@ func appendXML(b []byte, name string, v any) []byte {
 		}
 	case string:
 		var text strings.Builder
-		_ = xml.EscapeText(&text, []byte(v)) // a Builder takes everything
+		_ = xml.EscapeText(&text, []byte(v)) // a Builder never returns an error
 		b = append(b, text.String()...)
 	case int64:
 		b = strconv.AppendInt(b, v, 10)
@@ -118,15 +120,15 @@ func appendXML(b []byte, name string, v any) []byte {
 
 // An Error is a refusal of the gateway: the call did not reach the service.
 type Error struct {
-	Status        int // of HTTP
+	Status        int // the HTTP status of the answer
 	Code, Message string
 }
 
-// Error is the code and the message.
+// Error returns the code and the message.
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
-// The documented refusals. Those that the documents do not have are worded like
-// their neighbours [inferred].
+// The refusals of requests and signatures. Most are documented. The others are
+// worded like them [inferred].
 var (
 	ErrNoAPI         = &Error{http.StatusNotFound, "InvalidApi.NotFound", "Specified api is not found, please check your url and method."}
 	errMethod        = &Error{http.StatusBadRequest, "UnsupportedHTTPMethod", "This http method is not supported."}
@@ -144,7 +146,7 @@ var (
 	errToken         = &Error{http.StatusBadRequest, "InvalidSecurityToken.MismatchWithAccessKey", "Specified security token is not this access key's."}
 )
 
-// Refusals that others make when they have seen the call.
+// Refusals that the callers of this package make after they have read the call.
 var (
 	ErrNonceUsed   = &Error{http.StatusBadRequest, "SignatureNonceUsed", "Specified signature nonce was used already."}
 	ErrThrottled   = &Error{http.StatusBadRequest, "Throttling.User", "Request was denied due to user flow control."}
@@ -160,8 +162,9 @@ func repeated(name string) *Error {
 	return &Error{http.StatusBadRequest, "InvalidParameter", "The parameter " + clip(name) + " is given more than once."}
 }
 
-// notMatched ends in the text that the server signed: the SDKs compare it with
-// theirs, and tell their user that the secret is wrong when it is the same.
+// notMatched says that the signature is wrong. Its message ends in the text that
+// the server signed. The SDKs compare that text with their own; when both are
+// equal, they tell their user that the secret is wrong.
 func notMatched(text string) *Error {
 	return &Error{
 		http.StatusBadRequest, "SignatureDoesNotMatch",

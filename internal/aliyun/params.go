@@ -13,12 +13,12 @@ import (
 // A Param is one parameter, decoded.
 type Param struct{ Name, Value string }
 
-// Params are parameters sorted by name; each name is there once.
+// Params are parameters, sorted by name. Each name occurs once.
 type Params []Param
 
-// parseForm appends the pairs of a query or a form. A pair without "=", and one
-// that is empty, are refused: no client sends them, and to pass over them would
-// let a signed request be changed.
+// parseForm appends the pairs of a query or a form. An empty pair and a pair
+// without "=" are refused. No client sends them, and if they were skipped, a
+// third party could add them to a signed request.
 func parseForm(into Params, text string) (Params, *Error) {
 	if text == "" {
 		return into, nil
@@ -41,8 +41,8 @@ func parseForm(into Params, text string) (Params, *Error) {
 	return into, nil
 }
 
-// sort sorts by name and refuses one that is given twice: clients differ in
-// which of two values they sign.
+// sort sorts by name. A name that is given twice is refused, since clients differ
+// in which of the two values they sign.
 func (p Params) sort() *Error {
 	slices.SortStableFunc(p, func(a, b Param) int { return strings.Compare(a.Name, b.Name) })
 	for i := 1; i < len(p); i++ {
@@ -53,7 +53,7 @@ func (p Params) sort() *Error {
 	return nil
 }
 
-// Get returns a parameter's value, or "".
+// Get returns the value of a parameter, or "" when it is not given.
 func (p Params) Get(name string) string {
 	i, found := slices.BinarySearchFunc(p, name, func(a Param, name string) int { return strings.Compare(a.Name, name) })
 	if !found {
@@ -62,8 +62,8 @@ func (p Params) Get(name string) string {
 	return p[i].Value
 }
 
-// below returns the parameters whose names begin with name and a dot, without
-// that beginning.
+// below returns the parameters whose names start with name and a dot. The
+// returned names are without that prefix.
 func (p Params) below(name string) []Param {
 	prefix := name + "."
 	i, _ := slices.BinarySearchFunc(p, prefix, func(a Param, name string) int { return strings.Compare(a.Name, name) })
@@ -74,14 +74,15 @@ func (p Params) below(name string) []Param {
 	return out
 }
 
-// An Item is one entry of a list: its number, from 1, and its fields.
+// An Item is one entry of a list. Numbers start at 1.
 type Item struct {
 	Number int
 	Fields map[string]string
 }
 
-// List returns the entries written as NAME.1.Field=value, in the order of their
-// numbers, whatever order they came in. A field may be a map itself, as Map reads it. The error says which name cannot be read.
+// List returns the entries that are written as NAME.1.Field=value, sorted by
+// their numbers. A field may itself be a map, which is read as Map reads one. The
+// error names the parameter that cannot be read.
 func (p Params) List(name string) ([]Item, error) {
 	byNumber := make(map[int]Params)
 	for _, q := range p.below(name) {
@@ -101,7 +102,7 @@ func (p Params) List(name string) ([]Item, error) {
 		for _, f := range fields {
 			field, _, dotted := strings.Cut(f.Name, ".")
 			if _, read := item.Fields[field]; read && dotted {
-				continue // its first key read the whole object
+				continue // the whole object was read at its first key
 			}
 			value := f.Value
 			if dotted {
@@ -118,9 +119,10 @@ func (p Params) List(name string) ([]Item, error) {
 	return items, nil
 }
 
-// Map returns the text of a parameter that is a map of texts: JSON as it was sent,
-// or that of its keys, NAME.key=value. A key may have dots of its own, as a mail
-// address has. "" means that it is not given.
+// Map returns a parameter that is a map of strings, as JSON. A map that was sent
+// as JSON is returned as it was sent and is not parsed. A map that was sent key by
+// key, as NAME.key=value, is encoded; such a key may contain dots, as a mail
+// address does. Map returns "" when the parameter is not given.
 func (p Params) Map(name string) (string, error) {
 	whole, parts, err := p.wholeOrParts(name)
 	if len(parts) == 0 {
@@ -137,7 +139,8 @@ func (p Params) Map(name string) (string, error) {
 	return string(text), nil
 }
 
-// wholeOrParts returns a map that is given as JSON, or key by key.
+// wholeOrParts returns a map as the JSON that was sent, or as its parts when it
+// was sent key by key. Both at once is an error.
 func (p Params) wholeOrParts(name string) (whole string, parts []Param, err error) {
 	if whole, parts = p.Get(name), p.below(name); whole != "" && len(parts) > 0 {
 		return "", nil, fmt.Errorf("%s: is given both whole and key by key", name)
@@ -145,9 +148,10 @@ func (p Params) wholeOrParts(name string) (whole string, parts []Param, err erro
 	return whole, parts, nil
 }
 
-// Tree returns the text of a parameter that is an object of any depth: JSON as it
-// was sent, or that of its dotted keys, NAME.key.key=value, in which keys that
-// count 1, 2, 3 make a list. "" means that it is not given.
+// Tree returns a parameter that is an object of any depth, as JSON. An object that
+// was sent as JSON is returned as it was sent and is not parsed. An object that was
+// sent by dotted keys, as NAME.key.key=value, is encoded; keys 1, 2, 3 and so on
+// make a list. Tree returns "" when the parameter is not given.
 func (p Params) Tree(name string) (string, error) {
 	whole, parts, err := p.wholeOrParts(name)
 	if len(parts) == 0 {
@@ -166,13 +170,14 @@ func (p Params) Tree(name string) (string, error) {
 	return string(text), nil
 }
 
-// A tree is a value, or values by key.
+// A tree is a string (a leaf) or values by key.
 type tree struct {
 	leaf     bool
 	text     string
 	children map[string]*tree
 }
 
+// put stores a text at a path. It reports false when another text is in the way.
 func (t *tree) put(path []string, text string) bool {
 	if len(path) == 0 {
 		if t.leaf || t.children != nil {
@@ -195,7 +200,8 @@ func (t *tree) put(path []string, text string) bool {
 	return child.put(path[1:], text)
 }
 
-// value is what encoding/json writes. The root is always an object.
+// value returns the tree as a value for encoding/json. The root is an object even
+// if its keys count 1, 2, 3.
 func (t *tree) value(root bool) any {
 	if t.leaf {
 		return t.text
@@ -217,9 +223,8 @@ func (t *tree) value(root bool) any {
 	return object
 }
 
-// unescape decodes a name or value of a query or form. It takes what clients
-// write: unreserved characters, "*" and other visible ASCII as they are, "+" for
-// a space, and %XX.
+// unescape decodes a name or value of a query or form. It accepts visible ASCII,
+// "+" for a space, and %XX. Clients leave different characters unescaped.
 func unescape(s string) (string, bool) {
 	for i := range len(s) {
 		if c := s[i]; c <= ' ' || c > '~' {
@@ -230,8 +235,8 @@ func unescape(s string) (string, bool) {
 	return s, err == nil
 }
 
-// appendEncoded percent-encodes as signatures want it: all but A-Za-z0-9-_.~, in
-// upper case.
+// appendEncoded percent-encodes as signatures require: every byte except
+// A-Za-z0-9-_.~, with hexadecimal digits in upper case.
 func appendEncoded(b []byte, s string) []byte {
 	const hex = "0123456789ABCDEF"
 	for i := range len(s) {
@@ -245,13 +250,14 @@ func appendEncoded(b []byte, s string) []byte {
 	return b
 }
 
-// bareName is how the new generation of clients writes a name into what it signs:
-// as it is, after which it replaces these two in the whole.
+// bareName writes a name as newer clients write it into the text that they sign:
+// not encoded, except for these two characters, which they replace afterwards in
+// the whole text.
 var bareName = strings.NewReplacer("+", "%20", "*", "%2A")
 
-// appendBareNames appends the pairs as appendCanonical does, but for their names,
-// which are bare. It reports false where that makes no difference, and where a name
-// has a character by which two queries could have one text.
+// appendBareNames appends the pairs as appendCanonical does, but with bare names.
+// It reports false when the result is the same as appendCanonical's, and when a
+// name has a character that would give two different queries the same text.
 func (p Params) appendBareNames(b []byte) (text []byte, ok bool) {
 	for i, q := range p {
 		if strings.ContainsAny(q.Name, "&=%\r\n") {
@@ -268,7 +274,7 @@ func (p Params) appendBareNames(b []byte) (text []byte, ok bool) {
 	return b, ok
 }
 
-// appendCanonical appends the pairs, sorted as they are, encoded and joined.
+// appendCanonical appends the pairs, encoded and joined, in their order.
 func (p Params) appendCanonical(b []byte) []byte {
 	for i, q := range p {
 		if i > 0 {

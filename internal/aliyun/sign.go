@@ -2,7 +2,7 @@ package aliyun
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //
+	"crypto/sha1" //nolint:gosec // what V1 of the service's signature is made of
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
@@ -14,7 +14,8 @@ import (
 	"time"
 )
 
-// Window is how far a request's time may be from the server's clock, either way.
+// Window is how far the time of a request may be before or after the server's
+// clock.
 const Window = 15 * time.Minute
 
 const timeFormat = "2006-01-02T15:04:05Z"
@@ -23,12 +24,12 @@ const timeFormat = "2006-01-02T15:04:05Z"
 type Key struct {
 	ID    string
 	token string
-	// To prepare an HMAC for a key costs more than to sign with it.
+	// Prepared HMACs are kept, since to prepare one costs more than to sign with it.
 	v1, acs3 sync.Pool
 }
 
-// NewKey makes a Key. A key with a token of STS is one whose calls must bring
-// it; one without takes no notice of a token.
+// NewKey makes a Key. If token (of STS) is not empty, each call of the key must
+// carry it. If token is empty, the token of a call is ignored.
 func NewKey(id, secret, token string) *Key {
 	k := &Key{ID: id, token: token}
 	k.v1.New = func() any { return hmac.New(sha1.New, []byte(secret+"&")) }
@@ -44,9 +45,9 @@ func sum(pool *sync.Pool, text []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// Verify checks the call's time and signature with the key that find returns for
-// an access key id, nil for one that is not known. It changes nothing: that a
-// nonce is used once is the caller's to see to, after this.
+// Verify checks the time and the signature of the call, and returns its key. find
+// returns the key of an access key id, or nil when the id is unknown. Verify does
+// not remember nonces: after it, the caller must refuse a nonce that was used.
 func (c *Call) Verify(find func(id string) *Key, now time.Time) (*Key, *Error) {
 	if err := c.complete(); err != nil {
 		return nil, err
@@ -92,7 +93,7 @@ func (c *Call) complete() *Error {
 
 func checkTime(text string, now time.Time) *Error {
 	t, err := time.Parse(timeFormat, text)
-	if err != nil || len(text) != len(timeFormat) { // Parse takes fractions of a second that the layout does not have
+	if err != nil || len(text) != len(timeFormat) { // Parse accepts fractions of a second that the layout does not have
 		return errTimeFormat
 	}
 	if d := now.Sub(t); d > Window || d < -Window {
@@ -121,7 +122,7 @@ func (c *Call) decodeV1() *Error {
 	c.Token, c.Nonce, c.Timestamp = all.Get("SecurityToken"), all.Get("SignatureNonce"), all.Get("Timestamp")
 	c.signature = all.Get("Signature")
 	if c.signature == "" {
-		return nil // which complete words better
+		return nil // complete reports this in better words
 	}
 	if all.Get("SignatureMethod") != "HMAC-SHA1" || all.Get("SignatureVersion") != "1.0" || all.Get("SignatureType") != "" {
 		return errMethodOfSign
@@ -129,8 +130,8 @@ func (c *Call) decodeV1() *Error {
 	return nil
 }
 
-// verifyV1 accepts a text to sign with the parameters whose values are empty,
-// and one without: clients differ, and an empty value says nothing.
+// verifyV1 accepts a signature with the parameters whose values are empty, and one
+// without them. Clients differ in this, and an empty value means nothing.
 func (c *Call) verifyV1(key *Key) *Error {
 	with, without := make(Params, 0, len(c.params)), make(Params, 0, len(c.params))
 	for _, p := range c.params {
@@ -164,15 +165,15 @@ func (k *Key) signedV1(text []byte, signature string) bool {
 
 const scheme = "ACS3-HMAC-SHA256"
 
-// An authorization is a taken-apart Authorization header.
+// An authorization is a parsed Authorization header.
 type authorization struct{ credential, signedHeaders, signature string }
 
-// mustBeSigned are the headers that the call is read from: one that the
-// signature left out could be changed on the way.
+// mustBeSigned are the headers that a Call is read from. A header that the
+// signature does not cover could be changed on the way.
 var mustBeSigned = []string{"x-acs-action", "x-acs-content-sha256", "x-acs-date", "x-acs-signature-nonce", "x-acs-version"}
 
-// decodeACS3 reads the headers. The body is covered by its hash, so that nothing
-// of it need be read before it is verified.
+// decodeACS3 reads the headers. The signature covers the hash of the body, so the
+// body is parsed only after it is verified.
 func (c *Call) decodeACS3(header string) *Error {
 	a, ok := parseAuthorization(header)
 	if !ok {
@@ -214,8 +215,8 @@ func parseAuthorization(header string) (*authorization, bool) {
 	return a, a.credential != "" && a.signedHeaders != "" && a.signature != ""
 }
 
-// SignedHeaders are the names of the headers that an ACS3 signature covers; none
-// of a V1 signature, which covers the parameters.
+// SignedHeaders returns the names of the headers that an ACS3 signature covers. It
+// returns nil for a V1 signature, which covers parameters and no header.
 func (c *Call) SignedHeaders() []string {
 	if c.acs == nil {
 		return nil
@@ -266,8 +267,10 @@ func (k *Key) signedACS3(text []byte, signature string) bool {
 	return subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum(&k.acs3, text))), []byte(signature)) == 1
 }
 
-// textACS3 hashes the canonical request: method, path, query, the listed headers
-// in the order of the list, its names, and the body's hash.
+// textACS3 returns the text that is signed: the scheme and the hash of the
+// canonical request. The canonical request is the method, the path, the query, the
+// listed headers in the order of the list, the list itself, and the hash of the
+// body.
 func (c *Call) textACS3(bodyHash string, query []byte) ([]byte, *Error) {
 	b := make([]byte, 0, 1024)
 	b = append(append(b, c.request.Method...), "\n/\n"...)
@@ -286,8 +289,9 @@ func (c *Call) textACS3(bodyHash string, query []byte) ([]byte, *Error) {
 	return hex.AppendEncode([]byte(scheme+"\n"), hashed[:]), nil
 }
 
-// SignURL returns a call as a URL, signed by V1, good for one use until Window
-// after now: for somebody to paste, and for a check of the listener.
+// SignURL returns a call as a URL with a V1 signature. The URL can be used once,
+// until Window after now. It is for a person to paste, and for the doctor to check
+// the listener.
 func SignURL(endpoint string, key *Key, action string, params map[string]string, nonce string, now time.Time) string {
 	all := Params{
 		{"AccessKeyId", key.ID},

@@ -16,13 +16,13 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// defaultAPIListen is where the API is with the embedded database.
+// defaultAPIListen is the default address of the API with the embedded database.
 const defaultAPIListen = "127.0.0.1:8081"
 
-// trialRole has the campaigns of the key that is made for trying the API out.
+// trialRole is the role that owns the campaigns of the trial key.
 const trialRole = "scheduler_api_trial"
 
-// prepareAPI binds the listener of the mPaaS API, where there is to be one.
+// prepareAPI binds the listener of the mPaaS API, if one is configured.
 func (a *App) prepareAPI(ctx context.Context) error {
 	c := &a.Config.API
 	if c.Listen == "" && a.postgres == nil {
@@ -76,9 +76,9 @@ func apiClients(clients []config.Client) []api.Client {
 	return out
 }
 
-// trialClient makes a key that is good until the daemon ends, with a role that
-// has the configured apps. It is for the embedded database only, where the login
-// may make roles.
+// trialClient makes a trial key, which is valid until the daemon ends. Its role may
+// use the configured apps. It is for the embedded database only, where the daemon's
+// login may create roles.
 func (a *App) trialClient(ctx context.Context) (api.Client, error) {
 	if err := a.store.PrepareTrial(ctx, trialRole); err != nil {
 		return api.Client{}, err
@@ -87,7 +87,8 @@ func (a *App) trialClient(ctx context.Context) (api.Client, error) {
 	return api.Client{AccessKeyID: id, AccessKeySecret: secret, Role: trialRole}, nil
 }
 
-// describeAPI tells where the API is and, with a trial key, how to call it.
+// describeAPI writes the trial key and the address of the API, if there is a trial
+// key, and with the sandbox an example call.
 func (a *App) describeAPI(w io.Writer) {
 	if a.trial == nil {
 		return
@@ -107,8 +108,8 @@ func (a *App) describeAPI(w io.Writer) {
 	fmt.Fprintf(w, "A signed call, good once and for 15 minutes:\n  curl '%s'\n", call)
 }
 
-// reloadAPI takes over the access keys. One that is made for a trial stays where
-// no others are configured.
+// reloadAPI takes over the access keys of a new configuration. If it has none, a
+// trial key stays valid.
 func (a *App) reloadAPI(c config.API) {
 	if a.api == nil {
 		return

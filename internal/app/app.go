@@ -1,6 +1,6 @@
-// Package app puts a daemon together: the database, the sandbox where there are
-// no apps, the engine and the admin listener. It decides the order in which
-// they start and stop, and nothing else.
+// Package app builds a daemon from its parts: the database, the sandbox if no apps
+// are configured, the engine and the listeners. It decides the order in which the
+// parts start and stop, and nothing else.
 package app
 
 import (
@@ -27,7 +27,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// Options say what an App is made of. Config, Adapters and Log are required.
+// Options are the inputs of an App. Config, Adapters and Log are required.
 type Options struct {
 	Config   *config.Config
 	Adapters []dispatch.Adapter
@@ -35,7 +35,7 @@ type Options struct {
 	Version  string
 }
 
-// An App is a daemon. New prepares it, Start lets it work, Stop ends it.
+// An App is a daemon. New prepares it, Start starts its work, Stop ends it.
 type App struct {
 	Options
 	postgres    *postgres // nil: the database is somebody else's
@@ -60,9 +60,10 @@ type closer struct {
 	close func(ctx context.Context) error
 }
 
-// New starts what the daemon stands on: its database, migrated when it is the
-// embedded one, and the sandbox when no apps are configured. A database that
-// does not answer yet is waited for; one whose schema does not fit is an error.
+// New opens the database and binds the listeners. It starts the embedded PostgreSQL
+// and migrates it if no database is configured, and the sandbox if no apps are. New
+// waits for a database that does not answer yet, until ctx ends. A schema that does
+// not fit this program is an error.
 func New(ctx context.Context, o Options) (_ *App, err error) {
 	a := &App{Options: o}
 	defer func() {
@@ -91,7 +92,7 @@ func New(ctx context.Context, o Options) (_ *App, err error) {
 	return a, a.startConsole(ctx, apps)
 }
 
-// Start lets the daemon work.
+// Start starts the daemon's work and does not block.
 func (a *App) Start() {
 	a.engine.Start()
 	a.closers = append(a.closers, closer{"engine", a.engine.Stop})
@@ -101,8 +102,8 @@ func (a *App) Start() {
 	a.ready.Store(true)
 }
 
-// Stop ends the daemon in the reverse order of its start: calls under way may
-// end within the grace period, unless ctx ends first.
+// Stop ends the parts of the daemon in the reverse order of their start. It waits
+// for calls in flight until the grace period or ctx ends.
 func (a *App) Stop(ctx context.Context) error {
 	a.ready.Store(false)
 	return a.close(ctx)
@@ -139,7 +140,7 @@ func (a *App) startAdmin(ctx context.Context) error {
 	return nil
 }
 
-// Ready says why the daemon cannot do its work now, or nil.
+// Ready returns nil if the daemon can do its work now, else the reason why not.
 func (a *App) Ready(ctx context.Context) error {
 	if !a.ready.Load() {
 		return errors.New("starting or stopping")
@@ -153,8 +154,8 @@ func (a *App) Ready(ctx context.Context) error {
 	return nil
 }
 
-// notes are what somebody should know though the daemon does its work: who is in
-// its way, and which apps are not planned.
+// notes returns messages for operators that do not make the daemon unready: which
+// sessions block it, and which apps are not planned.
 func (a *App) notes() []string {
 	if !a.ready.Load() {
 		return nil
@@ -198,17 +199,17 @@ func (a *App) prepareEngine(ctx context.Context, apps []config.App) error {
 	return nil
 }
 
-// daemonName says which process on which machine this is.
+// daemonName returns a name for this process, made of the machine and the process.
 func daemonName() string {
 	host, _ := os.Hostname()
 	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
 
-// flushTraces is how long a stop waits, beside the grace period, for a collector
-// to take what is left.
+// flushTraces bounds how long a stop waits for the collector to take the remaining
+// traces, in addition to the grace period.
 const flushTraces = 5 * time.Second
 
-// startTracing returns nil where there is no collector to trace for.
+// startTracing returns nil if no collector is configured.
 func (a *App) startTracing(ctx context.Context, daemon string) (engine.Tracer, error) {
 	c := a.Config.Tracing
 	if c.Endpoint == "" {
@@ -231,8 +232,8 @@ func (a *App) startTracing(ctx context.Context, daemon string) (engine.Tracer, e
 	return t, nil
 }
 
-// configure makes a Pusher for every app, makes the database know them, and
-// puts them in place. On an error nothing has changed.
+// configure makes a Pusher for every app, registers the apps in the database, and
+// puts them to use. On an error the apps in use have not changed.
 func (a *App) configure(ctx context.Context, apps []config.App) error {
 	made, err := a.registry.prepare(a.Adapters, apps, func() time.Time { return a.engine.Clock().Now() })
 	if err != nil {
@@ -246,8 +247,8 @@ func (a *App) configure(ctx context.Context, apps []config.App) error {
 	return nil
 }
 
-// register makes the database know the channels and apps, and returns all apps'
-// rows, which have their short keys.
+// register stores the channels and apps in the database, and returns the rows of all
+// apps, which hold their short keys.
 func (a *App) register(ctx context.Context, apps []config.App) ([]store.App, error) {
 	var channels []store.ChannelSpec
 	for _, ad := range a.Adapters {
@@ -267,8 +268,9 @@ func (a *App) register(ctx context.Context, apps []config.App) ([]store.App, err
 	return a.store.Apps(ctx)
 }
 
-// Describe tells a person at the terminal what runs where and, with the
-// sandbox, how to insert a first campaign.
+// Describe writes, for a person at the terminal, the addresses of what runs and, with
+// the sandbox, how to insert a first campaign. Besides the sign-in link of the
+// console, which works once, it writes a trial key of the API.
 func (a *App) Describe(w io.Writer) {
 	fmt.Fprintf(w, "\nscheduler %s is running.\n", a.Version)
 	if a.postgres != nil {
@@ -297,7 +299,7 @@ func (a *App) Describe(w io.Writer) {
 	fmt.Fprint(w, "\nCtrl-C stops everything.\n\n")
 }
 
-// firstCampaign is ready to paste into psql.
+// firstCampaign is SQL to paste into psql.
 const firstCampaign = `  INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request)
   VALUES ('hello', '` + sandbox.DefaultMPaaSApp + `', '` + sandbox.DefaultWorkspace + `', 'mpaas.push_multiple', 1,
     jsonb_build_object('fixedTime', scheduler.unix_ms(now() + interval '20 seconds')),
@@ -340,14 +342,14 @@ func (a *App) startSandbox(ctx context.Context) ([]config.App, error) {
 	return apps, nil
 }
 
-// RelaxCollector lets the heap grow to four times what is in use before it is
-// collected, unless the environment's GOGC says otherwise. A daemon keeps little,
-// some ten megabytes, and each call leaves garbage: collecting at twice as much,
-// Go's default, takes a tenth of a call's processor time. Beyond memoryLimit, and
-// what more calls under way than by default may take, it is collected as often as
-// need be, unless the environment's GOMEMLIMIT says otherwise: large campaigns must
-// not take four times what they need. A program calls it at its start, and again
-// when dispatch.max_in_flight has changed.
+// RelaxCollector sets GOGC to 300 and a memory limit, unless the environment sets
+// GOGC or GOMEMLIMIT. With 300 the heap may grow to four times the memory in use
+// before it is collected. A daemon has only about ten megabytes in use, and each call
+// leaves garbage: with Go's default of 100, collection takes a tenth of a call's
+// processor time. The memory limit keeps large campaigns from taking four times the
+// memory that they need; above it the heap is collected as often as necessary. It is
+// memoryLimit, plus memory for each call in flight above the default number. Call
+// RelaxCollector at the start, and again when dispatch.max_in_flight has changed.
 func RelaxCollector(maxInFlight int) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(300)
@@ -357,6 +359,7 @@ func RelaxCollector(maxInFlight int) {
 	}
 }
 
-// memoryLimit is below the 512 MiB that docs/operations.md states, by what Go does
-// not count: the program itself, and what was freed and is not given back yet.
+// memoryLimit, in bytes, is less than the 512 MiB that docs/operations.md states. The
+// rest is for memory that Go does not count: the program itself, and freed memory
+// that is not returned to the system yet.
 const memoryLimit = 384 << 20

@@ -17,10 +17,10 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// DefaultConsole is where the console listens beside an embedded database.
+// DefaultConsole is the default address of the console with the embedded database.
 const DefaultConsole = "127.0.0.1:8082"
 
-// consoleWrite bounds the serving of one page.
+// consoleWrite bounds the time in which one page is served.
 const consoleWrite = 30 * time.Second
 
 // A Console is the web console on its listener.
@@ -31,10 +31,10 @@ type Console struct {
 	url     string
 }
 
-// NewConsole makes a console over a database and binds its listener; address is
-// where, in place of the configuration's. owner, when set, is who signs in with a
-// link. databaseURL leads to the database for people who sign in with their own
-// login. Start lets it serve.
+// NewConsole makes a console for a database and binds its listener. address is used
+// instead of the configured one. owner, if not nil, acts for the person who signs in
+// with the link. databaseURL is the database for people who sign in with their own
+// login. The console serves after Start.
 func NewConsole(ctx context.Context, o Options, address, databaseURL string, owner *store.Store) (*Console, error) {
 	c := o.Config.Console
 	secure, err := listen.TLS(c.CertFile, c.KeyFile, "")
@@ -104,20 +104,20 @@ func (c *Console) closeFront() {
 	}
 }
 
-// URL is where browsers find the console.
+// URL returns the address at which browsers reach the console.
 func (c *Console) URL() string { return c.url }
 
-// Link is a URL that signs the owner in, once.
+// Link returns a URL that signs the owner in once.
 func (c *Console) Link() string { return c.url + c.console.Link() }
 
-// Reload takes over the apps of another configuration, and whom it lets in. How
-// people sign in does not change.
+// Reload takes over the apps and the role rules of a new configuration. The way of
+// signing in does not change.
 func (c *Console) Reload(apps []config.App, settings config.Console) {
 	c.console.SetApps(apps)
 	c.console.SetSignIn(settings)
 }
 
-// Start begins to serve in the background.
+// Start serves in the background and does not block.
 func (c *Console) Start() { c.server.Start() }
 
 // Stop ends the listener, then every session.
@@ -128,8 +128,8 @@ func (c *Console) Stop(ctx context.Context) error {
 	return err
 }
 
-// startConsole starts the console where the configuration wants one, and beside
-// an embedded database.
+// startConsole starts the console if it is configured, or if the database is the
+// embedded one.
 func (a *App) startConsole(ctx context.Context, apps []config.App) error {
 	address := a.Config.Console.Listen
 	if address == "" && a.postgres == nil {

@@ -40,8 +40,8 @@ func (a *App) openDatabase(ctx context.Context) error {
 	return a.waitForSchema(ctx)
 }
 
-// waitForSchema waits for a database that does not answer yet, and ends with an
-// error when it answers with a schema this program cannot work on.
+// waitForSchema waits for a database that does not answer yet. It returns an error
+// when the database has a schema that this program cannot use.
 func (a *App) waitForSchema(ctx context.Context) error {
 	if err := a.waitFor(ctx, a.store.CheckSessions); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (a *App) waitForSchema(ctx context.Context) error {
 	return a.waitFor(ctx, a.warnOfSetup)
 }
 
-// warnOfSetup logs what about the server an operator should know.
+// warnOfSetup logs settings of the server that an operator should change.
 func (a *App) warnOfSetup(ctx context.Context) error {
 	u, err := a.store.Setup(ctx)
 	if err != nil {
@@ -74,8 +74,8 @@ func (a *App) warnOfSetup(ctx context.Context) error {
 	return nil
 }
 
-// waitFor does what needs the database, again and again while the database
-// cannot be worked with.
+// waitFor calls do until it succeeds, as long as its error says that the database
+// cannot be used now.
 func (a *App) waitFor(ctx context.Context, do func(context.Context) error) error {
 	said := false
 	for {
@@ -99,9 +99,9 @@ func (a *App) waitFor(ctx context.Context, do func(context.Context) error) error
 	}
 }
 
-// A postgres is the embedded PostgreSQL, started again in its place when it
-// ends by itself: killed for its memory, say. To the daemon that is an outage
-// like any other.
+// A postgres is the embedded PostgreSQL. It is started again on the same data when it
+// ends by itself, for example when the system kills it for its memory. The daemon
+// treats this as any other outage of the database.
 type postgres struct {
 	config embedpg.Config
 	log    *slog.Logger
@@ -112,8 +112,8 @@ type postgres struct {
 	server *embedpg.Server
 }
 
-// startPostgres starts the embedded PostgreSQL, migrates it, and returns the
-// way to it, which stays the same when it is started again.
+// startPostgres starts the embedded PostgreSQL, migrates it, and returns its URL. The
+// URL stays the same when PostgreSQL is started again.
 func (a *App) startPostgres(ctx context.Context) (url string, err error) {
 	config := embedpg.Config{
 		Dir: filepath.Join(a.Config.DataDir, "postgres"), BinDir: a.Config.Embedded.BinDir, Port: a.Config.Embedded.Port, Database: databaseName,
@@ -136,7 +136,7 @@ func (a *App) startPostgres(ctx context.Context) (url string, err error) {
 	return url, m.Up(ctx)
 }
 
-// current is the server that runs, or ran last.
+// current returns the server that runs, or the one that ran last.
 func (p *postgres) current() *embedpg.Server {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -160,7 +160,8 @@ func (p *postgres) watch(ctx context.Context) {
 	}
 }
 
-// restart tries until the server runs; false: ctx has ended before.
+// restart tries to start the server until it runs. It reports false when ctx has
+// ended before.
 func (p *postgres) restart(ctx context.Context) bool {
 	said := false
 	for ctx.Err() == nil {
@@ -191,12 +192,13 @@ func (p *postgres) close(context.Context) error {
 	return p.current().Stop()
 }
 
-// ErrNoDatabase says that no database is named and no embedded one runs.
+// ErrNoDatabase says that no database is configured and no embedded one runs.
 var ErrNoDatabase = errors.New("no database is named, and no daemon runs one in data_dir")
 
-// DatabaseURL is where the commands beside serve find the database: the
-// configured one, else the embedded one of a daemon that runs on the same
-// data_dir. It may hold a password.
+// DatabaseURL returns the URL of the database for the commands other than serve: the
+// configured database, or else the embedded one of a daemon that runs on the same
+// data_dir now. The URL may hold a password. The error is ErrNoDatabase when there is
+// neither.
 func DatabaseURL(c *config.Config) (string, error) {
 	if url := c.Database.URL.Reveal(); url != "" {
 		return url, nil

@@ -11,8 +11,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// A registry knows the adapters by channel and the apps by their short key. It
-// is safe for concurrent use; install replaces everything at once.
+// A registry holds the adapters by channel and the apps by their short key. It is
+// safe for concurrent use. install replaces its whole content at once.
 type registry struct {
 	metrics *engine.Metrics
 
@@ -24,7 +24,7 @@ type registry struct {
 
 type appKey struct{ appID, workspaceID string }
 
-// prepare makes a Pusher for every app. Nothing is changed yet.
+// prepare makes a Pusher for every app. It does not change the registry.
 func (r *registry) prepare(adapters []dispatch.Adapter, apps []config.App, now func() time.Time) (map[appKey]*engine.App, error) {
 	providers := make(map[string]dispatch.Adapter)
 	for _, ad := range adapters {
@@ -50,8 +50,8 @@ func (r *registry) prepare(adapters []dispatch.Adapter, apps []config.App, now f
 	return made, nil
 }
 
-// install puts prepared apps in place, tied to their rows. An app that was there
-// keeps its state: its calls under way count against its new bounds.
+// install replaces the apps by prepared ones, joined with their rows. An app that was
+// there before keeps its state: its calls in flight count against its new bounds.
 func (r *registry) install(adapters []dispatch.Adapter, made map[appKey]*engine.App, rows []store.App) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -77,16 +77,16 @@ func (r *registry) install(adapters []dispatch.Adapter, made map[appKey]*engine.
 	}
 }
 
-// app returns the app of a short key, or nil when this daemon has no
-// credentials for it.
+// app returns the app of a short key, or nil if this daemon has no credentials for
+// it.
 func (r *registry) app(no int32) *engine.App {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.byNo[no]
 }
 
-// name is what people call an app; for one that this daemon has no credentials
-// for, its number.
+// name returns the name of an app for people, or its number if this daemon has no
+// credentials for it.
 func (r *registry) name(no int32) string {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -128,7 +128,7 @@ func (r *registry) limited() []int32 {
 	return out
 }
 
-// compile judges a campaign's request with the adapter of its channel.
+// compile compiles a campaign's request with the adapter of its channel.
 func (r *registry) compile(c *store.Campaign) (*dispatch.Message, []dispatch.Problem) {
 	r.mu.RLock()
 	adapter, app := r.channels[c.Channel], r.byNo[c.AppNo]
@@ -138,7 +138,7 @@ func (r *registry) compile(c *store.Campaign) (*dispatch.Message, []dispatch.Pro
 	})
 }
 
-// compileFor judges a request that is no campaign yet.
+// compileFor compiles a request that is not stored as a campaign yet.
 func (r *registry) compileFor(appID, workspaceID string, request dispatch.Request) (*dispatch.Message, []dispatch.Problem) {
 	r.mu.RLock()
 	adapter, app := r.channels[request.Channel], r.apps[appKey{appID, workspaceID}]
@@ -146,7 +146,8 @@ func (r *registry) compileFor(appID, workspaceID string, request dispatch.Reques
 	return compileWith(adapter, app, request)
 }
 
-// compileWith judges a request; either of adapter and app may be unknown here.
+// compileWith compiles a request. adapter and app may be nil if they are unknown
+// here.
 func compileWith(adapter dispatch.Adapter, app *engine.App, request dispatch.Request) (*dispatch.Message, []dispatch.Problem) {
 	if adapter == nil {
 		return nil, []dispatch.Problem{{Field: "channel", Text: "this program has no adapter for " + request.Channel}}

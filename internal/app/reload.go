@@ -10,14 +10,14 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/config"
 )
 
-// reloadTimeout bounds what a reload asks of the database.
+// reloadTimeout bounds the statements of a reload.
 const reloadTimeout = 10 * time.Second
 
-// Reload takes over the apps of another configuration: credentials, endpoints,
-// limits, quotas, apps that came or went, dispatch.max_in_flight, the access keys
-// of the API, and whom the console lets in. Work under way goes on: a call that
-// has begun ends with the credentials it began with. On an error nothing has
-// changed. later lists the settings that differ and count from the next start.
+// Reload takes over these settings of a new configuration: the apps with their
+// credentials, endpoints, limits and quotas, dispatch.max_in_flight, the access keys
+// of the API, and the role rules of the console. Calls in flight keep the credentials
+// with which they started. On an error nothing has changed. later names the other
+// settings that differ: they take effect at the next start.
 func (a *App) Reload(ctx context.Context, c *config.Config) (later []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, reloadTimeout)
 	defer cancel()
@@ -44,14 +44,15 @@ func (a *App) Reload(ctx context.Context, c *config.Config) (later []string, err
 	return later, nil
 }
 
-// restartSettings lists what differs and is read at the start only.
+// restartSettings returns the settings that differ and are read only at the start.
 func restartSettings(before, after *config.Config) []string {
 	var names []string
 	compareSettings("", reflect.ValueOf(*before), reflect.ValueOf(*after), &names)
 	return names
 }
 
-// reloaded are the settings a reload takes over, and what is no setting.
+// reloaded are the settings that a reload takes over, and fields that are not
+// settings.
 var reloaded = map[string]bool{"console.oidc": true, "console.proxy": true, "console.roles": true, "apps": true, "dispatch.max_in_flight": true, "dispatch.proxy": true, "log.level": true, "api.clients": true, "api.calls_per_second": true, "-": true}
 
 func compareSettings(prefix string, before, after reflect.Value, names *[]string) {

@@ -1,6 +1,6 @@
 //go:build linux
 
-package chaos_test
+package chaos
 
 import (
 	"errors"
@@ -10,8 +10,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/campaign-scheduler/scheduler/internal/chaos"
 )
 
 // A disk that is full takes nothing, and takes it again when it is cleared. What it
@@ -19,7 +17,7 @@ import (
 func TestDiskIsFull(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	d, err := chaos.MountDisk(dir, 4<<20)
+	d, err := mountDisk(dir, 4<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,20 +27,20 @@ func TestDiskIsFull(t *testing.T) {
 		}
 		return // nothing that can be full: the harness breaks other things
 	}
-	t.Cleanup(func() { _ = d.Unmount() })
+	t.Cleanup(func() { _ = d.unmount() })
 	file := filepath.Join(dir, "kept")
 	if err := os.WriteFile(file, make([]byte, 100_000), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 2 {
 		more := filepath.Join(dir, fmt.Sprintf("more%d", i))
-		if err := d.Fill(); err != nil {
+		if err := d.fill(); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(more, make([]byte, 8192), 0o600); !errors.Is(err, syscall.ENOSPC) {
 			t.Fatalf("a full disk answers %v, want ENOSPC", err)
 		}
-		if err := d.Clear(); err != nil {
+		if err := d.clear(); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.WriteFile(more, make([]byte, 1<<20), 0o600); err != nil {
@@ -65,7 +63,7 @@ func TestDiskFitsTheRun(t *testing.T) {
 		{time.Minute, 1 << 30},
 		{30 * time.Minute, 4 << 30},
 	} {
-		if got := chaos.DiskSize(c.duration); got < c.least || got > 2*c.least {
+		if got := diskSize(c.duration); got < c.least || got > 2*c.least {
 			t.Errorf("a run of %s has a disk of %d bytes, want %d to %d", c.duration, got, c.least, 2*c.least)
 		}
 	}

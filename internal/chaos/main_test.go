@@ -1,6 +1,6 @@
 //go:build linux
 
-package chaos_test
+package chaos
 
 import (
 	"testing"

@@ -117,7 +117,7 @@ var Mutants = []Mutant{
 		Break: "quotas are counted and nobody is refused",
 		Shows: []string{quota},
 		Edits: []Edit{
-			{"store/quota.go", "case used+waiting+before < quota:", "case used+waiting+before < quota+1000:"},
+			{"store/quota.go", "case used+before < quota:", "case used+before < quota+1000:"},
 			{"store/delivery.go", "(m.quota = 0 OR m.n <= m.quota)", "(m.quota = 0 OR m.n <= m.quota + 1000)"},
 			{"store/delivery.go", "m.quota > 0 AND m.n > m.quota", "m.quota > 0 AND m.n > m.quota + 1000"},
 		},

@@ -1,18 +1,16 @@
 //go:build linux
 
-package chaos_test
+package chaos
 
 import (
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/campaign-scheduler/scheduler/internal/chaos"
 )
 
 // fits holds an edit's text against the file as it is.
-func fits(t *testing.T, what, path string, e chaos.Edit) {
+func fits(t *testing.T, what, path string, e Edit) {
 	t.Helper()
 	source, err := os.ReadFile(path)
 	if err != nil {
@@ -23,23 +21,11 @@ func fits(t *testing.T, what, path string, e chaos.Edit) {
 	}
 }
 
-// A clock that cannot be laid over the standard library moves nothing.
-func TestWallClockFitsTheStandardLibrary(t *testing.T) {
-	t.Parallel()
-	edits, err := chaos.WallEdits(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range edits {
-		fits(t, "wall clock", e.File, e)
-	}
-}
-
 // A mutant whose text to break is gone breaks nothing, and would be found by
 // nobody.
 func TestMutantsFitTheSource(t *testing.T) {
 	t.Parallel()
-	for _, m := range chaos.Mutants {
+	for _, m := range Mutants {
 		for _, e := range m.Edits {
 			fits(t, "mutant "+m.Name, filepath.Join("..", "..", e.File), e)
 		}
@@ -53,7 +39,7 @@ func TestMutantsFitTheSource(t *testing.T) {
 // statement, which proves nothing.
 func TestScaleFitsTheSource(t *testing.T) {
 	t.Parallel()
-	for _, e := range chaos.ScaleEdits {
+	for _, e := range scaleEdits {
 		fits(t, "scale", filepath.Join("..", "..", e.File), e)
 	}
 }

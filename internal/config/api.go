@@ -5,13 +5,14 @@ import (
 	"reflect"
 )
 
-// API configures the listener that speaks mPaaS's API, and whom it serves.
+// API configures the listener that offers the mPaaS API, and its clients.
 type API struct {
-	// Listen is host:port. Empty: none, but with the embedded database, where it
-	// is 127.0.0.1:8081.
+	// Listen is host:port. Empty: no listener, or, with the embedded database,
+	// 127.0.0.1:8081.
 	Listen string `yaml:"listen"`
-	// DatabaseURL is the login that acts for the clients: a member of
-	// scheduler_front and of each client's role. Empty: Database.URL.
+	// DatabaseURL holds the login that acts for the clients. The login must be a
+	// member of scheduler_front and of the role of each client. Empty: the login
+	// of Database.URL.
 	DatabaseURL Secret `yaml:"database_url"`
 	// MaxConnections bounds the listener's own pool.
 	MaxConnections int `yaml:"max_connections"`
@@ -20,16 +21,16 @@ type API struct {
 	KeyFile  string `yaml:"key_file" as:"path"`
 	// BehindProxy says that a proxy speaks TLS in front of the listener.
 	BehindProxy bool `yaml:"behind_proxy"`
-	// MaxInFlight bounds the calls that are worked on at once.
+	// MaxInFlight bounds the calls that are served at once.
 	MaxInFlight int `yaml:"max_in_flight"`
-	// CallsPerSecond bounds the calls of each key, per daemon. Zero: no bound.
+	// CallsPerSecond bounds the calls of each key, in each daemon. Zero: no bound.
 	CallsPerSecond float64 `yaml:"calls_per_second"`
-	// Clients are the access keys.
+	// Clients are the access keys, each with its role.
 	Clients []Client `yaml:"clients"`
 }
 
-// A Client is an access key of the API and the database role whose rights its
-// calls have.
+// A Client is an access key of the API. Its calls have the rights of Role, a
+// database role.
 type Client struct {
 	AccessKeyID     string `yaml:"access_key_id"`
 	AccessKeySecret Secret `yaml:"access_key_secret"`
@@ -41,7 +42,7 @@ var clientsType = reflect.TypeFor[[]Client]()
 
 func defaultAPI() API { return API{MaxConnections: 8, MaxInFlight: 32} }
 
-// bindClients reads the list of clients, as bindApps does that of apps.
+// bindClients reads the list of clients.
 func (l *loader) bindClients(n *node, path string) []Client {
 	return bindList(l, n, path, "client", func(item *node, at string) Client {
 		var c Client
@@ -50,8 +51,8 @@ func (l *loader) bindClients(n *node, path string) []Client {
 	})
 }
 
-// leastSecret is the shortest secret that is not warned of: a shorter one can be
-// found out by whoever sees a signed call.
+// leastSecret is the length, in bytes, below which a secret causes a warning.
+// Whoever sees a signed call could find a shorter secret by trying.
 const leastSecret = 24
 
 func (l *loader) checkAPI(a *API, embedded bool) {

@@ -17,8 +17,8 @@ import (
 // bindApps reads the list of apps.
 func (l *loader) bindApps(n *node, path string) []App { return bindList(l, n, path, "app", l.bindApp) }
 
-// bindList reads a list. The environment may override the items of the file, by
-// position, and add further ones after the last.
+// bindList reads a list. The environment overrides items of the file by their
+// position, and may add items after the last one.
 func bindList[T any](l *loader, n *node, path, what string, bind func(item *node, at string) T) []T {
 	var items []*node
 	if n != nil {
@@ -63,9 +63,9 @@ func (l *loader) bindApp(n *node, path string) App {
 	return app
 }
 
-// optionsOf returns the options of the app's provider. Where the provider is
-// missing or unknown, which check reports, those of all providers are allowed,
-// so that one mistake is not reported as ten.
+// optionsOf returns the options of the app's provider. When the provider is
+// missing or unknown, the options of all providers are allowed: check reports the
+// provider, and one mistake must not be reported as ten.
 func (l *loader) optionsOf(n *node, path string) []dispatch.Option {
 	named, ok := l.lookup(n, join(path, "provider"), true)
 	if ok {
@@ -143,7 +143,7 @@ func (l *loader) quota(quotas map[string]int, path, channel, number string) {
 	quotas[channel] = n
 }
 
-// checkApps finds what is wrong with the apps among themselves and with each.
+// checkApps checks each app, and that no two apps are the same.
 func (l *loader) checkApps(apps []App) {
 	type key struct{ appID, workspaceID string }
 	seen := map[key]int{}
@@ -179,8 +179,8 @@ func (l *loader) checkApp(path string, app App) {
 	}
 }
 
-// tryApp lets the adapter judge what only it can, a key that is no key for
-// example. An app with an option missing has been reported already.
+// tryApp makes the adapter judge the app's options, such as keys that cannot be
+// read. It does nothing when an option has been reported already.
 func (l *loader) tryApp(path string, app App) {
 	provider := l.provider(app.Provider)
 	for _, o := range provider.Options() {
@@ -225,13 +225,14 @@ func (l *loader) checkQuotaChannels(path string, quotas map[string]int, provider
 	}
 }
 
-// Words in the place of a proxy's URL.
+// Words that a proxy setting may hold instead of a URL.
 const (
 	proxyNone        = "none"
 	proxyEnvironment = "environment"
 )
 
-// fillWays works out how each app's calls leave, and reads its authorities.
+// fillWays sets each app's Way and Authorities: the proxy of its calls, and the
+// certificate authorities that it trusts.
 func (l *loader) fillWays(c *Config) {
 	general, ok := l.way("dispatch.proxy", c.Dispatch.Proxy)
 	if !ok {
@@ -250,7 +251,8 @@ func (l *loader) fillWays(c *Config) {
 	}
 }
 
-// way reads the setting of a proxy: nil for none.
+// way reads a proxy setting and returns the function that chooses the proxy of an
+// endpoint. The function is nil when calls go directly.
 func (l *loader) way(path string, setting Secret) (func(*url.URL) (*url.URL, error), bool) {
 	switch text := setting.Reveal(); text {
 	case "", proxyNone:
@@ -267,8 +269,8 @@ func (l *loader) way(path string, setting Secret) (func(*url.URL) (*url.URL, err
 	}
 }
 
-// environment takes HTTPS_PROXY and NO_PROXY, in capitals or not, as other
-// programs do. An endpoint that is not https goes directly.
+// environment chooses the proxy by HTTPS_PROXY and NO_PROXY, in upper or lower
+// case, as other programs do. Calls to an endpoint that is not https go directly.
 func (l *loader) environment(path string) (func(*url.URL) (*url.URL, error), bool) {
 	first := func(names ...string) string {
 		for _, name := range names {
@@ -294,7 +296,8 @@ func (l *loader) environment(path string) (func(*url.URL) (*url.URL, error), boo
 	}, true
 }
 
-// authorities reads a file of authorities: its text, and those with the system's.
+// authorities reads a file of certificate authorities. It returns the text of the
+// file, and a pool of these authorities and the system's.
 func (l *loader) authorities(path, name string) (string, *x509.CertPool) {
 	if name == "" {
 		return "", nil

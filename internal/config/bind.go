@@ -14,7 +14,8 @@ var (
 	textsType  = reflect.TypeFor[[]string]()
 )
 
-// fileTwin is what a secret's key ends in when its value is a file's name.
+// fileTwin is the end of a secret's key when its value is the name of a file that
+// holds the secret.
 const fileTwin = "_file"
 
 // A value is the text of one setting and where it was found.
@@ -24,7 +25,7 @@ type value struct {
 }
 
 // bindStruct sets the fields of v from the mapping n and the environment. The
-// keys of extra are left alone: the caller binds them. Any other is unknown.
+// caller binds the keys in extra. Every other key of n is reported as unknown.
 func (l *loader) bindStruct(n *node, path string, v reflect.Value, extra []string) {
 	if n != nil && n.kind != mapping && n.kind != nothing {
 		at := l.originOf(path)
@@ -79,8 +80,8 @@ func (l *loader) bindField(n *node, path string, field reflect.StructField, v re
 	}
 }
 
-// texts reads a list of texts: in the file a list, in the environment with commas
-// between them.
+// texts reads a list of texts. The file holds a list; the environment separates
+// the texts by commas.
 func (l *loader) texts(n *node, path string) (items []string, given bool) {
 	if text, ok := l.lookupEnv(path); ok {
 		l.origins[path] = origin{env: envName(path)}
@@ -144,8 +145,9 @@ func (l *loader) bindScalar(n *node, path string, field reflect.StructField, v r
 	}
 }
 
-// lookup finds the text of the setting at path: the environment's, else the
-// file's with its variables expanded. Shown says that the value may be seen.
+// lookup returns the text of the setting at path: from the environment, else from
+// the file with its variables expanded. shown says that problems may print the
+// line of the file that holds the value.
 func (l *loader) lookup(n *node, path string, shown bool) (value, bool) {
 	if text, ok := l.lookupEnv(path); ok {
 		from := origin{env: envName(path)}
@@ -156,7 +158,7 @@ func (l *loader) lookup(n *node, path string, shown bool) (value, bool) {
 	if !ok || e.value.kind == nothing {
 		return value{}, false
 	}
-	// A value with an @ or ? may be a URL with a password or token in it.
+	// A value with an @ or ? may be a URL that holds a password or token.
 	from := origin{line: e.line, column: e.column, shown: shown && !strings.ContainsAny(e.value.text, "@?")}
 	if e.value.line == e.line {
 		from.column = e.value.column
@@ -174,12 +176,12 @@ func (l *loader) lookup(n *node, path string, shown bool) (value, bool) {
 	return value{withoutLineEnds(text), from}, true
 }
 
-// withoutLineEnds drops the line ends that a block scalar of YAML keeps, and that
-// echo leaves in what becomes a variable: no setting ends in one.
+// withoutLineEnds removes line ends at the end of a text. A block scalar of YAML
+// keeps them, and echo adds one to a variable; they are never a part of a setting.
 func withoutLineEnds(text string) string { return strings.TrimRight(text, "\r\n") }
 
-// absolute makes a path absolute: what the file says starts at the file's
-// folder, what the environment says at the working directory.
+// absolute makes a path absolute. A path in the file is relative to the folder of
+// the file; a path in the environment is relative to the working directory.
 func (l *loader) absolute(v value) string {
 	if v.text == "" || filepath.IsAbs(v.text) {
 		return v.text
@@ -207,7 +209,8 @@ func (l *loader) refuseUnknown(n *node, path string, known []string) {
 	}
 }
 
-// printable cuts a key that is no key: it may be a secret in the wrong place.
+// printable returns a key as it may be printed. A long key, or one with control
+// characters, is replaced by its length: it may be a secret in the wrong place.
 func printable(key string) string {
 	const longest = 40
 	for _, r := range key {

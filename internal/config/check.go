@@ -12,7 +12,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
 
-// check finds what each value alone cannot show.
+// check reports values that are out of range or do not fit each other. The types
+// of values have been checked before.
 func (l *loader) check(c *Config) {
 	l.checkDatabase(c)
 	l.checkAdmin(&c.Admin)
@@ -31,7 +32,8 @@ func (l *loader) check(c *Config) {
 }
 
 func (l *loader) checkDatabase(c *Config) {
-	// Below four the listener and the loops would wait for each other.
+	// With fewer than four connections the listener for notifications and the loops
+	// would wait for each other.
 	l.atLeast("database.max_connections", c.Database.MaxConnections, 4)
 	l.positive("database.connect_timeout", c.Database.ConnectTimeout)
 	l.positive("database.statement_timeout", c.Database.StatementTimeout)
@@ -51,7 +53,7 @@ func (l *loader) checkDatabaseURL(path string, u Secret) {
 	}
 }
 
-// checkCertificate checks a listener's two files.
+// checkCertificate checks the certificate file and the key file of a listener.
 func (l *loader) checkCertificate(section, cert, key string) {
 	if (cert == "") != (key == "") {
 		l.problem(section+".cert_file", "needs key_file beside it, and the reverse")
@@ -70,8 +72,8 @@ func (l *loader) checkCertificate(section, cert, key string) {
 	}
 }
 
-// readChecked reads the file that a setting names; ok is false where none is named,
-// or it cannot be read, which is reported.
+// readChecked reads the file that a setting names. ok is false when no file is
+// named, and when the file cannot be read, which is reported.
 func (l *loader) readChecked(path, name string) (text string, ok bool) {
 	if name == "" {
 		return "", false
@@ -123,8 +125,8 @@ func (l *loader) checkListen(path, listen string) {
 	}
 }
 
-// IsLoopback reports whether a host:port can only be reached from the machine
-// itself. A name other than localhost is not resolved and counts as open.
+// IsLoopback reports whether only the machine itself can reach a host:port. A host
+// name other than localhost is not resolved: IsLoopback returns false for it.
 func IsLoopback(listen string) bool {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -137,8 +139,8 @@ func IsLoopback(listen string) bool {
 	return err == nil && ip.Unmap().IsLoopback()
 }
 
-// checkEndpoint wants a URL without a password. Whether there must be one, and
-// whether it may have a path, is for the adapter to say.
+// checkEndpoint checks that an endpoint is a URL without a password. The adapter
+// decides whether an endpoint is required, and whether it may have a path.
 func (l *loader) checkEndpoint(path, endpoint string) {
 	if endpoint == "" {
 		return

@@ -22,12 +22,12 @@ const (
 
 // Console configures the web console.
 type Console struct {
-	// Listen is host:port. Empty: off; with the embedded database 127.0.0.1:8082,
-	// or a free port where that one is taken.
+	// Listen is host:port. Empty: no console, or, with the embedded database,
+	// 127.0.0.1:8082, or a free port when that one is in use.
 	Listen string `yaml:"listen"`
-	// URL is how browsers reach the console, such as https://push.example, where
-	// that differs from Listen. Sign-in links begin with it, and identity providers
-	// send people back to it.
+	// URL is the address at which browsers reach the console, such as
+	// https://push.example, if it differs from Listen. Sign-in links start with it,
+	// and identity providers send people back to it.
 	URL string `yaml:"url"`
 	// CertFile and KeyFile, PEM, make the listener speak TLS.
 	CertFile string `yaml:"cert_file" as:"path"`
@@ -36,56 +36,60 @@ type Console struct {
 	BehindProxy bool `yaml:"behind_proxy"`
 	// SignIn is how people sign in: SignInLogin, SignInOIDC or SignInProxy.
 	SignIn string `yaml:"sign_in" oneof:"login,oidc,proxy"`
-	// DatabaseURL is the login that acts for the people whom OIDC or Proxy names: a
-	// member of scheduler_front and of each role in Roles.
+	// DatabaseURL holds the login that acts for the people whom OIDC or Proxy names.
+	// The login must be a member of scheduler_front and of each role in Roles.
 	DatabaseURL Secret `yaml:"database_url"`
-	// MaxConnections bounds that login's pool, which all people share.
+	// MaxConnections bounds the pool of that login, which all people share.
 	MaxConnections int          `yaml:"max_connections"`
 	OIDC           OIDC         `yaml:"oidc"`
 	Proxy          ConsoleProxy `yaml:"proxy"`
-	// Roles says whose rights a person has, by what OIDC or Proxy says of them: the
-	// first rule that fits. Whom none fits does not get in.
+	// Roles are the rules that give each person a database role. The first rule that
+	// fits what OIDC or Proxy says of the person counts. A person whom no rule fits
+	// cannot sign in.
 	Roles []RoleRule `yaml:"roles"`
 }
 
 // OIDC is an OpenID Connect identity provider.
 type OIDC struct {
-	// Issuer is its URL, as its discovery document names it.
+	// Issuer is the URL of the identity provider, as its discovery document names it.
 	Issuer       string `yaml:"issuer"`
 	ClientID     string `yaml:"client_id"`
 	ClientSecret Secret `yaml:"client_secret"`
-	// Scopes are asked for beside openid.
+	// Scopes are requested in addition to openid.
 	Scopes []string `yaml:"scopes"`
-	// Claim is what rules of Roles look at that name no other.
+	// Claim is the claim of those rules in Roles that name none.
 	Claim string `yaml:"claim"`
-	// CAFile, PEM, holds authorities that are trusted beside the system's.
+	// CAFile, PEM, holds certificate authorities that are trusted in addition to the
+	// system's.
 	CAFile string `yaml:"ca_file" as:"path"`
 
-	// Authorities are those of CAFile and the system's; nil: the system's.
+	// Authorities are the authorities of CAFile and of the system. nil: those of the
+	// system.
 	Authorities *x509.CertPool `yaml:"-"`
 }
 
-// ConsoleProxy is a proxy in front that signs people in.
+// ConsoleProxy is a proxy in front of the console that signs people in.
 type ConsoleProxy struct {
-	// Header is where it writes who the person is.
+	// Header is the header in which the proxy names the person.
 	Header string `yaml:"header"`
-	// From are the addresses and networks that the proxy connects from.
+	// From are the addresses and networks from which the proxy connects.
 	From []string `yaml:"from"`
 	// SignOut is the path, on the console's host, at which the proxy signs people
-	// out. Empty: none.
+	// out. Empty: there is none.
 	SignOut string `yaml:"sign_out"`
 
-	// Networks are those of From.
+	// Networks are the parsed entries of From.
 	Networks []netip.Prefix `yaml:"-"`
 }
 
 // A RoleRule gives a database role to people.
 type RoleRule struct {
-	// Claim is a claim of the ID token, or a path of names with dots. Empty: that of
-	// OIDC.Claim. With a proxy the header's value stands for it.
+	// Claim is a claim of the ID token, or a path of names with dots. Empty:
+	// OIDC.Claim. With a proxy, Claim must be empty and the value of the header is
+	// used.
 	Claim string `yaml:"claim"`
-	// Value is what the claim is, or holds where it is a list. Letters count as they
-	// are written.
+	// Value is the value of the claim, or one of its values if it is a list. Upper
+	// and lower case differ.
 	Value string `yaml:"value"`
 	// Role is the database role.
 	Role string `yaml:"role"`
@@ -97,7 +101,7 @@ func defaultConsole() Console {
 	return Console{SignIn: SignInLogin, MaxConnections: 8, OIDC: OIDC{Scopes: []string{"profile", "email"}, Claim: "groups"}}
 }
 
-// bindRoleRules reads the list of rules, as bindApps does that of apps.
+// bindRoleRules reads the list of rules.
 func (l *loader) bindRoleRules(n *node, path string) []RoleRule {
 	return bindList(l, n, path, "rule", func(item *node, at string) RoleRule {
 		var r RoleRule
@@ -139,7 +143,8 @@ func (l *loader) checkConsole(c *Console) {
 	}
 }
 
-// checkFront checks what acting for people takes.
+// checkFront checks the settings that the console needs to act for people: the
+// login and the rules.
 func (l *loader) checkFront(c *Console) {
 	if c.DatabaseURL == "" {
 		l.problem("console.database_url", "is required with sign_in: %s, or database_url_file: a login in scheduler_front that may take on the roles of console.roles", c.SignIn)
@@ -201,8 +206,9 @@ func (l *loader) checkOIDC(o *OIDC, address string) {
 	_, o.Authorities = l.authorities("console.oidc.ca_file", o.CAFile)
 }
 
-// SecureURL says which rule an address breaks that must not be read on the way:
-// https, or http to loopback; without user, query and fragment. Empty: none.
+// SecureURL checks a URL whose traffic must not be read on the way. It must be
+// https, or http to loopback, without user, query and fragment. SecureURL returns
+// the rule that the address breaks, or "" when it breaks none.
 func SecureURL(address string) string {
 	u, err := url.Parse(address)
 	switch {
@@ -216,7 +222,8 @@ func SecureURL(address string) string {
 	return ""
 }
 
-// unfit are headers that browsers or the proxy's protocol fill.
+// unfit are headers that cannot name the person, since browsers or HTTP itself set
+// them.
 var unfit = []string{
 	"Host", "Cookie", "Authorization", "Origin", "Referer", "User-Agent", "Accept", "Accept-Language", "Content-Type", "Content-Length", "Connection",
 	"Transfer-Encoding", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-Ip",
@@ -248,7 +255,8 @@ func (l *loader) checkConsoleProxy(p *ConsoleProxy) {
 	}
 }
 
-// parseNetwork reads an address or a network, or says which rule it breaks.
+// parseNetwork parses an address or a network. rule is the rule that the text
+// breaks, or "".
 func parseNetwork(text string) (network netip.Prefix, rule string) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		if addr.Zone() != "" {

@@ -19,9 +19,8 @@ import (
 // maxFile bounds the configuration and every file that a setting names.
 const maxFile = 1 << 20
 
-// A Provider is what the configuration must know of a push API's adapter:
-// which keys its apps may have, and whether it could work with them. Every
-// dispatch.Adapter is one.
+// A Provider tells the configuration which keys an app of a push API may have, and
+// judges them. Every dispatch.Adapter is a Provider.
 type Provider interface {
 	Provider() string
 	Channels() []dispatch.Channel
@@ -29,11 +28,11 @@ type Provider interface {
 	New(dispatch.Settings) (dispatch.Pusher, error)
 }
 
-// Load reads the file at path ("" for none), lets the environment, given as
-// os.Environ gives it, override it, and checks the whole. It reads files and
-// nothing else, changes nothing, and may be called again at any time.
+// Load reads the file at path and checks all settings. path may be "" for no file.
+// environ, in the form of os.Environ, overrides the file. Load only reads files; it
+// changes nothing and may be called again at any time, also concurrently.
 //
-// The error is Problems when the configuration is at fault.
+// If the configuration has problems, the error is of type Problems.
 func Load(path string, environ []string, providers []Provider) (*Config, error) {
 	var text []byte
 	if path != "" {
@@ -65,14 +64,14 @@ func Load(path string, environ []string, providers []Provider) (*Config, error) 
 // A loader is the state of one Load.
 type loader struct {
 	file      string
-	dir       string // relative paths in the file start here
+	dir       string // paths in the file are relative to this directory
 	lines     []string
 	env       map[string]string
 	envUsed   map[string]bool
 	providers []Provider
 
-	origins  map[string]origin // by path, of every value that was set
-	faulty   map[string]bool   // paths with a problem: one is enough
+	origins  map[string]origin // of every value that was set, by path
+	faulty   map[string]bool   // the paths that have a problem
 	problems Problems
 	warnings []string
 }
@@ -105,8 +104,8 @@ func (l *loader) bindConfig(root *node, config *Config) {
 	}
 }
 
-// stateDir is the default of data_dir. The XDG rules say that a relative
-// XDG_STATE_HOME counts as unset.
+// stateDir returns the default of data_dir. A relative XDG_STATE_HOME counts as
+// unset, as the XDG specification says.
 func (l *loader) stateDir() string {
 	if os.Geteuid() == 0 {
 		return "/var/lib/scheduler"
@@ -120,7 +119,7 @@ func (l *loader) stateDir() string {
 	return ""
 }
 
-// unreadable makes the one problem of a text that is no configuration.
+// unreadable returns the problem of a text that cannot be parsed.
 func (l *loader) unreadable(err error) Problems {
 	p := Problem{File: l.file, Text: err.Error()}
 	if at, ok := err.(*treeError); ok && at.line > 0 { //nolint:errorlint // parse returns this type unwrapped
@@ -130,8 +129,8 @@ func (l *loader) unreadable(err error) Problems {
 	return Problems{p}
 }
 
-// problem notes what is wrong with the setting at path; only the first problem
-// of a path is kept. The place is the value's own, else its section's.
+// problem records a problem of the setting at path. Only the first problem of a
+// path is kept. The problem is located at the value, or else at its section.
 func (l *loader) problem(path, format string, args ...any) {
 	if l.faulty[path] {
 		return
@@ -166,8 +165,8 @@ func parent(path string) string {
 	return path[:max(strings.LastIndexAny(path, ".["), 0)]
 }
 
-// sorted returns the problems in the order of the file, those without a place
-// last.
+// sorted returns the problems in the order of the file. Problems without a line
+// come last.
 func (l *loader) sorted() Problems {
 	slices.SortStableFunc(l.problems, func(a, b Problem) int {
 		switch {
@@ -181,8 +180,8 @@ func (l *loader) sorted() Problems {
 	return l.problems
 }
 
-// secret finds the secret at path, given as it is or as the name of a file that
-// holds it. The environment wins over the file, in either form.
+// secret returns the secret at path. It is given as it is, or as the name of a file
+// that holds it. The environment, in either form, overrides the file.
 func (l *loader) secret(n *node, path string) Secret {
 	if l.given(n, path) {
 		l.lookup(n, path, false)
@@ -205,7 +204,8 @@ func (l *loader) secret(n *node, path string) Secret {
 	return Secret(l.readText(path, l.absolute(found)))
 }
 
-// given reports whether both forms stand on the same side, so that neither wins.
+// given reports whether both forms of a secret are given in the same place, the
+// environment or the file, so that neither overrides the other.
 func (l *loader) given(n *node, path string) bool {
 	twin := path + fileTwin
 	plainEnv, fileEnv := l.env[envName(path)] != "", l.env[envName(twin)] != ""
@@ -217,9 +217,9 @@ func (l *loader) given(n *node, path string) bool {
 	return hasPlain && hasFile && plain.value.kind != nothing && file.value.kind != nothing
 }
 
-// readText reads the file that a setting names. A byte order mark and the line ends
-// that editors and echo leave behind are not part of the text. Empty: it is a
-// problem of the setting.
+// readText reads the file that a setting names. It removes a byte order mark and
+// the line ends that editors and echo add. If the file cannot be read or is empty,
+// readText reports a problem of the setting and returns "".
 func (l *loader) readText(path, name string) string {
 	content, err := readSmall(name)
 	if err != nil {
@@ -251,8 +251,8 @@ func readSmall(name string) ([]byte, error) {
 	return text, err
 }
 
-// reason says why a file could not be read, without its name, which the message
-// has already.
+// reason returns why a file could not be read. The name of the file is left out,
+// since the message holds it already.
 func reason(err error) string {
 	if wrapped, ok := errors.AsType[*fs.PathError](err); ok {
 		return wrapped.Err.Error()
@@ -260,7 +260,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// prefix begins the name of every variable that overrides a setting.
+// prefix is the start of the name of every variable that overrides a setting.
 const prefix = "SCHEDULER_"
 
 // envName returns the variable of a path: database.url is
@@ -269,8 +269,8 @@ func envName(path string) string {
 	return prefix + strings.ToUpper(strings.NewReplacer("].", "_", ".", "_", "[", "_", "]", "").Replace(path))
 }
 
-// lookupEnv returns the variable's value. An empty variable counts as unset:
-// container tools pass on what they have, empty or not.
+// lookupEnv returns the value of a path's variable. An empty variable counts as
+// unset, since container tools often set variables without a value.
 func (l *loader) lookupEnv(path string) (string, bool) {
 	name := envName(path)
 	value, set := l.env[name]
@@ -280,7 +280,7 @@ func (l *loader) lookupEnv(path string) (string, bool) {
 	return value, value != ""
 }
 
-// hasEnvBelow reports whether any variable sets something below the path.
+// hasEnvBelow reports whether a variable sets a value below the path.
 func (l *loader) hasEnvBelow(path string) bool {
 	start := envName(path) + "_"
 	for name, value := range l.env {
@@ -291,13 +291,13 @@ func (l *loader) hasEnvBelow(path string) bool {
 	return false
 }
 
-// foreign matches variables that begin like ours but are not: Kubernetes puts
-// them into every pod beside a Service that is named scheduler. SCHEDULER_CONFIG
-// is the command line's.
+// foreign matches variables that start with the prefix and are not settings.
+// Kubernetes sets such variables in every pod beside a Service named scheduler.
+// SCHEDULER_CONFIG belongs to the command line.
 var foreign = regexp.MustCompile(`^SCHEDULER_(CONFIG|(.*_)?SERVICE_(HOST|PORT.*)|(.*_)?PORT(_\d+_(TCP|UDP).*)?)$`)
 
-// strangers warns of variables that look like settings and are none. They are
-// no errors, since the prefix is a plain word that others may use too.
+// strangers returns warnings of variables that look like settings and are none.
+// They are not errors, since other programs may use the prefix too.
 func (l *loader) strangers() []string {
 	var warnings []string
 	for name := range l.env {
@@ -309,16 +309,16 @@ func (l *loader) strangers() []string {
 	return warnings
 }
 
-// reference matches $${ (the escape), a whole ${…}, and an unclosed ${.
+// reference matches $${ (the escape), a complete ${…}, and a ${ that is not closed.
 var reference = regexp.MustCompile(`\$\$\{|\$\{([^}]*)\}|\$\{`)
 
-// variable matches what may stand in the braces: a name and, after :-, a text
-// for when it is unset or empty.
+// variable matches the content of the braces: a name and, after :-, the text that
+// is used when the variable is unset or empty.
 var variable = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_]*)(:-(.*))?$`)
 
-// expand replaces ${NAME} and ${NAME:-default} in a value. It works on values
-// that are parsed already, so that nothing in the environment can add a key or
-// a line to the file, and what it puts in is not looked at again.
+// expand replaces ${NAME} and ${NAME:-default} in a value. It works on parsed
+// values, so a variable cannot add a key or a line to the file. The text of a
+// variable is not expanded again.
 func expand(text string, env map[string]string) (string, error) {
 	var firstErr error
 	out := reference.ReplaceAllStringFunc(text, func(match string) string {

@@ -10,21 +10,21 @@ import (
 
 // A Problem is one thing wrong with the configuration.
 type Problem struct {
-	// File, Line and Column (both from 1) say where; File is empty when the
-	// value came from the environment or is missing altogether.
+	// File, Line and Column say where the value is. Line and Column start at 1. File
+	// is empty when the value came from the environment or is missing.
 	File         string
 	Line, Column int
-	// Key is the setting's path, or the variable that set it; empty when the
-	// text as a whole cannot be read.
+	// Key is the path of the setting, or the variable that set it. It is empty when
+	// the file cannot be parsed.
 	Key string
 	// Text names the rule and the fix. It never holds a secret.
 	Text string
-	// Excerpt shows the line and points at the column.
+	// Excerpt shows the line and marks the column.
 	Excerpt string
 }
 
-// String returns the problem as the user sees it, on one line or with the
-// excerpt below.
+// String returns the problem as the user sees it: one line, and the excerpt below
+// if there is one.
 func (p Problem) String() string {
 	var b strings.Builder
 	if p.File != "" {
@@ -44,10 +44,10 @@ func (p Problem) String() string {
 	return b.String()
 }
 
-// Problems is the error of Load: everything wrong, in the order of the file.
+// Problems is the error of Load: all problems, in the order of the file.
 type Problems []Problem
 
-// Error lists the problems, one below the other.
+// Error returns the problems, separated by newlines.
 func (ps Problems) Error() string {
 	lines := make([]string, len(ps))
 	for i, p := range ps {
@@ -67,13 +67,13 @@ type origin struct {
 // keyPart matches a line up to the colon of its key.
 var keyPart = regexp.MustCompile(`^\s*(- )*\s*["']?[A-Za-z_][\w.\-]*["']?:`)
 
-// crowded matches a line with more than one key, as the flow style {a: 1, b: 2}
-// writes them: beside a harmless value there may stand a secret one.
+// crowded matches a line with more than one key, as in the flow style
+// {a: 1, b: 2}. Such a line may hold a secret beside a harmless value.
 var crowded = regexp.MustCompile(`:\s.*:(\s|$)|(^|[^$])\{`)
 
-// excerpt returns the line of o with a mark below the column. Unless the value
-// may be seen only the key is shown, since what stands beside an unknown or
-// broken key is as likely as not a secret.
+// excerpt returns the line of o with a mark below the column. Unless o.shown, only
+// the key is shown, since the value of an unknown or malformed key may well be a
+// secret.
 func excerpt(lines []string, o origin) string {
 	if o.line < 1 || o.line > len(lines) {
 		return ""
@@ -97,8 +97,8 @@ func excerpt(lines []string, o origin) string {
 	return out
 }
 
-// didYouMean returns " (did you mean …?)" when one of the names is near to what
-// was written, else nothing.
+// didYouMean returns " (did you mean …?)" with the nearest name, or "" when no name
+// is near to the written one.
 func didYouMean(written string, names []string) string {
 	if near := spelling.Nearest(written, names); near != "" {
 		return fmt.Sprintf(" (did you mean %s?)", near)

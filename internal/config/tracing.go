@@ -8,24 +8,26 @@ import (
 	"strings"
 )
 
-// Tracing sends one OpenTelemetry trace per task to a collector. What is left
-// out is taken from the OTEL_ variables, where there is one for it.
+// Tracing configures the OpenTelemetry traces, one for each task, that are sent to
+// a collector. Settings that are left out are taken from the OTEL_ variables, where
+// there is a variable for them.
 type Tracing struct {
-	// Endpoint is the URL of the collector's OTLP/HTTP receiver; /v1/traces is
-	// added to it. Empty: no traces. Where neither the file nor
-	// SCHEDULER_TRACING_ENDPOINT says anything, the variables
-	// OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, which is the whole URL, and
-	// OTEL_EXPORTER_OTLP_ENDPOINT are used. Load returns the whole URL.
+	// Endpoint is the URL of the collector's OTLP/HTTP receiver, without
+	// /v1/traces. If neither the file nor SCHEDULER_TRACING_ENDPOINT gives it, the
+	// variables OTEL_EXPORTER_OTLP_TRACES_ENDPOINT (a whole URL) and
+	// OTEL_EXPORTER_OTLP_ENDPOINT are used. Empty: no traces. Load sets the whole
+	// URL.
 	Endpoint string `yaml:"endpoint"`
-	// SampleRatio is the part of the tasks that are traced, 0 to 1. It has to be
-	// the same for all daemons, which then trace the same tasks.
+	// SampleRatio is the part of the tasks that are traced, from 0 to 1. Daemons
+	// with the same ratio trace the same tasks, so it must be the same for all.
 	SampleRatio float64 `yaml:"sample_ratio"`
-	// Headers go with each export: name=value,name=value, values as in a URL.
+	// Headers are sent with each export: name=value,name=value, with values
+	// escaped as in a URL.
 	Headers Secret `yaml:"headers"`
 }
 
-// HeaderMap returns the headers one by one; nil where none are set. Headers that
-// Load took are in order.
+// HeaderMap returns the headers by name, or nil when none are set. Load has checked
+// their syntax; malformed headers give nil too.
 func (t Tracing) HeaderMap() map[string]string {
 	headers, _ := parseHeaders(t.Headers.Reveal())
 	return headers
@@ -48,11 +50,11 @@ func parseHeaders(text string) (headers map[string]string, ok bool) {
 	return headers, true
 }
 
-// tracesPath is where a collector takes traces, unless told otherwise.
+// tracesPath is the path at which a collector takes traces by default.
 const tracesPath = "/v1/traces"
 
-// fillTracing takes what is left out from the variables that all programs with
-// OpenTelemetry share.
+// fillTracing sets what is left out from the variables that all programs with
+// OpenTelemetry use.
 func (l *loader) fillTracing(t *Tracing) {
 	if _, set := l.origins["tracing.endpoint"]; !set {
 		l.endpointFromEnv(t)
@@ -83,8 +85,8 @@ func (l *loader) endpointFromEnv(t *Tracing) {
 	}
 }
 
-// ratioFromEnv reads the standard's samplers. Its parent-based ones are the same
-// here: a task has no parent.
+// ratioFromEnv reads the standard sampler variables. A parent-based sampler has the
+// same effect as its root sampler, since the trace of a task has no parent.
 func (l *loader) ratioFromEnv(t *Tracing) {
 	const name, argument = "OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG"
 	switch strings.TrimPrefix(l.env[name], "parentbased_") {
@@ -131,8 +133,8 @@ func (l *loader) checkTracing(t *Tracing) {
 	l.checkProtocol()
 }
 
-// checkProtocol warns of a collector that is meant to be spoken to in another
-// way.
+// checkProtocol warns when the standard variables ask for a protocol that is not
+// supported.
 func (l *loader) checkProtocol() {
 	for _, name := range []string{"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"} {
 		if l.env[name] == "grpc" {

@@ -14,12 +14,12 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// A node is a value of the file with its place. The parser's own tree has two
-// dozen kinds of nodes; a configuration needs three.
+// A node is a value of the file with its line and column. The parser's own tree has
+// some 24 kinds of nodes; a configuration needs three.
 type node struct {
 	kind         kind
 	line, column int
-	text         string // of a scalar, as written
+	text         string // of a scalar, as it is written in the file
 	entries      []entry
 	items        []*node
 }
@@ -40,7 +40,7 @@ type entry struct {
 	value        *node
 }
 
-// find returns the entry of that name. It works on a nil node too.
+// find returns the entry of that name. A nil node has no entries.
 func (n *node) find(key string) (entry, bool) {
 	if n == nil {
 		return entry{}, false
@@ -53,7 +53,7 @@ func (n *node) find(key string) (entry, bool) {
 	return entry{}, false
 }
 
-// A treeError is a text that cannot be taken as a configuration at all.
+// A treeError says why a text cannot be parsed.
 type treeError struct {
 	line, column int
 	text         string
@@ -61,9 +61,8 @@ type treeError struct {
 
 func (e *treeError) Error() string { return e.text }
 
-// parse reads YAML into nodes. Anchors, aliases, merge keys and tags are
-// refused: each is a way for a value to come from where the reader is not
-// looking.
+// parse parses YAML. Anchors, aliases, merge keys and tags are refused, since with
+// them a value may come from another place of the file than the reader sees.
 func parse(text []byte) (*node, error) {
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
@@ -118,7 +117,8 @@ func convert(n ast.Node) (*node, error) {
 	case *ast.LiteralNode:
 		out.kind, out.text = scalar, n.Value.Value
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.InfinityNode, *ast.NanNode:
-		// As written: an app_id of digits keeps its leading zeros.
+		// The text is taken as written, so that an app_id of digits keeps its leading
+		// zeros.
 		out.kind, out.text = scalar, n.GetToken().Value
 	case *ast.AnchorNode, *ast.AliasNode, *ast.TagNode:
 		return nil, errorAt(n, "anchors, aliases and tags are not supported; write the value out")
@@ -144,7 +144,7 @@ func convertMapping(out node, values []*ast.MappingValueNode) (*node, error) {
 		}
 		at := place(key)
 		if len(out.entries) == 0 {
-			// The parser places a mapping at its first colon.
+			// The parser gives a mapping the position of its first colon.
 			out.line, out.column = at.line, at.column
 		}
 		out.entries = append(out.entries, entry{key: key.Value, line: at.line, column: at.column, value: value})
@@ -166,8 +166,8 @@ func convertList(out node, values []ast.Node) (*node, error) {
 
 var durationType = reflect.TypeFor[time.Duration]()
 
-// setScalar parses text by the field's type and sets it. The error says what
-// would be right, and shows the text, so it is not for secrets.
+// setScalar parses text by the type of the field and sets the field. The error says
+// which form is valid and holds the text, so setScalar is not for secrets.
 func setScalar(v reflect.Value, text string) error {
 	if v.Type() == durationType {
 		d, err := parseDuration(text)
@@ -204,8 +204,7 @@ func setScalar(v reflect.Value, text string) error {
 	return nil
 }
 
-// parseDuration is time.ParseDuration with days, of 24 hours, for retention:
-// 90d, 1d12h.
+// parseDuration is time.ParseDuration with days of 24 hours, as in 90d and 1d12h.
 func parseDuration(text string) (time.Duration, error) {
 	wrong := fmt.Errorf("must be a duration such as 30s, 5m, 1h30m or 90d, not %q", text)
 	var days time.Duration

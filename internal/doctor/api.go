@@ -13,8 +13,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/aliyun"
 )
 
-// api calls the API in front with each of its keys, as a client would: it asks
-// for the scheduled tasks of an app that nobody has.
+// api calls the mPaaS API in front with each of its keys, as a client does. Each
+// call asks for the scheduled tasks of an app that does not exist.
 func (e *examination) api(ctx context.Context) {
 	c := e.Config.API
 	if c.Listen == "" {
@@ -48,8 +48,8 @@ func (e *examination) callAPI(ctx context.Context, key *aliyun.Key) (code string
 	if err != nil {
 		return "", err
 	}
-	// The certificate is this installation's own and names the host that clients
-	// know, not the loopback address that is called here.
+	// The certificate is not verified: it names the host that clients use, not the
+	// loopback address that is called here.
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
 	resp, err := (&http.Client{Transport: transport, Timeout: e.Timeout}).Do(req)
 	if err != nil {
@@ -58,12 +58,13 @@ func (e *examination) callAPI(ctx context.Context, key *aliyun.Key) (code string
 	defer resp.Body.Close()
 	var answer struct{ Code, ResultCode string }
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&answer); err != nil {
-		return "", fmt.Errorf("HTTP %d that is no answer of the API", resp.StatusCode)
+		return "", fmt.Errorf("HTTP %d with a body that is not an answer of the API", resp.StatusCode)
 	}
 	return answer.Code + answer.ResultCode, nil
 }
 
-// withoutURL leaves out the address, which holds a signature.
+// withoutURL removes the address from an error, since the address holds a
+// signature.
 func withoutURL(err error) error {
 	if wrapped, ok := err.(interface{ Unwrap() error }); ok {
 		return wrapped.Unwrap()
@@ -71,7 +72,7 @@ func withoutURL(err error) error {
 	return err
 }
 
-// apiEndpoint is the listener as this machine reaches it.
+// apiEndpoint returns the URL at which this machine reaches the listener.
 func (e *examination) apiEndpoint() string {
 	scheme := "http://"
 	if e.Config.API.CertFile != "" {

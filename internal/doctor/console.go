@@ -10,8 +10,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// console examines how people get into the console whom somebody else names: the
-// identity provider, the login that acts for them, and each of their roles.
+// console examines how people sign in to the console through an identity provider
+// or a proxy: the identity provider, the login that acts for people, and each role.
 func (e *examination) console(ctx context.Context) {
 	switch c := e.Config.Console; c.SignIn {
 	case config.SignInOIDC:
@@ -34,7 +34,7 @@ func (e *examination) provider(ctx context.Context, c config.OIDC) {
 	e.ok("console sign-in", c.Issuer+" describes itself, and its keys can be read")
 }
 
-// front examines the login that acts for people, and takes each role on.
+// front examines the login that acts for people, and sets each role once.
 func (e *examination) front(ctx context.Context, c config.Console) {
 	ctx, cancel := context.WithTimeout(ctx, 2*e.Timeout)
 	defer cancel()

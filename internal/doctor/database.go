@@ -11,10 +11,11 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// leastVersion is the oldest PostgreSQL that will do.
+// leastVersion is the oldest supported major version of PostgreSQL.
 const leastVersion = 14
 
-// database examines the database, and when it is as it should be the work in it.
+// database examines the database. If its schema and sessions are right, database
+// examines the work in it too.
 func (e *examination) database(ctx context.Context) {
 	if e.DatabaseURL == "" {
 		e.wrong("database", "none is named, and no daemon runs one in "+e.Config.DataDir,
@@ -46,7 +47,7 @@ func (e *examination) database(ctx context.Context) {
 	e.served(ctx, s)
 }
 
-// schema says whether the database answers with a schema this program knows.
+// schema examines the schema. It reports whether this program can work with it.
 func (e *examination) schema(ctx context.Context, s *store.Store) bool {
 	ctx, cancel := context.WithTimeout(ctx, 2*e.Timeout)
 	defer cancel()
@@ -66,8 +67,8 @@ func (e *examination) schema(ctx context.Context, s *store.Store) bool {
 	return err == nil
 }
 
-// sessions says whether the database's sessions keep what they are set to, without
-// which no daemon starts.
+// sessions reports whether the database's sessions keep their settings. If they do
+// not, no daemon starts.
 func (e *examination) sessions(ctx context.Context, s *store.Store) bool {
 	err := s.CheckSessions(ctx)
 	switch {
@@ -84,12 +85,12 @@ func (e *examination) sessions(ctx context.Context, s *store.Store) bool {
 func (e *examination) interrupted(ctx context.Context) {
 	m, err := store.NewMigrator(e.DatabaseURL, slog.New(slog.DiscardHandler))
 	if err != nil {
-		return // CheckSchema has read the schema already
+		return // CheckSchema has examined the same URL already
 	}
 	v, err := m.Version(ctx)
 	switch {
 	case err != nil:
-		e.attention("schema", "its version can be read, the record of its migrations not: "+err.Error(), "")
+		e.attention("schema", "its version can be read, but not the record of its migrations: "+err.Error(), "")
 	case v.Interrupted:
 		e.wrong("schema", "a migration was interrupted, or runs now", "as an admin: scheduler migrate up")
 	default:
@@ -109,7 +110,7 @@ func (e *examination) server(h store.Health) {
 	}
 }
 
-// setup is how PostgreSQL is run.
+// setup examines PostgreSQL's settings and the shape of the schema.
 func (e *examination) setup(ctx context.Context, s *store.Store) {
 	u, err := s.Setup(ctx)
 	if err != nil {
@@ -130,19 +131,21 @@ func (e *examination) setup(ctx context.Context, s *store.Store) {
 	}
 }
 
-// clock compares this machine's clock with the database's, which rules.
+// clock compares this machine's clock with the database's, which decides when a
+// task is due. The clock of the machine was asked before the statement, so half of
+// the statement's time is taken as the way to the database.
 func (e *examination) clock(h store.Health, asked time.Time) {
 	half := e.Now().Sub(asked) / 2
 	apart := asked.Add(half).Sub(h.Now)
 	found := fmt.Sprintf("this machine is %s off the database, whose clock rules", apart.Abs().Round(time.Millisecond))
 	if apart.Abs()-half > time.Second {
-		e.attention("clock", found, "pushes are on time all the same; but let both follow a time server, for the logs' sake and the signatures'")
+		e.attention("clock", found, "let both machines follow a time server: pushes are on time anyway, but logs and signatures use this machine's clock")
 		return
 	}
 	e.ok("clock", found)
 }
 
-// work is what waits for somebody.
+// work reports the work that waits for a person.
 func (e *examination) work(h store.Health) {
 	switch {
 	case !h.HeldSince.IsZero():
@@ -164,7 +167,7 @@ func (e *examination) work(h store.Health) {
 	}
 }
 
-// waits names the sessions that the engine waits for.
+// waits names the sessions whose locks the engine waits for.
 func (e *examination) waits(ctx context.Context, s *store.Store) {
 	found, err := s.Waits(ctx)
 	if err != nil {
@@ -180,7 +183,7 @@ func (e *examination) waits(ctx context.Context, s *store.Store) {
 	}
 }
 
-// served looks for apps that have campaigns and no credentials here.
+// served names the apps that have active campaigns and no credentials here.
 func (e *examination) served(ctx context.Context, s *store.Store) {
 	busy, err := s.BusyApps(ctx)
 	if err != nil {
@@ -188,7 +191,7 @@ func (e *examination) served(ctx context.Context, s *store.Store) {
 		return
 	}
 	if len(e.Config.Apps) == 0 {
-		return // the sandbox's apps are nobody's to configure
+		return // the apps are the sandbox's, which need no configuration
 	}
 	for _, b := range busy {
 		if !e.configured(b) {
@@ -207,16 +210,16 @@ func (e *examination) configured(b store.BusyApp) bool {
 	return false
 }
 
-// unplannedAfter is how long a change may wait for a planner, which takes a second,
-// and lookAgain when one that waits is looked at again: its author may have
-// committed only now what was written long ago.
+// A planner plans a change within about a second. A change that has waited for
+// unplannedAfter is looked at a second time after lookAgain: it may have been
+// written long ago and committed just before the first look.
 const (
 	unplannedAfter = 5 * time.Second
 	lookAgain      = 1500 * time.Millisecond
 )
 
-// planning looks for apps whose changed campaigns are not planned, and for who is
-// in the way.
+// planning names the apps whose changed campaigns are not planned, and the sessions
+// that block the planner.
 func (e *examination) planning(ctx context.Context, s *store.Store) {
 	waiting, err := s.UnplannedApps(ctx, unplannedAfter)
 	if err == nil && len(waiting) > 0 {
@@ -233,11 +236,11 @@ func (e *examination) planning(ctx context.Context, s *store.Store) {
 	}
 	for _, a := range waiting {
 		found := fmt.Sprintf("changed campaigns have not been planned for %s", a.Waiting.Truncate(time.Second))
-		toDo := "see that a daemon runs, and what its log says of the app"
+		toDo := "see that a daemon runs, and look at its log for the app"
 		blockers, err := s.Blockers(ctx, a.AppNo)
 		switch {
 		case err != nil:
-			found += "; who is in the way cannot be seen: " + err.Error()
+			found += "; the sessions that block it cannot be read: " + err.Error()
 		case len(blockers) > 0:
 			names := make([]string, len(blockers))
 			for i, b := range blockers {
@@ -253,7 +256,8 @@ func (e *examination) planning(ctx context.Context, s *store.Store) {
 	}
 }
 
-// installation says which database this is to other installations.
+// installation reports the identity by which other installations know this
+// database.
 func (e *examination) installation(ctx context.Context, s *store.Store) {
 	k, err := s.Keys(ctx)
 	if err != nil {

@@ -1,6 +1,6 @@
 // Package doctor examines an installation: its configuration, its database, its
-// credentials, the way to the push APIs, and the work that waits for somebody.
-// It changes nothing and sends nothing.
+// credentials, the connections to the push APIs, and the work that waits for a
+// person. It changes nothing and sends no push.
 package doctor
 
 import (
@@ -15,28 +15,28 @@ import (
 // A Grade says how bad something is.
 type Grade string
 
-// The grades. Attention is what works, but that somebody should look at.
+// The grades. Attention means that it works, but a person should look at it.
 const (
 	OK        Grade = "ok"
 	Attention Grade = "attention"
 	Wrong     Grade = "wrong"
 )
 
-// A Check is one thing that was examined.
+// A Check is the result of one examination.
 type Check struct {
 	Name  string `json:"check"`
 	Grade Grade  `json:"grade"`
 	Found string `json:"found"`
-	ToDo  string `json:"to_do"` // empty: nothing
+	ToDo  string `json:"to_do"` // empty: nothing is to be done
 }
 
-// Options say what to examine. Now is this machine's clock.
+// Options say what to examine. Now returns the time of this machine's clock.
 type Options struct {
 	Config      *config.Config
 	Adapters    []dispatch.Adapter
 	DatabaseURL string // may hold a password, which is never shown
 	Now         func() time.Time
-	// Timeout bounds each attempt to reach something; zero means 5 s.
+	// Timeout bounds each attempt to connect. Zero means 5 s.
 	Timeout time.Duration
 }
 
@@ -46,8 +46,10 @@ type examination struct {
 	checks []Check
 }
 
-// Examine looks at everything and returns what it found, in the order in which
-// it should be fixed: the configuration first.
+// Examine examines the installation and returns the checks in the order in which
+// their problems should be fixed: the configuration first. What cannot be examined
+// is a Check too, so there is no error. When ctx ends, the checks that need a
+// connection report that.
 func Examine(ctx context.Context, o Options) []Check {
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Second
@@ -69,8 +71,8 @@ func (e *examination) ok(name, found string)              { e.note(name, OK, fou
 func (e *examination) attention(name, found, toDo string) { e.note(name, Attention, found, toDo) }
 func (e *examination) wrong(name, found, toDo string)     { e.note(name, Wrong, found, toDo) }
 
-// configuration reports what Load let pass with a warning: what it did not let
-// pass never comes here.
+// configuration reports the warnings of config.Load. A configuration with problems
+// is not examined: Load refuses it before.
 func (e *examination) configuration() {
 	if len(e.Config.Apps) == 0 {
 		e.attention("configuration", "no apps: serve pushes to its own sandbox", "name your apps in the configuration; config.example.yaml shows how")
@@ -82,9 +84,9 @@ func (e *examination) configuration() {
 	}
 }
 
-// apps examines each app's credentials and the way to its push API.
+// apps examines each app's credentials and the connection to its push API.
 func (e *examination) apps(ctx context.Context) {
-	reached := make(map[string]error) // by provider and endpoint: many apps have the same
+	reached := make(map[string]error) // by wayOf, since many apps share one endpoint
 	for _, a := range e.Config.Apps {
 		name := "app " + a.AppID
 		if a.WorkspaceID != "" {
@@ -117,13 +119,13 @@ func (e *examination) apps(ctx context.Context) {
 	}
 }
 
-// wayOf is what decides how an app's push API is reached: all but its secrets.
+// wayOf returns a key of the settings that decide how an app's push API is reached.
 func wayOf(a config.App) string {
 	s := a.Settings()
 	return fmt.Sprintf("%q %q %q %q %q %q", a.Provider, a.Endpoint, s.Options["region"], s.Options["allow_private_addresses"], s.Options["proxy"], s.Options["ca_file"])
 }
 
-// pusher makes the app's Pusher, which reads its keys and certificates.
+// pusher makes the app's Pusher, and so checks its keys and certificates.
 func (e *examination) pusher(a config.App) (dispatch.Pusher, error) {
 	for _, adapter := range e.Adapters {
 		if adapter.Provider() == a.Provider {
@@ -135,7 +137,7 @@ func (e *examination) pusher(a config.App) (dispatch.Pusher, error) {
 	return nil, fmt.Errorf("no adapter for the provider %q", a.Provider)
 }
 
-// reach connects as a push does, by the adapter's own rules, and sends nothing.
+// reach connects to the push API as a push does, and sends nothing.
 func (e *examination) reach(ctx context.Context, way dispatch.Reacher) error {
 	ctx, cancel := context.WithTimeout(ctx, e.Timeout)
 	defer cancel()

@@ -50,9 +50,9 @@ var keys = func() []string {
 	return names
 }()
 
-// Split yields the JSON values of a text with the line each begins on.
-// What follows a syntax error is yielded as one more value, which cannot be
-// read either: the caller reports it.
+// Split yields the JSON values of a text, each with the number of its first line,
+// from 1. The text after a syntax error is yielded as one more value. Read reports
+// that value as a problem.
 func Split(text []byte) iter.Seq2[int, []byte] {
 	return func(yield func(int, []byte) bool) {
 		decoder := json.NewDecoder(bytes.NewReader(text))
@@ -74,9 +74,9 @@ func Split(text []byte) iter.Seq2[int, []byte] {
 	}
 }
 
-// Read reads one object; the campaign is nil when the text is none. A
-// value of the wrong type and an unknown key are problems of that key; the rest
-// is still read.
+// Read reads one object. The campaign is nil when the text is not an object. A value
+// of the wrong type and an unknown key are problems of that key; the other keys are
+// still read.
 func Read(raw []byte) (*Campaign, []Problem) {
 	c := &Campaign{
 		Request:       json.RawMessage("{}"),
@@ -104,7 +104,7 @@ func Read(raw []byte) (*Campaign, []Problem) {
 	return c, append(problems, c.columns()...)
 }
 
-// kinds names what a column takes.
+// kinds names the values that a column takes.
 var kinds = map[reflect.Kind]string{reflect.String: "a string", reflect.Int: "a whole number", reflect.Bool: "true or false"}
 
 // fields yields the fields that keys names, in that order.
@@ -118,7 +118,7 @@ func fields(c *Campaign) iter.Seq2[int, reflect.Value] {
 	}
 }
 
-// columns judges what the table's own constraints would.
+// columns checks the rules that the constraints of the table check.
 func (c *Campaign) columns() []Problem {
 	var problems []Problem
 	for _, required := range []struct{ field, value string }{{"name", c.Name}, {"app_id", c.AppID}, {"channel", c.Channel}} {
@@ -135,8 +135,8 @@ func (c *Campaign) columns() []Problem {
 	return problems
 }
 
-// AppAmong finds the campaign's app. Where no apps are known it is assumed to
-// exist and to have the defaults.
+// AppAmong returns the campaign's app. If apps is empty, the app is assumed to exist
+// and to have the defaults.
 func (c *Campaign) AppAmong(apps []config.App) (config.App, []Problem) {
 	for _, app := range apps {
 		if app.AppID == c.AppID && app.WorkspaceID == c.WorkspaceID {
@@ -150,7 +150,7 @@ func (c *Campaign) AppAmong(apps []config.App) (config.App, []Problem) {
 	return app, []Problem{{"app_id", fmt.Sprintf("%q with the workspace_id %q is no app of the configuration", c.AppID, c.WorkspaceID)}}
 }
 
-// spec is the campaign's strategy, written now.
+// spec returns the campaign's strategy as if it were written now.
 func (c *Campaign) spec(app config.App, now time.Time) (strategy.Spec, []Problem) {
 	spec := strategy.Spec{
 		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, CatchUpWindow: time.Hour,
@@ -167,8 +167,8 @@ func (c *Campaign) spec(app config.App, now time.Time) (strategy.Spec, []Problem
 	return spec, nil
 }
 
-// units are the words of an interval as psql prints and takes them. A month has
-// no length of its own, so there is none.
+// units are the units of an interval as psql prints and reads them. Months are left
+// out, since a month has no fixed length.
 var units = map[string]time.Duration{
 	"second": time.Second, "sec": time.Second,
 	"minute": time.Minute, "min": time.Minute,

@@ -1,6 +1,6 @@
-// Package judge says what the database and the daemon would say of a campaign
-// before it is stored: the strategy's rules, and the request by the rules of its
-// push API. It reads no clock and no database, and changes nothing.
+// Package judge checks a campaign before it is stored, by the same rules as the
+// database and the daemon: the strategy's rules, and the rules that the push API has
+// for the request. It reads no clock and no database, and changes nothing.
 package judge
 
 import (
@@ -23,8 +23,8 @@ type Problem struct {
 	Message string `json:"message"`
 }
 
-// A Verdict is what is wrong with a campaign, and when it would push if nothing
-// is. Schedule is the zero Schedule where Problems has one of the strategy.
+// A Verdict holds the problems of a campaign and its schedule. Schedule is the zero
+// Schedule if one of the problems is in the strategy.
 type Verdict struct {
 	Problems []Problem
 	Warnings []string
@@ -71,7 +71,8 @@ func OfStrategy(err error) []Problem {
 	return problems
 }
 
-// Channel finds a channel's adapter; all names are given for when there is none.
+// Channel returns the adapter of a channel, or nil when there is none. names are the
+// names of all channels, for the message.
 func (j Judge) Channel(name string) (adapter dispatch.Adapter, names []string) {
 	for _, a := range j.Adapters {
 		for _, c := range a.Channels() {
@@ -104,8 +105,9 @@ func (j Judge) request(c *Campaign, app config.App) []Problem {
 	return problems
 }
 
-// OnePerField drops what follows from an earlier problem of the same column: a
-// window that is no interval is not also too short.
+// OnePerField keeps the first problem of each column, and every problem of the
+// request. Later problems of a column often follow from the first: a window that is
+// not an interval need not be reported as too short.
 func OnePerField(problems []Problem) []Problem {
 	columns := map[string]bool{}
 	return slices.DeleteFunc(append([]Problem{}, problems...), func(p Problem) bool {

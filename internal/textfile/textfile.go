@@ -1,10 +1,10 @@
-// Package textfile reads texts as people's programs leave them in files: with a
-// byte order mark, with the line ends of any system, keys and certificates in
-// every form in which PEM travels. What cannot be understood is refused with its
-// place and the form that is wanted; nothing is skipped in silence. No error
-// quotes the text, since it may be a secret.
+// Package textfile parses texts as editors and other programs write them to files:
+// with a byte order mark, with the line ends of any system, and with keys and
+// certificates in every common form of PEM. A text that cannot be parsed is refused
+// with its place and the form that is expected; no part is skipped silently. Errors
+// never quote the text, since it may be a secret.
 //
-// It imports the standard library only and reads no file itself.
+// The package imports the standard library only and reads no file itself.
 package textfile
 
 import (
@@ -104,8 +104,8 @@ func PEM(text string) ([]Block, error) {
 	return blocks, aside(text, at, len(text))
 }
 
-// plain gives every line end the same form and takes byte order marks off, of
-// which a file that was put together from several has more than one.
+// plain gives every line end the same form and removes byte order marks. A file that
+// was joined from several files has more than one.
 func plain(text string) string {
 	text = strings.NewReplacer("\ufeff", "", "\r\n", "\n", "\r", "\n", `\r\n`, "\n", `\n`, "\n", `\r`, "\n").Replace(text)
 	trimmed := strings.TrimSpace(text)
@@ -123,8 +123,8 @@ func lineOf(text string, at int) int { return 1 + strings.Count(text[:at], "\n")
 // line of PEM has 64 or 76 characters, the hex digest of SHA-256 has 64.
 const minLost = 60
 
-// aside judges text outside of blocks: what must have been part of one shows
-// that a frame is lost.
+// aside checks the text outside of blocks. Text that must have been part of a block
+// shows that a BEGIN or END line is missing.
 func aside(text string, from, to int) error {
 	line := lineOf(text, from)
 	for l := range strings.SplitSeq(text[from:to], "\n") {
@@ -149,7 +149,7 @@ func notHex(r rune) bool {
 	return (r < '0' || r > '9') && (r < 'a' || r > 'f') && (r < 'A' || r > 'F')
 }
 
-// block reads what stands between a BEGIN and an END line.
+// block reads the text between a BEGIN line and an END line.
 func block(name, text string, from, to int) (Block, error) {
 	body := text[from:to]
 	if strings.Contains(body, "Proc-Type:") && strings.Contains(body, "ENCRYPTED") || strings.HasPrefix(name, "ENCRYPTED ") {
@@ -187,7 +187,7 @@ func bare(text string) ([]Block, error) {
 }
 
 // decode reads base64, folded in any way, of one whole ASN.1 value. bad is the
-// place of the first character that is none of base64's, or -1.
+// offset of the first character that is not base64, or -1.
 func decode(body string) (der []byte, bad int, err error) {
 	b := make([]byte, 0, len(body))
 	for i, r := range body {

@@ -1,10 +1,10 @@
-// Package tracing sends one OpenTelemetry trace per task to a collector, over
-// OTLP/HTTP, in the background. What it cannot send it drops: a push never waits
-// for a trace.
+// Package tracing sends one OpenTelemetry trace for each task to a collector, over
+// OTLP/HTTP and in the background. Spans that cannot be sent are dropped: a push
+// never waits for a trace.
 //
-// A trace's id and its root span's come from the task alone, so that several
-// daemons add to the same trace without a word between them, and so that all of
-// them agree on which tasks are sampled.
+// The id of a trace and the id of its root span are computed from the task. So
+// several daemons add spans to the same trace without exchanging messages, and all
+// daemons sample the same tasks.
 package tracing
 
 import (
@@ -26,14 +26,14 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Config configures a Tracer. Endpoint and Log are required. What it does not
-// say (batches, timeouts, compression, certificates, the resource) the SDK takes
-// from the OTEL_ variables.
+// Config configures a Tracer. Endpoint and Log are required. The SDK takes all other
+// settings (batches, timeouts, compression, certificates, the resource) from the
+// OTEL_ variables.
 type Config struct {
 	Endpoint    string            // the receiver's whole URL
-	Headers     map[string]string // of each export; nil: those of OTEL_EXPORTER_OTLP_HEADERS
-	SampleRatio float64           // the part of the tasks that are traced, 0 to 1
-	Name        string            // of this daemon
+	Headers     map[string]string // sent with each export; nil: the headers of OTEL_EXPORTER_OTLP_HEADERS
+	SampleRatio float64           // the part of the tasks that are traced, from 0 to 1
+	Name        string            // the name of this daemon
 	Version     string
 	Log         *slog.Logger
 }
@@ -45,7 +45,7 @@ type Tracer struct {
 	tracer   trace.Tracer
 }
 
-// New makes a Tracer. The collector need not be there.
+// New makes a Tracer. It does not connect to the collector, which may be down.
 func New(ctx context.Context, c Config) (*Tracer, error) {
 	options := []otlptracehttp.Option{otlptracehttp.WithEndpointURL(c.Endpoint)}
 	if c.Headers != nil {
@@ -68,8 +68,8 @@ func newTracer(c Config, options ...sdk.TracerProviderOption) *Tracer {
 	return &Tracer{provider: p, tracer: p.Tracer("github.com/campaign-scheduler/scheduler", trace.WithInstrumentationVersion(c.Version))}
 }
 
-// describe says who sends the spans. OTEL_SERVICE_NAME and
-// OTEL_RESOURCE_ATTRIBUTES come last and win.
+// describe returns the attributes of this daemon. OTEL_SERVICE_NAME and
+// OTEL_RESOURCE_ATTRIBUTES come last, so they override the others.
 func describe(ctx context.Context, c Config) (*resource.Resource, error) {
 	return resource.New(ctx,
 		resource.WithTelemetrySDK(),
@@ -78,8 +78,8 @@ func describe(ctx context.Context, c Config) (*resource.Resource, error) {
 	)
 }
 
-// Stop sends what waits and ends the Tracer, at the latest when ctx ends. Steps
-// that come later are dropped.
+// Stop sends the waiting spans and ends the Tracer. It returns at the latest when
+// ctx ends. Later steps are dropped.
 func (t *Tracer) Stop(ctx context.Context) error {
 	if err := t.provider.Shutdown(ctx); err != nil {
 		return fmt.Errorf("tracing: %w", err)
@@ -87,16 +87,15 @@ func (t *Tracer) Stop(ctx context.Context) error {
 	return nil
 }
 
-// A reporter logs that a collector takes no spans, once until it does again:
-// traces are for people in trouble, who have no use for a log full of them.
+// A reporter logs when a collector stops taking spans, and when it takes them
+// again. Failures in between are not logged, since they would fill the log.
 type reporter struct {
 	sdk.SpanExporter
 	log    *slog.Logger
 	silent atomic.Bool
 }
 
-// ExportSpans implements sdk.SpanExporter. The spans of an export that failed
-// are gone.
+// ExportSpans implements sdk.SpanExporter. The spans of a failed export are lost.
 func (r *reporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) error {
 	err := r.SpanExporter.ExportSpans(ctx, spans)
 	switch {
@@ -108,9 +107,9 @@ func (r *reporter) ExportSpans(ctx context.Context, spans []sdk.ReadOnlySpan) er
 	return nil // the SDK would print it to standard error
 }
 
-// root returns the ids of a task's trace and of the span at its root. A task's
-// number alone would do within one database; with its campaign and due time,
-// those of two databases hardly ever meet in one collector.
+// root returns the id of a task's trace and the id of its root span. The task's id
+// is unique within one database. The campaign and the due time are added so that
+// tasks of two databases that share a collector have different traces.
 func root(t engine.TracedTask) (trace.TraceID, trace.SpanID) {
 	var key [24]byte
 	binary.BigEndian.PutUint64(key[0:], uint64(t.ID))
@@ -120,10 +119,10 @@ func root(t engine.TracedTask) (trace.TraceID, trace.SpanID) {
 	return trace.TraceID(sum[:16]), trace.SpanID(sum[16:24])
 }
 
-// taskKey carries the task whose root span is about to begin.
+// taskKey is the key of a context that holds the task whose root span starts.
 type taskKey struct{}
 
-// ids gives root spans the ids of their task, and others random ones.
+// ids gives a root span the ids of its task, and other spans random ids.
 type ids struct{}
 
 // NewIDs implements sdk.IDGenerator.
@@ -135,11 +134,12 @@ func (ids) NewIDs(ctx context.Context) (trace.TraceID, trace.SpanID) {
 // NewSpanID implements sdk.IDGenerator.
 func (ids) NewSpanID(context.Context, trace.TraceID) trace.SpanID {
 	var id trace.SpanID
-	binary.BigEndian.PutUint64(id[:], rand.Uint64()|1) // zero is none
+	binary.BigEndian.PutUint64(id[:], rand.Uint64()|1) // zero is not a valid id
 	return id
 }
 
-// The attributes. None holds a secret, a target, or a text that may.
+// The attributes of spans. None holds a secret or a target, or a text that may
+// contain one.
 const (
 	serviceName     = attribute.Key("service.name")
 	serviceVersion  = attribute.Key("service.version")
@@ -191,8 +191,8 @@ func (t *Tracer) Called(of engine.TracedTask, c engine.TracedCall) {
 	setText(span, messageID, c.MessageID)
 }
 
-// Decided implements engine.Tracer. It makes the root span, whose id the other
-// steps' spans named as their parent before it was there.
+// Decided implements engine.Tracer. It makes the root span. The spans of the other
+// steps have named its id as their parent before.
 func (t *Tracer) Decided(of engine.TracedTask, d engine.TracedDecision) {
 	ctx := context.WithValue(context.Background(), taskKey{}, of)
 	_, span := t.tracer.Start(ctx, "task", trace.WithNewRoot(), trace.WithTimestamp(of.DueAt))
@@ -211,7 +211,7 @@ func (t *Tracer) Decided(of engine.TracedTask, d engine.TracedDecision) {
 	}
 }
 
-// begin begins a span below the task's root.
+// begin starts a span below the root span of the task.
 func (t *Tracer) begin(of engine.TracedTask, name string, s engine.Span, kind trace.SpanKind) trace.Span {
 	traceID, spanID := root(of)
 	above := trace.NewSpanContext(trace.SpanContextConfig{TraceID: traceID, SpanID: spanID, TraceFlags: trace.FlagsSampled, Remote: true})
