@@ -25,7 +25,7 @@ type page struct {
 	results  []*result
 	attempts []store.Attempt
 	outcomes []store.DeliveryOutcome
-	targets  int // named by the results and outcomes
+	targets  int // named by the results
 }
 
 // weigh counts what memory a page takes, in entries.
@@ -44,10 +44,13 @@ func (p *page) keep(results []*result) {
 	}
 }
 
+// keepOutcomes keeps outcomes without the names of their targets, which would take
+// ten times as much: to whom a delivery goes is stored with it, and no outcome
+// changes it.
 func (p *page) keepOutcomes(outcomes []store.DeliveryOutcome) {
-	p.outcomes = append(p.outcomes, outcomes...)
-	for i := range outcomes {
-		p.targets += len(outcomes[i].Delivery.Targets)
+	for _, o := range outcomes {
+		o.Delivery.Targets = nil
+		p.outcomes = append(p.outcomes, o)
 	}
 }
 
