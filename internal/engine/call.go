@@ -234,14 +234,14 @@ func (d *dispatcher) finishEmpty(t *claimed) {
 	}
 	dec := t.decision()
 	dec.Status, dec.Reason = "succeeded", "empty audience"
-	d.release(t, dispatch.Outcome{Class: dispatch.Accepted})
+	d.release(t)
 	d.recorder.put(&result{decision: dec, last: t.last()})
 }
 
 // finishMissed decides a task as missed that was changed between its reading and
 // its claim, so that it is not pushed any more.
 func (d *dispatcher) finishMissed(t *claimed, reason string) {
-	d.release(t, dispatch.Outcome{Class: dispatch.NotSent})
+	d.release(t)
 	dec := t.decision()
 	dec.Status, dec.Reason = "missed", reason
 	d.recorder.put(&result{decision: dec, last: t.last()})
@@ -252,7 +252,7 @@ func (d *dispatcher) finishMissed(t *claimed, reason string) {
 // be done now, the task becomes one delivery without names, which is cut when its
 // turn comes.
 func (d *dispatcher) cut(t *claimed) {
-	d.release(t, dispatch.Outcome{Class: dispatch.NotSent})
+	d.release(t)
 	r := t.retry(dispatch.Outcome{}, verdict{reason: "its deliveries are not stored yet"}, time.Time{})
 	r.Targets, r.ReadyAt = nil, d.clock.Now()
 	started := d.storeCut(t)
@@ -288,7 +288,7 @@ func (d *dispatcher) storeCut(t *claimed) store.Started {
 // always to be tried again: whether its window closes before is seen where it
 // waits, by its campaign as it stands then.
 func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
-	d.release(t, o)
+	d.release(t)
 	if !sent.IsZero() {
 		sent = notBefore(sent, t.started)
 	}
@@ -304,8 +304,8 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 }
 
 // release gives the call's slot and its app's leave back.
-func (d *dispatcher) release(t *claimed, o dispatch.Outcome) {
-	t.compiled.app.end(time.Now(), o)
+func (d *dispatcher) release(t *claimed) {
+	t.compiled.app.free()
 	d.limit.release(1)
 }
 
@@ -358,7 +358,9 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 		c.metrics.called(p.Message.Channel.Name, o, c.clock.Now().Sub(sent))
 	}()
 	failpoint.Hit("call.before")
+	began := time.Now() // the app's bounds are held by our own clock
 	o = app.pusher().Push(ctx, p)
+	app.heard(began, time.Now(), o)
 	o.LeftOut = leftOut
 	failpoint.Hit("call.after")
 	return o, sent

@@ -468,7 +468,6 @@ func (s *deliveries) push(a *attempt, targets []dispatch.Target) {
 	p := a.compiled.push(a.TaskID, a.SliceNo, a.DueAt, targets)
 	o, sent := s.caller.call(s.pushing, a.daemon, a.compiled.app, p)
 	s.traces.called(tracedDelivery(&a.Delivery, a.compiled), a.SliceNo, a.Attempts, p, o, sent)
-	a.compiled.app.heard(time.Now(), o)
 	s.finish(a, o, !sent.IsZero())
 }
 

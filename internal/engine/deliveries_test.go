@@ -378,3 +378,7 @@ func TestAudienceLeavesSingleCallsTheirTurn(t *testing.T) {
 	r.run(t, fmt.Sprintf(`UPDATE scheduler.campaigns SET status = 'cancelled' WHERE id = %d`, large))
 	r.decided(t, large, 1)
 }
+
+func throttled(hint time.Duration) dispatch.Outcome {
+	return dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonThrottled, RetryAfter: hint}
+}

@@ -10,6 +10,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
+var noon = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
+
 // What was read while a task was being begun shows it as it was before: it is not
 // taken in again. A reading after that may find it, as when it is tried again.
 func TestDueQueueKnowsWhatIsBeingBegun(t *testing.T) {

@@ -51,15 +51,6 @@ func Fill(pending []store.PendingTask, candidates []Candidate, limit int, now ti
 	return Filling{Insert: f.insert, Displace: f.displace, Missed: f.missed, Cursors: f.advanced}
 }
 
-// Begin asks for leave to begin a call.
-func (a *App) Begin(now time.Time) (bool, time.Time) { return a.begin(now) }
-
-// Undo gives leave back.
-func (a *App) Undo() { a.undo() }
-
-// End ends a call.
-func (a *App) End(now time.Time, o dispatch.Outcome) { a.end(now, o) }
-
 // DueQueue is the dispatcher's plan.
 type DueQueue struct{ a *dueQueue }
 
@@ -192,23 +183,6 @@ func (c CompileCache) AppOf(ctx context.Context, id int64) (*App, error) {
 	return c.c.get(id).app, nil
 }
 
-// CallLimit are the calls that a daemon may have under way.
-type CallLimit struct{ s *callLimit }
-
-// NewCallLimit makes n.
-func NewCallLimit(n int) CallLimit { return CallLimit{newCallLimit(n)} }
-
-// Resize changes how many there are.
-func (s CallLimit) Resize(n int) { s.s.resize(n) }
-
-// Look asks everything that the loops ask.
-func (s CallLimit) Look() {
-	s.s.release(s.s.acquire(1))
-	s.s.scarce()
-	s.s.spare()
-	s.s.available()
-}
-
 // ReasonLabel is the label of a decision's reason.
 var ReasonLabel = reasonLabel
 
@@ -250,18 +224,3 @@ type Sightings struct{ s sightings }
 func (s *Sightings) Look(now time.Time, peers []store.Peer, self int64, lease time.Duration) (alive []int64, dead []store.Peer) {
 	return s.s.look(now, peers, self, lease)
 }
-
-// HeavyCalls are the heavy calls under way.
-type HeavyCalls struct{ h *heavyCalls }
-
-// NewHeavyCalls has none under way.
-func NewHeavyCalls() HeavyCalls { return HeavyCalls{newHeavyCalls()} }
-
-// Take asks for room for a call.
-func (h HeavyCalls) Take(app *App, n int64) bool { return h.h.take(app, n) }
-
-// Give gives it back.
-func (h HeavyCalls) Give(app *App, n int64) { h.h.give(app, n) }
-
-// Weigh keeps what a heavy call of the app weighs.
-func (a *App) Weigh(now time.Time, n int64) { a.weigh(now, n) }

@@ -5,62 +5,10 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/engine"
 )
-
-// What an app's calls weigh is counted, light calls apart: it leaves room for
-// other apps, and what is heavier than all the room there is goes alone.
-func TestHeavyCalls(t *testing.T) {
-	t.Parallel()
-	const mb = 1 << 20
-	a, b, c := &engine.App{}, &engine.App{}, &engine.App{}
-	type step struct {
-		app   *engine.App
-		bytes int64
-		want  bool
-	}
-	for name, steps := range map[string][]step{
-		"an app takes half":              {{a, 16 * mb, true}, {a, 16 * mb, true}, {a, 1 * mb, false}, {b, 16 * mb, true}, {b, 1 * mb, false}},
-		"a quarter is for others":        {{a, 32 * mb, true}, {b, 16 * mb, true}, {b, 1 * mb, false}, {c, 16 * mb, true}, {c, 1 * mb, false}},
-		"light calls take nothing":       {{a, 64 * mb, true}, {b, 1 * mb, false}, {b, 256 << 10, true}, {b, 256 << 10, true}},
-		"the heaviest goes alone":        {{a, 1000 * mb, true}, {b, 1 * mb, false}, {a, -1000 * mb, true}, {b, 1 * mb, true}, {a, 1000 * mb, false}},
-		"what was given back is room":    {{a, 32 * mb, true}, {a, 1 * mb, false}, {a, -32 * mb, true}, {a, 1 * mb, true}, {a, 31 * mb, true}},
-		"more than the half of an app's": {{a, 40 * mb, true}, {a, 1 * mb, false}},
-	} {
-		h := engine.NewHeavyCalls()
-		for i, s := range steps {
-			if s.bytes < 0 {
-				h.Give(s.app, -s.bytes)
-				continue
-			}
-			if got := h.Take(s.app, s.bytes); got != s.want {
-				t.Errorf("%s: step %d: %v, want %v", name, i+1, got, s.want)
-			}
-		}
-	}
-}
-
-// An app whose calls are heavy is given leave for as many as there is room for,
-// until they have been light for a while.
-func TestHeavyAppBeginsFewer(t *testing.T) {
-	t.Parallel()
-	a := &engine.App{}
-	a.Weigh(noon, 4<<20)
-	for i := range 8 {
-		if ok, _ := a.Begin(noon); !ok {
-			t.Fatalf("call %d is refused", i+1)
-		}
-	}
-	if ok, retry := a.Begin(noon); ok || !retry.IsZero() {
-		t.Errorf("ninth call: %v, retry %v; want to wait for an end", ok, retry)
-	}
-	if ok, _ := a.Begin(noon.Add(11 * time.Second)); !ok {
-		t.Error("refused though no heavy call was seen for long")
-	}
-}
 
 // TestLargeCampaignsKeepNobodyOut floods an app that stands still with campaigns of
 // the largest size: another app's push begins all the same.

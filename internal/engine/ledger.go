@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync"
+	"time"
 
 	"github.com/campaign-scheduler/scheduler/store"
 )
@@ -24,8 +25,8 @@ type page struct {
 	intents  []store.Intent
 	results  []*result
 	attempts []store.Attempt
-	outcomes []store.DeliveryOutcome
-	targets  int // named by the results and outcomes
+	outcomes []ended
+	targets  int // named by the results
 }
 
 // weigh counts what memory a page takes, in entries.
@@ -44,10 +45,64 @@ func (p *page) keep(results []*result) {
 	}
 }
 
+// keepOutcomes keeps outcomes without the names of their targets, which would take
+// ten times as much: to whom a delivery goes is stored with it, and no outcome
+// changes it.
 func (p *page) keepOutcomes(outcomes []store.DeliveryOutcome) {
-	p.outcomes = append(p.outcomes, outcomes...)
+	var last *alike
+	if n := len(p.outcomes); n > 0 {
+		last = p.outcomes[n-1].alike
+	}
 	for i := range outcomes {
-		p.targets += len(outcomes[i].Delivery.Targets)
+		o := &outcomes[i]
+		if a := alikeOf(o); last == nil || *last != a {
+			shared := a // apart, so that only this one is allocated
+			last = &shared
+		}
+		p.outcomes = append(p.outcomes, ended{last, o.Delivery.ID, o.Delivery.SliceNo, o.RequestID, o.MessageID})
+	}
+}
+
+// An ended attempt is an outcome as the ledger keeps it. Outcomes of one task that
+// follow each other differ in little and share the rest, which makes them a quarter
+// as large.
+type ended struct {
+	*alike
+	id        int64
+	sliceNo   int32
+	requestID string
+	messageID string
+}
+
+// An alike is what outcomes share.
+type alike struct {
+	taskID, campaignID, daemonID            int64
+	appNo, attempts, revision, taskRev      int32
+	maybeBefore, maybeSent, sent, keepQuota bool // maybeBefore: an earlier attempt may have been taken
+	dueAt, readyAt                          time.Time
+	status, reason, code, message           string
+}
+
+func alikeOf(o *store.DeliveryOutcome) alike {
+	d := &o.Delivery
+	return alike{
+		taskID: d.TaskID, campaignID: d.CampaignID, daemonID: o.DaemonID,
+		appNo: d.AppNo, attempts: d.Attempts, revision: d.Revision, taskRev: d.TaskRevision,
+		maybeBefore: d.MaybeSent, maybeSent: o.MaybeSent, sent: o.Sent, keepQuota: o.KeepQuota,
+		dueAt: d.DueAt, readyAt: o.ReadyAt,
+		status: o.Status, reason: o.Reason, code: o.Code, message: o.Message,
+	}
+}
+
+// outcome is what was kept.
+func (e *ended) outcome() store.DeliveryOutcome {
+	return store.DeliveryOutcome{
+		Delivery: store.Delivery{
+			ID: e.id, TaskID: e.taskID, SliceNo: e.sliceNo, AppNo: e.appNo, CampaignID: e.campaignID, Attempts: e.attempts,
+			MaybeSent: e.maybeBefore, DueAt: e.dueAt, Revision: e.revision, TaskRevision: e.taskRev,
+		},
+		DaemonID: e.daemonID, Status: e.status, ReadyAt: e.readyAt, Reason: e.reason, Code: e.code, Message: e.message,
+		RequestID: e.requestID, MessageID: e.messageID, MaybeSent: e.maybeSent, Sent: e.sent, KeepQuota: e.keepQuota,
 	}
 }
 
@@ -126,7 +181,8 @@ func (l *ledger) copy() ledgerCopy {
 		for _, a := range p.attempts {
 			latest[a.SliceID] = a
 		}
-		for _, o := range p.outcomes {
+		for i := range p.outcomes {
+			o := p.outcomes[i].outcome()
 			if a := attemptOf(&o.Delivery); latest[a.SliceID].Number <= a.Number {
 				a.Unsent = !o.Sent
 				latest[a.SliceID], c.outcomes[a.SliceID] = a, o

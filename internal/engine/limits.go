@@ -186,12 +186,6 @@ func (a *App) undo() {
 	a.free()
 }
 
-// end says what a call came to, and that it counts no more as one in flight.
-func (a *App) end(now time.Time, o dispatch.Outcome) {
-	a.heard(now, o)
-	a.free()
-}
-
 // free says that a call counts no more as one in flight.
 func (a *App) free() {
 	t := &a.throttle
@@ -205,51 +199,65 @@ func (a *App) free() {
 	}
 }
 
-// heard says what a call came to. A throttled call stops the app for as long as
-// the provider said, at least a second, and lets it go on at half the pace it
-// had; accepted calls then speed it up bit by bit, until the penalty is gone.
-func (a *App) heard(now time.Time, o dispatch.Outcome) {
+// heard says what a call came to that began at a moment. A throttled call stops the
+// app for as long as the provider said, and lets it go on at half the pace it had;
+// accepted calls then speed it up bit by bit, until the penalty is gone. Calls that
+// were under way as the app was slowed down were too fast as well, and tell nothing
+// new, unless the provider asks for a longer pause.
+func (a *App) heard(began, now time.Time, o dispatch.Outcome) {
 	t := &a.throttle
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	before := !began.After(t.slowedAt)
 	switch {
+	case o.Reason == dispatch.ReasonThrottled && before:
+		t.stop(now.Add(o.RetryAfter))
 	case o.Reason == dispatch.ReasonThrottled:
-		t.slow(now, max(o.RetryAfter, time.Second), a.CallsPerSecond)
-	case t.slowed && o.Class == dispatch.Accepted:
+		t.slow(now, o.RetryAfter, a.CallsPerSecond)
+	case t.slowed && o.Class == dispatch.Accepted && !before:
 		t.recover(now, a.CallsPerSecond)
 	}
 }
 
-// slow stops the app for a while. Calls that were under way then tell nothing
-// new, unless the provider asks for longer.
-func (t *throttle) slow(now time.Time, pause time.Duration, configured float64) {
-	stopped := now.Before(t.resume)
-	if until := now.Add(pause); until.After(t.resume) {
+// stop lets nothing begin until then.
+func (t *throttle) stop(until time.Time) {
+	if until.After(t.resume) {
 		t.resume = until
 	}
-	if stopped {
-		return
-	}
+}
+
+// slow stops the app for a while, and halves its pace. One throttled call may be an
+// accident, or have come before the app had got going: it costs little beyond the
+// provider's own pause. After another one within recoverWary of that pause's end the
+// app is careful: it pauses longer, counts its pace as low as it may have been, and
+// comes back slowly.
+func (t *throttle) slow(now time.Time, hint time.Duration, configured float64) {
+	pause, pace := max(hint, pauseFirst), t.recent.pace(now)
 	t.growth = recoverFast
-	if !t.slowedAt.IsZero() && now.Sub(t.slowedAt) < recoverWary {
+	if !t.slowedAt.IsZero() && now.Sub(t.resume) < recoverWary {
+		pause, pace = max(hint, pauseAgain), t.recent.perSecond(now)
 		t.growth = recoverSlow
 	}
 	t.slowedAt = now
-	half := max(t.recent.perSecond(now)/2, 1)
+	t.stop(now.Add(pause))
+	half := max(pace/2, 1)
 	if configured > 0 {
 		half = min(half, configured)
 	}
-	t.limiter, t.slowed, t.raised = rate.NewLimiter(rate.Limit(half), 1), true, t.resume
+	t.limiter, t.slowed, t.raised = rate.NewLimiter(rate.Limit(half), burst(half)), true, t.resume
+	t.limiter.AllowN(t.resume, burst(half)-1) // one call begins at once, the others at the pace
 }
 
-// recoverFull is a pace at which a penalty no longer matters, and recoverEvery
-// how often a penalty is eased: after one throttled call the pace doubles in some
-// 0.8 s, since it may have been an accident, or have come before the app had got
-// going; after another one within recoverWary in some 1.5 s.
+// How long an app pauses after a throttled call at least, the first and another one;
+// a pace at which a penalty no longer matters; and how often a penalty is eased. After
+// one throttled call the pace doubles in some 0.4 s, after another one within
+// recoverWary in some 1.5 s.
 const (
+	pauseFirst   = 100 * time.Millisecond
+	pauseAgain   = time.Second
 	recoverFull  = 10000
 	recoverEvery = 200 * time.Millisecond
-	recoverFast  = 1.19
+	recoverFast  = 1.41
 	recoverSlow  = 1.1
 	recoverWary  = 15 * time.Second
 )
@@ -286,9 +294,18 @@ func (r *callRate) add(now time.Time) {
 	r.now++
 }
 
+// perSecond is how many calls began within a second.
 func (r *callRate) perSecond(now time.Time) float64 {
 	r.turn(now)
 	return max(r.last, r.now)
+}
+
+// pace is how many would have begun within a second, had it gone on as it has so
+// far: an audience may have begun just now. What begins within a tenth of a second
+// may begin together, and is no pace.
+func (r *callRate) pace(now time.Time) float64 {
+	r.turn(now)
+	return max(r.last, r.now/max(now.Sub(r.second), time.Second/10).Seconds())
 }
 
 func (r *callRate) turn(now time.Time) {
