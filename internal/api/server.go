@@ -273,6 +273,7 @@ func (s *Server) pace(ctx context.Context) {
 	if wait == 0 {
 		return
 	}
+	defer listen.Rest(ctx)() // so that strangers who wait keep no caller out
 	select {
 	case <-ctx.Done():
 	case <-time.After(wait):

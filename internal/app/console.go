@@ -56,6 +56,7 @@ func NewConsole(ctx context.Context, o Options, address, databaseURL string, own
 	}
 	if err := out.serve(ctx, cfg, listen.Config{
 		Listen: address, TLS: secure, MaxBody: console.MaxForm, WriteTimeout: consoleWrite, Log: o.Log,
+		Plain: secure == nil && !c.BehindProxy,
 	}); err != nil {
 		out.closeFront()
 		return nil, err

@@ -26,6 +26,9 @@ func (l *loader) check(c *Config) {
 	}
 	l.checkTracing(&c.Tracing)
 	l.checkListen("sandbox.listen", c.Sandbox.Listen)
+	if _, _, err := net.SplitHostPort(c.Sandbox.Listen); err == nil && !IsLoopback(c.Sandbox.Listen) {
+		l.problem("sandbox.listen", "%s can be reached from other machines, and the sandbox's pages ask for no credential: listen on 127.0.0.1", c.Sandbox.Listen)
+	}
 	l.checkAPI(&c.API, c.Database.URL == "")
 	l.fillWays(c)
 	l.checkApps(c.Apps)

@@ -3,6 +3,7 @@ package listen
 import (
 	"container/list"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"sync"
@@ -26,7 +27,7 @@ type conn struct {
 	net.Conn
 	all *conns
 
-	serving int           // requests; HTTP/2 has many on one connection
+	serving int           // one while somebody works on its request
 	place   *list.Element // in waiting; nil while it is served or gone
 	gone    bool
 }
@@ -95,6 +96,15 @@ func (x *conn) Close() error {
 	return x.Conn.Close()
 }
 
+// SetLinger is that of a TCP connection: zero has Close reset it.
+func (x *conn) SetLinger(seconds int) error {
+	tcp, ok := x.Conn.(*net.TCPConn)
+	if !ok {
+		return nil
+	}
+	return tcp.SetLinger(seconds)
+}
+
 type connKey struct{}
 
 // remember has a request know its connection, also under TLS.
@@ -105,18 +115,74 @@ func (c *conns) remember(ctx context.Context, raw net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, raw)
 }
 
-// serving keeps connections whose requests are being served from being closed.
-func (c *conns) serving(next http.Handler) http.Handler {
+// serving keeps connections whose requests are being served from being closed, and
+// bounds the requests' bodies.
+func (c *conns) serving(next http.Handler, maxBody int64) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		x, ok := r.Context().Value(connKey{}).(*conn)
 		if !ok {
-			next.ServeHTTP(w, r)
+			http.Error(w, "this connection is not counted", http.StatusInternalServerError)
 			return
+		}
+		if r.ProtoMajor != 1 {
+			w.Header().Set("Connection", "close")
+			http.Error(w, "HTTP/1.1 is spoken here", http.StatusHTTPVersionNotSupported)
+			return
+		}
+		if len(r.TransferEncoding) > 0 { // a length beside it is not told of; what follows may be no request of the client's
+			w.Header().Set("Connection", "close")
+		}
+		body := &body{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), conn: x}
+		if r.Body != http.NoBody {
+			r.Body = body
 		}
 		c.serve(x, 1)
 		defer c.serve(x, -1)
+		defer body.waits(false)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// A body is what a client sends when it likes. Nobody works on its request while
+// it is read.
+type body struct {
+	io.ReadCloser
+	conn    *conn
+	waiting bool
+}
+
+// Read keeps the connection's place in the line from its first call on, so that a
+// body that trickles in does not grow young by each byte.
+func (b *body) Read(p []byte) (int, error) {
+	b.waits(true)
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.waits(false)
+	}
+	return n, err
+}
+
+func (b *body) waits(now bool) {
+	if now == b.waiting {
+		return
+	}
+	b.waiting = now
+	if now {
+		b.conn.all.serve(b.conn, -1)
+	} else {
+		b.conn.all.serve(b.conn, 1)
+	}
+}
+
+// Rest says that nobody works on the request of ctx, whose answer is kept back,
+// until over is called: its connection may be closed to make room.
+func Rest(ctx context.Context) (over func()) {
+	x, ok := ctx.Value(connKey{}).(*conn)
+	if !ok {
+		return func() {}
+	}
+	x.all.serve(x, -1)
+	return func() { x.all.serve(x, 1) }
 }
 
 func (c *conns) serve(x *conn, change int) {

@@ -7,18 +7,11 @@ import (
 	"strings"
 )
 
-func boundBody(next http.Handler, most int64) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, most)
-		next.ServeHTTP(w, r)
-	})
-}
-
 // loopbackHosts serves requests only that name this machine by a loopback name or
 // address. A browser writes there the name of the page's own site.
 func loopbackHosts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !isLoopbackHost(r.Host) {
+		if !IsLoopbackHost(r.Host) {
 			http.Error(w, "the host named is not this machine's loopback; use 127.0.0.1 or localhost", http.StatusMisdirectedRequest)
 			return
 		}
@@ -26,7 +19,9 @@ func loopbackHosts(next http.Handler) http.Handler {
 	})
 }
 
-func isLoopbackHost(host string) bool {
+// IsLoopbackHost says whether a Host, with a port or without, names this machine by
+// a loopback name or address.
+func IsLoopbackHost(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}

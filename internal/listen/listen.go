@@ -42,8 +42,10 @@ type Config struct {
 	// goes over it is encrypted: it is bound to loopback only.
 	Plain bool
 	// MaxConns bounds the connections. When one more comes, that which has
-	// waited longest between two requests, or for its first, is closed; where all
-	// are being served, the new one is. Zero means 128.
+	// waited longest is closed: between two requests, for its first, or for the
+	// rest of a body. Where all are being served, the new one is. There is one
+	// request at a time on a connection, since HTTP/2 is not spoken: this bounds
+	// what is held, too. Zero means 128.
 	MaxConns int
 	// MaxBody bounds a request's body, MaxHeader its header, in bytes. Zero means
 	// 64 KiB and 16 KiB.
@@ -68,6 +70,38 @@ type Server struct {
 // New binds the listener, so that a port that is taken is an error at start and
 // not a line in the log.
 func New(ctx context.Context, c Config) (*Server, error) {
+	l, err := Bind(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	c = l.Config
+	handler := c.Handler
+	if c.Open {
+		handler = loopbackHosts(handler)
+	}
+	server := &http.Server{
+		Handler: l.conns.serving(handler, c.MaxBody), TLSConfig: c.TLS, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), // strangers could fill a log
+		ReadHeaderTimeout: min(headerTimeout, c.ReadTimeout), ReadTimeout: c.ReadTimeout, WriteTimeout: c.WriteTimeout, IdleTimeout: c.IdleTimeout,
+		MaxHeaderBytes: c.MaxHeader, ConnContext: l.conns.remember, Protocols: new(http.Protocols),
+		DisableGeneralOptionsHandler: true, // it would answer before the Host is looked at
+	}
+	server.Protocols.SetHTTP1(true)
+	return &Server{listener: l, server: server, log: c.Log, done: make(chan struct{})}, nil
+}
+
+// A Listener is bound, and gives out connections that are counted. It is for who
+// reads HTTP from them without package net/http; everybody else uses New.
+type Listener struct {
+	net.Listener
+	// Config has the bounds that zero values stood for. MaxConns is held here, the
+	// others are for the caller to hold.
+	Config Config
+	conns  *conns
+}
+
+// Bind binds a listener by a Config without Handler and TLS. With Open the caller
+// has to look at the Host: see IsLoopbackHost.
+func Bind(ctx context.Context, c Config) (*Listener, error) {
 	c.setDefaults()
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
 	if err != nil {
@@ -82,16 +116,21 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, fmt.Errorf("%s can be reached from other machines and speaks no TLS", listener.Addr())
 	}
 	conns := newConns(c.MaxConns)
-	handler := boundBody(c.Handler, c.MaxBody)
-	if c.Open {
-		handler = loopbackHosts(handler)
+	return &Listener{Listener: conns.bound(listener), Config: c, conns: conns}, nil
+}
+
+// Serving says that a request of a connection is being worked on, or is no longer:
+// a connection on which nobody works may be closed to make room.
+func (l *Listener) Serving(c net.Conn, now bool) {
+	x, ok := c.(*conn)
+	if !ok {
+		return
 	}
-	server := &http.Server{
-		Handler: conns.serving(handler), TLSConfig: c.TLS, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), // strangers could fill a log
-		ReadHeaderTimeout: min(headerTimeout, c.ReadTimeout), ReadTimeout: c.ReadTimeout, WriteTimeout: c.WriteTimeout, IdleTimeout: c.IdleTimeout,
-		MaxHeaderBytes: c.MaxHeader, ConnContext: conns.remember,
+	if now {
+		l.conns.serve(x, 1)
+	} else {
+		l.conns.serve(x, -1)
 	}
-	return &Server{listener: conns.bound(listener), server: server, log: c.Log, done: make(chan struct{})}, nil
 }
 
 func (c *Config) setDefaults() {

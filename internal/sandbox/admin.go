@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/listen"
 )
 
 const adminPrefix = "/_sandbox/"
@@ -28,6 +30,9 @@ POST /_sandbox/faults               replaces them: {"spec":"throttle=0.1,delay=5
 // journaled nor subject to faults.
 func (s *Sandbox) admin(c *call) error {
 	if err := c.readBody(); err != nil {
+		return err
+	}
+	if err := c.fromHere(); err != nil {
 		return err
 	}
 	switch string(c.method) + " " + string(c.path) {
@@ -49,6 +54,20 @@ func (s *Sandbox) admin(c *call) error {
 		return &wireError{http.StatusNotFound, "no such page; see GET /_sandbox/"}
 	}
 	return c.write(&c.answer)
+}
+
+// fromHere refuses what a page in a browser on this machine sends, since nobody is
+// asked for a credential: one whose own name was made to lead here names that, and
+// any other says where it is from.
+func (c *call) fromHere() error {
+	host := string(c.header("host"))
+	if !listen.IsLoopbackHost(host) {
+		return &wireError{http.StatusMisdirectedRequest, "the host named is not this machine's loopback; use 127.0.0.1 or localhost"}
+	}
+	if origin := c.header("origin"); origin != nil && string(origin) != "http://"+host {
+		return &wireError{http.StatusForbidden, "a page from elsewhere may not ask this"}
+	}
+	return nil
 }
 
 func (s *Sandbox) reply(c *call, value any) error {
@@ -99,17 +118,17 @@ func (s *Sandbox) stream(c *call) error {
 	}
 	c.last = true
 	head := "HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-	if _, err := io.WriteString(c.conn, head); err != nil {
+	if _, err := io.WriteString(c, head); err != nil {
 		return err
 	}
-	chunks := httputil.NewChunkedWriter(c.conn)
+	chunks := httputil.NewChunkedWriter(c)
 	if err := s.copyJournal(s.stopping, chunks, since, query.Has("follow")); err != nil {
 		return err // without its last chunk the client knows that the stream was cut
 	}
 	if err := chunks.Close(); err != nil {
 		return err
 	}
-	_, err = io.WriteString(c.conn, "\r\n")
+	_, err = io.WriteString(c, "\r\n")
 	return err
 }
 

@@ -21,8 +21,12 @@ import (
 // Config configures a Sandbox. The zero value listens on a free port of
 // 127.0.0.1, knows no app and keeps its journal in memory.
 type Config struct {
-	// Listen is the TCP address. Empty: 127.0.0.1:0.
+	// Listen is the TCP address, on loopback. Empty: 127.0.0.1:0.
 	Listen string
+	// MaxConns bounds the connections, as listen.Config has it. Zero: 4096.
+	MaxConns int
+	// ReadTimeout bounds the reading of a request. Zero: what listen.Config has.
+	ReadTimeout time.Duration
 	// Apps are the credentials that calls may carry.
 	Apps Apps
 	// JournalPath is the file that calls are appended to. Empty: memory only.
@@ -50,6 +54,7 @@ const documentedQuota = 5
 
 func (c Config) withDefaults() Config {
 	c.Listen = cmp.Or(c.Listen, "127.0.0.1:0")
+	c.MaxConns = cmp.Or(c.MaxConns, 4096)
 	c.JournalDetail = cmp.Or(c.JournalDetail, Full)
 	c.WeeklyQuota = cmp.Or(c.WeeklyQuota, documentedQuota)
 	if c.JournalPath == "" {

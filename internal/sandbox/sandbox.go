@@ -26,13 +26,15 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/listen"
 )
 
 // A Sandbox answers as the push APIs do. Make it with New. Its methods are safe
 // for concurrent use.
 type Sandbox struct {
 	cfg      Config
-	listener net.Listener
+	listener *listen.Listener
 	journal  *journal
 	chaos    chaos
 	stats    stats
@@ -70,7 +72,8 @@ func New(cfg Config) (*Sandbox, error) {
 		return nil, fmt.Errorf("new sandbox: %w", err)
 	}
 	if err = s.alipay.restore(s.journal, cfg.Now()); err == nil {
-		s.listener, err = (&net.ListenConfig{}).Listen(context.Background(), "tcp", cfg.Listen)
+		// Its own pages ask for no credential. More connections than two daemons keep idle.
+		s.listener, err = listen.Bind(context.Background(), listen.Config{Listen: cfg.Listen, Open: true, MaxConns: cfg.MaxConns, ReadTimeout: cfg.ReadTimeout})
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("new sandbox: %w", err), s.journal.close())

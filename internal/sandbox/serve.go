@@ -56,7 +56,8 @@ func (s *Sandbox) leave(conn net.Conn) {
 }
 
 func (s *Sandbox) serve(conn net.Conn) {
-	c := &call{wire: *newWire(conn)}
+	c := &call{wire: *newWire(conn, s.listener.Config)}
+	c.patience = func(d time.Duration) { s.patience(conn, d) }
 	for {
 		if err := c.readHead(s.cfg.Now); err != nil {
 			s.complain(c, err)
@@ -70,6 +71,20 @@ func (s *Sandbox) serve(conn net.Conn) {
 		if c.last {
 			return
 		}
+	}
+}
+
+// patience bounds the reads that come, in all; zero: not at all. While the sandbox
+// stops, Stop has set how long they may take.
+func (s *Sandbox) patience(conn net.Conn, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.conns == nil:
+	case d == 0:
+		_ = conn.SetReadDeadline(time.Time{})
+	default:
+		_ = conn.SetReadDeadline(time.Now().Add(d))
 	}
 }
 
@@ -102,6 +117,8 @@ func (s *Sandbox) handle(c *call) error {
 	if err := c.readBody(); err != nil {
 		return err
 	}
+	s.listener.Serving(c.conn, true)
+	defer s.listener.Serving(c.conn, false)
 	c.requestID = s.ids.append(c.requestID)
 	refused := s.judge(c)
 	c.fault = drawn.fault(c)
@@ -202,8 +219,11 @@ func (s *Sandbox) finish(c *call) error {
 	return io.ErrUnexpectedEOF
 }
 
-// hang waits until the client gives up or the sandbox stops.
+// hang waits until the client gives up, the sandbox stops, or others need the room.
 func (s *Sandbox) hang(c *call) {
+	s.listener.Serving(c.conn, false)
+	defer s.listener.Serving(c.conn, true)
+	c.patience(0)
 	var rest [512]byte
 	for {
 		if _, err := c.conn.Read(rest[:]); err != nil {

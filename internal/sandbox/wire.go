@@ -10,6 +10,8 @@ import (
 	"net/http/httputil"
 	"strconv"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/internal/listen"
 )
 
 // The sandbox speaks HTTP/1.1 itself. net/http's server costs about as much
@@ -18,6 +20,8 @@ import (
 const (
 	maxHead = 64 << 10
 	maxBody = 8 << 20
+	// A connection without a request holds at most maxHead; it begins with usualBuf.
+	usualBuf = 8 << 10
 )
 
 // A wireError is a request that is not HTTP as the sandbox understands it.
@@ -34,6 +38,8 @@ type header struct{ name, value []byte } // name in lower case
 // slices of a request point into its buffer and hold until the next readHead.
 type wire struct {
 	conn     net.Conn
+	bounds   listen.Config
+	patience func(time.Duration) // bounds the reads that come
 	buf      []byte
 	from, to int // buf[from:to] is read from the connection and not yet used
 	out      []byte
@@ -49,17 +55,21 @@ type wire struct {
 	last     bool  // the connection ends after this answer
 }
 
-func newWire(conn net.Conn) *wire {
-	return &wire{conn: conn, buf: make([]byte, 8<<10), out: make([]byte, 0, 1<<10)}
+func newWire(conn net.Conn, bounds listen.Config) *wire {
+	return &wire{conn: conn, bounds: bounds, patience: func(time.Duration) {}, buf: make([]byte, usualBuf), out: make([]byte, 0, 1<<10)}
 }
 
 // readHead waits for a request and reads its head. It returns io.EOF when the
 // client closed the connection between two requests.
 func (w *wire) readHead(now func() time.Time) error {
+	w.shrink()
 	w.to = copy(w.buf, w.buf[w.from:w.to])
 	w.from, w.body, w.headers, w.last = 0, nil, w.headers[:0], false
 	if w.to > 0 {
 		w.received = now()
+		w.patience(w.bounds.ReadTimeout)
+	} else {
+		w.patience(w.bounds.IdleTimeout)
 	}
 	searched := 0
 	for {
@@ -81,16 +91,26 @@ func (w *wire) readHead(now func() time.Time) error {
 		}
 		if first {
 			w.received = now()
+			w.patience(w.bounds.ReadTimeout)
 		}
 	}
 }
 
-// fill reads until at least n bytes are in the buffer.
-func (w *wire) fill(n int) error {
-	if n > len(w.buf) {
-		w.buf = append(w.buf, make([]byte, max(n, 2*len(w.buf))-len(w.buf))...)
+// shrink gives back what a large request took.
+func (w *wire) shrink() {
+	if len(w.buf) > maxHead && w.to-w.from <= maxHead {
+		w.buf = append(make([]byte, 0, maxHead), w.buf[w.from:w.to]...)[:maxHead]
+		w.from, w.to = 0, w.to-w.from
 	}
+}
+
+// fill reads until at least n bytes are in the buffer, which grows with what has
+// come and not with what a header has announced.
+func (w *wire) fill(n int) error {
 	for w.to < n {
+		if w.to == len(w.buf) {
+			w.buf = append(w.buf, make([]byte, len(w.buf))...)
+		}
 		m, err := w.conn.Read(w.buf[w.to:])
 		w.to += m
 		if err != nil && w.to < n {
@@ -115,8 +135,8 @@ func (w *wire) parseHead(head []byte) error {
 	for len(rest) > 0 {
 		line, rest, _ = bytes.Cut(rest, []byte("\r\n"))
 		name, value, ok := bytes.Cut(line, []byte(":"))
-		if !ok || len(name) == 0 {
-			return &wireError{http.StatusBadRequest, "a header line without a name"}
+		if !ok || len(name) == 0 || name[0] <= ' ' || name[len(name)-1] <= ' ' {
+			return &wireError{http.StatusBadRequest, "a header line without a name, or with a space beside it"}
 		}
 		lower(name)
 		w.headers = append(w.headers, header{name, bytes.TrimSpace(value)})
@@ -127,18 +147,26 @@ func (w *wire) parseHead(head []byte) error {
 // parseFraming finds out where the body ends and whether the connection stays.
 func (w *wire) parseFraming(old bool) error {
 	w.length, w.expects = 0, false
+	for _, name := range []string{"host", "content-length", "transfer-encoding"} {
+		if w.count(name) > 1 {
+			return &wireError{http.StatusBadRequest, "the header " + name + " stands twice"}
+		}
+	}
 	w.last = old || bytes.EqualFold(w.header("connection"), []byte("close"))
 	w.expects = bytes.EqualFold(w.header("expect"), []byte("100-continue"))
 	if v := w.header("content-length"); v != nil {
-		n, err := strconv.ParseInt(string(v), 10, 64)
-		if err != nil || n < 0 {
+		n, err := strconv.ParseUint(string(v), 10, 63)
+		if err != nil {
 			return &wireError{http.StatusBadRequest, "content-length is not a number"}
 		}
-		w.length = n
+		w.length = int64(n) //nolint:gosec // it has 63 bits
 	}
 	if v := w.header("transfer-encoding"); v != nil {
 		if !bytes.EqualFold(v, []byte("chunked")) {
 			return &wireError{http.StatusNotImplemented, "the only transfer encoding is chunked"}
+		}
+		if w.header("content-length") != nil {
+			return &wireError{http.StatusBadRequest, "a body has a content-length or a transfer-encoding, not both"}
 		}
 		w.length = -1
 	}
@@ -158,10 +186,19 @@ func (w *wire) header(name string) []byte {
 	return nil
 }
 
+func (w *wire) count(name string) (n int) {
+	for i := range w.headers {
+		if string(w.headers[i].name) == name {
+			n++
+		}
+	}
+	return n
+}
+
 // readBody reads the body that readHead announced.
 func (w *wire) readBody() error {
 	if w.expects {
-		if _, err := io.WriteString(w.conn, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
+		if _, err := io.WriteString(w, "HTTP/1.1 100 Continue\r\n\r\n"); err != nil {
 			return err
 		}
 	}
@@ -228,14 +265,30 @@ func (w *wire) write(a *answer) error {
 	b = append(b, "\r\n"...)
 	b = append(b, a.body...)
 	w.out = b
+	return w.send(b)
+}
+
+// send writes within the time that an answer may take.
+func (w *wire) send(b []byte) error {
+	if err := w.conn.SetWriteDeadline(time.Now().Add(w.bounds.WriteTimeout)); err != nil {
+		return err
+	}
 	_, err := w.conn.Write(b)
 	return err
+}
+
+// Write makes a wire an io.Writer of what is sent piece by piece.
+func (w *wire) Write(b []byte) (int, error) {
+	if err := w.send(b); err != nil {
+		return 0, err
+	}
+	return len(b), nil
 }
 
 // cut ends the connection as a broken network does: with a reset, without a
 // word.
 func (w *wire) cut() {
-	if tcp, ok := w.conn.(*net.TCPConn); ok {
+	if tcp, ok := w.conn.(interface{ SetLinger(int) error }); ok {
 		_ = tcp.SetLinger(0)
 	}
 	_ = w.conn.Close()

@@ -24,10 +24,10 @@ func TestWire(t *testing.T) {
 		name, request string
 		want          int
 	}{
-		{"admin", "GET /_sandbox/ HTTP/1.1\r\nHost: x\r\n\r\n", 200},
-		{"HTTP/1.0", "GET /_sandbox/stats HTTP/1.0\r\n\r\n", 200},
+		{"admin", "GET /_sandbox/ HTTP/1.1\r\nHost: localhost\r\n\r\n", 200},
+		{"HTTP/1.0", "GET /_sandbox/stats HTTP/1.0\r\nHost: localhost\r\n\r\n", 200},
 		{"unknown path", "GET /x HTTP/1.1\r\nHost: x\r\n\r\n", 404},
-		{"unknown admin page", "GET /_sandbox/x HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+		{"unknown admin page", "GET /_sandbox/x HTTP/1.1\r\nHost: localhost\r\n\r\n", 404},
 		{"no HTTP", "hello\r\n\r\n", 400},
 		{"HTTP/2", "PRI * HTTP/2.0\r\n\r\n", 400},
 		{"no header name", "GET / HTTP/1.1\r\nnonsense\r\n\r\n", 400},
@@ -35,8 +35,19 @@ func TestWire(t *testing.T) {
 		{"negative length", "POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400},
 		{"too long", "POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 413},
 		{"long head", "GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 70<<10) + "\r\n\r\n", 431},
+		{"a length with a sign", "POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\nx", 400},
+		{"two lengths", "POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 400},
+		{"a length and chunks", "POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400},
+		{"a space before the colon", "POST / HTTP/1.1\r\nContent-Length : 1\r\n\r\nx", 400},
+		{"a header that goes on", "GET / HTTP/1.1\r\nX: a\r\n Content-Length: 3\r\n\r\n", 400},
+		{"two hosts", "GET /_sandbox/ HTTP/1.1\r\nHost: localhost\r\nHost: attacker.example\r\n\r\n", 400},
+		{"another host", "GET /_sandbox/journal HTTP/1.1\r\nHost: attacker.example\r\n\r\n", 421},
+		{"no host", "GET /_sandbox/journal HTTP/1.0\r\n\r\n", 421},
+		{"another host, absolute", "GET http://attacker.example/_sandbox/journal HTTP/1.1\r\nHost: localhost\r\n\r\n", 404},
+		{"a page from elsewhere", "POST /_sandbox/faults HTTP/1.1\r\nHost: localhost\r\nOrigin: http://attacker.example\r\nContent-Length: 2\r\n\r\n{}", 403},
+		{"a page from nowhere", "POST /_sandbox/faults HTTP/1.1\r\nHost: localhost\r\nOrigin: null\r\nContent-Length: 2\r\n\r\n{}", 403},
 		{"other coding", "POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501},
-		{"chunks", "POST /_sandbox/faults HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 200},
+		{"chunks", "POST /_sandbox/faults HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 200},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -87,7 +98,7 @@ func TestPipelining(t *testing.T) {
 	}
 	defer conn.Close()
 	one := "POST /webhook/hook HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
-	last := "GET /_sandbox/stats HTTP/1.1\r\nConnection: close\r\n\r\n"
+	last := "GET /_sandbox/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 	if _, err := io.WriteString(conn, one+one+last); err != nil {
 		t.Fatal(err)
 	}
