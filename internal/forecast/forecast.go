@@ -145,6 +145,8 @@ type Result struct {
 	Ends        []End     `json:"ends"`
 
 	Coming []Occurrence `json:"-"` // all of them, by time
+
+	calls map[quotaKey][]time.Time // against each quota, those made already among them
 }
 
 // Make works the forecast out. It takes time in proportion to the occurrences.
@@ -260,6 +262,7 @@ func (r *Result) quotas(all []Occurrence, in Input) {
 			calls[key] = append(made, at)
 		}
 	}
+	r.calls = calls
 }
 
 // peaks finds the seconds in which more falls due than may be pending. Those
