@@ -14,6 +14,7 @@ package forecast
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -321,7 +322,7 @@ func (r *Result) bursts(all []Occurrence, now time.Time, apps []App) {
 		}
 		n := max(o.Campaign.Calls, 1)
 		b.Calls += n
-		b.Last = b.From.Add(time.Duration(float64(b.Calls-1) / rate * float64(time.Second)))
+		b.Last = b.From.Add(time.Duration(math.Round(float64(b.Calls-1) / rate * float64(time.Second))))
 	}
 	for _, b := range busy {
 		end(b)
