@@ -204,6 +204,7 @@ type composePage struct {
 	Words    string
 	Next     []occurrence
 	SameHour []store.UpcomingRow // of the app, in the hour of the first occurrence
+	Effect   *effectPart         // nil: something is wrong with the form
 	SQL      string
 	Changes  []change // of an edit
 	Judged   bool
@@ -277,6 +278,11 @@ func (c *Console) compose(x *exchange, f campaignForm, before *store.CampaignDet
 		hour := p.Next[0].At.Truncate(time.Hour)
 		p.SameHour, err = x.store.ListUpcoming(x.Context(), store.Filter{AppID: appID, WorkspaceID: workspaceID, Since: hour, Until: hour.Add(time.Hour), Limit: 10})
 		if err != nil {
+			return nil, err
+		}
+	}
+	if p.Good {
+		if p.Effect, err = c.effect(x, &draft, v, before); err != nil {
 			return nil, err
 		}
 	}

@@ -14,6 +14,7 @@ package forecast
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -145,6 +146,8 @@ type Result struct {
 	Ends        []End     `json:"ends"`
 
 	Coming []Occurrence `json:"-"` // all of them, by time
+
+	calls map[quotaKey][]time.Time // against each quota, those made already among them
 }
 
 // Make works the forecast out. It takes time in proportion to the occurrences.
@@ -260,6 +263,7 @@ func (r *Result) quotas(all []Occurrence, in Input) {
 			calls[key] = append(made, at)
 		}
 	}
+	r.calls = calls
 }
 
 // peaks finds the seconds in which more falls due than may be pending. Those
@@ -318,7 +322,7 @@ func (r *Result) bursts(all []Occurrence, now time.Time, apps []App) {
 		}
 		n := max(o.Campaign.Calls, 1)
 		b.Calls += n
-		b.Last = b.From.Add(time.Duration(float64(b.Calls-1) / rate * float64(time.Second)))
+		b.Last = b.From.Add(time.Duration(math.Round(float64(b.Calls-1) / rate * float64(time.Second))))
 	}
 	for _, b := range busy {
 		end(b)

@@ -15,6 +15,15 @@ import (
 // configuration, for their calls per second, and quotas what QuotaUsages returned.
 // It looks ahead from now until then.
 func Read(ctx context.Context, s *store.Store, settings []config.App, quotas []store.QuotaUsage, appID string, now, until time.Time) (Result, error) {
+	in, err := ReadInput(ctx, s, settings, quotas, appID, now, until)
+	if err != nil {
+		return Result{}, err
+	}
+	return Make(in), nil
+}
+
+// ReadInput reads what Read makes its forecast of.
+func ReadInput(ctx context.Context, s *store.Store, settings []config.App, quotas []store.QuotaUsage, appID string, now, until time.Time) (Input, error) {
 	filter := store.ForecastFilter{AppID: appID, Campaigns: MaxCampaigns + 1, Until: until}
 	for _, c := range settings {
 		if c.CallsPerSecond > 0 {
@@ -28,11 +37,11 @@ func Read(ctx context.Context, s *store.Store, settings []config.App, quotas []s
 	}
 	rows, err := s.ForecastRows(ctx, filter)
 	if err != nil {
-		return Result{}, err
+		return Input{}, err
 	}
 	apps, err := s.Apps(ctx)
 	if err != nil {
-		return Result{}, err
+		return Input{}, err
 	}
 	weekly := make(map[quotaKey]int, len(quotas))
 	for _, q := range quotas {
@@ -54,12 +63,8 @@ func Read(ctx context.Context, s *store.Store, settings []config.App, quotas []s
 			continue // the daemon cannot plan it either
 		}
 		key := AppKey{c.AppID, c.WorkspaceID}
-		n := 1
-		if c.MaxTargets > 0 {
-			n = max(int((c.Targets+int64(c.MaxTargets)-1)/int64(c.MaxTargets)), 1)
-		}
 		in.Campaigns = append(in.Campaigns, Campaign{
-			ID: c.ID, Name: c.Name, App: key, Channel: c.Channel, Zone: c.TimeZone, Schedule: schedule, Window: c.CatchUpWindow, Calls: n, Quota: weekly[quotaKey{key, c.Channel}],
+			ID: c.ID, Name: c.Name, App: key, Channel: c.Channel, Zone: c.TimeZone, Schedule: schedule, Window: c.CatchUpWindow, Calls: CallsOf(c.Targets, c.MaxTargets), Quota: weekly[quotaKey{key, c.Channel}],
 		})
 	}
 	for _, c := range rows.Calls {
@@ -68,7 +73,16 @@ func Read(ctx context.Context, s *store.Store, settings []config.App, quotas []s
 	for _, o := range rows.Stored {
 		in.Stored = append(in.Stored, Stored(o))
 	}
-	return Make(in), nil
+	return in, nil
+}
+
+// CallsOf is how many calls a push to so many stored targets needs, where one call
+// carries at most so many; zero: it takes none.
+func CallsOf(targets int64, maxTargets int) int {
+	if maxTargets <= 0 {
+		return 1
+	}
+	return max(int((targets+int64(maxTargets)-1)/int64(maxTargets)), 1)
 }
 
 // SpecOf is the strategy of a stored campaign. It was judged when it was

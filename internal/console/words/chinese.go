@@ -86,6 +86,15 @@ var chinese = map[string]string{
 	"What else the app pushes in that hour": "这个应用在那一小时还推送", "What changes": "改动", "Column": "列", "Before": "之前", "After": "之后", "The same as SQL": "等价的 SQL",
 	"Nothing is wrong with it. Look at what it comes to, then say so below the form.": "没有问题。看过结果后，在表单下方确认。",
 	"Some fields are wrong. Each says why; nothing is stored yet.":                    "有些字段不对，原因写在旁边；还没有保存任何内容。",
+	"Effect on cap and quota": "对上限和配额的影响", "Without it": "没有它时", "With it": "有它时",
+	"Nothing waits or is missed through it until %s.":                                  "到 %s 为止，不会因它而有等待或错过。",
+	"Something waits or is missed through it until %s.":                                "到 %s 为止，会因它而有等待或错过。",
+	"It pushes nothing until then.":                                                    "在此之前它不推送。",
+	"It is paused: this holds once it is resumed.":                                     "它已暂停：恢复后才会这样。",
+	"Not everything could be looked at: it may be more.":                               "未能查看全部：可能更多。",
+	"It takes too long to work this out now. The campaign can be stored all the same.": "现在算出这些耗时过长。活动仍然可以保存。",
+	"Pushes of the app": "应用的推送次数", "Pending tasks, the earliest of them": "其中最早的作为待推送任务", "Due in its fullest second": "它最满的一秒内到期",
+	"Calls of %s in the fullest 7 days": "%s 在最满的 7 天内的调用", "It reaches the same users %s times in 7 days.": "它在 7 天内会触达同一用户 %s 次。",
 	"choose one of the apps": "请选择一个应用",
 
 	// one task

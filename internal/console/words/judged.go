@@ -2,27 +2,31 @@ package words
 
 import (
 	"regexp"
+	"strconv"
 	"strings"
 )
 
-// The rules of a strategy, what is wrong with a campaign's columns, and schedules
-// in words are written in English by packages that know no language: SQL and the
-// command line show them as they are. Here are the same sentences in Chinese. A
-// test holds them against every case that the strategy's own tests have.
+// The rules of a strategy and of the push APIs, what is wrong with a campaign's
+// columns, and schedules in words are written in English by packages that know no
+// language: SQL and the command line show them as they are. Here are the same
+// sentences in Chinese. Tests hold them against every case that the strategy's and
+// the adapters' own tests have, and against the adapters' source.
 
 // A sentence is one in English, with a group for each part that stays as it is,
 // and the same in Chinese, where ${1} is the first of them.
 type sentence struct {
 	english *regexp.Regexp
 	chinese string
+	nested  bool // the last part is a sentence of the same list
 }
 
-// sentences makes them from pairs; %s in the English stands for such a part.
+// sentences makes them from pairs; %s in the English stands for such a part, and
+// %t at the end for one that is a sentence itself.
 func sentences(pairs ...string) []sentence {
 	list := make([]sentence, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
-		english := strings.ReplaceAll(regexp.QuoteMeta(pairs[i]), "%s", "(.+?)")
-		list = append(list, sentence{regexp.MustCompile("^" + english + "$"), pairs[i+1]})
+		english := strings.NewReplacer("%s", "(.+?)", "%t", "(.+?)").Replace(regexp.QuoteMeta(pairs[i]))
+		list = append(list, sentence{regexp.MustCompile("(?s)^" + english + "$"), pairs[i+1], strings.HasSuffix(pairs[i], "%t")})
 	}
 	return list
 }
@@ -30,11 +34,44 @@ func sentences(pairs ...string) []sentence {
 // said returns the Chinese of a whole text.
 func said(list []sentence, text string) (string, bool) {
 	for _, s := range list {
-		if m := s.english.FindStringSubmatchIndex(text); m != nil {
-			return string(s.english.ExpandString(nil, s.chinese, text, m)), true
+		parts := s.english.FindStringSubmatch(text)
+		if parts == nil {
+			continue
 		}
+		var pairs []string
+		for i, part := range parts[1:] {
+			if s.nested && i == len(parts)-2 {
+				inner, ok := said(list, part)
+				if !ok {
+					return text, false
+				}
+				part = inner
+			}
+			pairs = append(pairs, "${"+strconv.Itoa(i+1)+"}", phrase(part))
+		}
+		return strings.NewReplacer(pairs...).Replace(s.chinese), true
 	}
 	return text, false
+}
+
+// phrases are parts of sentences that the adapters' packages write; a value that
+// somebody gave stands in quotes there.
+var phrases = map[string]string{
+	"a string": "字符串", "a list": "列表", "an object": "对象", "a number": "数字", "a boolean": "布尔值", "null": "null", "invalid": "无效内容", "a target": "目标",
+}
+
+// choices are words to choose from, as "1, 2 or 7".
+var choices = regexp.MustCompile(`^[\w-]+(, [\w-]+)* or [\w-]+$`)
+
+// phrase says a part of a sentence that is none of the reader's own words.
+func phrase(part string) string {
+	if chinese, ok := phrases[part]; ok {
+		return chinese
+	}
+	if choices.MatchString(part) {
+		return strings.NewReplacer(", ", "、", " or ", " 或 ").Replace(part)
+	}
+	return part
 }
 
 // rules are what a problem or a warning begins with.
@@ -78,6 +115,84 @@ var rules = sentences(
 	"must be one of %s, not %s", "必须是以下之一：${1}；不能是 ${2}",
 	"%s does not fit the app's provider, %s", "${1} 与应用的推送方 ${2} 不符",
 	"%s with the workspace_id %s is no app of the configuration", "${1}（workspace_id ${2}）不是配置中的应用",
+	"must not name a target twice", "同一目标不能出现两次",
+
+	// requests, for any push API
+	"is missing", "缺少",
+	"is empty", "为空",
+	"is not JSON", "不是 JSON",
+	"is nested too deeply", "嵌套太深",
+	"is given twice", "出现了两次",
+	"is given more than once", "出现了多次",
+	"is too large a number", "数值太大",
+	"has text after the JSON value", "JSON 值之后还有其他内容",
+	"has text after the JSON object", "JSON 对象之后还有其他内容",
+	"has %s bytes, and at most %s are allowed", "有 ${1} 字节，最多允许 ${2} 字节",
+	"has more than %s bytes", "超过 ${1} 字节",
+	"… and %s more problems", "……还有 ${1} 个问题",
+	"is not a channel of %s", "不是 ${1} 的通道",
+	"%s is not a channel of %s", "${1} 不是 ${2} 的通道",
+
+	// requests to mPaaS
+	"must not be empty: it is the push's taskName", "不能为空：它就是推送的 taskName",
+	"must be a whole number, not %s", "必须是整数，不能是 ${1}",
+	"must be a number of seconds greater than 0, not %s", "必须是大于 0 的秒数，不能是 ${1}",
+	"must be a time in Unix seconds, not %s", "必须是 Unix 秒数的时间，不能是 ${1}",
+	"must not hold a comma: %s", "不能含有逗号：${1}",
+	"must have an hms category from \"1\" to \"%s\", not %s", "hms 的类别必须是 \"1\" 至 \"${1}\"，不能是 ${2}",
+	"must have an hms level of \"1\" or \"2\", not %s", "hms 的级别必须是 \"1\" 或 \"2\"，不能是 ${1}",
+	"must hold texts for placeholders, and %s is %s", "占位符的值必须是文本，而 ${1} 是${2}",
+	"must hold strings only, and %s is %s", "只能含有字符串，而 ${1} 是${2}",
+	"must hold a msgKey for each target, and that of %s is %s", "每个目标都必须有 msgKey，而 ${1} 的是${2}",
+	"must be a list of targets, not %s", "必须是目标的列表，不能是${1}",
+	"must be an object, or a string that holds one, not %s", "必须是对象，或含有对象的字符串，不能是${1}",
+	"must be empty: %s takes no targets", "必须为空：${1} 不接受目标",
+	"must be %s for mpaas.%s, not %s", "用于 mpaas.${2} 时必须是 ${1}，不能是 ${3}",
+	"has %s keys, and at most %s are allowed", "有 ${1} 个键，最多允许 ${2} 个",
+	"has values of its own, which only mpaas.push_multiple can send", "带有自己的值，只有 mpaas.push_multiple 能发送",
+	"has %s, which %t", "含有 ${1}，它${2}",
+	"holds %s, which is one of the reserved keys %s", "含有 ${1}，它是保留键之一：${2}",
+	"holds the key %s more than once", "键 ${1} 出现了多次",
+	"holds a msgKey that %t", "其中一个 msgKey ${1}",
+	"holds a target that %t", "其中一个目标${1}",
+	"holds a string that %t", "其中的字符串${1}",
+	"names %s targets, and at most %s are allowed: put them into campaign_targets", "有 ${1} 个目标，最多允许 ${2} 个：请写入 campaign_targets",
+	"names the target %s more than once", "目标 ${1} 出现了多次",
+	"names no targets: leave it out when they are in campaign_targets", "没有目标：目标在 campaign_targets 中时请不要写它",
+	"names an analytics or tag audience, and scheduled and loop pushes to those are not supported: set strategy_type to 0, or allow_audience_schedules for the app",
+	"指定了分析或标签人群，而对它们不支持定时和循环推送：请把 strategy_type 设为 0，或为应用设置 allow_audience_schedules",
+	"is for activityEvent \"end\" only", "只用于 activityEvent \"end\"",
+	"is missing: pushStatus 0, the default, needs it", "缺少：pushStatus 0（默认）需要它",
+	"is missing: pushStatus %s needs it", "缺少：pushStatus ${1} 需要它",
+	"contradicts pushStatus 0, which reaches bound devices only", "与 pushStatus 0 矛盾，它只推送给已绑定的设备",
+	"contradicts pushStatus 2, which reaches unbound devices only", "与 pushStatus 2 矛盾，它只推送给未绑定的设备",
+	"contradicts campaign_targets: name the targets in one of them", "与 campaign_targets 矛盾：目标只能写在其中一处",
+	"does not belong in the request: it is the campaign's column %s", "不属于请求：它是活动的 ${1} 列",
+	"is the same parameter as %s: keep one of them", "与 ${1} 是同一个参数：请只保留一个",
+	"is not a parameter of this call", "不是这个调用的参数",
+	"is not a parameter of %s, but of %s", "不是 ${1} 的参数，而是 ${2} 的",
+	"is not a parameter of %s", "不是 ${1} 的参数",
+	"is not a parameter", "不是参数",
+
+	// requests to Alipay
+	"holds %s items; at most %s are allowed", "有 ${1} 项，最多允许 ${2} 项",
+	"is required for the first of several articles", "多篇文章中的第一篇必须填写",
+	"is required with msg_type %s", "msg_type 为 ${1} 时必填",
+	"belongs to msg_type %s, but msg_type is %s", "属于 msg_type ${1}，而 msg_type 是 ${2}",
+	"is required: filter.template names ${%s}", "必填：filter.template 用到了 ${1}",
+	"is not used: filter.template does not name ${%s}", "没有用到：filter.template 中没有 ${1}",
+	`must be "${a}", or two variables joined by "and" or "or" as in "${a} and ${b}", not %s`,
+	`必须是 "${a}"，或由 "and" 或 "or" 连接的两个变量，如 "${a} and ${b}"，不能是 ${1}`,
+	"must be empty: a single send has none", "必须为空：单发没有它",
+	"contradicts to_user_id: give one of the two", "与 to_user_id 矛盾：两者只能给一个",
+	"contradicts campaign_targets, which holds this campaign's targets: remove one or the other", "与 campaign_targets 矛盾，活动的目标在那里：请删除其中之一",
+	"only says what the rows of campaign_targets hold: remove it", "它只说明 campaign_targets 的行里是什么：请删除",
+	"%s reaches the audience it names itself: remove the campaign's targets", "${1} 推送给它自己指定的受众：请删除活动的目标",
+
+	"must be a string, not %s", "必须是字符串，不能是${1}",
+	"must be a list, not %s", "必须是列表，不能是${1}",
+	"must be an object, not %s", "必须是对象，不能是${1}",
+	"must be %s, not %s", "必须是 ${1}，不能是 ${2}", // after those that it would take
 )
 
 // mends are what a problem ends with: how to put it right.
@@ -113,7 +228,7 @@ var mends = sentences(
 const longestJudged = 1000
 
 // Judged says a problem or a warning in the reader's language. What is unknown
-// here, as the rules of a push API, stays as it is, and so does what is long.
+// here stays as it is, and so does what is long.
 func (p Printer) Judged(text string) string {
 	if p.lang != "zh" || len(text) > longestJudged {
 		return text

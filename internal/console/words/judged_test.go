@@ -85,10 +85,15 @@ func TestSentencesWithOddValues(t *testing.T) {
 	t.Parallel()
 	zh := For("zh", "")
 	for text, want := range map[string]string{
-		`must not be empty; it is "; it is 1; keep one"; keep one`: `不能为空；现为 "; it is 1; keep one"；请只保留一个`,
-		"must not be empty; it is []":                              "不能为空；现为 []",
-		"templateName must be given":                               "templateName must be given",
-		"":                                                         "",
+		`must not be empty; it is "; it is 1; keep one"; keep one`:         `不能为空；现为 "; it is 1; keep one"；请只保留一个`,
+		"must not be empty; it is []":                                      "不能为空；现为 []",
+		"nobody has this rule":                                             "nobody has this rule",
+		`must be start, update or end, not "a or b"`:                       `必须是 start、update 或 end，不能是 "a or b"`,
+		"must be an object, not a list":                                    "必须是对象，不能是列表",
+		"holds a target that has 1025 bytes, and at most 1024 are allowed": "其中一个目标有 1025 字节，最多允许 1024 字节",
+		"is required: filter.template names ${a}":                          "必填：filter.template 用到了 a",
+		`must be "text", not "a; b"`:                                       `必须是 "text"，不能是 "a; b"`,
+		"":                                                                 "",
 		// Taking it apart would take days.
 		`must be an interval such as '1 hour', not "` + strings.Repeat("; ", 500_000) + `"`: `must be an interval such as '1 hour', not "` + strings.Repeat("; ", 500_000) + `"`,
 		"every Monday, Tuesday and Sunday at 10:00:00 (UTC), on 2026-01-05 only":            "每周一、周二和周日 10:00:00（UTC），仅 2026-01-05",
