@@ -8,13 +8,13 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/config"
 )
 
-// adapters lists every provider the program can push through. This and the
-// sandbox are the only places that know them all.
+// adapters lists every provider that the program can push through. Only this list
+// and the sandbox name all of them.
 func adapters() []dispatch.Adapter {
 	return []dispatch.Adapter{mpaas.Adapter{}, alipay.Adapter{}, webhook.Adapter{}}
 }
 
-// providers is the list as the configuration sees it.
+// providers returns the adapters as the configuration needs them.
 func providers() []config.Provider {
 	var all []config.Provider
 	for _, a := range adapters() {
@@ -23,8 +23,8 @@ func providers() []config.Provider {
 	return all
 }
 
-// channel finds a channel and its adapter by the channel's name; all names are
-// given for when there is none.
+// channel returns a channel and its adapter by the channel's name. names are the
+// names of all channels, for the message when there is none of that name.
 func channel(name string) (adapter dispatch.Adapter, names []string) {
 	for _, a := range adapters() {
 		for _, c := range a.Channels() {

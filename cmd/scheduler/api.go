@@ -15,7 +15,7 @@ the daemons SIGHUP, give it to the client, remove the first one, SIGHUP again.`
 func newAPICommand(p *program) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "api",
-		Short: "What the mPaaS API in front needs",
+		Short: "Make access keys for the mPaaS API in front",
 		Args:  cobra.NoArgs,
 		RunE:  chooseSubcommand,
 	}

@@ -13,12 +13,13 @@ type calendar struct {
 	months int
 }
 
-// monthsInRow are as many as fit on 80 columns.
+// monthsInRow is the number of months that fit into 80 columns.
 const monthsInRow = 3
 
-// newCalendar marks the dates of the given local times, which ascend; nil when
-// there are none. It begins with the month of the first and has at most seven
-// months, which is as long as a loop can be.
+// newCalendar returns a calendar in which the dates of the given local times, in
+// ascending order, are marked. It returns nil when there are no times. The calendar
+// starts with the month of the first time and has at most seven months, the longest
+// span of a loop.
 func newCalendar(times []time.Time) *calendar {
 	if len(times) == 0 {
 		return nil
@@ -33,7 +34,7 @@ func newCalendar(times []time.Time) *calendar {
 	return c
 }
 
-// dateOf is midnight UTC of a time's date in its own zone.
+// dateOf returns midnight UTC of the date that a time has in its own zone.
 func dateOf(t time.Time) time.Time {
 	year, month, day := t.Date()
 	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
@@ -61,8 +62,8 @@ func (c *calendar) draw(mark func(string) string) string {
 // monthWidth is seven days of two digits, a mark and no space between.
 const monthWidth = 7 * 3
 
-// month draws one month, a line each: its name, the weekdays, six weeks. Lines
-// are padded, since colours would be counted as width.
+// month returns the lines of one month: its name, the weekdays and six weeks. The
+// lines are padded here, since later the codes of colours would count as width.
 func (c *calendar) month(first time.Time, mark func(string) string) []string {
 	title := first.Format("January 2006")
 	left := (monthWidth - 1 - len(title)) / 2
@@ -89,7 +90,8 @@ func (c *calendar) cell(day time.Time, month time.Month, mark func(string) strin
 	return fmt.Sprintf("%2d ", day.Day())
 }
 
-// beside writes months next to each other, without weeks that all lack.
+// beside writes months next to each other. Weeks that all of the months lack are left
+// out.
 func beside(months [][]string) string {
 	var b strings.Builder
 	for line := range months[0] {

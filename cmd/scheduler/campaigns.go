@@ -114,7 +114,7 @@ func newCampaignsShowCommand(p *program, database *databaseFlag) *cobra.Command 
 	return c
 }
 
-// A campaignDetail is all that show knows of a campaign.
+// A campaignDetail holds what show prints about a campaign.
 type campaignDetail struct {
 	row      store.CampaignRow
 	targets  int64
@@ -306,8 +306,8 @@ it is kept in scheduler.triggered_tasks, and tasks show tells it.`,
 	return c
 }
 
-// campaignJSON is a campaign as other programs read it: a promise. Times are
-// RFC 3339 in the campaign's zone.
+// campaignJSON is a campaign in JSON, whose form is a promise to other programs.
+// Times are RFC 3339 in the campaign's zone.
 type campaignJSON struct {
 	ID               int64           `json:"id"`
 	Name             string          `json:"name"`
@@ -354,7 +354,7 @@ func asCampaign(c store.CampaignRow) campaignJSON {
 	}
 }
 
-// campaignDetailJSON is what show says beyond the list.
+// campaignDetailJSON holds what show adds to the fields of the list.
 type campaignDetailJSON struct {
 	campaignJSON
 

@@ -73,11 +73,11 @@ func parseID(text string) (int64, error) {
 	return id, nil
 }
 
-// localTime is the layout of a time in its zone. It has the offset, since on the
-// night of an autumn clock change 02:30 comes twice.
+// localTime is the layout of a time in its zone. It includes the offset, since
+// 02:30 occurs twice in the night of an autumn clock change.
 const localTime = "2006-01-02 15:04:05 -07:00"
 
-// relative says how far away something is, as people would: "in 3 days".
+// relative writes how far away a time is, in words: "in 3 days".
 func relative(d time.Duration) string {
 	if d.Abs() < time.Second {
 		return "now"
@@ -88,7 +88,7 @@ func relative(d time.Duration) string {
 	return "in " + span(d)
 }
 
-// span says how long something is, as people would: "3 days".
+// span writes a length of time in words: "3 days".
 func span(d time.Duration) string {
 	switch {
 	case d < time.Second:
@@ -120,8 +120,9 @@ func dueIn(t time.Time, zone string) string {
 	return inZone(t, zone).Format(localTime)
 }
 
-// parseMoment reads a date, an RFC 3339 time, or an age: "24h", "7 days". A
-// sign turns the age around: "+2h" lies ahead. The empty text is no moment.
+// parseMoment reads a date, an RFC 3339 time, or an age such as "24h" or "7 days". An
+// age with a plus sign, such as "+2h", is a time in the future. An empty text gives
+// the zero time.
 func parseMoment(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil

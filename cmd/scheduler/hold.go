@@ -24,7 +24,7 @@ catch-up windows and misfire policies say, or not at all with release
 func newHoldCommand(p *program) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "hold",
-		Short:   "Let nothing begin until it is released",
+		Short:   "Start no push until pushes are released",
 		Long:    holdHelp,
 		Example: `  scheduler hold --note "wrong template in every campaign"`,
 		Args:    cobra.NoArgs,
@@ -74,7 +74,7 @@ const releaseExample = `  scheduler release --list
 func newReleaseCommand(p *program) *cobra.Command {
 	c := &cobra.Command{
 		Use:     "release",
-		Short:   "Let pushes begin again after they were held",
+		Short:   "Start pushes again after a hold",
 		Long:    releaseHelp,
 		Example: releaseExample,
 		Args:    cobra.NoArgs,

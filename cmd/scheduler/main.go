@@ -1,5 +1,5 @@
-// Command scheduler pushes campaigns that are inserted by SQL, each at its
-// second, through mPaaS and Alipay.
+// Command scheduler pushes campaigns, which are inserted by SQL, at their second
+// through mPaaS, Alipay and webhooks.
 package main
 
 import (
@@ -26,8 +26,9 @@ func main() {
 	os.Exit(p.run(context.Background(), os.Args[1:]))
 }
 
-// A program is one run of the command line: what it was given, and what every
-// command shares. Nothing else of the process is touched, so tests run many.
+// A program is one run of the command line: its inputs, and the state that all
+// commands share. It uses no other state of the process, so tests can run several at
+// once.
 type program struct {
 	environ        []string
 	stdin          io.Reader
@@ -119,8 +120,8 @@ func commands(p *program) []*cobra.Command {
 	}
 }
 
-// watch notes when a command's own code begins. Until then an error is one of
-// the command line; cobra itself does not say.
+// watch records that a command's own code has started. An error before that is an
+// error of the command line; cobra itself does not tell the two apart.
 func (p *program) watch(c *cobra.Command) {
 	if run := c.RunE; run != nil {
 		c.RunE = func(c *cobra.Command, args []string) error {
@@ -151,11 +152,11 @@ const (
 	exitUsage  = 2
 )
 
-// errReported ends a command with exitFailed after it has said all there is to
-// say on standard output.
+// errReported ends a command with exitFailed. The command has already written the
+// reason to standard output.
 var errReported = errors.New("problems were found")
 
-// A usageError is a command line that cannot be meant.
+// A usageError is an error in the command line, such as an unknown flag.
 type usageError string
 
 func (e usageError) Error() string { return string(e) }
@@ -197,11 +198,11 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// version is set by the linker for releases; other builds have what the Go tool
-// knows.
+// version is set by the linker for releases. Other builds have the version that the
+// Go tool records.
 var version string
 
-// A build says what this binary was made from.
+// A build describes the sources from which this binary was built.
 type build struct {
 	Version  string `json:"version"`
 	Revision string `json:"revision"`

@@ -24,7 +24,7 @@ const migrateExample = `  scheduler migrate up --database-url postgres://admin@d
   scheduler migrate version
   scheduler migrate down 1`
 
-// A migrateCommand is what the verbs of migrate share.
+// A migrateCommand holds what the verbs of migrate share.
 type migrateCommand struct {
 	program *program
 	url     string
@@ -90,7 +90,7 @@ func (m *migrateCommand) verb(use, short string, do func(context.Context, *store
 func (m *migrateCommand) versionVerb() *cobra.Command {
 	c := &cobra.Command{
 		Use:     "version",
-		Short:   "Say at which version the schema is; changes nothing",
+		Short:   "Print the version of the schema; change nothing",
 		Example: "  scheduler migrate version --output json",
 		Args:    cobra.NoArgs,
 	}
@@ -134,8 +134,8 @@ func describeVersion(v store.SchemaVersion) string {
 	return text
 }
 
-// runner finds the database. The configuration is read only when the flag does
-// not say which, so that an admin needs none.
+// runner finds the database. It reads the configuration only when the flag is not
+// given, so that an admin needs no configuration.
 func (m *migrateCommand) runner() (*store.Migrator, error) {
 	url := m.url
 	if url == "" {

@@ -25,7 +25,7 @@ type choice struct {
 // String returns the word chosen.
 func (c *choice) String() string { return c.value }
 
-// Type is what the help shows for the value.
+// Type returns the word that the help shows for the value.
 func (c *choice) Type() string { return strings.Join(c.allowed, "|") }
 
 // Set refuses every other word.
@@ -61,8 +61,8 @@ func (p *program) writeJSON(v any) error {
 	return p.printStyled(plain.JSON(b.String()))
 }
 
-// A table is rows of columns for people. It is not tabwriter's because that
-// counts the bytes of colours as width.
+// A table is rows of columns for people. It is not written by text/tabwriter, which
+// counts the codes of colours as width.
 type table struct {
 	header []string
 	rows   [][]string
@@ -123,7 +123,7 @@ func (p *program) bold(text string) string {
 
 func (p *program) coloured() bool { return p.getenv("NO_COLOR") == "" && p.terminal() }
 
-// terminal says whether the output is a terminal that can do more than print.
+// terminal reports whether the output is a terminal with styles and cursor movement.
 func (p *program) terminal() bool {
 	file, ok := p.stdout.(*os.File)
 	if !ok || p.getenv("TERM") == "dumb" {
@@ -160,8 +160,8 @@ func number(id int64) string {
 	return strconv.FormatInt(id, 10)
 }
 
-// words are what the short reasons of a call's outcome mean; quota is also why
-// a task waits. Whatever else is stored as a reason is words already.
+// words are the meanings of the short reasons of a call's outcome. quota is also the
+// reason for which a task waits. Any other stored reason is a sentence already.
 var words = map[string]string{
 	"connect":         "no connection to the push API",
 	"throttled":       "the push API limits the rate",
@@ -179,11 +179,12 @@ var words = map[string]string{
 	"bad signature":   "the answer's signature is wrong; it may have been pushed",
 }
 
-// tooLate begins the reason of what was given up after attempts.
+// tooLate is the start of the reason of a task that was given up after attempts.
 const tooLate = "not sent within the catch-up window: "
 
-// reasonInWords writes a stored reason for people. It is "reason", "reason:
-// code" or "reason: code: message"; what comes after the first part is kept.
+// reasonInWords writes a stored reason for people. A stored reason has the form
+// "reason", "reason: code" or "reason: code: message". Only its first part is
+// replaced.
 func reasonInWords(reason string) string {
 	if last, ok := strings.CutPrefix(reason, tooLate); ok {
 		return tooLate + reasonInWords(last)

@@ -45,9 +45,9 @@ const previewExample = `  # Mondays and Thursdays at nine, in January and Februa
   # Once, an hour from now, for a program
   scheduler preview --strategy-type 1 --strategy-content '{"fixedTime":'$(date -d '+1 hour' +%s)000'}' --output json`
 
-// previewFlags are the columns as they were typed. All are text, so that a
-// value that is no number or time is reported as a problem of its field, among
-// the others, like the SQL surface does.
+// previewFlags are the columns as they were typed. All are texts. So a value that is
+// not a number or a time is reported as a problem of its field, together with the
+// other problems, as the database does.
 type previewFlags struct {
 	strategyType, content, zone, shortMonth, dstGap, window, now, channel string
 	limit                                                                 int
@@ -114,8 +114,8 @@ func (p *program) preview(flags previewFlags) error {
 	if len(problems) > 0 {
 		return p.refuse("the strategy", problems, flags.asJSON)
 	}
-	// A fixed time may lie in the past by the catch-up window, and by the second
-	// that fixedTime is cut to; a loop has nothing before it was written.
+	// A fixed time may lie in the past by the catch-up window, plus the second to
+	// which fixedTime is truncated. A loop has no occurrence before it was written.
 	plan := newPlan(schedule, spec, spec.WrittenAt, spec.WrittenAt.Add(-spec.CatchUpWindow-2*time.Second), flags.limit)
 	for _, w := range warnings {
 		plan.Warnings = append(plan.Warnings, w.String())
@@ -134,8 +134,8 @@ func (p *program) showPlan(plan plan, flags previewFlags) error {
 	return p.printPlan(plan)
 }
 
-// spec reads the flags. A value that cannot be read is a problem; a valid one takes
-// its place, so that the rest can still be judged.
+// spec reads the flags. A value that cannot be read is a problem. A valid value
+// replaces it, so that the other flags can still be judged.
 func (f *previewFlags) spec(now time.Time) (strategy.Spec, []problem) {
 	var problems []problem
 	note := func(field, message string) {
@@ -172,7 +172,8 @@ func (f *previewFlags) spec(now time.Time) (strategy.Spec, []problem) {
 	return spec, problems
 }
 
-// A plan is what preview shows. The JSON is a promise to other programs.
+// A plan holds what preview prints. The form of its JSON is a promise to other
+// programs.
 type plan struct {
 	Occurrences []occurrence `json:"occurrences"`
 	Warnings    []string     `json:"warnings"`
@@ -283,7 +284,7 @@ func (p *program) printCalendar(plan plan) error {
 	return p.printWarnings(plan)
 }
 
-// drawCalendar draws the months of the times, with what the marks mean.
+// drawCalendar draws the months of the times, and explains the marks.
 func (p *program) drawCalendar(times []time.Time) string {
 	c := newCalendar(times)
 	if c == nil {
@@ -347,9 +348,9 @@ func (p *program) planOf(ctx context.Context, s *store.Store, c store.CampaignRo
 	return out, nil, nil
 }
 
-// specOf returns the strategy of a stored campaign. Its catch-up window is the
-// longest: the database judged the strategy when it was written, and a window
-// that its author has shortened since does not make it wrong.
+// specOf returns the strategy of a stored campaign, with the longest catch-up window.
+// The database judged the strategy when it was written. If the author has shortened
+// the window since, the strategy is still valid.
 func specOf(c store.CampaignRow) strategy.Spec {
 	return strategy.Spec{
 		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, WrittenAt: c.WrittenAt,
@@ -380,8 +381,8 @@ func storedProblems(c store.CampaignRow, cfg *config.Config) []problem {
 	return problems
 }
 
-// A quota is what a channel allows. Channels with a weekly quota choose their
-// audience themselves, so that every call reaches the same users.
+// A quota is the number of calls that a channel allows in a week. Channels with a
+// weekly quota choose their audience themselves, so every call reaches the same users.
 type quota struct {
 	channel string
 	weekly  int // calls of one app in any rolling 7 × 24 h; zero: no quota

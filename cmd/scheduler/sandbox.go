@@ -51,7 +51,7 @@ const sandboxExample = `  # On a free port, in memory; Ctrl-C ends it
   # What it has seen
   curl -s http://127.0.0.1:8090/_sandbox/stats`
 
-// sandboxStopTimeout is how long calls in flight may take to end.
+// sandboxStopTimeout bounds how long a stop waits for calls in flight.
 const sandboxStopTimeout = 5 * time.Second
 
 type sandboxFlags struct {
@@ -145,7 +145,7 @@ func (p *program) runSandbox(
 	return nil
 }
 
-// A runningSandbox is what the command says once it answers.
+// A runningSandbox holds what the command prints when the sandbox accepts calls.
 type runningSandbox struct {
 	URL     string       `json:"url"`
 	Journal string       `json:"journal,omitempty"`

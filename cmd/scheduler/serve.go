@@ -117,7 +117,8 @@ func warn(ctx context.Context, log *slog.Logger, cfg *config.Config) {
 	}
 }
 
-// A noticer ends one context at the first signal, and another at the second.
+// A noticer ends one context at the first signal, and another context at the second
+// signal.
 type noticer struct{ signals chan os.Signal }
 
 func notice(ctx context.Context) (context.Context, *noticer) {
@@ -147,7 +148,7 @@ func (n *noticer) Second(ctx context.Context) (context.Context, context.CancelFu
 	return ctx, cancel
 }
 
-// Stop lets signals act as usual again.
+// Stop gives signals their default effect again.
 func (n *noticer) Stop() { signal.Stop(n.signals) }
 
 // newLogger makes the daemon's log. level may be changed while it is in use.

@@ -78,7 +78,7 @@ func (p *program) printTasks(tasks []store.TaskRow) error {
 	return t.write(p)
 }
 
-// progressOf is the task's status, with how far a running one is.
+// progressOf returns the status of a task, and the progress of a running one.
 func progressOf(t store.TaskRow) string {
 	if t.Status != "running" || t.Deliveries < 2 {
 		return t.Status
@@ -86,7 +86,7 @@ func progressOf(t store.TaskRow) string {
 	return fmt.Sprintf("running %d%%", int64(t.DeliveriesDone)*100/int64(t.Deliveries))
 }
 
-// lateness says how long after its instant the first call began.
+// lateness writes how long after the due time the first call started.
 func lateness(t store.TaskRow) string {
 	if t.SentAt.IsZero() {
 		return ""
@@ -158,7 +158,7 @@ func (p *program) showTask(ctx context.Context, s *store.Store, id int64, asJSON
 	return f.write(p)
 }
 
-// taskFacts lists what is known of a task.
+// taskFacts returns the facts about a task that show prints.
 func taskFacts(t store.TaskRow) *facts {
 	f := &facts{}
 	f.add("task", number(t.ID))
@@ -240,7 +240,7 @@ func personInWords(login, operator string) string {
 	return login + " (" + operator + ")"
 }
 
-// watchInterval is how often a watched task is looked at.
+// watchInterval is the time between two reads of a watched task.
 const watchInterval = 500 * time.Millisecond
 
 // watchTask prints the task's progress whenever it changes, and ends when the
@@ -302,8 +302,8 @@ func (p *program) endWatch(quiet bool) error {
 	return p.print("\n")
 }
 
-// taskJSON is a task as other programs read it: a promise. Times are RFC 3339 in
-// the campaign's zone.
+// taskJSON is a task in JSON, whose form is a promise to other programs. Times are
+// RFC 3339 in the campaign's zone.
 type taskJSON struct {
 	ID             int64    `json:"id"`
 	CampaignID     int64    `json:"campaign_id"`
@@ -362,7 +362,7 @@ func timeJSON(t time.Time, zone string) *string {
 	return &text
 }
 
-// taskDetail is what show says beyond the list.
+// taskDetail holds what show adds to the fields of the list.
 type taskDetail struct {
 	taskJSON
 

@@ -47,8 +47,8 @@ func newValidateCommand(p *program) *cobra.Command {
 	return c
 }
 
-// A verdict is what validate says of one campaign. The JSON is a promise to
-// other programs.
+// A verdict holds what validate prints about one campaign. The form of its JSON is a
+// promise to other programs.
 type verdict struct {
 	Line     int       `json:"line"` // where the campaign begins, from 1
 	Name     string    `json:"name"`
@@ -75,7 +75,7 @@ func (p *program) validate(file string, asJSON bool) error {
 	return p.printVerdicts(verdicts, asJSON)
 }
 
-// maxInput bounds what validate reads: some ten thousand campaigns.
+// maxInput bounds the input of validate, in bytes: about ten thousand campaigns.
 const maxInput = 64 << 20
 
 func (p *program) readInput(file string) ([]byte, error) {
@@ -98,8 +98,8 @@ func (p *program) readInput(file string) ([]byte, error) {
 	return bytes.TrimPrefix(text, []byte("\ufeff")), nil
 }
 
-// knownApps returns the apps of the configuration, or nil when it is not given
-// or names none: then every app is taken to exist.
+// knownApps returns the apps of the configuration. It returns nil when there is no
+// configuration or it names no apps; every app is then assumed to exist.
 func (p *program) knownApps() ([]config.App, error) {
 	if p.configPath == "" {
 		return nil, nil

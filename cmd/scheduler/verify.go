@@ -95,7 +95,8 @@ func (p *program) verify(ctx context.Context, s *store.Store, cfg *config.Config
 	return err
 }
 
-// A report is what verify shows. The JSON is a promise to other programs.
+// A report holds what verify prints. The form of its JSON is a promise to other
+// programs.
 type report struct {
 	At          time.Time        `json:"at"`
 	Since       *time.Time       `json:"since"`      // null: from the beginning
