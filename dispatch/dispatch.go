@@ -1,8 +1,8 @@
-// Package dispatch is the seam between the engine and the push APIs: what a
-// push is, what an adapter must offer, and how the result of a call is classed.
+// Package dispatch defines the interface between the engine and the push APIs: a
+// push, an adapter, and the classes of a call's outcome.
 //
-// An adapter classifies, the engine retries. Adapters live in the folders below
-// this one; they know their provider's API and nothing of the database.
+// Adapters classify outcomes; the engine retries. Each adapter is in a folder below
+// this one. It knows the API of its provider and does not know the database.
 package dispatch
 
 import (
@@ -17,48 +17,48 @@ import (
 // "mpaas.push_multiple".
 type Channel struct {
 	Name string
-	// MaxTargets is how many targets one call may carry. Zero: the call names
-	// its audience itself (a broadcast, a label) and takes no targets.
+	// MaxTargets is the highest number of targets in one call. Zero: the request
+	// names the audience (a broadcast, a label) and a call takes no targets.
 	MaxTargets int
-	// WeeklyQuota is the provider's limit of calls in any rolling 7 × 24 h per
-	// app. Zero: none.
+	// WeeklyQuota is the provider's limit of calls for each app in any rolling
+	// 7 × 24 h. Zero: no limit.
 	WeeklyQuota int
 }
 
-// A Request is a campaign's wish as its author wrote it, before it is judged.
+// A Request is a campaign's request as its author wrote it. It has not been judged.
 type Request struct {
 	Channel  string
 	TaskName string          // campaigns.name
 	Body     json.RawMessage // campaigns.request: a JSON object
-	// StrategyType is 0 now, 1 fixed time, 2 loop. Our calls always carry 0;
-	// it is here because some audiences may not be scheduled.
+	// StrategyType is 0 (now), 1 (fixed time) or 2 (loop). Some audiences may not be
+	// scheduled, so adapters need it. Calls of an adapter always carry 0.
 	StrategyType int
-	// StoredTargets says that campaign_targets (or an audience view) holds the
-	// campaign's targets, so that Body must not name any.
+	// StoredTargets says that campaign_targets or an audience view holds the
+	// campaign's targets. Body must then name none.
 	StoredTargets bool
-	// AllowAudienceSchedules is the app's configuration of that name.
+	// AllowAudienceSchedules is the app's setting of that name.
 	AllowAudienceSchedules bool
-	// Region is the app's option of that name, where its provider has one.
+	// Region is the app's option of that name, or "" if its provider has none.
 	Region string
 }
 
-// A Problem is one thing wrong with a Request. Text reaches the author in
-// campaigns.status_reason: it names the rule and the fix.
+// A Problem is one fault of a Request. Text names the rule and the fix. The author
+// reads it in campaigns.status_reason.
 type Problem struct {
-	Field string // as the author spelled it; "request" for the whole
+	Field string // as the author spelled it; "request" for the whole request
 	Text  string
 }
 
-// A Message is a judged Request, encoded as far as it can be once for all of
-// its deliveries. It is immutable and safe for concurrent use.
+// A Message is a judged Request. The part that is the same in all of its deliveries
+// is encoded already. A Message is immutable and safe for concurrent use.
 type Message struct {
 	Channel Channel
-	// Inline holds the targets the request itself names, in order; their MsgKey
-	// is the author's own, not yet bound to an occurrence.
+	// Inline holds the targets that the request names, in their order. A MsgKey is
+	// the author's own; it does not name an occurrence yet.
 	Inline []Target
-	// Judge returns what is wrong with one target, or "". The rules are the same
-	// for targets of the request, of campaign_targets and of an audience view. The
-	// engine leaves a target with a fault out of its call. Judge is not nil where
+	// Judge returns the fault of one target, or "" if it has none. The rules are the
+	// same for targets of the request, of campaign_targets and of an audience view.
+	// The engine leaves a target with a fault out of its call. Judge is not nil if
 	// the channel takes targets.
 	Judge func(*Target) string
 	// Encoded belongs to the adapter that made the Message.
@@ -79,7 +79,7 @@ type Push struct {
 	// DeliveryID is the same for every attempt of one delivery, at most 32
 	// characters of [A-Za-z0-9_-].
 	DeliveryID string
-	// MsgKey identifies the push where the API takes one key for the whole call.
+	// MsgKey identifies the push, for APIs that take one key for the whole call.
 	MsgKey  string
 	Targets []Target // at most Message.Channel.MaxTargets
 }
@@ -91,24 +91,25 @@ type Pusher interface {
 	Push(ctx context.Context, p *Push) Outcome
 }
 
-// An Adapter is what one provider's folder offers.
+// An Adapter makes Messages and Pushers for one provider. Its methods are safe for
+// concurrent use.
 type Adapter interface {
 	// Provider is the word in the configuration and in scheduler.apps.
 	Provider() string
 	Channels() []Channel
-	// Options lists the keys an app of this provider may have in the
-	// configuration, beyond those every app has.
+	// Options lists the configuration keys that an app of this provider may have, in
+	// addition to those that every app has.
 	Options() []Option
-	// Compile judges a request and encodes it. Every problem is reported at
-	// once; with none, the Message is not nil.
+	// Compile judges a request and encodes it. It returns all problems at once. If
+	// there are none, the Message is not nil.
 	Compile(Request) (*Message, []Problem)
-	// New makes the Pusher of one app. The error names the option at fault and
-	// never holds its value when that is secret.
+	// New makes the Pusher of one app. The error names the faulty option. It never
+	// holds a secret value.
 	New(Settings) (Pusher, error)
 }
 
-// An Option is one configuration key of a provider's apps. Every option has a
-// twin NAME_file that reads the value from a file.
+// An Option is one configuration key of a provider's apps. For every option NAME
+// there is a key NAME_file, which names a file that holds the value.
 type Option struct {
 	Name     string
 	Required bool
@@ -119,16 +120,17 @@ type Option struct {
 // Settings configure one app's Pusher.
 type Settings struct {
 	AppID, WorkspaceID string
-	Endpoint           string            // scheme and host; of a webhook the whole URL
-	Options            map[string]string // by Option.Name; files already read
+	Endpoint           string            // scheme and host; for a webhook the whole URL
+	Options            map[string]string // values by Option.Name; files have been read
 	Transport          http.RoundTripper // nil: the adapter's own
-	// Proxy returns the forward proxy for an endpoint, or nil for none. Nil: calls
-	// go directly.
+	// Proxy returns the forward proxy for an endpoint, or nil when the call goes
+	// directly. If Proxy is nil, all calls go directly.
 	Proxy func(endpoint *url.URL) (*url.URL, error)
-	// Authorities are certificates, PEM, that are trusted beside the system's.
+	// Authorities are certificates, PEM, of authorities that are trusted in addition
+	// to the system's.
 	Authorities string
-	// Now is the clock that requests are signed with; nil means time.Now. The
-	// daemon passes the database's clock.
+	// Now returns the time with which requests are signed. nil: time.Now. The daemon
+	// passes the database's clock.
 	Now func() time.Time
 }
 
@@ -141,17 +143,18 @@ type Reacher interface {
 
 // A Revocation asks a provider to take back what it accepted in one delivery.
 type Revocation struct {
-	// DeliveryID is the delivery's, as its Push had it.
+	// DeliveryID is the same as in the Push of the delivery.
 	DeliveryID string
-	// MessageID and RequestID are what the provider answered then; either may be
+	// MessageID and RequestID are those of the outcome of the Push. Either may be
 	// empty.
 	MessageID, RequestID string
-	// Target is the one receiver to take it back from; empty: all of them.
+	// Target is the receiver from whom the push is taken back. Empty: all receivers
+	// of the delivery.
 	Target string
 }
 
-// A Revoker is a Pusher whose provider can take messages back. Where a Pusher is
-// no Revoker, the provider cannot.
+// A Revoker is a Pusher whose provider can take messages back. If a Pusher is not a
+// Revoker, its provider cannot.
 //
 // Revoke makes one call and classes its outcome as Push does. Accepted means that
 // the provider took the revocation; devices that have shown the message keep it.
@@ -160,7 +163,7 @@ type Revoker interface {
 	Revoke(ctx context.Context, r *Revocation) Outcome
 }
 
-// Class says what is known of a call after it ended.
+// Class says whether a call that has ended was accepted.
 type Class uint8
 
 const (
@@ -168,13 +171,14 @@ const (
 	Accepted Class = iota + 1
 	// NotSent: the push was certainly not taken and may be sent again.
 	NotSent
-	// Permanent: the provider refused it, and would again.
+	// Permanent: the provider refused the push, and would refuse it again.
 	Permanent
-	// Unknown: the request may have been taken. It is never resent by itself.
+	// Unknown: the provider may have taken the push. The engine never sends it again
+	// by itself.
 	Unknown
 )
 
-// String returns the word used in logs and metrics.
+// String returns the word for the class in logs and metrics.
 func (c Class) String() string {
 	switch c {
 	case Accepted:
@@ -189,8 +193,8 @@ func (c Class) String() string {
 	return "invalid"
 }
 
-// Reason is why a call was not accepted, from a closed list, so that it can
-// label a metric.
+// Reason says why a call was not accepted. The list of reasons is closed, so that a
+// Reason can be a label of a metric.
 type Reason string
 
 const (
@@ -210,7 +214,7 @@ const (
 	ReasonBadSignature Reason = "bad_signature" // an answer whose signature is missing or wrong
 )
 
-// Reasons lists every Reason but ReasonNone.
+// Reasons lists every Reason except ReasonNone.
 func Reasons() []Reason {
 	return []Reason{
 		ReasonConnect, ReasonThrottled, ReasonQuota, ReasonRefused, ReasonAuth, ReasonInvalid, ReasonTimeout,
@@ -222,15 +226,16 @@ func Reasons() []Reason {
 type Outcome struct {
 	Class  Class
 	Reason Reason
-	// Code and Message are the provider's own words, or ours where it said
-	// nothing. Message is cut to MaxMessage bytes and holds no secret.
+	// Code and Message are the provider's own texts, or the adapter's if the provider
+	// gave none. Message is cut to MaxMessage bytes and holds no secret.
 	Code, Message string
 	RequestID     string // the provider's id or trace of the call
 	MessageID     string // the provider's id of the message, where it has one
-	// LeftOut says how many of the call's targets the engine left out, and why; ""
-	// for none. The engine sets it.
+	// LeftOut says how many targets of the call the engine left out, and why. Empty:
+	// none. The engine sets it.
 	LeftOut string
-	// RetryAfter is the provider's hint for a throttled call; zero means none.
+	// RetryAfter is how long to wait before the next call, as the provider says in
+	// the answer to a throttled call. Zero: the provider does not say.
 	RetryAfter time.Duration
 }
 

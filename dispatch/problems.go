@@ -7,10 +7,11 @@ import (
 	"unicode/utf8"
 )
 
-// Bounds of a list of problems. An author who made one mistake 20,000 times sees
-// it in the first few. The rest would only fill the database and the log.
+// Bounds of a list of problems. An author who made one mistake 20,000 times sees it
+// in the first problems. The others would only fill the database and the log.
 const (
-	// MaxProblems is how many problems of one request are told in words.
+	// MaxProblems is the number of problems of one request that are kept. Further
+	// problems are counted.
 	MaxProblems = 20
 	// maxField and maxText bound a Problem's texts, and maxQuoted each text of the
 	// author's that is quoted in one, in bytes.
@@ -19,16 +20,16 @@ const (
 	maxQuoted = 128
 )
 
-// Problems collects what is wrong with a request. It keeps the first MaxProblems
-// and counts the others. The zero value is ready for use. Only one goroutine may
-// use it.
+// Problems collects the problems of a request. It keeps the first MaxProblems and
+// counts the others. The zero value is ready for use. It is not safe for concurrent
+// use.
 type Problems struct {
 	list []Problem
 	more int
 }
 
-// Add notes a problem of a field. Strings and byte slices among args are cut
-// before they are formatted, so that the cost does not grow with what they hold.
+// Add adds a problem of a field. Strings and byte slices in args are cut before they
+// are formatted, so that the cost does not grow with their length.
 func (p *Problems) Add(field, format string, args ...any) {
 	if p.Full() {
 		p.more++
@@ -45,15 +46,15 @@ func (p *Problems) Add(field, format string, args ...any) {
 	p.list = append(p.list, Problem{Field: Clip(field, maxField), Text: Clip(fmt.Sprintf(format, args...), maxText)})
 }
 
-// Full reports whether a further problem would only be counted. Its text then
-// needs no work.
+// Full reports whether further problems are only counted. Their texts then need not
+// be made.
 func (p *Problems) Full() bool { return len(p.list) >= MaxProblems }
 
 // Len returns how many problems were added.
 func (p *Problems) Len() int { return len(p.list) + p.more }
 
-// List returns the problems. Where some were only counted, the last entry says
-// how many.
+// List returns the problems that were kept. If others were counted, a last entry
+// says how many.
 func (p *Problems) List() []Problem {
 	if p.more == 0 {
 		return p.list

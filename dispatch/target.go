@@ -8,11 +8,11 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
-// Bounds of one target, in bytes. They are those of scheduler.campaign_targets;
-// rows of an audience view have no others.
+// Bounds of one target, in bytes. The table scheduler.campaign_targets has the same
+// bounds. They hold for the rows of an audience view too.
 const (
 	MaxTarget       = 1024
-	MaxMsgKey       = 256  // of an author's own
+	MaxMsgKey       = 256  // of a key that an author chose
 	MaxTargetValues = 4096 // of each of the two objects
 )
 
@@ -20,7 +20,7 @@ const (
 // campaign and occurrence apart.
 const maxSentKey = MaxMsgKey + 64
 
-// A Report notes what is wrong with a field.
+// A Report is called with each fault of a field.
 type Report func(field, format string, args ...any)
 
 // Names of a target's fields, as campaign_targets and audience views have them.
@@ -31,8 +31,8 @@ const (
 	FieldExtendedParams   = "extended_params"
 )
 
-// Judge reports what is wrong with a target whatever its channel. Adapters add
-// their own rules to these.
+// Judge reports the faults of a target by the rules that hold for every channel.
+// Adapters add their own rules.
 func (t *Target) Judge(report Report) {
 	switch {
 	case strings.TrimSpace(t.Target) == "":
@@ -57,7 +57,7 @@ func (t *Target) Judge(report Report) {
 	}
 }
 
-// IsEmptyObject reports whether a target's object says nothing: nil, null or {}.
+// IsEmptyObject reports whether an object of a target is empty: nil, null or {}.
 func IsEmptyObject(raw json.RawMessage) bool {
 	switch text := string(bytes.TrimSpace(raw[:min(len(raw), 8)])); text {
 	case "", "null", "{}":
@@ -66,8 +66,8 @@ func IsEmptyObject(raw json.RawMessage) bool {
 	return false
 }
 
-// TargetJudge turns rules into the function that a Message has: it returns in
-// one text what is wrong with a target, or "".
+// TargetJudge makes the Judge function of a Message from rules. The function returns
+// the faults of a target as one text, or "" if there are none.
 func TargetJudge(rules func(t *Target, report Report)) func(*Target) string {
 	return func(t *Target) string {
 		var p Problems

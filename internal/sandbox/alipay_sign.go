@@ -28,7 +28,7 @@ const (
 	alipayWindow = 10 * time.Minute
 )
 
-// alipayAuth is a taken-apart Authorization header.
+// alipayAuth is a parsed Authorization header.
 type alipayAuth struct {
 	signed                          []byte // all before ",sign="
 	appID, certSN, nonce, timestamp []byte
@@ -247,7 +247,7 @@ func serialNumbers(app AlipayApp) (appSN, rootSN, alipaySN string, err error) {
 	return certs[0].sn, strings.Join(sns, "_"), alipaySN, nil
 }
 
-// A certName is what names a certificate in the protocol.
+// A certName names a certificate in the protocol.
 type certName struct{ sn, algorithm string }
 
 // parseCerts reads every certificate of a PEM file from its ASN.1, since the

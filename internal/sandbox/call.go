@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// An api is one call the sandbox answers. Pushes bear the name of the channel
-// that campaigns use, so that journal and database can be joined.
+// An api is one call that the sandbox answers. A push has the name of its channel in
+// campaigns, so that the journal and the database can be joined.
 type api uint8
 
 const (
@@ -51,7 +51,7 @@ var apiNames = [apiCount]string{
 
 func (a api) String() string { return apiNames[a] }
 
-// A provider is one family of APIs: how it names its errors, and how it signs.
+// A provider is one family of APIs, with its own errors and signatures.
 type provider uint8
 
 const (
@@ -133,15 +133,15 @@ func routeAlipay(path []byte) api {
 	return apiUnknown
 }
 
-// An Outcome says what became of a call.
+// An Outcome says whether the sandbox accepted a call.
 type Outcome string
 
 const (
-	// Accepted: the push was taken. What the client heard of it is another
-	// matter, see Call.AnswerDelivered.
+	// Accepted: the push was taken. Call.AnswerDelivered says whether the client got
+	// the answer.
 	Accepted Outcome = "accepted"
-	// Refused: the push was certainly not taken, though a fault may have
-	// worded the answer so that a client cannot know.
+	// Refused: the push was certainly not taken. A fault may have changed the answer,
+	// so that the client cannot know this.
 	Refused Outcome = "refused"
 )
 
@@ -152,7 +152,7 @@ type Call struct {
 	// ReceivedAt is when the first byte of the request was seen. The time it
 	// waited for a body or a fault comes after it.
 	ReceivedAt time.Time `json:"received_at"`
-	// AnsweredAt is when the outcome was settled, right before the answer.
+	// AnsweredAt is when the outcome was decided, right before the answer was sent.
 	AnsweredAt  time.Time `json:"answered_at"`
 	API         string    `json:"api"` // the channel's name, e.g. mpaas.push_multiple
 	AppID       string    `json:"app_id,omitempty"`
@@ -162,16 +162,16 @@ type Call struct {
 	DeliveryID string `json:"delivery_id,omitempty"`
 	RequestID  string `json:"request_id,omitempty"` // the sandbox's id of the call
 	MessageID  string `json:"message_id,omitempty"` // of an accepted message
-	// Signature is "ok" or why it was refused; empty when the call ended before
-	// it was looked at.
+	// Signature is "ok" or the reason why the signature was refused. It is empty when
+	// the call ended before the signature was checked.
 	Signature string  `json:"signature,omitempty"`
 	Outcome   Outcome `json:"outcome"`
 	Code      string  `json:"code,omitempty"` // the provider's code in the answer
 	Status    int     `json:"status,omitempty"`
 	Fault     string  `json:"fault,omitempty"` // the fault applied
-	// AnswerDelivered is false when a fault kept the answer back. The line is
-	// written before the answer, so that it cannot tell of a client that went
-	// away; Stats.AnswersLost counts those.
+	// AnswerDelivered is false when a fault kept the answer back. The line is written
+	// before the answer, so it does not say whether the client had gone away;
+	// Stats.AnswersLost counts those calls.
 	AnswerDelivered bool     `json:"answer_delivered"`
 	TaskName        string   `json:"task_name,omitempty"`
 	TargetCount     int      `json:"target_count"`
@@ -220,7 +220,7 @@ func (c *call) reset() {
 	c.schedule, c.alipay = nil, nil
 }
 
-// A refusal is why a call is not accepted.
+// A refusal says why a call is not accepted.
 type refusal struct {
 	status        int // of the HTTP answer where the provider tells by status
 	code, message string
@@ -296,7 +296,7 @@ func appendList[T []byte | string](b []byte, name string, values []T) []byte {
 	return append(b, ']')
 }
 
-// appendString appends a JSON string. What is not UTF-8 becomes U+FFFD.
+// appendString appends a JSON string. Bytes that are not UTF-8 become U+FFFD.
 func appendString[T []byte | string](b []byte, s T) []byte {
 	const hex = "0123456789abcdef"
 	b = append(b, '"')

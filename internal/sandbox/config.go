@@ -31,22 +31,23 @@ type Config struct {
 	Apps Apps
 	// JournalPath is the file that calls are appended to. Empty: memory only.
 	JournalPath string
-	// JournalDetail is how much is kept of each call. Empty: Full.
+	// JournalDetail says how much of each call is kept. Empty: Full.
 	JournalDetail Detail
-	// Ring is how many of the latest lines stay in memory. Zero: 4096 beside a
-	// file, 65536 without one.
+	// Ring is the number of latest lines that are kept in memory. Zero: 4096 if there
+	// is a file, else 65536.
 	Ring int
-	// Faults are in force from the start; see ParseFaults.
+	// Faults are the faults at the start; see ParseFaults.
 	Faults []*Fault
-	// Seed makes the faults repeatable.
+	// Seed decides which calls have faults. Runs with the same seed have the same
+	// faults.
 	Seed uint64
-	// WeeklyQuota is how many label, total and group sends an Alipay app may
-	// make in any rolling 7 × 24 h, each. Zero: the documented 5. Negative: any
-	// number.
+	// WeeklyQuota is the number of label sends, of total sends and of group sends that
+	// an Alipay app may make in any rolling 7 × 24 h. Zero: the documented 5.
+	// Negative: no limit.
 	WeeklyQuota int
-	// Now is the clock that requests are judged by. Nil: time.Now.
+	// Now returns the time by which requests are judged. Nil: time.Now.
 	Now func() time.Time
-	// Logger hears of what the sandbox itself has trouble with. Nil: silence.
+	// Logger takes the errors of the sandbox itself. Nil: they are not logged.
 	Logger *slog.Logger
 }
 

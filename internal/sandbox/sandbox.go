@@ -1,10 +1,10 @@
 // Package sandbox stands in for the push APIs on loopback: mPaaS, Alipay and
 // webhook, behind one address.
 //
-// It verifies every signature with code (package aliyun for mPaaS) that shares
-// nothing with the adapters it is there to test; answers as the APIs' documents say;
-// enforces their documented limits; writes down each call as one JSON line;
-// and can be told to throttle, fail, delay or cut.
+// It verifies every signature with its own code (package aliyun for mPaaS), which
+// shares nothing with the adapters that it tests. It answers as the documents of the
+// APIs say and enforces the documented limits. It writes each call to a journal as
+// one line of JSON. Faults make it throttle, fail, delay or cut calls.
 //
 // The journal is an oracle: the line of an accepted push is with the operating
 // system before its answer is sent, so that a push the client saw accepted is
@@ -98,8 +98,8 @@ func (s *Sandbox) Addr() string { return s.listener.Addr().String() }
 // URL is the endpoint to give to a client.
 func (s *Sandbox) URL() string { return "http://" + s.Addr() }
 
-// Start begins to answer. It does not block. The end of ctx cuts everything
-// off, as Stop with an ended context does.
+// Start starts to answer calls. It does not block. When ctx ends, all connections are
+// cut, as Stop with an ended context does.
 func (s *Sandbox) Start(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -140,7 +140,7 @@ func (s *Sandbox) takeConns() []net.Conn {
 	return conns
 }
 
-// SetFaults replaces the faults in force.
+// SetFaults replaces the current faults.
 func (s *Sandbox) SetFaults(faults ...*Fault) error {
 	if err := checkFaults(faults); err != nil {
 		return err

@@ -88,8 +88,8 @@ func (s *Sandbox) patience(conn net.Conn, d time.Duration) {
 	}
 }
 
-// complain answers a request that is not HTTP. Of a connection that ended by
-// itself there is nothing to say.
+// complain answers a request that is not HTTP. A connection that ended by itself gets
+// no answer.
 func (s *Sandbox) complain(c *call, err error) {
 	var bad *wireError
 	if !errors.As(err, &bad) {
@@ -347,8 +347,8 @@ const (
 	nonceShardSize = 16 << 10
 )
 
-// nonces remembers the nonces of late, by their hash. Replays of very old
-// requests are refused by their timestamp.
+// nonces holds the hashes of recent nonces. Replays of older requests are refused by
+// their timestamp.
 type nonces struct {
 	seed   maphash.Seed
 	shards [nonceShards]nonceShard
