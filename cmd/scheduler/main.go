@@ -13,12 +13,13 @@ import (
 	"slices"
 	"strings"
 	"time"
-	_ "time/tzdata" //a machine without zone files knows every zone too
+	_ "time/tzdata" // a machine without zone files knows every zone too
+
+	"github.com/spf13/cobra"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
 	"github.com/campaign-scheduler/scheduler/internal/plain"
 	"github.com/campaign-scheduler/scheduler/store"
-	"github.com/spf13/cobra"
 )
 
 func main() {

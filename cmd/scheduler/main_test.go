@@ -7,9 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mattn/go-runewidth"
+
 	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/strategy"
-	"github.com/mattn/go-runewidth"
 )
 
 func TestParseInterval(t *testing.T) {

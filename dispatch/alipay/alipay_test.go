@@ -14,10 +14,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/campaign-scheduler/scheduler/dispatch"
-	"github.com/campaign-scheduler/scheduler/dispatch/alipay"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/alipay"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

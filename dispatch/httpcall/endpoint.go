@@ -18,8 +18,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/campaign-scheduler/scheduler/internal/textfile"
 	"golang.org/x/net/idna"
+
+	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
 
 // ParseEndpoint reads an endpoint of the configuration: a scheme and a host and

@@ -8,11 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/campaign-scheduler/scheduler/dispatch"
-	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 	"pgregory.net/rapid"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
 )
 
 var update = flag.Bool("update", false, "write what Compile says into the golden file")

@@ -15,6 +15,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/admin"
 	"github.com/campaign-scheduler/scheduler/internal/api"
@@ -23,8 +26,6 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/sandbox"
 	"github.com/campaign-scheduler/scheduler/internal/tracing"
 	"github.com/campaign-scheduler/scheduler/store"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // Options are the inputs of an App. Config, Adapters and Log are required.

@@ -16,13 +16,14 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/campaign-scheduler/scheduler/internal/engine"
-	"github.com/campaign-scheduler/scheduler/store"
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/campaign-scheduler/scheduler/internal/engine"
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // A lister is a Registerer that notes what it is given.

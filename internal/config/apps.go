@@ -9,9 +9,10 @@ import (
 	"strconv"
 	"strings"
 
+	"golang.org/x/net/http/httpproxy"
+
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/dispatch/httpcall"
-	"golang.org/x/net/http/httpproxy"
 )
 
 // bindApps reads the list of apps.

@@ -10,12 +10,13 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/goccy/go-yaml"
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/campaign-scheduler/scheduler/dispatch/alipay"
 	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
 	"github.com/campaign-scheduler/scheduler/dispatch/webhook"
 	"github.com/campaign-scheduler/scheduler/internal/config"
-	"github.com/goccy/go-yaml"
-	"github.com/google/go-cmp/cmp"
 )
 
 // realProviders are those that the example has an app of each of.

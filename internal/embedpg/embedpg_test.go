@@ -11,8 +11,9 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/campaign-scheduler/scheduler/internal/embedpg"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/campaign-scheduler/scheduler/internal/embedpg"
 )
 
 func TestStartKeepsDataAndPort(t *testing.T) {

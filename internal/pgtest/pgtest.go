@@ -28,13 +28,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/campaign-scheduler/scheduler/internal/embedpg"
-	"github.com/campaign-scheduler/scheduler/internal/faketime"
-	"github.com/campaign-scheduler/scheduler/store"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
+
+	"github.com/campaign-scheduler/scheduler/internal/embedpg"
+	"github.com/campaign-scheduler/scheduler/internal/faketime"
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // setupTimeout bounds the making of one database, the server's start and an

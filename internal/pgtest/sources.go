@@ -12,12 +12,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/campaign-scheduler/scheduler/internal/embedpg"
 	"github.com/moby/moby/client"
 	"github.com/testcontainers/testcontainers-go"
 	tclog "github.com/testcontainers/testcontainers-go/log"
 	tcpostgres "github.com/testcontainers/testcontainers-go/modules/postgres"
 	"github.com/testcontainers/testcontainers-go/wait"
+
+	"github.com/campaign-scheduler/scheduler/internal/embedpg"
 )
 
 // minShm is how much room /dev/shm must have for a server's files: a hundred

@@ -6,12 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/dispatch/alipay"
 	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
 	"github.com/campaign-scheduler/scheduler/dispatch/webhook"
 	"github.com/campaign-scheduler/scheduler/internal/sandbox"
-	"github.com/google/go-cmp/cmp"
 )
 
 // The program's own adapters and the sandbox were written apart, from the same

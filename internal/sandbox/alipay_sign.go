@@ -5,7 +5,7 @@ import (
 	"crypto"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/md5" //the serial number of a certificate is defined by it
+	"crypto/md5" // the serial number of a certificate is defined by it
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"

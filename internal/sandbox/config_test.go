@@ -7,9 +7,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/campaign-scheduler/scheduler/internal/sandbox"
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/campaign-scheduler/scheduler/internal/sandbox"
 )
 
 func TestDefaultAppsAreKept(t *testing.T) {

@@ -16,8 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/campaign-scheduler/scheduler/internal/sandbox"
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/campaign-scheduler/scheduler/internal/sandbox"
 )
 
 func journalFile(path string, more ...func(*sandbox.Config)) func(*sandbox.Config) {

@@ -14,13 +14,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/campaign-scheduler/scheduler/dispatch"
-	"github.com/campaign-scheduler/scheduler/internal/engine"
-	"github.com/campaign-scheduler/scheduler/internal/tracing"
 	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/engine"
+	"github.com/campaign-scheduler/scheduler/internal/tracing"
 )
 
 var due = time.Date(2026, 11, 22, 6, 30, 0, 0, time.UTC)
