@@ -51,52 +51,6 @@ func Fill(pending []store.PendingTask, candidates []Candidate, limit int, now ti
 	return Filling{Insert: f.insert, Displace: f.displace, Missed: f.missed, Cursors: f.advanced}
 }
 
-// DueQueue is the dispatcher's plan.
-type DueQueue struct{ a *dueQueue }
-
-// NewDueQueue makes an empty one.
-func NewDueQueue() DueQueue { return DueQueue{newDueQueue()} }
-
-// Add takes in tasks.
-func (a DueQueue) Add(tasks ...store.ReadyTask) {
-	for _, t := range tasks {
-		a.a.add([]*entry{{task: t}})
-	}
-}
-
-// Take removes tasks whose time has come.
-func (a DueQueue) Take(now time.Time, n int, allow func(store.ReadyTask) (bool, time.Time)) (ids []int64) {
-	for _, e := range a.a.take(now, n, func(e *entry) (bool, time.Time) { return allow(e.task) }) {
-		ids = append(ids, e.task.ID)
-	}
-	return ids
-}
-
-// Done says that the beginning of tasks is over.
-func (a DueQueue) Done(ids ...int64) {
-	for _, id := range ids {
-		a.a.done(&entry{task: store.ReadyTask{ID: id}})
-	}
-}
-
-// PutBack takes in a task that could not be begun.
-func (a DueQueue) PutBack(t store.ReadyTask) { a.a.putBack([]*entry{{task: t}}) }
-
-// Reading says that the database is about to be read.
-func (a DueQueue) Reading() { a.a.reading() }
-
-// Clear forgets what waits.
-func (a DueQueue) Clear() { a.a.clear() }
-
-// Len is how many tasks wait.
-func (a DueQueue) Len() int { return a.a.len() }
-
-// Next is when it wants to be looked at.
-func (a DueQueue) Next(now time.Time) (time.Duration, bool) { return a.a.next(now) }
-
-// At sets this machine's clock.
-func (a DueQueue) At(now time.Time) { a.a.now = func() time.Time { return now } }
-
 // Abandon ends an engine as kill -9 does: nothing is recorded, and the lease
 // is not given up. It waits until nothing of the engine is left running.
 func (e *Engine) Abandon() {
@@ -136,52 +90,6 @@ func (e *Engine) Trouble(ctx context.Context, err error) { e.lease.trouble(ctx, 
 
 // Recovers tells that the database answers.
 func (e *Engine) Recovers() { e.lease.recovers() }
-
-// CompileCache is the cache of campaigns.
-type CompileCache struct{ c *compileCache }
-
-// NewCompileCache makes an empty one.
-func NewCompileCache(compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem), app func(int32) *App,
-	load func(context.Context, []int64, func([]store.Campaign) bool) error,
-) CompileCache {
-	return CompileCache{newCompileCache(100, compile, app, load, func([]int64) {})}
-}
-
-// Reset forgets everything.
-func (c CompileCache) Reset() { c.c.reset() }
-
-// Ensure loads campaigns.
-func (c CompileCache) Ensure(ctx context.Context, ids ...int64) error {
-	wants := make([]want, len(ids))
-	for i, id := range ids {
-		wants[i] = want{id: id}
-	}
-	return c.c.ensure(ctx, wants)
-}
-
-// Forget drops campaigns.
-func (c CompileCache) Forget(ids ...int64) { c.c.forget(ids) }
-
-// Age ends a generation.
-func (c CompileCache) Age() { c.c.age(0) }
-
-// Held is how many campaigns are kept, and their bytes.
-func (c CompileCache) Held() (n int, bytes int64) {
-	for _, generation := range []map[int64]*compiled{c.c.young, c.c.old} {
-		for _, v := range generation {
-			n, bytes = n+1, bytes+v.bytes
-		}
-	}
-	return n, bytes
-}
-
-// AppOf is the app that the campaign's content was made with.
-func (c CompileCache) AppOf(ctx context.Context, id int64) (*App, error) {
-	if err := c.c.ensure(ctx, []want{{id: id}}); err != nil {
-		return nil, err
-	}
-	return c.c.get(id).app, nil
-}
 
 // ReasonLabel is the label of a decision's reason.
 var ReasonLabel = reasonLabel

@@ -82,8 +82,8 @@ func fillFields(v reflect.Value, n *int) {
 	}
 	switch v.Kind() {
 	case reflect.Struct:
-		for i := range v.NumField() {
-			fillFields(v.Field(i), n)
+		for _, f := range v.Fields() {
+			fillFields(f, n)
 		}
 	case reflect.String:
 		v.SetString(fmt.Sprint("text ", *n))

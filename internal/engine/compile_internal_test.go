@@ -1,11 +1,10 @@
-package engine_test
+package engine
 
 import (
 	"context"
 	"testing"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
-	"github.com/campaign-scheduler/scheduler/internal/engine"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
@@ -14,12 +13,12 @@ import (
 // campaign's tasks would wait until they are missed.
 func TestReloadOvertakesACompile(t *testing.T) {
 	t.Parallel()
-	var configured *engine.App
-	var c engine.CompileCache
-	app := func(int32) *engine.App {
+	var configured *App
+	var c *compileCache
+	app := func(int32) *App {
 		if configured == nil {
-			configured = &engine.App{}
-			c.Reset()
+			configured = &App{}
+			c.reset()
 			return nil // as it was a moment ago
 		}
 		return configured
@@ -29,12 +28,11 @@ func TestReloadOvertakesACompile(t *testing.T) {
 		take([]store.Campaign{{ID: ids[0]}})
 		return nil
 	}
-	c = engine.NewCompileCache(compile, app, load)
-	got, err := c.AppOf(t.Context(), 1)
-	if err != nil {
+	c = newCompileCache(100, compile, app, load, func([]int64) {})
+	if err := c.ensure(t.Context(), []want{{id: 1}}); err != nil {
 		t.Fatal(err)
 	}
-	if got == nil || got != configured {
+	if got := c.get(1).app; got == nil || got != configured {
 		t.Error("the campaign is kept as it was compiled before the reload")
 	}
 }
@@ -53,26 +51,36 @@ func TestContentsAreBoundedInBytes(t *testing.T) {
 		}
 		return nil
 	}
-	c := engine.NewCompileCache(compile, func(int32) *engine.App { return nil }, load)
+	c := newCompileCache(100, compile, func(int32) *App { return nil }, load, func([]int64) {})
 	for id := range int64(200) {
-		if err := c.Ensure(t.Context(), id); err != nil {
+		if err := c.ensure(t.Context(), []want{{id: id}}); err != nil {
 			t.Fatal(err)
 		}
-		if n, bytes := c.Held(); bytes > 64<<20 {
+		if n, bytes := c.inAll(); bytes > 64<<20 {
 			t.Fatalf("%d campaigns of %d bytes are kept", n, bytes)
 		}
 	}
-	c.Forget(199)
-	n, _ := c.Held()
-	if err := c.Ensure(t.Context(), 198); err != nil {
+	c.forget([]int64{199})
+	n, _ := c.inAll()
+	if err := c.ensure(t.Context(), []want{{id: 198}}); err != nil {
 		t.Fatal(err)
 	}
-	c.Age()
-	if err := c.Ensure(t.Context(), 198); err != nil { // it is asked for, and stays
+	c.age(0)
+	if err := c.ensure(t.Context(), []want{{id: 198}}); err != nil { // it is asked for, and stays
 		t.Fatal(err)
 	}
-	c.Age()
-	if left, _ := c.Held(); n < 10 || left != 1 {
+	c.age(0)
+	if left, _ := c.inAll(); n < 10 || left != 1 {
 		t.Errorf("%d campaigns were kept, %d are left that were asked for since, want 1", n, left)
 	}
+}
+
+// inAll is how many campaigns are kept, and their bytes.
+func (c *compileCache) inAll() (n int, bytes int64) {
+	for _, generation := range []map[int64]*compiled{c.young, c.old} {
+		for _, v := range generation {
+			n, bytes = n+1, bytes+v.bytes
+		}
+	}
+	return n, bytes
 }
