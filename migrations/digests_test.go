@@ -60,6 +60,8 @@ var digests = map[string]string{
 	"000022_at_once.up.sql":         "e28a59ca27899eaed274a39ac8d2496a0b677022717b5148724e1b2b42b8ecf4",
 	"000023_reads.down.sql":         "b7f57b297d6c40c13f41e27cd97d396e5308aea4caa345d29d6734d7e6b2d390",
 	"000023_reads.up.sql":           "27f23b0b7c31e64d7e30aa041cab01a00952fc3efef41c70a9c0a3a7623100d4",
+	"000024_audits.down.sql":        "c8085193f43a29df3e254f5d38935fbf460bfcedd84a702a35bc8c11b515b187",
+	"000024_audits.up.sql":          "c256db6710810beb3ebadf73a2acb2bdc255b801baea3163d99a13eac5e84061",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

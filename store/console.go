@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,14 +125,10 @@ type UpcomingRow struct {
 	DueAt                                                     time.Time
 }
 
-// The looks ahead and back of the lists below. Neither the pending tasks nor the
-// audit have an index of all apps' rows by their time: one would cost every task and
-// every change. A look is a pass over them that joins and sorts only what lies within
-// its time, and there are few of them.
-var (
-	looksAhead = []time.Duration{time.Minute, 8 * time.Hour}
-	looksBack  = []time.Duration{2 * 24 * time.Hour, 40 * 24 * time.Hour}
-)
+// The looks ahead of the list below. The pending tasks have no index of all apps' rows
+// by their time: it would cost every task. A look is a pass over them that joins and
+// sorts only what lies within its time, and there are few of them.
+var looksAhead = []time.Duration{time.Minute, 8 * time.Hour}
 
 // ListUpcoming returns the next pending tasks that the filter chooses.
 func (s *Store) ListUpcoming(ctx context.Context, f Filter) (out []UpcomingRow, err error) {
@@ -341,38 +338,69 @@ type AuditFilter struct {
 // ListAudit returns who did what, the newest first.
 func (s *Store) ListAudit(ctx context.Context, f AuditFilter) (out []AuditRow, err error) {
 	err = s.read(ctx, "read the audit", func(tx pgx.Tx) error {
-		var from time.Time
-		if err := tx.QueryRow(ctx, `SELECT least(now(), $1)`, at(f.Until)).Scan(&from); err != nil {
-			return err
+		read := audit
+		if f.Campaign == 0 && f.Task == 0 {
+			read = wholeAudit
 		}
-		for look := 0; ; look++ {
-			var since time.Time
-			last := look == len(looksBack) || f.Campaign != 0 || f.Task != 0
-			if !last {
-				since = from.Add(-looksBack[look])
-			}
-			if out, err = audit(ctx, tx, f, since); err != nil || last || len(out) >= limitOf(f.Limit) {
-				return err
-			}
-		}
+		out, err = read(ctx, tx, f)
+		return err
 	})
 	return out, err
 }
 
-func audit(ctx context.Context, tx pgx.Tx, f AuditFilter, since time.Time) ([]AuditRow, error) {
+const auditColumns = `a.at, a.who, a.deed, coalesce(a.campaign_id, 0), coalesce(a.task_id, 0), coalesce(a.app_id, ''), coalesce(a.workspace_id, ''),
+		       coalesce(a.revision, 0), coalesce(a.note, '')`
+
+// audit reads what concerns one campaign or task.
+func audit(ctx context.Context, tx pgx.Tx, f AuditFilter) ([]AuditRow, error) {
 	where := &conditions{}
 	add(where, "a.who = ?", f.Who)
 	add(where, "starts_with(a.deed, ?)", strings.TrimSpace(f.Deed))
 	add(where, "a.campaign_id = ?", f.Campaign)
 	add(where, "a.task_id = ?", f.Task)
-	add(where, "a.at >= ?", since)
 	add(where, "a.at < ?", f.Until)
 	limit := where.limit(f.Limit)
-	rows, _ := tx.Query(ctx, `
-		SELECT a.at, a.who, a.deed, coalesce(a.campaign_id, 0), coalesce(a.task_id, 0), coalesce(a.app_id, ''), coalesce(a.workspace_id, ''),
-		       coalesce(a.revision, 0), coalesce(a.note, '')
-		  FROM scheduler.audit a WHERE `+where.sql()+` ORDER BY a.at DESC LIMIT `+limit, where.args...)
+	rows, _ := tx.Query(ctx, `SELECT `+auditColumns+` FROM scheduler.audit a WHERE `+where.sql()+` ORDER BY a.at DESC LIMIT `+limit, where.args...)
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[AuditRow])
+}
+
+// changes are the deeds that are kept in campaign_history, as its check has them.
+var changes = []string{"update", "pause", "resume", "cancel", "finish", "reject", "delete"}
+
+// wholeAudit reads of campaign_history, which has a row for each change of each
+// campaign, the newest of each deed by an index, and the notes of what it shows.
+// All else people do by hand.
+func wholeAudit(ctx context.Context, tx pgx.Tx, f AuditFilter) ([]AuditRow, error) {
+	sql, args := wholeAuditSQL(f)
+	rows, _ := tx.Query(ctx, sql, args...)
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[AuditRow])
+}
+
+func wholeAuditSQL(f AuditFilter) (sql string, args []any) {
+	deed := strings.TrimSpace(f.Deed)
+	deeds := slices.DeleteFunc(slices.Clone(changes), func(d string) bool { return !strings.HasPrefix(d, deed) })
+	where := &conditions{}
+	add(where, "a.who = ?", f.Who)
+	add(where, "a.at < ?", f.Until)
+	change := strings.NewReplacer("a.who", "h.changed_by", "a.at", "h.changed_at").Replace(where.sql())
+	add(where, "starts_with(a.deed, ?)", deed)
+	limit := where.limit(f.Limit)
+	where.args = append(where.args, deeds)
+	// That the deeds are constants lets the planner leave campaign_history out of the second part.
+	return fmt.Sprintf(`
+		WITH newest AS (
+		  SELECT h.* FROM unnest($%[1]d::text[]) AS d (deed)
+		   CROSS JOIN LATERAL (SELECT h.changed_at, h.changed_by, h.action, h.campaign_id, h.app_no, h.revision FROM scheduler.campaign_history h
+		                        WHERE h.action = d.deed AND %[2]s ORDER BY h.changed_at DESC LIMIT %[3]s) h
+		   ORDER BY h.changed_at DESC LIMIT %[3]s)
+		SELECT %[4]s FROM (
+		  SELECT n.changed_at AS at, n.changed_by AS who, n.action AS deed, n.campaign_id, NULL::bigint AS task_id, p.app_id, p.workspace_id, n.revision,
+		         (SELECT a.note FROM scheduler.audit a WHERE a.campaign_id = n.campaign_id AND a.revision = n.revision AND a.at = n.changed_at AND a.deed = n.action LIMIT 1) AS note
+		    FROM newest n LEFT JOIN scheduler.apps p ON p.app_no = n.app_no
+		  UNION ALL
+		  (SELECT a.at, a.who, a.deed, a.campaign_id, a.task_id, a.app_id, a.workspace_id, a.revision, a.note
+		     FROM scheduler.audit a WHERE a.deed <> ALL ('{%[5]s}'::text[]) AND %[6]s ORDER BY a.at DESC LIMIT %[3]s)
+		) a ORDER BY a.at DESC LIMIT %[3]s`, len(where.args), change, limit, auditColumns, strings.Join(changes, ","), where.sql()), where.args
 }
 
 // A LatenessHour is how late the pushes of one hour began.

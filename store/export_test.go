@@ -52,3 +52,6 @@ func LengthOf(v pgtype.Interval) (time.Duration, error) {
 	err := d.ScanInterval(v)
 	return time.Duration(d), err
 }
+
+// WholeAuditSQL is the statement of ListAudit without a campaign or task.
+var WholeAuditSQL = wholeAuditSQL
