@@ -12,7 +12,7 @@ import (
 
 // inCells sums up what a calendar's cells say of a status.
 func inCells(page, status string) (n int) {
-	for _, m := range regexp.MustCompile(`</span> `+status+`</span> (\d+)`).FindAllStringSubmatch(page, -1) {
+	for _, m := range regexp.MustCompile(`</span> <span class="word">`+status+`</span></span> (\d+)`).FindAllStringSubmatch(page, -1) {
 		k, _ := strconv.Atoi(m[1]) // digits
 		n += k
 	}

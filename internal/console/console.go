@@ -295,7 +295,24 @@ func (c *Console) fail(x *exchange, err error) {
 
 // tell answers with a page that says one thing.
 func (c *Console) tell(x *exchange, status int, text string) error {
-	return c.render(x, status, "message", map[string]string{"Title": http.StatusText(status), "Text": text})
+	return c.render(x, status, "message", map[string]string{"Title": x.titleOf(status), "Text": text})
+}
+
+// titleOf is the heading of a page that says one thing.
+func (x *exchange) titleOf(status int) string {
+	switch {
+	case status == http.StatusOK:
+		return x.T("Sign out")
+	case status == http.StatusNotFound:
+		return x.T("Not found")
+	case status == http.StatusForbidden:
+		return x.T("Not allowed")
+	case status == http.StatusConflict:
+		return x.T("Changed meanwhile")
+	case status < http.StatusInternalServerError:
+		return x.T("Not done")
+	}
+	return x.T("Not now")
 }
 
 // id reads the number in the path.

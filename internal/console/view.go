@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,13 +78,13 @@ func (v *view) Ago(t time.Time) string {
 func (v *view) Length(d time.Duration) string {
 	switch {
 	case d < time.Second:
-		return fmt.Sprintf("%d ms", d.Milliseconds())
+		return v.T("%s ms", fmt.Sprint(d.Milliseconds()))
 	case d < time.Minute:
-		return fmt.Sprintf("%d s", int(d.Seconds()))
+		return v.T("%s s", fmt.Sprint(int(d.Seconds())))
 	case d < time.Hour:
-		return fmt.Sprintf("%d min", int(d.Minutes()))
+		return v.T("%s min", fmt.Sprint(int(d.Minutes())))
 	case d < 48*time.Hour:
-		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+		return v.T("%s h %s min", fmt.Sprint(int(d.Hours())), fmt.Sprint(int(d.Minutes())%60))
 	}
 	return v.T("%s days", fmt.Sprint(int(d.Hours())/24))
 }
@@ -119,9 +120,12 @@ var signs = map[string]string{
 	"active": "▶", "paused": "‖", "finished": "■", "rejected": "✗",
 }
 
+// Statuses are all that the calendar counts.
+func (v *view) Statuses() []string { return append(slices.Clone(taskStatuses), "planned") }
+
 // Mark is the sign and the word of a status.
 func (v *view) Mark(status string) template.HTML {
-	return template.HTML(fmt.Sprintf(`<span class="status %s"><span aria-hidden="true">%s</span> %s</span>`, //nolint:gosec // a word of ours
+	return template.HTML(fmt.Sprintf(`<span class="status %s"><span aria-hidden="true">%s</span> <span class="word">%s</span></span>`, //nolint:gosec // a word of ours
 		template.HTMLEscapeString(status), signs[status], template.HTMLEscapeString(v.T(status))))
 }
 

@@ -56,7 +56,8 @@ func drawCampaigns(rt *rapid.T, apps int) []oracleCampaign {
 }
 
 // asInput is what the forecast gets of them.
-func asInput(rt *rapid.T, t *testing.T, list []oracleCampaign, apps []forecast.App, until time.Time) forecast.Input {
+func asInput(t *testing.T, rt *rapid.T, list []oracleCampaign, apps []forecast.App, until time.Time) forecast.Input {
+	t.Helper()
 	in := forecast.Input{Now: now, Until: until, Apps: apps}
 	for _, c := range list {
 		schedule := daily(t, fmt.Sprintf("%02d:%02d:00", c.hour, c.minute), c.days)
@@ -98,7 +99,7 @@ func TestPeaksBurstsRepeatsAndEndsAgainstAnOracle(t *testing.T) {
 		}
 		until := now.AddDate(0, 0, rapid.IntRange(1, 21).Draw(rt, "until"))
 		list := drawCampaigns(rt, len(apps))
-		got := forecast.Make(asInput(rt, t, list, apps, until))
+		got := forecast.Make(asInput(t, rt, list, apps, until))
 		diff := func(what string, want, got any) {
 			if d := gocmp.Diff(want, got); d != "" {
 				rt.Errorf("%s (-oracle +forecast):\n%s\ncampaigns: %+v\napps: %+v", what, d, list, apps)

@@ -4,6 +4,8 @@ package words
 var chinese = map[string]string{
 	"Mon": "周一", "Tue": "周二", "Wed": "周三", "Thu": "周四", "Fri": "周五", "Sat": "周六", "Sun": "周日",
 	"in %s": "%s后", "%s ago": "%s前", "%s days": "%s 天",
+	"%s ms": "%s 毫秒", "%s s": "%s 秒", "%s min": "%s 分钟", "%s h %s min": "%s 小时 %s 分钟",
+	"Not found": "未找到", "Not allowed": "无权操作", "Changed meanwhile": "其间已改动", "Not done": "未执行", "Not now": "暂时不行",
 
 	// statuses
 	"pending": "待推送", "running": "推送中", "succeeded": "成功", "failed": "失败", "missed": "错过", "cancelled": "已取消", "unknown": "结果不明", "held": "已挂起", "planned": "已计划",
@@ -86,7 +88,7 @@ var chinese = map[string]string{
 	"What else the app pushes in that hour": "这个应用在那一小时还推送", "What changes": "改动", "Column": "列", "Before": "之前", "After": "之后", "The same as SQL": "等价的 SQL",
 	"Nothing is wrong with it. Look at what it comes to, then say so below the form.": "没有问题。看过结果后，在表单下方确认。",
 	"Some fields are wrong. Each says why; nothing is stored yet.":                    "有些字段不对，原因写在旁边；还没有保存任何内容。",
-	"Effect on cap and quota": "对上限和配额的影响", "Without it": "没有它时", "With it": "有它时",
+	"Effect on cap and quota": "对上限和配额的影响", "Counted": "项目", "To what it comes to": "看结果", "Without it": "没有它时", "With it": "有它时",
 	"Nothing waits or is missed through it until %s.":                                  "到 %s 为止，不会因它而有等待或错过。",
 	"Something waits or is missed through it until %s.":                                "到 %s 为止，会因它而有等待或错过。",
 	"It pushes nothing until then.":                                                    "在此之前它不推送。",

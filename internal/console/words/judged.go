@@ -117,6 +117,11 @@ var rules = sentences(
 	"%s with the workspace_id %s is no app of the configuration", "${1}（workspace_id ${2}）不是配置中的应用",
 	"must not name a target twice", "同一目标不能出现两次",
 
+	// what a release of the hold would do
+	"push when due", "到时推送",
+	"push at once", "立即推送",
+	"miss: the catch-up window closed", "记为错过：补推窗口已关闭",
+
 	// requests, for any push API
 	"is missing", "缺少",
 	"is empty", "为空",

@@ -87,6 +87,7 @@ func TestSentencesWithOddValues(t *testing.T) {
 	for text, want := range map[string]string{
 		`must not be empty; it is "; it is 1; keep one"; keep one`:         `不能为空；现为 "; it is 1; keep one"；请只保留一个`,
 		"must not be empty; it is []":                                      "不能为空；现为 []",
+		"miss: the catch-up window closed":                                 "记为错过：补推窗口已关闭",
 		"nobody has this rule":                                             "nobody has this rule",
 		`must be start, update or end, not "a or b"`:                       `必须是 start、update 或 end，不能是 "a or b"`,
 		"must be an object, not a list":                                    "必须是对象，不能是列表",
