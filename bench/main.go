@@ -57,6 +57,7 @@ type options struct {
 	only                 string
 	cpuprofile, out, dir string
 	verbose, statements  bool
+	filled               bool
 }
 
 func readOptions() options {
@@ -75,6 +76,7 @@ func readOptions() options {
 	flag.StringVar(&o.cpuprofile, "cpuprofile", "", "write a profile of each of our runs to `FILE`.PART")
 	flag.StringVar(&o.out, "out", "", "write the table to `FILE` too")
 	flag.StringVar(&o.dir, "dir", "", "keep databases and journal below `DIR` (default: a temporary directory)")
+	flag.BoolVar(&o.filled, "filled", false, "pages: measure the database that an earlier run with the same -dir has filled")
 	flag.BoolVar(&o.verbose, "v", false, "show the daemons' warnings")
 	flag.BoolVar(&o.statements, "statements", false, "load pg_stat_statements and print the dearest statements of each run")
 	flag.Parse()

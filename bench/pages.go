@@ -38,15 +38,12 @@ const (
 // and filters that choose little or nothing. Its row is the slowest of them, whole,
 // as a browser waits for it: that bounds the time of its reads from above.
 func pages(ctx context.Context, b *bench) error {
-	db, err := b.pg.scheduler(ctx, "bench_pages")
+	apps := max(b.campaigns/100, benchApps)
+	db, err := b.filledPages(ctx, apps)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	apps := max(b.campaigns/100, benchApps)
-	if err := b.fillPages(ctx, db, apps); err != nil {
-		return err
-	}
 	owner, err := newVisitor(ctx, db.url)
 	if err != nil {
 		return err
@@ -95,9 +92,13 @@ type consolePage struct {
 	before string     // SQL that sets the stage
 }
 
+// monthsAhead is well before the campaigns of fillPages end, and far from now.
+var monthsAhead = time.Now().AddDate(0, 0, 80).Format(time.DateOnly)
+
 var consolePages = []consolePage{
 	{name: "overview", paths: []string{"/"}},
 	{name: "calendar", paths: []string{"/calendar", "/calendar?view=week", "/calendar?view=day", "/calendar?app=app-7", "/calendar?view=day&app=nobody", "/calendar?at=2000-01-01"}},
+	{name: "calendar, months ahead", paths: []string{"/calendar?at=" + monthsAhead, "/calendar?view=week&at=" + monthsAhead, "/calendar?view=day&at=" + monthsAhead, "/calendar?app=app-7&at=" + monthsAhead}},
 	{name: "campaigns", paths: []string{"/campaigns", "/campaigns?q=nothing+like+it", "/campaigns?q=BENCH&app=app-7", "/campaigns?status=paused", "/campaigns?status=rejected&app=nobody", "/campaigns?before=1000"}},
 	{name: "campaign", paths: []string{"/campaigns/7", "/campaigns/7/edit", "/campaigns/7/confirm/cancel"}},
 	{name: "new campaign", paths: []string{"/campaigns/new"}},
@@ -107,7 +108,7 @@ var consolePages = []consolePage{
 		"request": {`{"deliveryType": 3, "expiredSeconds": 600, "templateName": "t"}`}, "do": {"preview"},
 	}},
 	{name: "tasks", paths: []string{
-		"/tasks", "/tasks?status=failed", "/tasks?status=pending", "/tasks?status=succeeded&app=app-7", "/tasks?status=missed&app=nobody", "/tasks?app=nobody", "/tasks?campaign=7",
+		"/tasks", "/tasks?status=failed", "/tasks?status=pending", "/tasks?status=succeeded&app=app-7", "/tasks?status=missed&app=nobody", "/tasks?status=failed&app=app-7", "/tasks?app=nobody", "/tasks?app=app-7", "/tasks?campaign=7",
 		"/tasks?campaign=7&status=unknown", "/tasks?until=2000-01-01",
 	}},
 	{name: "task", paths: []string{"/tasks/7", "/tasks/7/confirm/revoke"}},
@@ -115,7 +116,7 @@ var consolePages = []consolePage{
 	{name: "unknown", paths: []string{"/unknown", "/unknown?app=app-7", "/unknown?app=nobody"}},
 	{name: "limits", paths: []string{"/limits", "/limits?app=app-7"}},
 	{name: "lateness", paths: []string{"/lateness", "/lateness?range=7d", "/lateness?range=7d&app=app-7", "/lateness?range=7d&app=nobody"}},
-	{name: "audit", paths: []string{"/audit", "/audit?who=nobody", "/audit?what=trigger", "/audit?who=nobody&what=pause"}},
+	{name: "audit", paths: []string{"/audit", "/audit?who=nobody", "/audit?what=trigger", "/audit?what=finish", "/audit?what=rule", "/audit?who=nobody&what=pause"}},
 	{name: "hold, held", paths: []string{"/hold"}, before: `SELECT scheduler.hold_pushes('bench', '')`},
 }
 
@@ -211,6 +212,18 @@ func (v *visitor) open(ctx context.Context, path string, form url.Values) (time.
 		return 0, fmt.Errorf("%s: status %d: %s", path, answer.StatusCode, text[:min(len(text), 2000)])
 	}
 	return took, nil
+}
+
+// filledPages returns the database of the pages, which an earlier run may have filled.
+func (b *bench) filledPages(ctx context.Context, apps int) (*database, error) {
+	if b.filled {
+		return b.pg.open(ctx, "bench_pages")
+	}
+	db, err := b.pg.scheduler(ctx, "bench_pages")
+	if err != nil {
+		return nil, err
+	}
+	return db, b.fillPages(ctx, db, apps)
 }
 
 // fillPages writes what has come about in sixty days: campaigns of many apps with

@@ -67,6 +67,13 @@ func (p *postgres) create(ctx context.Context, name string) (*database, error) {
 	return d, err
 }
 
+// open returns a database that an earlier run made.
+func (p *postgres) open(ctx context.Context, name string) (d *database, err error) {
+	d = &database{url: p.server.URL(name)}
+	d.Pool, err = pgxpool.New(ctx, d.url)
+	return d, err
+}
+
 // scheduler makes a database with the scheduler's schema.
 func (p *postgres) scheduler(ctx context.Context, name string) (*database, error) {
 	d, err := p.create(ctx, name)

@@ -62,6 +62,8 @@ var digests = map[string]string{
 	"000023_reads.up.sql":           "27f23b0b7c31e64d7e30aa041cab01a00952fc3efef41c70a9c0a3a7623100d4",
 	"000024_audits.down.sql":        "c8085193f43a29df3e254f5d38935fbf460bfcedd84a702a35bc8c11b515b187",
 	"000024_audits.up.sql":          "c256db6710810beb3ebadf73a2acb2bdc255b801baea3163d99a13eac5e84061",
+	"000025_pages.down.sql":         "07dc24a4676fe45606d4bc82de797fe54114c04d0a890ce6a622ba3e7ec69a09",
+	"000025_pages.up.sql":           "92d56e0d578a6652b5c97f7f8890076b533038c085aeb2cd9d52358f50b2c52f",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

@@ -109,7 +109,8 @@ func (s *Store) Attention(ctx context.Context) (Attention, error) {
 	err := s.read(ctx, "count what waits", func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
 			SELECT (SELECT count(*) FROM (SELECT FROM scheduler.unresolved LIMIT 1000) x),
-			       (SELECT count(*) FROM (SELECT FROM scheduler.upcoming u WHERE u.due_at < now() - interval '1 minute' AND u.waits_for IS NULL LIMIT 1000) x),
+			       (SELECT count(*) FROM (SELECT FROM scheduler.tasks t WHERE `+pending+` AND t.reason IS NULL
+			                                AND t.due_at < now() - interval '1 minute' LIMIT 1000) x),
 			       (SELECT count(*) FROM (SELECT FROM scheduler.tasks t WHERE t.reason IS NOT NULL AND t.status IN ('failed', 'missed')
 			                                AND t.due_at >= now() - interval '24 hours' LIMIT 1000) x),
 			       (SELECT count(*) FROM (SELECT FROM scheduler.campaigns c WHERE c.status = 'rejected' LIMIT 1000) x)`).
@@ -125,43 +126,38 @@ type UpcomingRow struct {
 	DueAt                                                     time.Time
 }
 
-// The looks ahead of the list below. The pending tasks have no index of all apps' rows
-// by their time: it would cost every task. A look is a pass over them that joins and
-// sorts only what lies within its time, and there are few of them.
-var looksAhead = []time.Duration{time.Minute, 8 * time.Hour}
+// pending chooses the pending tasks of scheduler.tasks, whose reason is then what they
+// wait for. The first condition leaves decided_tasks out.
+const pending = `t.decided_at IS NULL AND t.status = 'pending'`
 
-// ListUpcoming returns the next pending tasks that the filter chooses.
+// ListUpcoming returns the next pending tasks that the filter chooses. No index has
+// those of all apps by their time: it would cost every task. So they are looked through,
+// and only those that are returned are joined with what the list tells of them.
 func (s *Store) ListUpcoming(ctx context.Context, f Filter) (out []UpcomingRow, err error) {
+	f.patience = readLimit
 	err = s.read(ctx, "list what is coming", func(tx pgx.Tx) error {
-		var now time.Time
-		if err := tx.QueryRow(ctx, `SELECT now()`).Scan(&now); err != nil {
+		f, err := f.byCampaign(ctx, tx)
+		if err != nil {
 			return err
 		}
-		for look := 0; ; look++ {
-			until, last := f.Until, look == len(looksAhead) || f.Campaign != 0 || !f.Since.IsZero()
-			if !last && (until.IsZero() || now.Add(looksAhead[look]).Before(until)) {
-				until = now.Add(looksAhead[look])
-			} else {
-				last = true
-			}
-			if out, err = upcoming(ctx, tx, f, until); err != nil || last || len(out) >= limitOf(f.Limit) {
-				return err
-			}
+		where := f.common("t")
+		add(where, "t.campaign_id = ?", f.Campaign)
+		if f.campaigns != nil {
+			where.args = append(where.args, f.campaigns)
+			where.where = append(where.where, fmt.Sprintf("t.campaign_id = ANY ($%d)", len(where.args)))
 		}
+		add(where, "t.due_at >= ?", f.Since)
+		add(where, "t.due_at < ?", f.Until)
+		limit := where.limit(f.Limit)
+		rows, _ := tx.Query(ctx, `
+			SELECT u.task_id, u.campaign_id, u.campaign, u.channel, u.app_id, u.workspace_id, u.time_zone, coalesce(u.waits_for, ''), u.due_at
+			  FROM scheduler.upcoming u
+			 WHERE u.task_id = ANY (ARRAY(SELECT t.id FROM scheduler.tasks t WHERE `+pending+` AND `+where.sql()+` ORDER BY t.due_at, t.id LIMIT `+limit+`))
+			 ORDER BY u.due_at, u.task_id`, where.args...)
+		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[UpcomingRow])
+		return err
 	})
 	return out, err
-}
-
-func upcoming(ctx context.Context, tx pgx.Tx, f Filter, until time.Time) ([]UpcomingRow, error) {
-	where := f.common("u")
-	add(where, "u.campaign_id = ?", f.Campaign)
-	add(where, "u.due_at >= ?", f.Since)
-	add(where, "u.due_at < ?", until)
-	limit := where.limit(f.Limit)
-	rows, _ := tx.Query(ctx, `
-		SELECT u.task_id, u.campaign_id, u.campaign, u.channel, u.app_id, u.workspace_id, u.time_zone, coalesce(u.waits_for, ''), u.due_at
-		  FROM scheduler.upcoming u WHERE `+where.sql()+` ORDER BY u.due_at, u.task_id LIMIT `+limit, where.args...)
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[UpcomingRow])
 }
 
 // A CampaignSummary is one line of a list of campaigns.
@@ -189,25 +185,62 @@ func (c *CampaignSummary) columns() []any {
 	}
 }
 
+// maxNames is up to how many campaigns a search by name looks through.
+const maxNames = 100_000
+
 // FindCampaigns returns the campaigns whose name contains the text, the newest
-// first, with ids below before; zero: from the newest.
-func (s *Store) FindCampaigns(ctx context.Context, text string, f Filter, before int64) ([]CampaignSummary, error) {
+// first, with ids below before; zero: from the newest. A search by name looks through
+// at most 100,000 of them, unless it names an app: down to the id that it returns, zero:
+// through all.
+func (s *Store) FindCampaigns(ctx context.Context, text string, f Filter, before int64) (out []CampaignSummary, downTo int64, err error) {
 	where := f.common("c")
 	add(where, "c.id < ?", before)
 	add(where, "strpos(lower(c.name), lower(?)) > 0", text)
-	limit := where.limit(f.Limit)
-	return readRows(ctx, s, "find campaigns", func(row pgx.CollectableRow) (c CampaignSummary, err error) {
-		var last *time.Time
-		err = row.Scan(append(c.columns(), &c.LastStatus, &last)...)
-		c.LastDueAt = orZero(last)
-		return c, err
-	}, `
-		SELECT `+summaryColumns+`, coalesce(l.status, ''), l.due_at
-		  FROM (SELECT c.* FROM scheduler.campaigns c WHERE `+where.sql()+` ORDER BY c.id DESC LIMIT `+limit+`) c
-		  LEFT JOIN LATERAL (SELECT t.status, t.due_at FROM scheduler.tasks t
-		                      WHERE t.campaign_id = c.id AND t.decided_at IS NOT NULL ORDER BY t.due_at DESC LIMIT 1) l ON true
-		 ORDER BY c.id DESC`, where.args...)
+	err = s.read(ctx, "find campaigns", func(tx pgx.Tx) error {
+		some, err := seesSome(ctx, tx)
+		switch {
+		case err != nil:
+			return err
+		case some:
+			where.where = append(where.where, ofVisibleApps)
+		case text != "" && f.AppID == "":
+			// The ids alone are in the index, where they are read in no time.
+			err := tx.QueryRow(ctx, `
+				SELECT coalesce((SELECT c.id FROM scheduler.campaigns c WHERE $1 = 0 OR c.id < $1 ORDER BY c.id DESC OFFSET $2 LIMIT 1), 0)`,
+				before, maxNames-1).Scan(&downTo)
+			if err != nil {
+				return err
+			}
+			add(where, "c.id >= ?", downTo)
+		}
+		limit := where.limit(f.Limit)
+		rows, _ := tx.Query(ctx, `
+			SELECT `+summaryColumns+`, coalesce(l.status, ''), l.due_at
+			  FROM (SELECT c.* FROM scheduler.campaigns c WHERE `+where.sql()+` ORDER BY c.id DESC LIMIT `+limit+`) c
+			  LEFT JOIN LATERAL (SELECT t.status, t.due_at FROM scheduler.tasks t
+			                      WHERE t.campaign_id = c.id AND t.decided_at IS NOT NULL ORDER BY t.due_at DESC LIMIT 1) l ON true
+			 ORDER BY c.id DESC`, where.args...)
+		out, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c CampaignSummary, err error) {
+			var last *time.Time
+			err = row.Scan(append(c.columns(), &c.LastStatus, &last)...)
+			c.LastDueAt = orZero(last)
+			return c, err
+		})
+		return err
+	})
+	return out, downTo, err
 }
+
+// seesSome says whether the role may see only some of the apps.
+func seesSome(ctx context.Context, tx pgx.Tx) (some bool, err error) {
+	err = tx.QueryRow(ctx, `SELECT scheduler.visible_apps() IS NOT NULL`).Scan(&some)
+	return some, err
+}
+
+// ofVisibleApps chooses the campaigns c of the apps that the role may see. The policy
+// says the same; but so that it is true for every row of those who see all, no index
+// serves it.
+const ofVisibleApps = `c.app_no = ANY (ARRAY(SELECT a.app_no FROM scheduler.apps a))`
 
 // A CampaignDetail is a whole campaign as its author may read it.
 type CampaignDetail struct {
@@ -281,40 +314,68 @@ const maxUndecided = 100_000
 // CountDays counts tasks by status for stretches of time, which ascend and do
 // not overlap: the first starts at bounds[0] and ends at bounds[1]. Of each
 // stretch at most 1,000 decided tasks are counted, and of all that are not
-// decided at most 100,000.
+// decided at most 100,000. Those of an app with few campaigns are all counted
+// where they are no more than 30,000.
 func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) (out []DayCount, err error) {
 	if len(bounds) < 2 {
 		return nil, nil
 	}
-	where := f.common("t")
-	add(where, "t.campaign_id = ?", f.Campaign)
-	last := len(bounds) - 1
-	where.args = append(where.args, bounds[:last], bounds[1:], maxDayTasks)
-	n := len(where.args)
+	f.patience = readLimit
 	err = s.read(ctx, "count tasks by day", func(tx pgx.Tx) error {
-		// What is decided is found by the blocks of each stretch's time.
-		rows, _ := tx.Query(ctx, fmt.Sprintf(`
-			SELECT (d.n - 1)::integer, x.status, count(*), sum(count(*)) OVER (PARTITION BY d.n) >= $%d
-			  FROM unnest($%d::timestamptz[], $%d::timestamptz[]) WITH ORDINALITY AS d (since, until, n)
-			 CROSS JOIN LATERAL (SELECT t.status FROM scheduler.tasks t
-			                      WHERE t.due_at >= d.since AND t.due_at < d.until AND t.decided_at IS NOT NULL AND %s LIMIT $%d) x
-			 GROUP BY d.n, x.status ORDER BY d.n, x.status`, n, n-2, n-1, where.sql(), n), where.args...)
-		decided, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
+		by, err := f.byCampaign(ctx, tx)
 		if err != nil {
 			return err
 		}
+		if out, err = countDecided(ctx, tx, bounds, f, by); err != nil {
+			return err
+		}
 		// The others have no order of time: they are looked through once for all stretches.
-		args := append(where.args[:n-3:n-3], bounds[0], bounds[last], bounds[:last], maxUndecided)
-		rows, _ = tx.Query(ctx, fmt.Sprintf(`
-			SELECT width_bucket(x.due_at, $%d::timestamptz[]) - 1, x.status, count(*), sum(count(*)) OVER () >= $%d
-			  FROM (SELECT t.due_at, t.status FROM scheduler.tasks t
-			         WHERE t.due_at >= $%d AND t.due_at < $%d AND t.decided_at IS NULL AND %s LIMIT $%d) x
-			 GROUP BY 1, 2 ORDER BY 1, 2`, n, n+1, n-2, n-1, where.sql(), n+1), args...)
-		undecided, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
-		out = append(decided, undecided...)
+		undecided, err := countTogether(ctx, tx, bounds, by, "t.decided_at IS NULL", maxUndecided)
+		out = append(out, undecided...)
 		return err
 	})
 	return out, err
+}
+
+// countTogether counts tasks by status for stretches of time in one pass, up to so many.
+func countTogether(ctx context.Context, tx pgx.Tx, bounds []time.Time, f Filter, which string, most int) ([]DayCount, error) {
+	where, last := f.common("t"), len(bounds)-1
+	add(where, "t.campaign_id = ?", f.Campaign)
+	where.args = append(where.args, bounds[0], bounds[last], bounds[:last], most)
+	n := len(where.args)
+	tasks := f.upTo(fmt.Sprintf("$%d", n), "t.due_at, t.status", fmt.Sprintf("t.due_at >= $%d AND t.due_at < $%d AND %s AND %s", n-3, n-2, which, where.sql()), where)
+	rows, _ := tx.Query(ctx, fmt.Sprintf(`
+		SELECT width_bucket(x.due_at, $%d::timestamptz[]) - 1, x.status, count(*), sum(count(*)) OVER () >= $%d
+		  FROM (%s) x GROUP BY 1, 2 ORDER BY 1, 2`, n-1, n, tasks), where.args...)
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
+}
+
+// countDecided counts those of CountDays that are decided, by the campaigns where they
+// were chosen.
+func countDecided(ctx context.Context, tx pgx.Tx, bounds []time.Time, f, by Filter) ([]DayCount, error) {
+	if by.campaigns != nil {
+		out, err := countTogether(ctx, tx, bounds, by, "t.decided_at IS NOT NULL", sparseTasks+1)
+		total := int64(0)
+		for _, d := range out {
+			total += d.Tasks
+		}
+		if err != nil || total <= sparseTasks {
+			return out, err
+		}
+	}
+	last := len(bounds) - 1
+	// What is decided is found by the blocks of each stretch's time.
+	where := f.common("t")
+	add(where, "t.campaign_id = ?", f.Campaign)
+	where.args = append(where.args, bounds[:last], bounds[1:], maxDayTasks)
+	n := len(where.args)
+	rows, _ := tx.Query(ctx, fmt.Sprintf(`
+		SELECT (d.n - 1)::integer, x.status, count(*), sum(count(*)) OVER (PARTITION BY d.n) >= $%d
+		  FROM unnest($%d::timestamptz[], $%d::timestamptz[]) WITH ORDINALITY AS d (since, until, n)
+		 CROSS JOIN LATERAL (SELECT t.status FROM scheduler.tasks t
+		                      WHERE t.due_at >= d.since AND t.due_at < d.until AND t.decided_at IS NOT NULL AND %s LIMIT $%d) x
+		 GROUP BY d.n, x.status ORDER BY d.n, x.status`, n, n-2, n-1, where.sql(), n), where.args...)
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
 }
 
 // An AuditRow is a row of scheduler.audit.
@@ -417,17 +478,22 @@ const sparseTasks = 30_000
 // are left out. Where there are more than 30,000 tasks in all, only so many of each
 // hour are looked at.
 func (s *Store) LatenessByHour(ctx context.Context, since time.Time, hours, tasks int, f Filter) (out []LatenessHour, err error) {
-	where := f.common("t")
-	where.args = append(where.args, since, hours)
-	n := len(where.args)
+	f.patience = readLimit
 	err = s.read(ctx, "read lateness", func(tx pgx.Tx) error {
+		by, err := f.byCampaign(ctx, tx)
+		if err != nil {
+			return err
+		}
 		// The blocks of one hour are those of many hours where little is pushed: to
 		// look for each hour by itself would read them again and again.
+		where := by.common("t")
+		where.args = append(where.args, since, hours)
+		n := len(where.args)
+		chosen := by.upTo(fmt.Sprint(sparseTasks+1), "t.due_at, t.lateness", fmt.Sprintf(
+			"t.due_at >= $%[1]d AND t.due_at < $%[1]d::timestamptz + $%[2]d * interval '1 hour' AND t.lateness IS NOT NULL AND %[3]s", n-1, n, where.sql()), where)
 		sql := fmt.Sprintf(`
-			SELECT date_bin('1 hour', x.due_at, $%[1]d), count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
-			  FROM (SELECT t.due_at, t.lateness FROM scheduler.tasks t
-			         WHERE t.due_at >= $%[1]d AND t.due_at < $%[1]d::timestamptz + $%[2]d * interval '1 hour' AND t.lateness IS NOT NULL AND %[3]s LIMIT %[4]d) x
-			 GROUP BY 1 ORDER BY 1`, n-1, n, where.sql(), sparseTasks+1)
+			SELECT date_bin('1 hour', x.due_at, $%d), count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
+			  FROM (%s) x GROUP BY 1 ORDER BY 1`, n-1, chosen)
 		rows, _ := tx.Query(ctx, sql, where.args...)
 		if out, err = pgx.CollectRows(rows, scanLateness); err != nil {
 			return err
@@ -439,6 +505,9 @@ func (s *Store) LatenessByHour(ctx context.Context, since time.Time, hours, task
 		if total <= sparseTasks {
 			return nil
 		}
+		where = f.common("t")
+		where.args = append(where.args, since, hours)
+		n = len(where.args)
 		sql = fmt.Sprintf(`
 			SELECT h.at, count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
 			  FROM generate_series(0, $%[2]d - 1) g (n) CROSS JOIN LATERAL (SELECT $%[1]d::timestamptz + g.n * interval '1 hour') h (at)

@@ -17,6 +17,12 @@ func (s *Store) TaskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx
 	return s.taskListSteps(ctx, f, step)
 }
 
+// PageSteps is TaskListSteps for a page.
+func (s *Store) PageSteps(ctx context.Context, f Filter, step func(tx pgx.Tx, sql string, args []any) (enough bool, err error)) error {
+	f.patience = time.Minute
+	return s.taskListSteps(ctx, f, step)
+}
+
 // NamedTargetsSQL is for the test of its plan.
 const NamedTargetsSQL = namedTargetsSQL
 

@@ -62,6 +62,13 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 	counted := len(where.args)
 	most := where.limit(f.Campaigns)
 	err = s.read(ctx, "read what a forecast needs", func(tx pgx.Tx) error {
+		some, err := seesSome(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if some {
+			where.where = append(where.where, ofVisibleApps)
+		}
 		rows, _ := tx.Query(ctx, fmt.Sprintf(`
 			SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy,
 			       c.written_at, c.catch_up_window, k.max_targets,

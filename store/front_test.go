@@ -46,7 +46,7 @@ func TestFrontKeepsPeopleApart(t *testing.T) {
 					if r.Role != p.names[person] || r.Actor != r.Role || r.Hold != (person == "admin") || r.Write == (person == "reader") {
 						return fmt.Errorf("%s has the rights %+v", person, r)
 					}
-					list, err := s.FindCampaigns(ctx, "", store.Filter{Limit: 10}, 0)
+					list, _, err := s.FindCampaigns(ctx, "", store.Filter{Limit: 10}, 0)
 					if err != nil {
 						return err
 					}

@@ -63,6 +63,48 @@ func (s *Store) Held(ctx context.Context, limit int) (Hold, []HeldPush, error) {
 	return h, pushes, nil
 }
 
+// MaxHeld is up to how many pushes HeldUpTo counts of each kind.
+const MaxHeld = 10_000
+
+// HeldUpTo is Held for a page: a count of MaxHeld + 1 means that there are more than
+// MaxHeld. It is not for authors.
+func (s *Store) HeldUpTo(ctx context.Context, limit int) (h Hold, pushes []HeldPush, err error) {
+	err = s.read(ctx, "read hold", func(tx pgx.Tx) error {
+		var since *time.Time
+		// The view joins and sorts all that is held; neither a count nor the choice of
+		// the first needs that.
+		err := tx.QueryRow(ctx, fmt.Sprintf(`
+			SELECT h.held_since, coalesce(h.reason, ''), (%s), (%s) FROM scheduler.hold h`, countHeld("<= now()"), countHeld("> now()")), MaxHeld+1).
+			Scan(&since, &h.Reason, &h.Overdue, &h.Coming)
+		if err != nil || since == nil {
+			h = Hold{Reason: h.Reason}
+			return err
+		}
+		h.Since = *since
+		rows, _ := tx.Query(ctx, `
+			SELECT due_at, time_zone, on_release, campaign_id, campaign, channel, app_id, workspace_id, task_id
+			  FROM scheduler.held
+			 WHERE task_id = ANY (ARRAY(
+				(SELECT p.id FROM scheduler.pending_tasks p ORDER BY p.due_at, p.id LIMIT $1)
+				UNION ALL
+				(SELECT r.id FROM scheduler.running_tasks r
+				  WHERE EXISTS (SELECT FROM scheduler.slices s WHERE s.task_id = r.id AND s.status = 'waiting') ORDER BY r.due_at, r.id LIMIT $1)))
+			 ORDER BY due_at, task_id, slice_no LIMIT $1`, limit)
+		pushes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[HeldPush])
+		return err
+	})
+	return h, pushes, err
+}
+
+// countHeld counts up to $1 pushes that have not begun, by when they are due.
+func countHeld(due string) string {
+	return `SELECT count(*) FROM (
+		(SELECT FROM scheduler.pending_tasks p WHERE p.due_at ` + due + ` LIMIT $1)
+		UNION ALL
+		(SELECT FROM scheduler.running_tasks r JOIN scheduler.slices s ON s.task_id = r.id AND s.status = 'waiting' WHERE r.due_at ` + due + ` LIMIT $1)
+		LIMIT $1) x`
+}
+
 // HoldAll lets nothing begin any more, on any daemon, until Release. It returns
 // whether it was not held already; then the reason stays as it was.
 func (s *Store) HoldAll(ctx context.Context, reason, operator string) (held bool, err error) {

@@ -92,6 +92,7 @@ func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 const (
 	firstLookBack = 2 * time.Second
 	lookBackGrows = 8
+	shortLookBack = time.Hour // costs little, whatever it looks through
 	lastLookBack  = 100 * 24 * time.Hour
 )
 
@@ -119,10 +120,18 @@ func (s *Store) taskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx
 			return err
 		}
 		back := firstLookBack
-		if f.places() == "undecided" { // they are few
+		if f.places() == "undecided" || f.onlyUnknown() { // they are few
 			back = lastLookBack
 		}
+		asked := false
 		for ; ; back *= lookBackGrows {
+			if back > shortLookBack && !asked {
+				asked = true
+				var err error
+				if f, err = f.byCampaign(ctx, tx); err != nil {
+					return err
+				}
+			}
 			since := from.Add(-back)
 			last := back >= lastLookBack || since.Before(f.Since)
 			if last {
@@ -136,16 +145,27 @@ func (s *Store) taskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx
 	})
 }
 
+// onlyUnknown says that the filter chooses what waits for a ruling, which
+// scheduler.unresolved reads by an index of its own.
+func (f Filter) onlyUnknown() bool { return len(f.Statuses) == 1 && f.Statuses[0] == "unknown" }
+
 // taskIDs is the statement that chooses the ids of the tasks due since then.
 func (f Filter) taskIDs(since time.Time) (sql string, args []any) {
+	if f.onlyUnknown() && f.campaigns == nil {
+		f.Statuses = nil
+		where := f.common("t")
+		add(where, "t.campaign_id = ?", f.Campaign)
+		add(where, "t.due_at >= ?", since)
+		add(where, "t.due_at < ?", f.Until)
+		f.behindCursor(where, "t.task_id")
+		limit := where.limit(f.Limit)
+		return `SELECT t.task_id FROM scheduler.unresolved t WHERE ` + where.sql() + ` ORDER BY t.due_at DESC, t.task_id DESC LIMIT ` + limit, where.args
+	}
 	where := f.common("t")
 	add(where, "t.campaign_id = ?", f.Campaign)
 	add(where, "t.due_at >= ?", since)
 	add(where, "t.due_at < ?", f.Until)
-	if f.behind.ID != 0 {
-		where.args = append(where.args, f.behind.DueAt, f.behind.ID)
-		where.where = append(where.where, fmt.Sprintf("(t.due_at, t.id) < ($%d, $%d)", len(where.args)-1, len(where.args)))
-	}
+	f.behindCursor(where, "t.id")
 	switch f.places() {
 	case "undecided":
 		where.where = append(where.where, "t.decided_at IS NULL") // leaves decided_tasks out
@@ -153,7 +173,68 @@ func (f Filter) taskIDs(since time.Time) (sql string, args []any) {
 		where.where = append(where.where, "t.reason IS NOT NULL") // as decided_tasks_reason has it
 	}
 	limit := where.limit(f.Limit)
-	return `SELECT t.id FROM scheduler.tasks t WHERE ` + where.sql() + ` ORDER BY t.due_at DESC, t.id DESC LIMIT ` + limit, where.args
+	if f.campaigns == nil {
+		return `SELECT t.id FROM scheduler.tasks t WHERE ` + where.sql() + ` ORDER BY t.due_at DESC, t.id DESC LIMIT ` + limit, where.args
+	}
+	where.args = append(where.args, f.campaigns)
+	return fmt.Sprintf(`
+		SELECT x.id FROM unnest($%[1]d::bigint[]) AS k (id)
+		 CROSS JOIN LATERAL (SELECT t.id, t.due_at FROM scheduler.tasks t WHERE t.campaign_id = k.id AND %[2]s ORDER BY t.due_at DESC, t.id DESC LIMIT %[3]s) x
+		 ORDER BY x.due_at DESC, x.id DESC LIMIT %[3]s`, len(where.args), where.sql(), limit), where.args
+}
+
+// behindCursor leaves out what comes before the cursor in a list of tasks.
+func (f Filter) behindCursor(where *conditions, id string) {
+	if f.behind.ID == 0 {
+		return
+	}
+	where.args = append(where.args, f.behind.DueAt, f.behind.ID)
+	where.where = append(where.where, fmt.Sprintf("(t.due_at, %s) < ($%d, $%d)", id, len(where.args)-1, len(where.args)))
+}
+
+// maxAppCampaigns is up to how many campaigns of an app a page asks for one by one.
+// The tasks of an app that has more are dense enough to be found by their time.
+const maxAppCampaigns = 500
+
+// upTo selects columns of tasks t under a condition, at most so many rows, of the
+// campaigns where byCampaign chose some. The inner limit has the planner ask for one
+// campaign after the other.
+func (f Filter) upTo(most, columns, condition string, where *conditions) string {
+	if f.campaigns == nil {
+		return `SELECT ` + columns + ` FROM scheduler.tasks t WHERE ` + condition + ` LIMIT ` + most
+	}
+	where.args = append(where.args, f.campaigns)
+	return fmt.Sprintf(`SELECT k.* FROM unnest($%d::bigint[]) AS c (id)
+		CROSS JOIN LATERAL (SELECT %s FROM scheduler.tasks t WHERE t.campaign_id = c.id AND %s LIMIT %s) k LIMIT %s`, len(where.args), columns, condition, most, most)
+}
+
+// byCampaign has a filter of a page choose campaigns instead of the app that it names,
+// or of those that an author may see: deleted ones too, and only where they are few. No
+// index has decided tasks by their app: it would cost every decision, and to look for
+// those of one app among all takes as long as there are others.
+func (f Filter) byCampaign(ctx context.Context, tx pgx.Tx) (Filter, error) {
+	if f.patience == 0 || f.Campaign != 0 || f.onlyUnknown() {
+		return f, nil
+	}
+	if f.AppID == "" {
+		if some, err := seesSome(ctx, tx); err != nil || !some {
+			return f, err
+		}
+	}
+	rows, _ := tx.Query(ctx, `
+		WITH app AS (SELECT a.app_no FROM scheduler.apps a WHERE $1 IN ('', a.app_id) AND $2 IN ('', a.workspace_id))
+		SELECT DISTINCT x.id
+		  FROM app CROSS JOIN LATERAL (
+			(SELECT c.id FROM scheduler.campaigns c WHERE c.app_no = app.app_no LIMIT $3)
+			UNION ALL
+			(SELECT h.campaign_id FROM scheduler.campaign_history h WHERE h.app_no = app.app_no AND h.action = 'delete' LIMIT $3)) x
+		 LIMIT $3`, f.AppID, f.WorkspaceID, maxAppCampaigns+1)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil || len(ids) > maxAppCampaigns {
+		return f, err
+	}
+	f.AppID, f.WorkspaceID, f.campaigns = "", "", orEmpty(ids) // a campaign's app never changes
+	return f, nil
 }
 
 // places says where the statuses of the filter are: undecided, not succeeded,
@@ -263,8 +344,9 @@ type Filter struct {
 	Since, Until       time.Time // of tasks the occurrence, of campaigns the insert; Until is left out
 	Limit              int       // zero means 50
 
-	behind   TaskCursor    // of a list of tasks, the latest due first: those behind it
-	patience time.Duration // with a statement of a list of tasks; zero: as the session has it
+	behind    TaskCursor    // of a list of tasks, the latest due first: those behind it
+	patience  time.Duration // with a statement of a page; zero: as the session has it
+	campaigns []int64       // of the app, where byCampaign chose them; nil: it did not
 }
 
 // conditions collects the conditions of a WHERE with their parameters.

@@ -38,6 +38,7 @@ func (c *Console) calendar(x *exchange) error {
 		Tasks                   []store.TaskRow
 		Planned                 []forecast.Occurrence // of the day that is shown, not stored as tasks yet
 		More, AtLeast           bool
+		LookedUntil             time.Time // as far as the occurrences are worked out; zero: to the end of what is shown
 	}
 	d.View, d.App = x.FormValue("view"), x.FormValue("app")
 	day := x.in(x.Now, "Asia/Shanghai")
@@ -78,11 +79,13 @@ func (c *Console) calendar(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	coming, err := c.coming(x, end, d.App)
+	coming, err := c.coming(x, bounds[0], end, d.App)
 	if err != nil {
 		return err
 	}
-	d.AtLeast = coming.AtLeast
+	if d.AtLeast = coming.AtLeast; coming.AtLeast && coming.Until.Before(end.Add(-time.Second)) {
+		d.LookedUntil = coming.Until
+	}
 	fillCells(x, cells, bounds, counts, coming)
 	d.Rows = slices.Collect(slices.Chunk(cells, columns))
 	if d.View == "day" {
@@ -123,8 +126,10 @@ func edges(cells []calendarCell, end time.Time) []time.Time {
 	return append(bounds, end)
 }
 
-// coming is what is to come before end, by the same schedules as a preview.
-func (c *Console) coming(x *exchange, end time.Time, app string) (forecast.Result, error) {
+// coming is what is to come before end, by the same schedules as a preview. Of a time
+// far ahead it works out what is shown, and a week before it, whose calls count against
+// the quotas: all that comes before would use up the forecast's bound.
+func (c *Console) coming(x *exchange, start, end time.Time, app string) (forecast.Result, error) {
 	if !end.After(x.Now) {
 		return forecast.Result{}, nil
 	}
@@ -132,7 +137,16 @@ func (c *Console) coming(x *exchange, end time.Time, app string) (forecast.Resul
 	if err != nil {
 		return forecast.Result{}, err
 	}
-	return forecast.Read(x.Context(), x.store, c.settings(), quotas, app, x.Now, end.Add(-time.Microsecond))
+	from := start.Add(-forecast.Week)
+	if from.Before(x.Now) {
+		from = x.Now
+	}
+	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), quotas, app, x.Now, end.Add(-time.Microsecond))
+	if err != nil {
+		return forecast.Result{}, err
+	}
+	in.From = from
+	return forecast.Make(in), nil
 }
 
 // fillCells writes into each cell what is stored and what is to come.

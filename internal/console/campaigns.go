@@ -32,6 +32,7 @@ func (c *Console) campaigns(x *exchange) error {
 		Statuses           []string
 		Rows               []campaignLine
 		Before             string // of the next page; empty: there is none
+		Older              bool   // there are older ones that were not looked through
 	}
 	d.Query, d.Status, d.App, d.Statuses = x.FormValue("q"), x.FormValue("status"), x.FormValue("app"), campaignStatuses
 	f := store.Filter{AppID: d.App, Limit: pageRows + 1}
@@ -39,13 +40,15 @@ func (c *Console) campaigns(x *exchange) error {
 		f.Statuses = []string{d.Status}
 	}
 	before, _ := strconv.ParseInt(x.FormValue("before"), 10, 64) // what is no number is the first page
-	rows, err := x.store.FindCampaigns(x.Context(), d.Query, f, before)
-	if err != nil {
+	rows, downTo, err := x.store.FindCampaigns(x.Context(), d.Query, f, before)
+	switch {
+	case err != nil:
 		return err
-	}
-	if len(rows) > pageRows {
+	case len(rows) > pageRows:
 		rows = rows[:pageRows]
 		d.Before = strconv.FormatInt(rows[pageRows-1].ID, 10)
+	case downTo > 0:
+		d.Before, d.Older = strconv.FormatInt(downTo, 10), true
 	}
 	for _, r := range rows {
 		d.Rows = append(d.Rows, lineOf(x, r))

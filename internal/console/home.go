@@ -28,7 +28,7 @@ func (c *Console) home(x *exchange) error {
 		return err
 	}
 	if len(d.Next) == 0 && len(d.Last) == 0 {
-		some, err := x.store.FindCampaigns(x.Context(), "", store.Filter{Limit: 1}, 0)
+		some, _, err := x.store.FindCampaigns(x.Context(), "", store.Filter{Limit: 1}, 0)
 		if err != nil {
 			return err
 		}

@@ -127,13 +127,16 @@ func (c *Console) showHold(x *exchange, status int, problem string) error {
 		Hold    store.Hold
 		Pushes  []store.HeldPush
 		Problem string
+		Overdue string // "more than 10000" where there are more than are counted
+		Coming  string
 	}
 	d.Problem = problem
 	if x.Rights.Hold && !x.State.HeldSince.IsZero() {
 		var err error
-		if d.Hold, d.Pushes, err = x.store.Held(x.Context(), 20); err != nil {
+		if d.Hold, d.Pushes, err = x.store.HeldUpTo(x.Context(), 20); err != nil {
 			return err
 		}
+		d.Overdue, d.Coming = x.upTo(d.Hold.Overdue, store.MaxHeld), x.upTo(d.Hold.Coming, store.MaxHeld)
 	}
 	return c.render(x, status, "hold", d)
 }

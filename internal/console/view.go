@@ -89,6 +89,14 @@ func (v *view) Length(d time.Duration) string {
 	return v.T("%s days", fmt.Sprint(int(d.Hours())/24))
 }
 
+// upTo writes a count that ends one above most.
+func (v *view) upTo(n, most int64) string {
+	if n > most {
+		return v.T("more than %s", fmt.Sprint(most))
+	}
+	return fmt.Sprint(n)
+}
+
 // Letter is the sign of a status alone.
 func (v *view) Letter(status string) string { return signs[status] }
 

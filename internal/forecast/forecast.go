@@ -14,6 +14,7 @@ package forecast
 
 import (
 	"cmp"
+	"container/heap"
 	"math"
 	"slices"
 	"time"
@@ -70,6 +71,7 @@ type Stored struct {
 // Input is what there is now. Campaigns beyond MaxCampaigns are left out.
 type Input struct {
 	Now, Until time.Time
+	From       time.Time // what comes before is left out; zero: nothing is
 	Apps       []App
 	Campaigns  []Campaign
 	Calls      []Call   // of the last 7 days, on channels with a quota
@@ -179,8 +181,9 @@ func Make(in Input) Result {
 }
 
 // occurrences lists those after now and until then, with the pending tasks that
-// are due already, the earliest first.
+// are due already, the earliest first. It ends with the first one too many.
 func occurrences(campaigns []Campaign, in Input) []Occurrence {
+	from := later(in.Now, in.From)
 	type key struct {
 		campaign int64
 		at       int64 // in microseconds, as the database keeps it
@@ -194,20 +197,56 @@ func occurrences(campaigns []Campaign, in Input) []Occurrence {
 		}
 	}
 	var out []Occurrence
+	var next soonest
 	for i := range campaigns {
 		c := &campaigns[i]
 		for _, t := range due[c.ID] {
 			out = append(out, Occurrence{t, c, false})
 		}
-		for t := c.Schedule.Next(in.Now); !t.IsZero() && !t.After(in.Until); t = c.Schedule.Next(t) {
-			skipped, known := stored[key{c.ID, t.UnixMicro()}]
-			if !skipped {
-				out = append(out, Occurrence{t, c, !known})
-			}
+		if t := c.Schedule.Next(from); !t.IsZero() && !t.After(in.Until) {
+			next = append(next, coming{t, i})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Occurrence) int { return a.At.Compare(b.At) })
+	// The earliest of all campaigns comes first, so that no more are worked out than
+	// a forecast holds, however far ahead it looks.
+	heap.Init(&next)
+	for len(next) > 0 && len(out) <= MaxOccurrences {
+		c, t := &campaigns[next[0].campaign], next[0].at
+		skipped, known := stored[key{c.ID, t.UnixMicro()}]
+		if !skipped {
+			out = append(out, Occurrence{t, c, !known})
+		}
+		if t = c.Schedule.Next(t); t.IsZero() || t.After(in.Until) {
+			heap.Pop(&next)
+			continue
+		}
+		next[0].at = t
+		heap.Fix(&next, 0)
+	}
 	return out
+}
+
+// A coming is the next occurrence of a campaign, by its place in the list.
+type coming struct {
+	at       time.Time
+	campaign int
+}
+
+// soonest is a heap with the earliest at its top; of those at one instant, the
+// first campaign's.
+type soonest []coming
+
+func (h soonest) Len() int { return len(h) }
+func (h soonest) Less(i, j int) bool {
+	return cmp.Or(h[i].at.Compare(h[j].at), cmp.Compare(h[i].campaign, h[j].campaign)) < 0
+}
+func (h soonest) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *soonest) Push(x any)   { *h = append(*h, x.(coming)) } //nolint:forcetypeassert // heap's rule
+func (h *soonest) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
 }
 
 // later returns the later of two instants.

@@ -106,6 +106,31 @@ func TestBeyondTheBoundsItSaysAtLeast(t *testing.T) {
 	}
 }
 
+// However far ahead a forecast looks, it works out no more than it holds, the earliest
+// first. These campaigns have 298,500 occurrences.
+func TestFarAheadItEndsAtTheBound(t *testing.T) {
+	t.Parallel()
+	s := daily(t, "10:00:00", 150)
+	in := forecast.Input{Now: now, Until: now.AddDate(1, 0, 0), Campaigns: make([]forecast.Campaign, 1990)}
+	for i := range in.Campaigns {
+		in.Campaigns[i] = forecast.Campaign{ID: int64(i + 1), Schedule: s}
+	}
+	r := forecast.Make(in)
+	// A hundred days have them all, the next has a thousand of them.
+	last := now.AddDate(0, 0, 101).Add(10 * time.Hour)
+	if !r.AtLeast || r.Occurrences != forecast.MaxOccurrences || !r.Until.Equal(last) {
+		t.Errorf("%d occurrences until %v, at least %v; want %d until %v", r.Occurrences, r.Until, r.AtLeast, forecast.MaxOccurrences, last)
+	}
+	if first, end := r.Coming[0], r.Coming[len(r.Coming)-1]; !first.At.Equal(now.AddDate(0, 0, 1).Add(10*time.Hour)) || end.Campaign.ID != 1000 {
+		t.Errorf("the first is at %v, the last is campaign %d's", first.At, end.Campaign.ID)
+	}
+	in.From = now.AddDate(0, 0, 120)
+	in.Until = in.From.AddDate(0, 0, 2)
+	if r = forecast.Make(in); r.AtLeast || r.Occurrences != 2*1990 || r.Coming[0].At.Before(in.From) {
+		t.Errorf("of two days in four months: %d occurrences from %v, at least %v", r.Occurrences, r.Coming[0].At, r.AtLeast)
+	}
+}
+
 // Held against the plainest model of the rule there is: time goes on from event
 // to event, and whoever is due the longest takes a call when the last seven days
 // have room.

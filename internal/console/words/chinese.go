@@ -116,9 +116,10 @@ var chinese = map[string]string{
 
 	// calendar
 	"Earlier": "更早", "Today": "今天", "Later": "更晚", "Month": "月", "Week": "周", "Day": "日",
-	"Tasks by status; planned are the coming occurrences that are no task yet.": "各状态的任务数；“已计划”是尚未成为任务的后续推送。",
-	"Not every campaign could be looked at: there may be more. Choose an app.":  "未能查看全部活动：可能还有更多。请选择一个应用。",
-	"Waits for a quota, or is missed by it":                                     "等待配额，或因配额而错过", "peak": "高峰", "quota": "配额", "There are more.": "还有更多。",
+	"Tasks by status; planned are the coming occurrences that are no task yet.":                               "各状态的任务数；“已计划”是尚未成为任务的后续推送。",
+	"Not every campaign could be looked at: there may be more. Choose an app.":                                "未能查看全部活动：可能还有更多。请选择一个应用。",
+	"There are too many planned occurrences: those after %s are left out. Choose an app, or a week or a day.": "计划的推送过多：%s 之后的未显示。请选择一个应用，或改看周、日视图。",
+	"Waits for a quota, or is missed by it":                                                                   "等待配额，或因配额而错过", "peak": "高峰", "quota": "配额", "There are more.": "还有更多。",
 
 	// limits and lateness
 	"Pending tasks of each app": "各应用的待推送任务", "Pending tasks of %s": "%s 的待推送任务", "Pending": "待推送", "Limit": "上限", "How full": "占用",
@@ -136,6 +137,8 @@ var chinese = map[string]string{
 	// hold
 	"Pushes go out. A hold stops everything that has not begun, on every daemon, until it is released.": "推送正常进行。挂起会让所有守护进程上尚未开始的推送停下，直到解除。",
 	"Hold everything": "全部挂起", "Only an admin may hold.": "只有管理员可以挂起。", "Only an admin may release.": "只有管理员可以解除。", "Held since": "挂起始于",
+	"100,000 campaigns were looked through. Choose an app, or go on with older ones.": "已查看 100,000 个活动。请选择一个应用，或继续查看更早的活动。",
+	"more than %s": "超过 %s",
 	"A release pushes or misses %s overdue pushes at once; %s more follow when they are due.": "解除后，%s 个已到时间的推送会立即推送或记为错过；另有 %s 个到时推送。",
 	"On release": "解除后", "Miss what is overdue instead of pushing it": "已到时间的记为错过，不再推送", "Say why: everybody who looks will read it.": "请写明原因：查看的人都会读到。",
 }
