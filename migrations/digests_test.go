@@ -62,6 +62,8 @@ var digests = map[string]string{
 	"000023_reads.up.sql":           "27f23b0b7c31e64d7e30aa041cab01a00952fc3efef41c70a9c0a3a7623100d4",
 	"000024_audits.down.sql":        "c8085193f43a29df3e254f5d38935fbf460bfcedd84a702a35bc8c11b515b187",
 	"000024_audits.up.sql":          "c256db6710810beb3ebadf73a2acb2bdc255b801baea3163d99a13eac5e84061",
+	"000025_times.down.sql":         "e079f66719d934725804a2a602bce03fb12b1b61bae02cff9a4a387ce117148d",
+	"000025_times.up.sql":           "112e784fae0b866e69ba806f7212d425e284c5269be7e563d8de2d3787f27bb4",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {
