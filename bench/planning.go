@@ -218,31 +218,68 @@ func (b *bench) replanLarge(ctx context.Context, p *plannedDatabase) error {
 	return nil
 }
 
-// nextOccurrence times Schedule.Next, the slowest of several kinds and zones.
+// nextOccurrence times Schedule.Next, the slowest of several kinds and zones, and
+// what several times of day cost.
 func (b *bench) nextOccurrence() error {
-	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	day := func(n int) int64 { return now.AddDate(0, 0, n).UnixMilli() }
 	worst, allocs := 0.0, int64(0)
 	for _, zone := range []string{"Asia/Shanghai", "America/New_York", "Australia/Lord_Howe"} {
 		for _, kind := range []string{`"circleType":1`, `"circleType":2,"circleValue":[2,5]`, `"circleType":3,"circleValue":[1,15,31]`} {
-			s, _, err := strategy.Parse(strategy.Spec{
-				Type: strategy.Loop, Zone: zone, WrittenAt: now, CatchUpWindow: time.Hour, ShortMonth: "skip", DSTGap: "shift",
-				Content: fmt.Appendf(nil, `{"startTime":%d,"endTime":%d,%s,"time":"09:30:00"}`, day(1), day(170), kind),
-			})
+			r, err := timeNext(zone, kind+`,"time":"09:30:00"`, nil)
 			if err != nil {
 				return err
 			}
-			r := testing.Benchmark(func(b *testing.B) { //nolint:thelper // it is the benchmark itself
-				for at := now; b.Loop(); {
-					if at = s.Next(at); at.IsZero() {
-						at = now
-					}
-				}
-			})
 			worst, allocs = max(worst, float64(r.NsPerOp())), max(allocs, r.AllocsPerOp())
 		}
 	}
 	b.table.hold("Schedule.Next, the slowest of three loops in three zones", new(atMost(250)), nanos, sample{worst})
 	b.table.hold("its allocations", new(atMost(0)), thousands, sample{float64(allocs)})
+	return b.nextOfTimes()
+}
+
+// nextOfTimes compares a daily loop by its time and by the column times.
+func (b *bench) nextOfTimes() error {
+	hours := make([]string, strategy.MaxTimes)
+	for i := range hours {
+		hours[i] = fmt.Sprintf("%02d:30:00", i)
+	}
+	var content, column, all sample
+	for range max(b.rounds, 3) {
+		for _, c := range []struct {
+			keys  string
+			times []string
+			took  *sample
+		}{
+			{`"circleType":1,"time":"09:30:00"`, nil, &content},
+			{`"circleType":1`, []string{"09:30:00"}, &column},
+			{`"circleType":1`, hours, &all},
+		} {
+			r, err := timeNext("America/New_York", c.keys, c.times)
+			if err != nil {
+				return err
+			}
+			*c.took = append(*c.took, float64(r.NsPerOp()))
+		}
+	}
+	b.table.compare("Schedule.Next, a single time in the column times", new(atMost(1.10)), nanos, column, "StrategyContent's time", content)
+	b.table.hold("Schedule.Next, 24 times a day", new(atMost(6000)), nanos, all)
 	return nil
+}
+
+// timeNext times Schedule.Next of a loop over half a year.
+func timeNext(zone, keys string, times []string) (testing.BenchmarkResult, error) {
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	s, _, err := strategy.Parse(strategy.Spec{
+		Type: strategy.Loop, Zone: zone, WrittenAt: now, CatchUpWindow: time.Hour, ShortMonth: "skip", DSTGap: "shift", Times: times,
+		Content: fmt.Appendf(nil, `{"startTime":%d,"endTime":%d,%s}`, now.AddDate(0, 0, 1).UnixMilli(), now.AddDate(0, 0, 170).UnixMilli(), keys),
+	})
+	if err != nil {
+		return testing.BenchmarkResult{}, err
+	}
+	return testing.Benchmark(func(b *testing.B) { //nolint:thelper // it is the benchmark itself
+		for at := now; b.Loop(); {
+			if at = s.Next(at); at.IsZero() {
+				at = now
+			}
+		}
+	}), nil
 }

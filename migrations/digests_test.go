@@ -64,6 +64,8 @@ var digests = map[string]string{
 	"000024_audits.up.sql":          "c256db6710810beb3ebadf73a2acb2bdc255b801baea3163d99a13eac5e84061",
 	"000025_pages.down.sql":         "07dc24a4676fe45606d4bc82de797fe54114c04d0a890ce6a622ba3e7ec69a09",
 	"000025_pages.up.sql":           "92d56e0d578a6652b5c97f7f8890076b533038c085aeb2cd9d52358f50b2c52f",
+	"000026_times.down.sql":         "eec7bbb891c5a2e3dbd351b58ad19d83e7a1153ec41028023c8a40173243ff29",
+	"000026_times.up.sql":           "097f2ed44404f232f7d278f29d62eed4521f90f5d8416c7ee3d89c05969da824",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

@@ -112,6 +112,7 @@ type NewCampaign struct {
 	Request                           []byte // JSON
 	TimeZone, MisfirePolicy           string
 	ShortMonthPolicy, DSTGapPolicy    string
+	Times                             []string // of day
 	CatchUpWindow                     *time.Duration
 	ResendUnknown                     *bool
 	ClientToken                       string
@@ -206,9 +207,9 @@ func campaignError(err error) error {
 
 const insertCampaignSQL = `
 	INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone, misfire_policy,
-	       short_month_policy, dst_gap_policy, catch_up_window, resend_unknown, client_token, client_digest)
+	       short_month_policy, dst_gap_policy, catch_up_window, resend_unknown, client_token, client_digest, times)
 	VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, nullif($8, ''), nullif($9, ''), nullif($10, ''), nullif($11, ''),
-	       $12::bigint * interval '1 second', $13, nullif($14, ''), $15)
+	       $12::bigint * interval '1 second', $13, nullif($14, ''), $15, $16)
 	RETURNING id`
 
 func (n *NewCampaign) args() []any {
@@ -219,7 +220,7 @@ func (n *NewCampaign) args() []any {
 	}
 	return []any{
 		n.Name, n.AppID, n.WorkspaceID, n.Channel, n.StrategyType, jsonText(n.StrategyContent), jsonText(n.Request), n.TimeZone, n.MisfirePolicy,
-		n.ShortMonthPolicy, n.DSTGapPolicy, window, n.ResendUnknown, n.ClientToken, n.Digest,
+		n.ShortMonthPolicy, n.DSTGapPolicy, window, n.ResendUnknown, n.ClientToken, n.Digest, n.Times,
 	}
 }
 
@@ -310,7 +311,7 @@ func (s *Store) Occurrences(ctx context.Context, c Caller, f OccurrenceFilter) (
 // row, too: a page after the last one has it.
 const occurrenceListSQL = `
 	WITH version AS MATERIALIZED (
-		SELECT c.id AS campaign_id, c.status, c.strategy_type, c.strategy_content AS content, c.time_zone AS zone, c.short_month_policy, c.dst_gap_policy, c.written_at,
+		SELECT c.id AS campaign_id, c.status, c.strategy_type, c.strategy_content AS content, c.time_zone AS zone, c.short_month_policy, c.dst_gap_policy, c.times, c.written_at,
 		       ($3::timestamptz AT TIME ZONE 'UTC')::date - 2 AS first_day, ($4::timestamptz AT TIME ZONE 'UTC')::date + 2 AS last_day
 		  FROM scheduler.campaigns c
 		 WHERE c.app_id = $1 AND c.workspace_id = $2 AND c.strategy_type <> 0 AND ($5 = '' OR c.channel = $5) AND ($6 = 0 OR c.id = $6)

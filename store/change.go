@@ -230,6 +230,7 @@ func campaignFromJSON(row []byte) (Campaign, error) {
 		TimeZone         string          `json:"time_zone"`
 		ShortMonthPolicy string          `json:"short_month_policy"`
 		DSTGapPolicy     string          `json:"dst_gap_policy"`
+		Times            []string        `json:"times"`
 		WrittenAt        time.Time       `json:"written_at"`
 	}
 	if err := json.Unmarshal(row, &j); err != nil {
@@ -238,7 +239,7 @@ func campaignFromJSON(row []byte) (Campaign, error) {
 	return Campaign{
 		ID: j.ID, AppNo: j.AppNo, Revision: j.Revision, Status: j.Status, Channel: j.Channel,
 		StrategyType: j.StrategyType, StrategyContent: j.StrategyContent, TimeZone: j.TimeZone,
-		ShortMonthPolicy: j.ShortMonthPolicy, DSTGapPolicy: j.DSTGapPolicy, WrittenAt: j.WrittenAt,
+		ShortMonthPolicy: j.ShortMonthPolicy, DSTGapPolicy: j.DSTGapPolicy, Times: j.Times, WrittenAt: j.WrittenAt,
 	}, nil
 }
 

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -85,7 +86,7 @@ func daily(t *testing.T, zone, written, clock string) strategy.Spec {
 func compareOccurrences(t tester, spec strategy.Spec, want, got []time.Time) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("strategy %d in %s, policies %s and %s, written %s:\n%s\n(-Go +SQL)\n%s", spec.Type, spec.Zone, spec.ShortMonth, spec.DSTGap,
+		t.Errorf("strategy %d in %s, policies %s and %s, times %v, written %s:\n%s\n(-Go +SQL)\n%s", spec.Type, spec.Zone, spec.ShortMonth, spec.DSTGap, spec.Times,
 			spec.WrittenAt.Format(time.RFC3339Nano), spec.Content, diff)
 	}
 }
@@ -102,20 +103,24 @@ func occurrencesInSQL(t tester, db *pgtest.DB, specs []strategy.Spec) [][]time.T
 	t.Helper()
 	n := len(specs)
 	types, contents, zones := make([]int16, n), make([]string, n), make([]string, n)
-	months, gaps, written := make([]string, n), make([]string, n), make([]time.Time, n)
+	months, gaps, times, written := make([]string, n), make([]string, n), make([]*string, n), make([]time.Time, n)
 	for i, s := range specs {
 		types[i], contents[i], zones[i] = int16(s.Type), string(s.Content), s.Zone
 		months[i], gaps[i], written[i] = string(s.ShortMonth), string(s.DSTGap), s.WrittenAt
+		if len(s.Times) > 0 {
+			list := "{" + strings.Join(s.Times, ",") + "}"
+			times[i] = &list
+		}
 	}
 	out := make([][]time.Time, n)
 	err := pgx.BeginFunc(context.Background(), db.Pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(t.Context(), `
 			WITH version AS (
-				SELECT u.*, '-infinity'::date AS first_day, 'infinity'::date AS last_day
-				  FROM unnest($1::smallint[], $2::jsonb[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
-				       WITH ORDINALITY AS u (strategy_type, content, zone, short_month_policy, dst_gap_policy, written_at, n)
+				SELECT u.*, u.list::text[] AS times, '-infinity'::date AS first_day, 'infinity'::date AS last_day
+				  FROM unnest($1::smallint[], $2::jsonb[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[])
+				       WITH ORDINALITY AS u (strategy_type, content, zone, short_month_policy, dst_gap_policy, written_at, list, n)
 			)
-			SELECT DISTINCT n, due_at FROM (`+store.OccurrencesSQL+`) o ORDER BY n, due_at`, types, contents, zones, months, gaps, written)
+			SELECT DISTINCT n, due_at FROM (`+store.OccurrencesSQL+`) o ORDER BY n, due_at`, types, contents, zones, months, gaps, written, times)
 		if err != nil {
 			return err
 		}

@@ -130,6 +130,7 @@ func TestRoles(t *testing.T) {
 			{sql: mine + ` RETURNING id`, rows: 1},
 			{sql: `WITH new AS (` + mine + ` RETURNING id) INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT id, 'x' FROM new`, rows: 1},
 			{sql: `UPDATE scheduler.campaigns SET name = 'x'`, rows: 1},
+			{sql: `UPDATE scheduler.campaigns SET times = '{09:00:00}'`, rows: 1},
 			{sql: `UPDATE scheduler.campaigns SET status = 'paused'`, rows: 1},
 			{sql: `UPDATE scheduler.campaigns SET status = 'cancelled'`, rows: 1},
 			{sql: `SELECT scheduler.delete_campaign(id) FROM scheduler.campaigns`, rows: 1},

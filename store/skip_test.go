@@ -33,8 +33,8 @@ func TestCampaignOccurrencesAgreeWithStrategy(t *testing.T) {
 			_, err := tx.Exec(t.Context(), `SET LOCAL session_replication_role = replica`) // no triggers: the spec's day is not today
 			if err == nil {
 				_, err = tx.Exec(t.Context(), `
-					UPDATE scheduler.campaigns SET strategy_type = $2, strategy_content = $3, time_zone = $4, short_month_policy = $5, dst_gap_policy = $6, written_at = $7
-					 WHERE id = $1`, id, int16(spec.Type), orNull(spec.Content), spec.Zone, string(spec.ShortMonth), string(spec.DSTGap), spec.WrittenAt)
+					UPDATE scheduler.campaigns SET strategy_type = $2, strategy_content = $3, time_zone = $4, short_month_policy = $5, dst_gap_policy = $6, written_at = $7, times = $8
+					 WHERE id = $1`, id, int16(spec.Type), orNull(spec.Content), spec.Zone, string(spec.ShortMonth), string(spec.DSTGap), spec.WrittenAt, spec.Times)
 			}
 			if err != nil {
 				return err

@@ -295,11 +295,12 @@ const verifyLeasesSQL = `
 // the row itself is left out.
 const versionsSQL = `
 	SELECT c.id AS campaign_id, c.app_no, c.strategy_type, c.strategy_content AS content, c.time_zone AS zone, c.short_month_policy,
-	       c.dst_gap_policy, c.written_at, NULL::timestamptz AS ended_at, c.updated_at, c.status, c.catch_up_window
+	       c.dst_gap_policy, c.times, c.written_at, NULL::timestamptz AS ended_at, c.updated_at, c.status, c.catch_up_window
 	  FROM scheduler.campaigns c WHERE c.status <> 'cancelled'
 	UNION ALL
 	SELECT h.campaign_id, h.app_no, (h.before ->> 'strategy_type')::smallint, h.before -> 'strategy_content', h.before ->> 'time_zone',
-	       h.before ->> 'short_month_policy', h.before ->> 'dst_gap_policy', (h.before ->> 'written_at')::timestamptz, h.changed_at, h.changed_at, 'over',
+	       h.before ->> 'short_month_policy', h.before ->> 'dst_gap_policy',
+	       CASE WHEN jsonb_typeof(h.before -> 'times') = 'array' THEN ARRAY(SELECT x FROM jsonb_array_elements_text(h.before -> 'times') x) END, (h.before ->> 'written_at')::timestamptz, h.changed_at, h.changed_at, 'over',
 	       (h.before ->> 'catch_up_window')::interval
 	  FROM scheduler.campaign_history h WHERE h.strategy_ended AND h.before ->> 'status' <> 'cancelled'`
 
@@ -322,13 +323,14 @@ const occurrencesSQL = `
 	 CROSS JOIN LATERAL (
 		SELECT (to_timestamp((v.content ->> 'startTime')::numeric::double precision / 1000) AT TIME ZONE v.zone)::date AS first,
 		       (to_timestamp((v.content ->> 'endTime')::numeric::double precision / 1000) AT TIME ZONE v.zone)::date AS last,
-		       (v.content ->> 'circleType')::numeric AS kind, (v.content ->> 'time')::time AS clock,
+		       (v.content ->> 'circleType')::numeric AS kind,
 		       CASE WHEN (v.content ->> 'circleType')::numeric > 1
 		            THEN ARRAY(SELECT x::numeric FROM jsonb_array_elements_text(v.content -> 'circleValue') x) END AS chosen
 	 ) l
+	 CROSS JOIN LATERAL unnest(coalesce(v.times, ARRAY[v.content ->> 'time'])) AS c (clock)
 	 CROSS JOIN LATERAL generate_series(greatest(l.first, v.first_day)::timestamp, least(l.last, v.last_day)::timestamp, '1 day') AS g (day)
 	 CROSS JOIN LATERAL (
-		SELECT g.day + l.clock AS wall, (g.day + l.clock) AT TIME ZONE 'UTC' AS utc
+		SELECT g.day + c.clock::time AS wall, (g.day + c.clock::time) AT TIME ZONE 'UTC' AS utc
 	 ) w
 	 CROSS JOIN LATERAL (
 		SELECT w.utc - (((w.utc - interval '26 hours') AT TIME ZONE v.zone) - (w.wall - interval '26 hours')) AS before,

@@ -26,6 +26,9 @@ var keys = [...]string{keyFixedTime, keyStartTime, keyEndTime, keyCircleType, ke
 // fieldContent names the content as a whole.
 const fieldContent = "strategy_content"
 
+// fieldTimes is the column that stands in place of time.
+const fieldTimes = "times"
+
 const (
 	objectHint = "write a JSON object, or a JSON string that holds one"
 	fixedHint  = `write {"fixedTime": <Unix milliseconds>}`

@@ -13,7 +13,22 @@ func (s Schedule) Note(t time.Time) string {
 	if s.days == nil || !s.Next(t.Add(-1)).Equal(t) {
 		return ""
 	}
-	return s.days.note(t.Unix())
+	return s.days.noteOf(t.Unix())
+}
+
+// noteOf is the note of whichever time of day falls onto the instant. Where two
+// do, one of them as it was written, that one's note is the shorter.
+func (c *calendar) noteOf(unix int64) string {
+	text, found := "", false
+	for ; c != nil; c = c.also {
+		if c.after(unix-1) != unix {
+			continue
+		}
+		if note := c.note(unix); !found || len(note) < len(text) {
+			text, found = note, true
+		}
+	}
+	return text
 }
 
 func (c *calendar) note(unix int64) string {
@@ -57,8 +72,14 @@ func (s Schedule) Describe() string {
 }
 
 func (c *calendar) describe() string {
-	at := " at " + dateOf(0).Add(time.Duration(c.time)*time.Second).Format(time.TimeOnly) + " (" + c.zone.String() + ")"
-	return c.rhythm() + at + ", " + period(date(c.first), date(c.end)) + c.policies()
+	var times []string
+	gaps := false
+	for k := c; k != nil; k = k.also {
+		times = append(times, dateOf(0).Add(time.Duration(k.time)*time.Second).Format(time.TimeOnly))
+		gaps = gaps || k.gaps
+	}
+	at := " at " + join(times, "and") + " (" + c.zone.String() + ")"
+	return c.rhythm() + at + ", " + period(date(c.first), date(c.end)) + c.policies(gaps, len(times) > 1)
 }
 
 func period(first, end string) string {
@@ -88,14 +109,19 @@ func (c *calendar) rhythm() string {
 
 // policies says what happens in short months and on clock changes, where the
 // schedule can meet one.
-func (c *calendar) policies() string {
+func (c *calendar) policies(gaps, several bool) string {
 	text := ""
 	if c.kind == monthly && c.days>>29 != 0 {
 		text += "; months without the day " + map[ShortMonthPolicy]string{
 			ShortMonthSkip: "are left out", ShortMonthLastDay: "use their last day",
 		}[c.shortMonth]
 	}
-	if c.gaps {
+	switch {
+	case gaps && several:
+		text += "; where a clock change skips one of these times, it " + map[DSTGapPolicy]string{
+			DSTGapShift: "moves forward by the gap", DSTGapSkip: "is left out on that day",
+		}[c.dstGap]
+	case gaps:
 		text += "; where a clock change skips that time, it " + map[DSTGapPolicy]string{
 			DSTGapShift: "moves forward by the gap", DSTGapSkip: "leaves the day out",
 		}[c.dstGap]

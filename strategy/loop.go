@@ -1,6 +1,8 @@
 package strategy
 
 import (
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/rawjson"
@@ -21,7 +23,7 @@ type cycle struct {
 	first, end int64  // days, both included
 	kind       int64  // daily, weekly or monthly
 	days       uint32 // bit n: day n of the week (1 Monday) or of the month
-	time       int64  // seconds after local midnight
+	time       int64  // seconds after local midnight; a loop with several has a calendar for each
 	shortMonth ShortMonthPolicy
 	dstGap     DSTGapPolicy
 }
@@ -36,7 +38,12 @@ func (j *judge) loop(m *members) Schedule {
 		c.kind = kind
 		c.days = j.circle(m, kind)
 	}
-	c.time = j.timeOfDay(m)
+	times := j.times
+	if len(j.spec.Times) == 0 {
+		times = []int64{j.timeOfDay(m)}
+	} else if _, ok := m.values[keyTime]; ok {
+		j.warn(keyTime, "is ignored: the column times stands in its place")
+	}
 	j.ignore(m, Fixed, keyFixedTime)
 	if _, ok := m.values[keyCircleValue]; ok && c.kind == daily {
 		j.warn(keyCircleValue, "is ignored: a daily loop pushes on every day")
@@ -47,10 +54,14 @@ func (j *judge) loop(m *members) Schedule {
 	if len(j.problems) > 0 {
 		return Schedule{}
 	}
-	s := c.schedule(j.spec.WrittenAt)
+	s := c.schedule(times, j.spec.WrittenAt)
 	if s.Last().IsZero() {
+		clock := keyTime
+		if len(j.spec.Times) > 0 {
+			clock = fieldTimes
+		}
 		j.problem(fieldContent, "must yield at least one occurrence from now on", m.text,
-			"widen startTime to endTime, or change circleValue, time, short_month_policy or dst_gap_policy")
+			"widen startTime to endTime, or change circleValue, "+clock+", short_month_policy or dst_gap_policy")
 	}
 	return s
 }
@@ -162,14 +173,55 @@ func (j *judge) timeOfDay(m *members) int64 {
 		return 0
 	}
 	text, _ := rawjson.Unquote(raw)
-	if len(text) == len("HH:mm:ss") { // time.Parse alone would take "3:04:05" and fractions
-		if t, err := time.Parse("15:04:05", text); err == nil {
-			hour, minute, second := t.Clock()
-			return int64(hour*3600 + minute*60 + second)
-		}
+	if seconds, ok := parseClock(text); ok {
+		return seconds
 	}
 	j.problem(keyTime, "must be a time of day from 00:00:00 to 23:59:59", raw, fixes[keyTime])
 	return 0
+}
+
+// parseClock reads "HH:mm:ss" as seconds after midnight.
+func parseClock(text string) (seconds int64, ok bool) {
+	if len(text) != len("HH:mm:ss") { // time.Parse alone would take "3:04:05" and fractions
+		return 0, false
+	}
+	t, err := time.Parse("15:04:05", text)
+	if err != nil {
+		return 0, false
+	}
+	hour, minute, second := t.Clock()
+	return int64(hour*3600 + minute*60 + second), true
+}
+
+// timesOfDay judges Spec.Times and reads them. Each rule is reported once, with
+// the first value that breaks it.
+func (j *judge) timesOfDay() {
+	if j.spec.Type == Now || j.spec.Type == Fixed {
+		j.warn(fieldTimes, "is ignored: it belongs to strategy type "+Loop.String())
+	}
+	if n := len(j.spec.Times); n > MaxTimes {
+		j.problem(fieldTimes, "must not hold more than 24 times", strconv.Itoa(n)+" times", "write at most 24, or divide them among several campaigns")
+		return
+	}
+	var strange, twice string
+	for _, text := range j.spec.Times {
+		at, ok := parseClock(text)
+		place, found := slices.BinarySearch(j.times, at)
+		switch {
+		case !ok:
+			keepFirst(&strange, `"`+text+`"`)
+		case found:
+			keepFirst(&twice, `"`+text+`"`)
+		default:
+			j.times = slices.Insert(j.times, place, at)
+		}
+	}
+	if strange != "" {
+		j.problem(fieldTimes, "must hold times of day from 00:00:00 to 23:59:59", strange, `write each time of day as "HH:mm:ss"`)
+	}
+	if twice != "" {
+		j.problem(fieldTimes, "must not hold a time twice", twice, "keep one of them")
+	}
 }
 
 // dayOf returns the local day of a Unix time, as days since 1970-01-01.

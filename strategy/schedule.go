@@ -2,6 +2,7 @@ package strategy
 
 import (
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -15,10 +16,12 @@ type Schedule struct {
 	days *calendar      // Loop only
 }
 
-// A calendar holds the occurrences of a loop, of which there are at most 181:
-// one bit a day, and the offsets that turn local times into instants.
+// A calendar holds the occurrences of a loop at one time of day, of which there
+// are at most 181: one bit a day, and the offsets that turn local times into
+// instants. A loop with several times of day is a list of calendars.
 type calendar struct {
 	cycle
+	also        *calendar // the same loop at its next time of day
 	chosen      [3]uint64 // bit n: the n-th day from first has an occurrence
 	runs        []run     // by day, at least one
 	early, last int64     // Unix seconds of the first and last occurrence
@@ -49,21 +52,50 @@ func (s Schedule) Last() time.Time {
 	switch {
 	case s.kind == Fixed:
 		return s.once
-	case s.days != nil && !s.days.empty():
-		return time.Unix(s.days.last, 0).UTC()
+	case s.days != nil:
+		return s.days.latest()
 	}
 	return time.Time{}
 }
 
+// latest returns the last occurrence at any of the times of day.
+func (c *calendar) latest() time.Time {
+	last := int64(minUnix)
+	for ; c != nil; c = c.also {
+		if !c.empty() {
+			last = max(last, c.last)
+		}
+	}
+	if last == minUnix {
+		return time.Time{}
+	}
+	return time.Unix(last, 0).UTC()
+}
+
+// next returns the first occurrence at any of the times of day. Two that fall
+// onto one instant, as a clock change may have it, are one occurrence.
 func (c *calendar) next(after time.Time) time.Time {
 	unix := after.Unix()
+	at := c.after(unix)
+	for c = c.also; c != nil; c = c.also {
+		at = min(at, c.after(unix))
+	}
+	if at == maxUnix {
+		return time.Time{}
+	}
+	return time.Unix(at, 0).UTC()
+}
+
+// after returns the first occurrence at this time of day after a Unix time, or
+// maxUnix when there is none.
+func (c *calendar) after(unix int64) int64 {
 	switch {
 	case c.empty() || unix >= c.last:
-		return time.Time{}
+		return maxUnix
 	case unix < c.early:
-		return time.Unix(c.early, 0).UTC()
+		return c.early
 	}
-	return time.Unix(c.at(c.dayAfter(unix)), 0).UTC()
+	return c.at(c.dayAfter(unix))
 }
 
 // dayAfter returns the chosen day of the first occurrence after a Unix time. There
@@ -109,11 +141,23 @@ func (c *calendar) choose(day int) { c.chosen[day/64] |= 1 << (day % 64) }
 
 func (c *calendar) drop(day int) { c.chosen[day/64] &^= 1 << (day % 64) }
 
-// schedule computes the occurrences, day by day. Local times before written are
-// not occurrences.
-func (y cycle) schedule(written time.Time) Schedule {
+// schedule computes the occurrences at each of the times of day.
+func (y cycle) schedule(times []int64, written time.Time) Schedule {
+	spans := spansOf(y.zone, (y.first-2)*secondsPerDay, (y.end+3)*secondsPerDay)
+	s := Schedule{kind: Loop}
+	for _, at := range slices.Backward(times) {
+		y.time = at
+		c := y.calendar(spans, written)
+		c.also = s.days
+		s.days = c
+	}
+	return s
+}
+
+// calendar computes the occurrences at one time of day, day by day. Local times
+// before written are not occurrences.
+func (y cycle) calendar(spans []span, written time.Time) *calendar {
 	c := &calendar{cycle: y}
-	spans := spansOf(y.zone, c.wall(0)-2*secondsPerDay, c.wall(int(y.end-y.first))+2*secondsPerDay)
 	from := written.Add(time.Second - 1).Unix() // the first whole second that is not before it
 	previous := -1
 	for day := 0; y.first+int64(day) <= y.end; day++ {
@@ -139,7 +183,7 @@ func (y cycle) schedule(written time.Time) Schedule {
 		c.choose(day)
 		previous, c.last = day, at
 	}
-	return Schedule{kind: Loop, days: c}
+	return c
 }
 
 // resolve returns the offset for a local time. A time that occurs twice gets the

@@ -1,6 +1,7 @@
 package strategy_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -96,10 +97,14 @@ func TestNoteIsEmptyBetweenOccurrences(t *testing.T) {
 }
 
 func TestNextDoesNotAllocate(t *testing.T) {
-	s := parse(t, loopAcrossClockChange())
-	at := s.Next(time.Time{})
-	if n := testing.AllocsPerRun(100, func() { s.Next(at) }); n != 0 {
-		t.Errorf("Next allocates %v times", n)
+	for _, times := range [][]string{nil, {"02:30:00"}, {"02:30:00", "03:30:00", "18:00:00"}} {
+		spec := loopAcrossClockChange()
+		spec.Times = times
+		s := parse(t, spec)
+		at := s.Next(time.Time{})
+		if n := testing.AllocsPerRun(100, func() { s.Next(at) }); n != 0 {
+			t.Errorf("at %v Next allocates %v times", times, n)
+		}
 	}
 }
 
@@ -122,14 +127,23 @@ func parse(t testing.TB, s strategy.Spec) strategy.Schedule {
 }
 
 func BenchmarkNext(b *testing.B) {
+	hours := make([]string, 24)
+	for i := range hours {
+		hours[i] = fmt.Sprintf("%02d:30:00", i)
+	}
+	several := map[string][]string{"one in times": hours[2:3], "three times": {"02:30:00", "12:30:00", "18:30:00"}, "every hour": hours}
 	for name, content := range map[string]string{
+		"one in times": `{"startTime":1767268800000,"endTime":1782820800000,"circleType":1}`,
+		"three times":  `{"startTime":1767268800000,"endTime":1782820800000,"circleType":1}`,
+		"every hour":   `{"startTime":1767268800000,"endTime":1782820800000,"circleType":1}`,
+
 		"daily":   `{"startTime":1767268800000,"endTime":1782820800000,"circleType":1,"time":"02:30:00"}`,
 		"weekly":  `{"startTime":1767268800000,"endTime":1782820800000,"circleType":2,"circleValue":[6],"time":"02:30:00"}`,
 		"monthly": `{"startTime":1767268800000,"endTime":1782820800000,"circleType":3,"circleValue":[31],"time":"02:30:00"}`,
 	} {
 		b.Run(name, func(b *testing.B) {
 			spec := loopAcrossClockChange()
-			spec.Content = []byte(content)
+			spec.Content, spec.Times = []byte(content), several[name]
 			s := parse(b, spec)
 			b.ReportAllocs()
 			for at := spec.WrittenAt; b.Loop(); {

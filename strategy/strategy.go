@@ -68,6 +68,8 @@ const (
 	MaxDays = 180
 	// MaxContent is the longest StrategyContent in characters.
 	MaxContent = 8192
+	// MaxTimes is how many times of day a loop may have.
+	MaxTimes = 24
 	// MaxCatchUpWindow is the longest CatchUpWindow, a century.
 	MaxCatchUpWindow = 36525 * 24 * time.Hour
 )
@@ -83,6 +85,9 @@ type Spec struct {
 	Zone       string
 	ShortMonth ShortMonthPolicy
 	DSTGap     DSTGapPolicy
+	// Times are a loop's times of day, "HH:mm:ss", in any order. Where there are
+	// any, they stand in place of the time in Content.
+	Times []string
 	// CatchUpWindow is how late an occurrence may still be pushed, and so how
 	// far in the past a fixedTime may lie.
 	CatchUpWindow time.Duration
@@ -109,6 +114,7 @@ type judge struct {
 	spec     Spec
 	zone     *time.Location // nil when Spec.Zone is none
 	window   bool           // Spec.CatchUpWindow is one
+	times    []int64        // Spec.Times in order, in seconds after midnight
 	problems Problems
 	warnings []Warning
 }
@@ -134,6 +140,9 @@ func (j *judge) columns() {
 	if j.window = s.CatchUpWindow > 0 && s.CatchUpWindow <= MaxCatchUpWindow; !j.window {
 		j.problem("catch_up_window", "must be longer than zero and at most 36525 days",
 			seconds(s.CatchUpWindow), "write an interval such as '1 hour'")
+	}
+	if len(s.Times) > 0 {
+		j.timesOfDay()
 	}
 }
 

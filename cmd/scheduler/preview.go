@@ -50,6 +50,7 @@ const previewExample = `  # Mondays and Thursdays at nine, in January and Februa
 // other problems, as the database does.
 type previewFlags struct {
 	strategyType, content, zone, shortMonth, dstGap, window, now, channel string
+	times                                                                 []string
 	limit                                                                 int
 	campaign                                                              int64
 	calendar, asJSON                                                      bool
@@ -79,7 +80,7 @@ func newPreviewCommand(p *program) *cobra.Command {
 		return p.preview(flags)
 	}
 	for _, column := range []string{
-		"strategy-type", "strategy-content", "time-zone", "now", "short-month-policy", "dst-gap-policy", "catch-up-window", "channel",
+		"strategy-type", "strategy-content", "time-zone", "now", "short-month-policy", "dst-gap-policy", "catch-up-window", "channel", "times",
 	} {
 		c.MarkFlagsMutuallyExclusive("campaign", column)
 	}
@@ -95,6 +96,7 @@ func (f *previewFlags) add(c *cobra.Command) {
 	set.IntVar(&f.limit, "limit", 10, "show at most `N` occurrences")
 	set.StringVar(&f.shortMonth, "short-month-policy", string(strategy.ShortMonthSkip), "what a month without the day does: `skip|last_day`")
 	set.StringVar(&f.dstGap, "dst-gap-policy", string(strategy.DSTGapShift), "what a time that a clock change skips does: `shift|skip`")
+	set.StringSliceVar(&f.times, "times", nil, "times of day of a loop, `HH:mm:ss,…`, in place of its content's time")
 	set.StringVar(&f.window, "catch-up-window", "1h", "how late an occurrence may be pushed, an `INTERVAL` such as 1h30m")
 	set.StringVar(&f.channel, "channel", "", "the push API, for its quota: a `CHANNEL` such as alipay.label_send")
 	set.Int64Var(&f.campaign, "campaign", 0, "preview the stored campaign with this `ID` instead")
@@ -143,7 +145,7 @@ func (f *previewFlags) spec(now time.Time) (strategy.Spec, []problem) {
 	}
 	spec := strategy.Spec{
 		Content: []byte(f.content), Zone: f.zone, WrittenAt: now.Truncate(time.Second), CatchUpWindow: time.Hour,
-		ShortMonth: strategy.ShortMonthPolicy(f.shortMonth), DSTGap: strategy.DSTGapPolicy(f.dstGap),
+		ShortMonth: strategy.ShortMonthPolicy(f.shortMonth), DSTGap: strategy.DSTGapPolicy(f.dstGap), Times: f.times,
 	}
 	if n, err := strconv.Atoi(f.strategyType); err == nil {
 		spec.Type = strategy.Type(n)
@@ -354,7 +356,7 @@ func (p *program) planOf(ctx context.Context, s *store.Store, c store.CampaignRo
 func specOf(c store.CampaignRow) strategy.Spec {
 	return strategy.Spec{
 		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, WrittenAt: c.WrittenAt,
-		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonthPolicy), DSTGap: strategy.DSTGapPolicy(c.DSTGapPolicy),
+		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonthPolicy), DSTGap: strategy.DSTGapPolicy(c.DSTGapPolicy), Times: c.Times,
 		CatchUpWindow: strategy.MaxCatchUpWindow,
 	}
 }

@@ -93,6 +93,27 @@ func TestOurParameters(t *testing.T) {
 	}
 }
 
+// Times are taken as clients write lists: with commas, as JSON, one by one.
+func TestTimesParameter(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	now := time.Now()
+	content := fmt.Sprintf(`{"startTime":%d,"endTime":%d,"circleType":1,"time":"13:45:11"}`, now.UnixMilli(), now.AddDate(0, 0, 9).UnixMilli())
+	loop := multipleCall(1).with("StrategyType", "2", "StrategyContent", content)
+	for _, call := range []params{
+		loop.with("Times", "18:00:00,09:00:00"), loop.with("Times", `["09:00:00","18:00:00"]`), loop.with("Times.2", "09:00:00", "Times.1", "18:00:00"),
+	} {
+		r.must(t, "crm", "PushMultiple", call)
+	}
+	if n := get[int](t, r, `SELECT count(*) FROM scheduler.campaigns WHERE times = '{09:00:00,18:00:00}'`); n != 3 {
+		t.Errorf("%d campaigns have the times, want 3", n)
+	}
+	r.must(t, "crm", "PushMultiple", loop)
+	if n := get[int](t, r, `SELECT count(*) FROM scheduler.campaigns WHERE times IS NULL`); n != 1 {
+		t.Errorf("%d campaigns have no times, want 1", n)
+	}
+}
+
 // The documents' samples of StrategyContent, the escaped one too.
 func TestDocumentedStrategies(t *testing.T) {
 	t.Parallel()
@@ -201,6 +222,8 @@ func TestBadCalls(t *testing.T) {
 		{"a list that is no JSON", "PushMultiple", multipleCall(0).with("TargetMsg", "user-1,user-2")},
 		{"a long key", "PushMultiple", multipleCall(1).with("TargetMsg.1.MsgKey", strings.Repeat("k", 257))},
 		{"a long key of a map", "PushSimple", simpleCall().with("TargetMsgkey", `{"token-1":"`+strings.Repeat("k", 257)+`"}`)},
+		{"times that are none", "PushSimple", simpleCall().with("StrategyType", "2", "StrategyContent", `{"circleType":1}`, "Times", "09:00:00,9:30")},
+		{"times given twice", "PushSimple", simpleCall().with("Times", "09:00:00", "Times.1", "09:00:00")},
 		{"a key that StrategyContent has not", "PushSimple", simpleCall().with("StrategyType", "2", "StrategyContent", `{"name; x":1,"tmie":"1","time":"1"}`)},
 		{"keys of StrategyContent called like columns", "PushSimple", simpleCall().with("StrategyType", "2", "StrategyContent", `{"app_id":1,"name":1,"channel":1,"time":"1"}`)},
 		{"a boolean that is none", "PushSimple", simpleCall().with("ResendUnknown", "yes")},

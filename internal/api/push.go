@@ -205,6 +205,7 @@ func (p *pushCall) readPolicies(params aliyun.Params) {
 	n.MisfirePolicy = oneOf(params, "MisfirePolicy", &p.bad, "latest", "all", "skip")
 	n.ShortMonthPolicy = oneOf(params, "ShortMonthPolicy", &p.bad, "skip", "last_day")
 	n.DSTGapPolicy = oneOf(params, "DstGapPolicy", &p.bad, "shift", "skip")
+	p.readTimes(params)
 	switch value := params.Get("ResendUnknown"); strings.ToLower(value) { // Python writes True
 	case "":
 	case "true", "1":
@@ -231,6 +232,27 @@ func (p *pushCall) readPolicies(params aliyun.Params) {
 }
 
 const maxToken = 64
+
+// readTimes reads the times of day: with commas, as a JSON list, or one by one as
+// Times.1, Times.2. Their rules are the database's.
+func (p *pushCall) readTimes(params aliyun.Params) {
+	text := params.Get("Times")
+	items, err := params.List("Times")
+	var list []string
+	switch {
+	case err != nil || text != "" && len(items) > 0:
+		p.bad.add("Times", "is given both whole and one by one, or not counted from 1")
+	case len(items) > 0:
+		for _, item := range items {
+			p.campaign.Times = append(p.campaign.Times, item.Fields[""])
+		}
+	case text == "":
+	case json.Unmarshal([]byte(text), &list) == nil:
+		p.campaign.Times = list
+	default:
+		p.campaign.Times = strings.Split(text, ",")
+	}
+}
 
 func oneOf(params aliyun.Params, name string, bad *problems, words ...string) string {
 	value := params.Get(name)

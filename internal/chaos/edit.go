@@ -234,12 +234,13 @@ func (e *editor) reschedule(ctx context.Context, id int64) error {
 		return err
 	}
 	w := workload{rng: e.rng, until: e.workload.until}
-	kind, content, zone := w.strategy(now, app{})
-	for kind == 0 {
-		kind, content, zone = w.strategy(now, app{})
+	s := w.strategy(now)
+	for s.kind == 0 {
+		s = w.strategy(now)
 	}
 	tag, err := e.db.pool.Exec(ctx, `
-		UPDATE scheduler.campaigns SET strategy_type = $2, strategy_content = $3, time_zone = $4 WHERE id = $1 AND status <> 'cancelled'`, id, kind, content, zone)
+		UPDATE scheduler.campaigns SET strategy_type = $2, strategy_content = $3, time_zone = $4, times = $5 WHERE id = $1 AND status <> 'cancelled'`,
+		id, s.kind, s.content, s.zone, s.times)
 	if err == nil && tag.RowsAffected() > 0 {
 		e.report.count("edits", 1)
 		e.report.count("edits: reschedule", 1)

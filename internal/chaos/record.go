@@ -71,6 +71,7 @@ type version struct {
 	zone      string
 	short     string
 	gap       string
+	times     []string
 	writtenAt time.Time
 	until     time.Time // zero: it stands
 }
@@ -152,6 +153,7 @@ func (r *record) readVersions(ctx context.Context, db *database) error {
 			Zone    string          `json:"time_zone"`
 			Short   string          `json:"short_month_policy"`
 			Gap     string          `json:"dst_gap_policy"`
+			Times   []string        `json:"times"`
 			Resend  bool            `json:"resend_unknown"`
 			Written time.Time       `json:"written_at"`
 		}
@@ -161,7 +163,7 @@ func (r *record) readVersions(ctx context.Context, db *database) error {
 		if c.Status == "rejected" {
 			return fmt.Errorf("campaign %d was rejected: %s", c.ID, c.Reason)
 		}
-		v := version{campaign: c.ID, kind: c.Kind, content: c.Content, zone: c.Zone, short: c.Short, gap: c.Gap, writtenAt: c.Written}
+		v := version{campaign: c.ID, kind: c.Kind, content: c.Content, zone: c.Zone, short: c.Short, gap: c.Gap, times: c.Times, writtenAt: c.Written}
 		if until != nil {
 			v.until = *until
 		}
@@ -207,7 +209,7 @@ const openTasks = `
 func (v *version) due(now time.Time) ([]time.Time, error) {
 	s, _, err := strategy.Parse(strategy.Spec{
 		Type: strategy.Type(v.kind), Content: v.content, Zone: v.zone, ShortMonth: strategy.ShortMonthPolicy(v.short),
-		DSTGap: strategy.DSTGapPolicy(v.gap), CatchUpWindow: strategy.MaxCatchUpWindow, WrittenAt: v.writtenAt,
+		DSTGap: strategy.DSTGapPolicy(v.gap), Times: v.times, CatchUpWindow: strategy.MaxCatchUpWindow, WrittenAt: v.writtenAt,
 	})
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,7 +54,7 @@ func (w *workload) insert(ctx context.Context) error {
 	if err := w.db.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
 		return err
 	}
-	kind, content, zone := w.strategy(now, a)
+	s := w.strategy(now)
 	windows := []string{"3 seconds", "8 seconds", "20 seconds", "1 hour", "1 hour", "1 hour"}
 	if a.provider == "alipay" {
 		windows = []string{"8 seconds", "20 seconds"} // without quota until the end of the run is no state to end in
@@ -62,15 +63,15 @@ func (w *workload) insert(ctx context.Context) error {
 	err := w.db.pool.QueryRow(ctx, `
 		WITH c AS (
 			INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone,
-				misfire_policy, catch_up_window, resend_unknown, audience_view)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::interval, $11, nullif($14, '')) RETURNING id
+				misfire_policy, catch_up_window, resend_unknown, audience_view, times)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::interval, $11, nullif($14, ''), $15) RETURNING id
 		), t AS (
 			INSERT INTO scheduler.campaign_targets (campaign_id, target, msg_key)
 			SELECT c.id, 'u' || i, CASE WHEN $13 AND i % 5 = 0 THEN 'k' || i END FROM c, generate_series(1, $12) i
 		)
 		SELECT id FROM c`,
-		fmt.Sprintf("n%d.r0", w.n), a.id, a.workspace, c.channel, kind, content, c.request, zone,
-		pick(w.rng, "latest", "all", "skip"), pick(w.rng, windows...), w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0 && a.provider != "alipay", c.view).Scan(&id)
+		fmt.Sprintf("n%d.r0", w.n), a.id, a.workspace, c.channel, s.kind, s.content, c.request, s.zone,
+		pick(w.rng, "latest", "all", "skip"), pick(w.rng, windows...), w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0 && a.provider != "alipay", c.view, s.times).Scan(&id)
 	if err != nil {
 		return err
 	}
@@ -78,6 +79,9 @@ func (w *workload) insert(ctx context.Context) error {
 	w.ids = append(w.ids, id)
 	w.mu.Unlock()
 	w.report.count("campaigns", 1)
+	if s.times != nil {
+		w.report.count("campaigns with several times a day", 1)
+	}
 	return nil
 }
 
@@ -224,10 +228,18 @@ func (w *workload) audience(sizes ...int) int {
 	return sizes[w.rng.IntN(len(sizes)-1)]
 }
 
+// The strategyColumns are what a campaign's row says about when to push.
+type strategyColumns struct {
+	kind    int
+	content *string
+	zone    string
+	times   []string // nil: none
+}
+
 // strategy draws when to push: at once, at a fixed time within the horizon, or
 // each day, week or month at a time of day that lies within it.
-func (w *workload) strategy(now time.Time, _ app) (kind int, content *string, zone string) {
-	zone = pick(w.rng, zones...)
+func (w *workload) strategy(now time.Time) strategyColumns {
+	zone := pick(w.rng, zones...)
 	ahead := time.Duration(w.rng.Int64N(int64(horizon)))
 	if left := time.Until(w.until); left < horizon {
 		ahead = time.Duration(w.rng.Int64N(int64(max(left, time.Second))))
@@ -235,12 +247,32 @@ func (w *workload) strategy(now time.Time, _ app) (kind int, content *string, zo
 	due := now.Add(ahead)
 	switch w.rng.IntN(10) {
 	case 0, 1:
-		return 0, nil, zone
+		return strategyColumns{kind: 0, zone: zone}
 	case 2, 3, 4, 5:
-		return 1, text(map[string]any{"fixedTime": due.UnixMilli()}), zone
+		return strategyColumns{kind: 1, content: text(map[string]any{"fixedTime": due.UnixMilli()}), zone: zone}
+	case 6, 7:
+		loop := w.loop(now, due, zone)
+		delete(loop, "time")
+		return strategyColumns{2, text(loop), zone, w.times(now, due, zone)}
 	default:
-		return 2, text(w.loop(now, due, zone)), zone
+		return strategyColumns{kind: 2, content: text(w.loop(now, due, zone)), zone: zone}
 	}
+}
+
+// times draws several times of day: that of due, some before it, so that nothing
+// is due later, and one at the other end of the day.
+func (w *workload) times(now, due time.Time, zone string) []string {
+	loc, err := time.LoadLocation(zone)
+	if err != nil {
+		panic(err) // the list above is ours
+	}
+	list := []string{due.In(loc).Format(time.TimeOnly), due.Add(12 * time.Hour).In(loc).Format(time.TimeOnly)}
+	for range w.rng.IntN(4) {
+		ahead := time.Duration(w.rng.Int64N(int64(max(due.Sub(now), time.Second))))
+		list = append(list, now.Add(ahead).In(loc).Format(time.TimeOnly))
+	}
+	slices.Sort(list)
+	return slices.Compact(list)
 }
 
 // loop writes a loop that has an occurrence at due.

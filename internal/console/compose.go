@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/store"
@@ -25,6 +26,7 @@ type campaignForm struct {
 	Circle                         string // 1, 2 or 3
 	Days                           []string
 	Time                           string
+	Times                          string // several, in place of Time
 	Request, Targets, AudienceView string
 	Zone, Misfire, Window          string
 	ShortMonth, DSTGap             string
@@ -44,7 +46,7 @@ func formFrom(x *exchange) campaignForm {
 	}
 	f := campaignForm{
 		Name: value("name"), App: value("app"), Channel: value("channel"), Type: value("type"), Fixed: value("fixed"), Start: value("start"), End: value("end"),
-		Circle: value("circle"), Days: x.PostForm["day"], Time: value("time"), Request: value("request"), Targets: value("targets"), AudienceView: value("audience_view"),
+		Circle: value("circle"), Days: x.PostForm["day"], Time: value("time"), Times: value("times"), Request: value("request"), Targets: value("targets"), AudienceView: value("audience_view"),
 		Zone: value("time_zone"), Misfire: value("misfire_policy"), Window: value("catch_up_window"), ShortMonth: value("short_month_policy"), DSTGap: value("dst_gap_policy"),
 		Resend: value("resend_unknown") != "", Paused: value("paused") != "", Note: value("note"),
 	}
@@ -58,7 +60,7 @@ func formOf(d *store.CampaignDetail) campaignForm {
 	f := campaignForm{
 		ID: d.ID, Revision: d.Revision, Name: d.Name, App: appValue(d.AppID, d.WorkspaceID), Channel: d.Channel, Type: strconv.Itoa(int(d.StrategyType)),
 		AudienceView: d.AudienceView, Zone: d.TimeZone, Misfire: d.MisfirePolicy, Window: d.CatchUpWindow.String(), ShortMonth: d.ShortMonth, DSTGap: d.DSTGap,
-		Resend: d.ResendUnknown, Request: indented(d.Request), Circle: "1",
+		Times: strings.Join(d.Times, ", "), Resend: d.ResendUnknown, Request: indented(d.Request), Circle: "1",
 	}
 	var content struct {
 		FixedTime, StartTime, EndTime int64
@@ -124,7 +126,10 @@ func (f *campaignForm) content(zone string) json.RawMessage {
 	case "2":
 		circle, err := strconv.Atoi(f.Circle)
 		loop := map[string]any{
-			"startTime": moment([]string{time.DateOnly}, f.Start), "endTime": moment([]string{time.DateOnly}, f.End), "time": withSeconds(f.Time), "circleType": circle,
+			"startTime": moment([]string{time.DateOnly}, f.Start), "endTime": moment([]string{time.DateOnly}, f.End), "circleType": circle,
+		}
+		if len(f.times()) == 0 {
+			loop["time"] = withSeconds(f.Time)
 		}
 		if err != nil {
 			loop["circleType"] = f.Circle
@@ -155,6 +160,18 @@ func withSeconds(clock string) string {
 	return clock
 }
 
+// times are those of the field for several, as a person divides them.
+func (f *campaignForm) times() []string {
+	if f.Type != "2" {
+		return nil
+	}
+	times := strings.FieldsFunc(f.Times, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(",;，、；", r) })
+	for i, clock := range times {
+		times[i] = withSeconds(clock)
+	}
+	return times
+}
+
 // targets are the lines of the targets' field.
 func (f *campaignForm) targets() []string {
 	var out []string
@@ -176,7 +193,7 @@ func (f *campaignForm) campaign(stored bool) *judge.Campaign {
 	return &judge.Campaign{
 		Name: f.Name, AppID: appID, WorkspaceID: workspaceID, Channel: f.Channel, StrategyType: kind, StrategyContent: f.content(f.Zone),
 		Request: json.RawMessage(f.Request), TimeZone: f.Zone, MisfirePolicy: f.Misfire, CatchUpWindow: f.Window, ShortMonth: f.ShortMonth, DSTGap: f.DSTGap,
-		ResendUnknown: f.Resend, AudienceView: f.AudienceView, StoredTargets: stored || len(f.targets()) > 0, Status: "active",
+		Times: f.times(), ResendUnknown: f.Resend, AudienceView: f.AudienceView, StoredTargets: stored || len(f.targets()) > 0, Status: "active",
 	}
 }
 
@@ -186,7 +203,7 @@ func (f *campaignForm) draft(window time.Duration) *store.CampaignDraft {
 	d := &store.CampaignDraft{
 		Name: c.Name, AppID: c.AppID, WorkspaceID: c.WorkspaceID, Channel: c.Channel, StrategyType: int16(c.StrategyType), StrategyContent: c.StrategyContent,
 		Request: c.Request, AudienceView: c.AudienceView, TimeZone: c.TimeZone, MisfirePolicy: c.MisfirePolicy, CatchUpWindow: window,
-		ShortMonth: c.ShortMonth, DSTGap: c.DSTGap, ResendUnknown: c.ResendUnknown, Status: "active", Targets: f.targets(),
+		ShortMonth: c.ShortMonth, DSTGap: c.DSTGap, Times: c.Times, ResendUnknown: c.ResendUnknown, Status: "active", Targets: f.targets(),
 	}
 	if f.Paused {
 		d.Status = "paused"
@@ -217,7 +234,7 @@ type change struct{ Column, Before, After string }
 // fieldOf says beside which field of the form a problem is shown.
 var fieldOf = map[string]string{
 	"name": "name", "app_id": "app", "workspace_id": "app", "channel": "channel", "strategy_type": "type", "fixedTime": "fixed", "startTime": "start", "endTime": "end",
-	"circleType": "circle", "circleValue": "day", "time": "time", "time_zone": "time_zone", "misfire_policy": "misfire_policy", "catch_up_window": "catch_up_window",
+	"circleType": "circle", "circleValue": "day", "time": "time", "times": "times", "time_zone": "time_zone", "misfire_policy": "misfire_policy", "catch_up_window": "catch_up_window",
 	"short_month_policy": "short_month_policy", "dst_gap_policy": "dst_gap_policy", "audience_view": "audience_view", "request": "request", "targets": "targets",
 }
 
@@ -319,6 +336,9 @@ func (f *campaignForm) sql(window time.Duration) string {
 	if d.AudienceView != "" {
 		columns = append(columns, struct{ name, value string }{"audience_view", quote(d.AudienceView)})
 	}
+	if f.ID != 0 || len(d.Times) > 0 {
+		columns = append(columns, struct{ name, value string }{"times", quoteTimes(d.Times)})
+	}
 	if f.ID != 0 {
 		var sets []string
 		for _, c := range columns {
@@ -352,6 +372,18 @@ func quoteSome(list []string) string {
 	return strings.Join(quoted, ", ")
 }
 
+// quoteTimes writes the column times as SQL.
+func quoteTimes(times []string) string {
+	if len(times) == 0 {
+		return "NULL"
+	}
+	quoted := make([]string, len(times))
+	for i, clock := range times {
+		quoted[i] = quote(clock)
+	}
+	return "ARRAY[" + strings.Join(quoted, ", ") + "]"
+}
+
 // quote writes a literal of SQL under standard_conforming_strings.
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
@@ -366,6 +398,7 @@ func changesOf(before, after campaignForm) []change {
 	note("name", before.Name, after.Name)
 	note("strategy_type", before.Type, after.Type)
 	note("strategy_content", string(before.content(before.Zone)), string(after.content(after.Zone)))
+	note("times", strings.Join(before.times(), ", "), strings.Join(slices.Sorted(slices.Values(after.times())), ", "))
 	note("request", before.Request, indented(json.RawMessage(after.Request)))
 	note("audience_view", before.AudienceView, after.AudienceView)
 	note("time_zone", before.Zone, after.Zone)

@@ -164,6 +164,36 @@ func with(form url.Values, pairs ...string) url.Values {
 	return out
 }
 
+// A campaign with several times a day: written, refused beside its field, stored,
+// shown in both languages, edited and copied.
+func TestSeveralTimesADay(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.as(t, "mei")
+	form := with(weekly(), "times", "18:00, 09:00:00，12:30")
+	wrong := b.post("/campaigns", with(form, "times", "09:00 9am", "do", "insert"), http.StatusUnprocessableEntity)
+	has(t, wrong, `name="times" value="09:00 9am" placeholder="09:00, 12:30, 18:00" aria-invalid="true"`, "must hold times of day from 00:00:00 to 23:59:59")
+	preview := b.post("/campaigns", with(form, "do", "preview"), http.StatusOK)
+	has(t, preview, "every Monday and Thursday at 09:00:00, 12:30:00 and 18:00:00", html.EscapeString("ARRAY['18:00:00', '09:00:00', '12:30:00']"))
+	has(t, b.post("/campaigns", with(form, "do", "insert"), http.StatusOK), "every Monday and Thursday at 09:00:00, 12:30:00 and 18:00:00")
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.campaigns WHERE times = '{09:00:00,12:30:00,18:00:00}' AND NOT strategy_content ? 'time'`); n != 1 {
+		t.Fatalf("%d campaigns with these times are stored, want 1", n)
+	}
+	at := fmt.Sprintf("/campaigns/%d", count(t, r.db, `SELECT max(id) FROM scheduler.campaigns`))
+	for _, page := range []string{at + "/edit", at + "/copy"} {
+		has(t, b.get(page), `name="times" value="09:00:00, 12:30:00, 18:00:00"`)
+	}
+	edit := b.post(at, with(form, "revision", "1", "times", "09:00, 20:00", "do", "preview"), http.StatusOK)
+	has(t, edit, "<td>times</td><td><pre>09:00:00, 12:30:00, 18:00:00</pre></td><td><pre>09:00:00, 20:00:00</pre></td>", html.EscapeString("times = ARRAY['09:00:00', '20:00:00']"))
+	b.post("/preferences", url.Values{"language": {"zh"}}, http.StatusOK)
+	has(t, b.post(at, with(form, "revision", "1", "times", "09:00, 20:00", "do", "update"), http.StatusOK), "每周一和周四 09:00:00和20:00:00")
+	page := b.post(at, with(form, "revision", "2", "times", "", "do", "update"), http.StatusOK)
+	has(t, page, "每周一和周四 10:00:00")
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.campaigns WHERE times IS NULL AND strategy_content ->> 'time' = '10:00:00'`); n != 1 {
+		t.Errorf("%d campaigns went back to a single time, want 1", n)
+	}
+}
+
 // A person's first ten minutes: sign in, see what to do, write a weekly campaign
 // with two mistakes, fix them at their fields, store it, see it in the calendar,
 // pause and resume it, skip one day, change it, and see who did that.

@@ -239,6 +239,38 @@ func TestMisfirePolicies(t *testing.T) {
 	}
 }
 
+// A campaign with several times a day is late like any other: the catch-up window
+// and the policy see its occurrences, not its days.
+func TestMisfirePoliciesOfSeveralTimesADay(t *testing.T) {
+	t.Parallel()
+	for policy, want := range map[string][]string{
+		"all":    {"missed: older than", "succeeded", "succeeded", "succeeded"},
+		"latest": {"missed: older than", "missed: misfire policy latest", "missed: misfire policy latest", "succeeded"},
+	} {
+		t.Run(policy, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.app(t, "app", "webhook", nil)
+			now := time.Now().UTC()
+			id := r.insert(t, "app", "webhook", 2, daily(now, 2, "12:00:00"), "misfire_policy", policy, "catch_up_window", "03:30:00", "status", "paused",
+				"time_zone", "UTC", "times", []string{"12:00:00"})
+			// Four occurrences are past: 4, 3, 2 and 1 hours ago.
+			var times []string
+			for ago := 1; ago <= 4; ago++ {
+				times = append(times, now.Add(-time.Duration(ago)*time.Hour).Format(time.TimeOnly))
+			}
+			r.backdate(t, id, daily(now.Add(-24*time.Hour), 3, "12:00:00"), now.Add(-5*time.Hour))
+			r.run(t, `UPDATE scheduler.campaigns SET status = 'active'`)
+			r.without(t, `UPDATE scheduler.campaigns SET times = $1`, times)
+			start(t, r.config(t))
+			got := r.decided(t, id, 4)
+			if !slices.EqualFunc(got, want, strings.HasPrefix) {
+				t.Errorf("got  %q\nwant %q", got, want)
+			}
+		})
+	}
+}
+
 func TestCatchUpWindow(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -228,14 +228,16 @@ func (c *compileCache) putAll(prepared []*compiled, resets int) bool {
 }
 
 // What a compiled campaign takes beside its texts, and how often the request is in it: as
-// the adapter encodes it, and its parts.
+// the adapter encodes it, and its parts. Its schedule has a calendar for each of several
+// times of day.
 const (
 	campaignOverhead = 1 << 10
+	timeOverhead     = 512
 	messageFactor    = 2
 )
 
 func (c *compileCache) prepare(campaign store.Campaign) *compiled {
-	v := &compiled{campaign: campaign, app: c.app(campaign.AppNo), keys: c.namedBy(), bytes: campaignOverhead + int64(len(campaign.Name)+len(campaign.StrategyContent)+messageFactor*len(campaign.Request))}
+	v := &compiled{campaign: campaign, app: c.app(campaign.AppNo), keys: c.namedBy(), bytes: campaignOverhead + int64(len(campaign.Name)+len(campaign.StrategyContent)+messageFactor*len(campaign.Request)+timeOverhead*len(campaign.Times))}
 	defer func() { v.campaign.Request, v.campaign.StrategyContent = nil, nil }() // the message and the schedule have what is needed of it
 	if campaign.Unreadable != "" {
 		v.problem = campaign.Unreadable

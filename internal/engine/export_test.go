@@ -14,10 +14,11 @@ import (
 // Internals that the tests look at from outside.
 
 var (
-	First   = first
-	Parse   = schedule
-	NewLoop = newLoop
-	RunOnce = func(l *loop, ctx context.Context) { l.runOnce(ctx) }
+	First      = first
+	Parse      = schedule
+	OnSchedule = onSchedule
+	NewLoop    = newLoop
+	RunOnce    = func(l *loop, ctx context.Context) { l.runOnce(ctx) }
 )
 
 // LedgerPages is how many heartbeats the ledger remembers.

@@ -561,6 +561,7 @@ func schedule(c *store.Campaign) (strategy.Schedule, error) {
 		ShortMonth:    strategy.ShortMonthPolicy(c.ShortMonthPolicy),
 		DSTGap:        strategy.DSTGapPolicy(c.DSTGapPolicy),
 		CatchUpWindow: strategy.MaxCatchUpWindow,
+		Times:         c.Times,
 		WrittenAt:     c.WrittenAt,
 	})
 	return s, err

@@ -268,11 +268,17 @@ func (r *rig) insert(t testing.TB, app, channel string, strategyType int, conten
 // if it had been written then. It must come before any planner sees it.
 func (r *rig) backdate(t testing.TB, campaign int64, content string, writtenAt time.Time) {
 	t.Helper()
+	r.without(t, `UPDATE scheduler.campaigns SET strategy_content = $2, written_at = $3 WHERE id = $1`, campaign, content, writtenAt)
+}
+
+// without runs a statement that no trigger sees.
+func (r *rig) without(t testing.TB, sql string, args ...any) {
+	t.Helper()
 	err := pgx.BeginFunc(t.Context(), r, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(t.Context(), `SET LOCAL session_replication_role = replica`); err != nil { // no triggers
+		if _, err := tx.Exec(t.Context(), `SET LOCAL session_replication_role = replica`); err != nil {
 			return err
 		}
-		_, err := tx.Exec(t.Context(), `UPDATE scheduler.campaigns SET strategy_content = $2, written_at = $3 WHERE id = $1`, campaign, content, writtenAt)
+		_, err := tx.Exec(t.Context(), sql, args...)
 		return err
 	})
 	if err != nil {

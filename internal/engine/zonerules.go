@@ -174,10 +174,12 @@ func onSchedule(s strategy.Schedule, at time.Time) time.Time {
 	}
 	const half = 12 * time.Hour
 	next := s.Next(at)
-	for before := s.Next(at.Add(-half)); !before.IsZero() && before.Before(at); before = s.Next(before) {
-		if next.IsZero() || at.Sub(before) < next.Sub(at) {
-			return before
-		}
+	var before time.Time // the last one: there may be several a day
+	for t := s.Next(at.Add(-half)); !t.IsZero() && t.Before(at); t = s.Next(t) {
+		before = t
+	}
+	if !before.IsZero() && (next.IsZero() || at.Sub(before) < next.Sub(at)) {
+		return before
 	}
 	return next
 }

@@ -5,6 +5,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/campaign-scheduler/scheduler/internal/engine"
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // beirut plans a daily loop and returns its pending occurrences.
@@ -74,5 +77,34 @@ func TestAResumedLoopFollowsTheRulesOfItsZone(t *testing.T) {
 	until(t, "the plan", func() bool { return len(dues()) == 100 })
 	if diff := cmp.Diff(want, dues()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// An instant that a zone's new rules have moved stands for the occurrence nearest
+// to it, also where the campaign has others that day.
+func TestMovedInstantStandsForTheNearest(t *testing.T) {
+	t.Parallel()
+	day := time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		times    []string
+		at, want time.Duration // after the day's midnight
+	}{
+		{nil, 18*time.Hour + 30*time.Minute, 18 * time.Hour},
+		{nil, 17*time.Hour + 30*time.Minute, 18 * time.Hour},
+		{[]string{"09:00:00", "18:00:00"}, 18*time.Hour + 30*time.Minute, 18 * time.Hour},
+		{[]string{"09:00:00", "18:00:00"}, 17*time.Hour + 30*time.Minute, 18 * time.Hour},
+		{[]string{"09:00:00", "18:00:00"}, 9*time.Hour + 30*time.Minute, 9 * time.Hour},
+		{[]string{"09:00:00", "18:00:00"}, 18 * time.Hour, 18 * time.Hour},
+	} {
+		s, err := engine.Parse(&store.Campaign{
+			StrategyType: 2, StrategyContent: []byte(daily(day.AddDate(0, 0, -5), 20, "18:00:00")), Times: c.times, TimeZone: "UTC",
+			ShortMonthPolicy: "skip", DSTGapPolicy: "shift", WrittenAt: day.AddDate(0, 0, -5),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := engine.OnSchedule(s, day.Add(c.at)); !got.Equal(day.Add(c.want)) {
+			t.Errorf("at %v, %v after midnight stands for %s, want %s", c.times, c.at, got, day.Add(c.want))
+		}
 	}
 }

@@ -90,6 +90,6 @@ func CallsOf(targets int64, maxTargets int) int {
 func SpecOf(c store.CampaignSummary) strategy.Spec {
 	return strategy.Spec{
 		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, WrittenAt: c.WrittenAt,
-		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonth), DSTGap: strategy.DSTGapPolicy(c.DSTGap), CatchUpWindow: strategy.MaxCatchUpWindow,
+		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonth), DSTGap: strategy.DSTGapPolicy(c.DSTGap), Times: c.Times, CatchUpWindow: strategy.MaxCatchUpWindow,
 	}
 }

@@ -33,6 +33,7 @@ type Campaign struct {
 	CatchUpWindow   string          `json:"catch_up_window"`
 	ShortMonth      string          `json:"short_month_policy"`
 	DSTGap          string          `json:"dst_gap_policy"`
+	Times           []string        `json:"times"`
 	ResendUnknown   bool            `json:"resend_unknown"`
 	AudienceView    string          `json:"audience_view"`
 	StoredTargets   bool            `json:"stored_targets"`
@@ -105,7 +106,9 @@ func Read(raw []byte) (*Campaign, []Problem) {
 }
 
 // kinds names the values that a column takes.
-var kinds = map[reflect.Kind]string{reflect.String: "a string", reflect.Int: "a whole number", reflect.Bool: "true or false"}
+var kinds = map[reflect.Kind]string{
+	reflect.String: "a string", reflect.Int: "a whole number", reflect.Bool: "true or false", reflect.Slice: "an array of strings",
+}
 
 // fields yields the fields that keys names, in that order.
 func fields(c *Campaign) iter.Seq2[int, reflect.Value] {
@@ -154,7 +157,7 @@ func (c *Campaign) AppAmong(apps []config.App) (config.App, []Problem) {
 func (c *Campaign) spec(app config.App, now time.Time) (strategy.Spec, []Problem) {
 	spec := strategy.Spec{
 		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, CatchUpWindow: time.Hour,
-		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonth), DSTGap: strategy.DSTGapPolicy(c.DSTGap), WrittenAt: now,
+		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonth), DSTGap: strategy.DSTGapPolicy(c.DSTGap), Times: c.Times, WrittenAt: now,
 	}
 	if spec.Zone == "" {
 		spec.Zone = app.TimeZone

@@ -99,6 +99,8 @@ func (c *Case) set(key, value string) (err error) {
 		c.Spec.CatchUpWindow, err = time.ParseDuration(value)
 	case "written":
 		c.Spec.WrittenAt, err = time.Parse(time.RFC3339, value)
+	case "times":
+		c.Spec.Times = strings.Split(value, ",")
 	case "text_only":
 		c.TextOnly = true
 	default:

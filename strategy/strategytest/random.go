@@ -35,6 +35,9 @@ func Good(t *rapid.T) strategy.Spec {
 	s.ShortMonth = rapid.SampledFrom([]strategy.ShortMonthPolicy{strategy.ShortMonthSkip, strategy.ShortMonthLastDay}).Draw(t, "short_month")
 	s.DSTGap = rapid.SampledFrom([]strategy.DSTGapPolicy{strategy.DSTGapShift, strategy.DSTGapSkip}).Draw(t, "dst_gap")
 	s.Content = object(goodMembers(t, s))
+	if rapid.IntRange(0, 3).Draw(t, "several times") == 0 {
+		s.Times = rapid.SliceOfNDistinct(rapid.Custom(clock), 1, strategy.MaxTimes, rapid.ID).Draw(t, "times")
+	}
 	return s
 }
 
@@ -133,7 +136,12 @@ func breakColumns(t *rapid.T, s *strategy.Spec) {
 		us := rapid.SampledFrom([]int64{0, -1, 1, -1_500_000, 36525*86400_000_000 + 1, 36525 * 86400_000_000, 9e15}).Draw(t, "other catch_up")
 		s.CatchUpWindow = time.Duration(us) * time.Microsecond
 	}
+	if odds("bad times") {
+		s.Times = rapid.SliceOfN(rapid.OneOf(rapid.Custom(clock), rapid.SampledFrom(badTimes)), 0, strategy.MaxTimes+2).Draw(t, "other times")
+	}
 }
+
+var badTimes = []string{"", "24:00:00", "9:00:00", "09:00", "09:00:00 ", "09:00:00\n", "09:00:00.5", "１２:30:00", "12:30:60", `"12:30:00"`, strings.Repeat("é", 90)}
 
 var otherKeys = []string{
 	"fixedTime", "startTime", "endTime", "circleType", "circleValue", "time", "start_time", "FIXEDTIME", "tme",

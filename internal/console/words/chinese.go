@@ -74,7 +74,7 @@ var chinese = map[string]string{
 
 	// the form
 	"New campaign": "新建活动", "Name": "名称", "At once": "立即", "Once, at a fixed time": "一次，在固定时间", "Again and again": "循环", "the app's": "应用的时区",
-	"Fixed time": "固定时间", "First day": "第一天", "Last day": "最后一天", "Time of day": "时刻", "How often": "频率",
+	"Fixed time": "固定时间", "First day": "第一天", "Last day": "最后一天", "Time of day": "时刻", "Several times of day, in place of the one above": "每天多个时刻，代替上面的一个", "How often": "频率",
 	"every day": "每天", "on days of the week": "每周的某些天", "on days of the month": "每月的某些天",
 	"Days (week: 1 Monday to 7 Sunday; month: 1 to 31)":     "哪些天（周：1 周一至 7 周日；月：1 至 31）",
 	"Request: the push API's own parameters, as JSON":       "请求：推送接口自己的参数，JSON",

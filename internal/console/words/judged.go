@@ -82,6 +82,7 @@ var rules = sentences(
 	"is ignored: strategy type 0 (now) has none", "被忽略：策略类型 0（立即）没有它",
 	"is ignored: it belongs to strategy type %s", "被忽略：它属于策略类型 ${1}",
 	"is ignored: a daily loop pushes on every day", "被忽略：每日循环每天都推送",
+	"is ignored: the column times stands in its place", "被忽略：由 times 列代替",
 	"is not a key of StrategyContent", "不是 StrategyContent 的键",
 	"appears more than once", "出现了多次",
 	"must be valid JSON with nothing after it", "必须是有效的 JSON，后面不能有其他内容",
@@ -105,6 +106,9 @@ var rules = sentences(
 	"must hold days from 1 to 31", "只能含有 1 至 31",
 	"must not hold a day twice", "同一天不能出现两次",
 	"must be a time of day from 00:00:00 to 23:59:59", "必须是 00:00:00 至 23:59:59 的时刻",
+	"must not hold more than 24 times", "不能超过 24 个时刻",
+	"must hold times of day from 00:00:00 to 23:59:59", "只能含有 00:00:00 至 23:59:59 的时刻",
+	"must not hold a time twice", "同一时刻不能出现两次",
 	"must be 0 (now), 1 (fixed time) or 2 (loop)", "必须是 0（立即）、1（固定时间）或 2（循环）",
 	"must be an IANA time zone, spelt as the IANA database spells it", "必须是 IANA 时区名，写法与 IANA 数据库一致",
 	"must be skip or last_day", "必须是 skip 或 last_day",
@@ -207,6 +211,9 @@ var mends = sentences(
 	"write the last day as the Unix milliseconds of any moment in it", "请写最后一天中任一时刻的 Unix 毫秒数",
 	"write 1 for daily, 2 for weekly or 3 for monthly", "每日写 1，每周写 2，每月写 3",
 	`write the time of day as "HH:mm:ss"`, `请按 "HH:mm:ss" 写时刻`,
+	`write each time of day as "HH:mm:ss"`, `请按 "HH:mm:ss" 写每个时刻`,
+	"write at most 24, or divide them among several campaigns", "请最多写 24 个，或分成多个活动",
+	"keep one of them", "请只保留一个",
 	"write a JSON object, or a JSON string that holds one", "请写 JSON 对象，或含有 JSON 对象的 JSON 字符串",
 	"write {%s}", "请写 {${1}}",
 	"remove it: the keys are %s", "请删除：可用的键是 ${1}",
@@ -220,7 +227,7 @@ var mends = sentences(
 	"it means %s: write %s in %s or earlier", "它是 ${1}：请写 ${3} 的 ${2} 或更早",
 	"write the days of the week, for example %s for Monday and Sunday", "请写星期几，例如 ${1} 表示周一和周日",
 	"write the days of the month, for example %s", "请写每月的哪些天，例如 ${1}",
-	"widen startTime to endTime, or change circleValue, time, short_month_policy or dst_gap_policy", "请放宽 startTime 至 endTime，或修改 circleValue、time、short_month_policy 或 dst_gap_policy",
+	"widen startTime to endTime, or change circleValue, %s, short_month_policy or dst_gap_policy", "请放宽 startTime 至 endTime，或修改 circleValue、${1}、short_month_policy 或 dst_gap_policy",
 	"leave it out to push at once", "不填即立即推送",
 	"use an Area/Location name such as Asia/Shanghai, or UTC; abbreviations and offsets are not zones", "请用 Asia/Shanghai 这样的“地区/地点”名，或 UTC；缩写和偏移量不是时区",
 	"skip leaves out a month without the day; last_day takes the month's last day instead", "skip 跳过没有这一天的月份；last_day 改用当月最后一天",
@@ -287,7 +294,7 @@ var (
 		"at once", "立即",
 		"once, on %s at %s (%s)", "一次：${1} ${2}（${3}）",
 	)
-	loops  = regexp.MustCompile(`^(.+) at (\d\d:\d\d:\d\d) \((.+?)\), (on .+? only|from .+? to [^;]+)((?:; .*)?)$`)
+	loops  = regexp.MustCompile(`^(.+) at (\d\d:\d\d:\d\d(?:(?:, | and )\d\d:\d\d:\d\d)*) \((.+?)\), (on .+? only|from .+? to [^;]+)((?:; .*)?)$`)
 	rhythm = sentences(
 		"every day", "每天",
 		"every month on days %s", "每月 ${1} 日", // before the one of weeks, which would take it
@@ -300,6 +307,8 @@ var (
 		"months without the day use their last day", "没有这一天的月份用当月最后一天",
 		"where a clock change skips that time, it moves forward by the gap", "时钟调整跳过该时刻时顺延",
 		"where a clock change skips that time, it leaves the day out", "时钟调整跳过该时刻时跳过当天",
+		"where a clock change skips one of these times, it moves forward by the gap", "时钟调整跳过其中一个时刻时，该时刻顺延",
+		"where a clock change skips one of these times, it is left out on that day", "时钟调整跳过其中一个时刻时，当天不在该时刻推送",
 	)
 	notes = sentences(
 		"last day of a month without day %s", "当月没有 ${1} 日，改用最后一天",
@@ -326,7 +335,7 @@ func (p Printer) Schedule(text string) string {
 	if !ok || !known {
 		return text
 	}
-	return lists.Replace(often) + " " + m[2] + "（" + m[3] + "），" + period + each(policies, m[5])
+	return lists.Replace(often) + " " + lists.Replace(m[2]) + "（" + m[3] + "），" + period + each(policies, m[5])
 }
 
 // Note says a note on an occurrence in the reader's language.
