@@ -33,7 +33,11 @@ func TestLatenessHasACause(t *testing.T) {
 	}
 	label := r.insert(t, "quota", "alipay.label_send", 1, fixed(due)) // it is past by now
 	r.decided(t, label, 1)
-	got := causesOf(t, cfg.Metrics)
+	var got map[string]uint64
+	until(t, "all four to be told of, which they are once they are recorded", func() bool {
+		got = causesOf(t, cfg.Metrics)
+		return got["webhook throttle"]+got["webhook scheduler"] == 3 && got["alipay.label_send author"]+got["alipay.label_send scheduler"] == 1
+	})
 	if got["webhook throttle"] == 0 || got["webhook scheduler"] == 0 || got["webhook throttle"]+got["webhook scheduler"] != 3 || got["alipay.label_send author"] != 1 {
 		t.Errorf("lateness by channel and cause: %v", got)
 	}
