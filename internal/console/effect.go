@@ -26,8 +26,9 @@ func (e *effectPart) Quiet() bool {
 	return !e.Second.Over() && len(e.Missed)+len(e.Waiting)+len(e.Bursts) == 0
 }
 
-// ofStrategy are the columns that say when a campaign pushes.
-var ofStrategy = []string{"strategy_type", "strategy_content", "time_zone", "short_month_policy", "dst_gap_policy"}
+// ofStrategy are the columns that say when a campaign pushes: a change of one of
+// them is a new strategy, as in the database's strategy_changed.
+var ofStrategy = []string{"strategy_type", "strategy_content", "time_zone", "short_month_policy", "dst_gap_policy", "times"}
 
 // effect works out what the campaign of a good form would change for its app in
 // the days of the forecast. It is no reason to refuse the form, so a read that

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 // row matches a row of the table of effects: what, without, with, limit.
@@ -52,6 +54,24 @@ func TestFormShowsTheEffectOnCapAndQuota(t *testing.T) {
 	}
 	b.post("/preferences", map[string][]string{"language": {"zh"}}, http.StatusOK)
 	has(t, b.post("/campaigns", label, http.StatusOK), "对上限和配额的影响", "因配额而错过", "会触达同一用户")
+}
+
+// What the form takes for a new strategy is what the database does: whatever it
+// compares is among the columns.
+func TestEffectKnowsWhatChangesAStrategy(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var sql string
+	if err := r.db.QueryRow(t.Context(), `SELECT pg_get_functiondef('scheduler.strategy_changed'::regproc)`).Scan(&sql); err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for _, m := range regexp.MustCompile(`\ba\.(\w+)`).FindAllStringSubmatch(sql, -1) {
+		want = append(want, m[1])
+	}
+	if diff := cmp.Diff(want, ofStrategy); diff != "" {
+		t.Errorf("the columns of a strategy (-database +form):\n%s", diff)
+	}
 }
 
 // An edit is held against what is stored, which it replaces.
