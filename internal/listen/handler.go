@@ -12,12 +12,15 @@ import (
 func loopbackHosts(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !IsLoopbackHost(r.Host) {
-			http.Error(w, "the host named is not this machine's loopback; use 127.0.0.1 or localhost", http.StatusMisdirectedRequest)
+			http.Error(w, WrongHost, http.StatusMisdirectedRequest)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
+
+// WrongHost is the refusal of a request whose Host is not IsLoopbackHost.
+const WrongHost = "the host named is not this machine's loopback; use 127.0.0.1 or localhost"
 
 // IsLoopbackHost says whether a Host, with a port or without, names this machine by
 // a loopback name or address.

@@ -62,7 +62,7 @@ func (s *Sandbox) admin(c *call) error {
 func (c *call) fromHere() error {
 	host := string(c.header("host"))
 	if !listen.IsLoopbackHost(host) {
-		return &wireError{http.StatusMisdirectedRequest, "the host named is not this machine's loopback; use 127.0.0.1 or localhost"}
+		return &wireError{http.StatusMisdirectedRequest, listen.WrongHost}
 	}
 	if origin := c.header("origin"); origin != nil && string(origin) != "http://"+host {
 		return &wireError{http.StatusForbidden, "a page from elsewhere may not ask this"}
