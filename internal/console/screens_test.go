@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
@@ -119,6 +118,9 @@ func fillScreens(t *testing.T, r *rig) {
 		SELECT c.app_no, row_number() OVER (PARTITION BY c.app_no ORDER BY o, c.id), c.id, 1, 'scheduled', o, o
 		  FROM scheduler.campaigns c JOIN scheduler.apps a USING (app_no),
 		       LATERAL (SELECT o FROM scheduler.occurrences(c.id, now(), now() + interval '30 days') o ORDER BY o LIMIT 2) o WHERE a.app_id <> 'hook'`)
+	// At noon, two hours after the campaign's time: whatever the hour of the test, a
+	// call is free only when the campaign's window has closed.
 	exec(t, r.db, `INSERT INTO scheduler.quota_uses (app_no, channel, used_at, weekly_quota)
-		SELECT app_no, 'alipay.label_send', $1::timestamptz - n * interval '1 day', 5 FROM scheduler.apps, generate_series(1, 4) n WHERE app_id = 'life'`, time.Now())
+		SELECT app_no, 'alipay.label_send', (date_trunc('day', now() AT TIME ZONE 'Asia/Shanghai') + interval '12 hours' - n * interval '1 day') AT TIME ZONE 'Asia/Shanghai', 5
+		  FROM scheduler.apps, generate_series(1, 4) n WHERE app_id = 'life'`)
 }
