@@ -208,7 +208,7 @@ func (v *visitor) open(ctx context.Context, path string, form url.Values) (time.
 	case err != nil:
 		return 0, err
 	case answer.StatusCode == http.StatusServiceUnavailable: // it was given up at its time limit, which counts
-	case answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusNotFound:
+	case answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusNotFound && answer.StatusCode != http.StatusUnprocessableEntity: // of somebody else's app
 		return 0, fmt.Errorf("%s: status %d: %s", path, answer.StatusCode, text[:min(len(text), 2000)])
 	}
 	return took, nil

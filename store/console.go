@@ -488,26 +488,24 @@ func wholeAuditSQL(f AuditFilter, campaigns []int64) (sql string, args []any) {
 	limit := where.limit(f.Limit)
 	where.args = append(where.args, deeds)
 	n := len(where.args)
-	from, of := fmt.Sprintf(`unnest($%d::text[]) AS d (deed)`, n), `h.action = d.deed`
-	if campaigns != nil {
+	const columns = `SELECT h.changed_at, h.changed_by, h.action, h.campaign_id, h.app_no, h.revision FROM scheduler.campaign_history h WHERE `
+	newest := fmt.Sprintf(`unnest($%d::text[]) AS d (deed) CROSS JOIN LATERAL (%sh.action = d.deed AND %s ORDER BY h.changed_at DESC LIMIT %s) h`, n, columns, change, limit)
+	if campaigns != nil { // OFFSET leaves no index but the campaign's
 		where.args = append(where.args, campaigns)
-		from, of = fmt.Sprintf(`unnest($%d::bigint[]) AS k (id)`, n+1), fmt.Sprintf(`h.campaign_id = k.id AND h.action = ANY ($%d)`, n)
+		newest = fmt.Sprintf(`unnest($%d::bigint[]) AS k (id) CROSS JOIN LATERAL (%sh.campaign_id = k.id OFFSET 0) h WHERE h.action = ANY ($%d) AND %s`, n+1, columns, n, change)
 	}
 	// That the deeds are constants lets the planner leave campaign_history out of the second part.
 	return fmt.Sprintf(`
 		WITH newest AS (
-		  SELECT h.* FROM %[1]s
-		   CROSS JOIN LATERAL (SELECT h.changed_at, h.changed_by, h.action, h.campaign_id, h.app_no, h.revision FROM scheduler.campaign_history h
-		                        WHERE %[7]s AND %[2]s ORDER BY h.changed_at DESC LIMIT %[3]s) h
-		   ORDER BY h.changed_at DESC LIMIT %[3]s)
-		SELECT %[4]s FROM (
+		  SELECT h.* FROM %[1]s ORDER BY h.changed_at DESC LIMIT %[2]s)
+		SELECT %[3]s FROM (
 		  SELECT n.changed_at AS at, n.changed_by AS who, n.action AS deed, n.campaign_id, NULL::bigint AS task_id, p.app_id, p.workspace_id, n.revision,
 		         (SELECT a.note FROM scheduler.audit a WHERE a.campaign_id = n.campaign_id AND a.revision = n.revision AND a.at = n.changed_at AND a.deed = n.action LIMIT 1) AS note
 		    FROM newest n LEFT JOIN scheduler.apps p ON p.app_no = n.app_no
 		  UNION ALL
 		  (SELECT a.at, a.who, a.deed, a.campaign_id, a.task_id, a.app_id, a.workspace_id, a.revision, a.note
-		     FROM scheduler.audit a WHERE a.deed <> ALL ('{%[5]s}'::text[]) AND %[6]s ORDER BY a.at DESC LIMIT %[3]s)
-		) a ORDER BY a.at DESC LIMIT %[3]s`, from, change, limit, auditColumns, strings.Join(changes, ","), where.sql(), of), where.args
+		     FROM scheduler.audit a WHERE a.deed <> ALL ('{%[4]s}'::text[]) AND %[5]s ORDER BY a.at DESC LIMIT %[2]s)
+		) a ORDER BY a.at DESC LIMIT %[2]s`, newest, limit, auditColumns, strings.Join(changes, ","), where.sql()), where.args
 }
 
 // A LatenessStep is how late the pushes of a stretch of time began.

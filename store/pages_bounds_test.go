@@ -185,7 +185,7 @@ func TestPendingPagesReadFewRows(t *testing.T) {
 		}
 		s.Close()
 		awaitEnd(t, db)
-		if n := rowsRead(t, db)["pending_tasks"] - before; n > c.most || n == 0 {
+		if n := rowsRead(t, db)["pending_tasks"] - before; n > c.most {
 			t.Errorf("%s: %d of %d pending tasks were read, want at most %d", name, n, pendingApps*pendingEach, c.most)
 		}
 	}
