@@ -82,7 +82,7 @@ func TestUpcomingReadsOnlyWhatItReturns(t *testing.T) {
 		share, shares int
 		want          []int32
 	}{{nil, 0, 2, []int32{2, 4}}, {[]int32{1, 3}, 0, 1, []int32{2, 4}}} {
-		tasks, err := s.Upcoming(t.Context(), time.Now().Add(time.Minute), c.without, nil, c.share, c.shares, 1000, 8000)
+		tasks, _, err := s.Upcoming(t.Context(), time.Now().Add(time.Minute), c.without, nil, c.share, c.shares, 1000, 8000)
 		if err != nil || len(tasks) != 12 {
 			t.Fatalf("%d tasks, %v", len(tasks), err)
 		}
@@ -92,7 +92,7 @@ func TestUpcomingReadsOnlyWhatItReturns(t *testing.T) {
 			}
 		}
 	}
-	tasks, err := s.Upcoming(t.Context(), time.Now().Add(time.Minute), nil, nil, 0, 1, 10, 8000)
+	tasks, _, err := s.Upcoming(t.Context(), time.Now().Add(time.Minute), nil, nil, 0, 1, 10, 8000)
 	if err != nil || len(tasks) != 10+5+10+7 {
 		t.Errorf("%d tasks of all apps, ten of each, %v", len(tasks), err)
 	}
