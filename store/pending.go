@@ -43,17 +43,14 @@ const pendingApps = `
 // are not to be returned, it asks each app that is for its own earliest.
 func (s *Store) Upcoming(ctx context.Context, before time.Time, without, also []int32, share, shares, perApp, limit int) (tasks []ReadyTask, more bool, err error) {
 	most := limit * min(shares, maxShares)
-	tasks, more, err = s.upcoming(ctx, earliestSQL, perApp, before, orEmpty(without), share, shares, orEmpty(also), most)
+	tasks, more, err = s.upcoming(ctx, earliestSQL, perApp, before, orEmpty(without), share, shares, orEmpty(also), most, limit)
 	if err == nil && more && len(tasks) < limit/2 {
 		tasks, more, err = s.upcoming(ctx, earliestOfEachSQL, perApp, before, orEmpty(without), share, shares, orEmpty(also), perApp, limit)
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("read upcoming tasks: %w", err)
 	}
-	if len(tasks) > limit {
-		tasks, more = tasks[:limit], true
-	}
-	return tasks, more, nil
+	return tasks[:min(len(tasks), limit)], more || len(tasks) >= limit, nil
 }
 
 // maxShares bounds what one daemon among many reads of what is the others'.
@@ -87,13 +84,12 @@ const (
 	upcomingColumns = `
 		SELECT id, app_no, campaign_id, revision, origin::text, due_at, ready_at, coalesce(waits_for, '')`
 
-	earliestSQL = `
-		WITH earliest AS MATERIALIZED (
-			SELECT * FROM scheduler.pending_tasks WHERE ready_at <= $1 ORDER BY ready_at, id LIMIT $6
-		)` + upcomingColumns + `
-		  FROM earliest WHERE ` + isWanted + `
+	earliestSQL = upcomingColumns + `
+		  FROM (SELECT * FROM scheduler.pending_tasks WHERE ready_at <= $1 ORDER BY ready_at, id LIMIT $6) x WHERE ` + isWanted + `
 		 UNION ALL
-		SELECT 0, 0, 0, 0, '', $1, $1, '' FROM earliest HAVING count(*) >= $6`
+		SELECT 0, 0, 0, 0, '', $1, $1, ''
+		 WHERE (SELECT count(*) FROM (SELECT FROM scheduler.pending_tasks WHERE ready_at <= $1 ORDER BY ready_at, id LIMIT $6) x) >= $6
+		 LIMIT $7`
 
 	// Together the apps are asked for twice as many as are returned, so that what is
 	// not returned costs no more than what is.
