@@ -66,8 +66,10 @@ var digests = map[string]string{
 	"000025_pages.up.sql":           "92d56e0d578a6652b5c97f7f8890076b533038c085aeb2cd9d52358f50b2c52f",
 	"000026_times.down.sql":         "eec7bbb891c5a2e3dbd351b58ad19d83e7a1153ec41028023c8a40173243ff29",
 	"000026_times.up.sql":           "097f2ed44404f232f7d278f29d62eed4521f90f5d8416c7ee3d89c05969da824",
-	"000027_reads2.down.sql":        "50aaf20b8890d98d12762e8b417ee8dc7b4bb2ee5b832bdc0231a8a5f61935d6",
-	"000027_reads2.up.sql":          "04a3c14fa5eb8c54b89cc9101793ff57e918a7f87e1ae6d3f6bc1d32a1834544",
+	"000027_ready.down.sql":         "f7eb7584edd76b387b5b1bb5d42610cddb1fcbf729389f93f65788ea4a298368",
+	"000027_ready.up.sql":           "482229ce3511d376bf9202964e4351ebe5f506f43648e3c2c545cf726fc4e3da",
+	"000028_pages2.down.sql":        "853a5d0b5bb6f52c8bd507d8a84833daec648107eba859d0061151cf178a044d",
+	"000028_pages2.up.sql":          "707e82e64d5ffc111b3c15a2351d296f22ebfd6803ac80358cbfecf00ebe6fca",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

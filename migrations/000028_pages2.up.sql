@@ -19,4 +19,4 @@ SELECT a.app_id, a.workspace_id, a.provider, a.pending_limit, p.pending,
  CROSS JOIN LATERAL (SELECT count(t.slot) AS pending, min(t.due_at) AS next_due_at FROM scheduler.pending_tasks t WHERE t.app_no = a.app_no) p
  WHERE (SELECT scheduler.visible_apps()) IS NULL OR a.app_no = ANY ((SELECT scheduler.visible_apps())::integer[]);
 
-SELECT scheduler.set_schema_version(27);
+SELECT scheduler.set_schema_version(28);
