@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -187,13 +186,10 @@ func (s *Store) FindCampaigns(ctx context.Context, text string, f Filter, before
 		if err != nil {
 			return err
 		}
-		byApp := some || f.AppID != "" || f.WorkspaceID != ""
+		byApp := f.ofApps(some)
 		rejected := len(f.Statuses) == 1 && f.Statuses[0] == "rejected" && !byApp // has an index
 		if text != "" || len(f.Statuses) > 0 && !rejected {
-			where := &conditions{}
-			add(where, "c.id < ?", before)
-			sql, args := f.newest(where, byApp, maxLooked)
-			if err := tx.QueryRow(ctx, `SELECT coalesce((SELECT x.id FROM (`+sql+`) x OFFSET `+strconv.Itoa(maxLooked-1)+` LIMIT 1), 0)`, args...).Scan(&downTo); err != nil {
+			if downTo, err = f.newestDownTo(ctx, tx, before, byApp, maxLooked); err != nil {
 				return err
 			}
 		}
@@ -235,6 +231,24 @@ func (f Filter) newest(where *conditions, byApp bool, most int) (sql string, arg
 		SELECT c.id FROM scheduler.apps a CROSS JOIN LATERAL (
 		  SELECT c.id FROM scheduler.campaigns c WHERE c.app_no = a.app_no AND %[1]s ORDER BY c.id DESC LIMIT %[2]d) c
 		 WHERE %[3]s ORDER BY c.id DESC LIMIT %[2]d`, campaigns, most, where.sql()), where.args
+}
+
+// newestDownTo is the id of the last of so many newest campaigns with ids below before;
+// zero: there are fewer.
+func (f Filter) newestDownTo(ctx context.Context, tx pgx.Tx, before int64, byApp bool, most int) (id int64, err error) {
+	where := &conditions{}
+	add(where, "c.id < ?", before)
+	sql, args := f.newest(where, byApp, most)
+	// They come in the order of an index: else all that there are would be sorted.
+	if _, err := tx.Exec(ctx, `SET LOCAL enable_sort = off`); err != nil {
+		return 0, err
+	}
+	err = tx.QueryRow(ctx, fmt.Sprintf(`SELECT coalesce((SELECT x.id FROM (%s) x OFFSET %d LIMIT 1), 0)`, sql, most-1), args...).Scan(&id)
+	if err != nil {
+		return 0, err
+	}
+	_, err = tx.Exec(ctx, `SET LOCAL enable_sort = on`)
+	return id, err
 }
 
 // seesSome says whether the role may see only some of the apps.
@@ -340,9 +354,8 @@ const maxUndecided = 50_000
 
 // CountDays counts tasks by status for stretches of time, which ascend and do
 // not overlap: the first starts at bounds[0] and ends at bounds[1]. Of each
-// stretch at most 1,000 decided tasks are counted, and of all that are not
-// decided at most 50,000. Those of an app with few campaigns are all counted
-// where they are no more than 30,000.
+// stretch at most 1,000 decided tasks are counted, of an app at most 10,000 in
+// all of its newest 5,000 campaigns, and of all that are not decided at most 50,000.
 func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) (out []DayCount, err error) {
 	if len(bounds) < 2 {
 		return nil, nil
@@ -385,17 +398,14 @@ func countTogether(ctx context.Context, tx pgx.Tx, bounds []time.Time, f Filter,
 }
 
 // countDecided counts those of CountDays that are decided, by the campaigns where they
-// were chosen.
+// were chosen: up to 10,000 in all.
 func countDecided(ctx context.Context, tx pgx.Tx, bounds []time.Time, f, by Filter) ([]DayCount, error) {
 	if by.campaigns != nil {
-		out, err := countTogether(ctx, tx, bounds, by, "t.decided_at IS NOT NULL", sparseTasks+1)
-		total := int64(0)
-		for _, d := range out {
-			total += d.Tasks
+		out, err := countTogether(ctx, tx, bounds, by, "t.decided_at IS NOT NULL", appTasks+1)
+		for i := range out {
+			out[i].More = out[i].More || by.someOf
 		}
-		if err != nil || total <= sparseTasks {
-			return out, err
-		}
+		return out, err
 	}
 	last := len(bounds) - 1
 	// What is decided is found by the blocks of each stretch's time.
@@ -471,6 +481,13 @@ func wholeAudit(ctx context.Context, tx pgx.Tx, f AuditFilter) ([]AuditRow, erro
 	if err != nil {
 		return nil, err
 	}
+	if by.someOf {
+		by.campaigns = nil
+	}
+	// With a bitmap of all changes of a deed, all of them would be read and sorted.
+	if _, err := tx.Exec(ctx, `SET LOCAL enable_bitmapscan = off`); err != nil {
+		return nil, err
+	}
 	sql, args := wholeAuditSQL(f, by.campaigns)
 	rows, _ := tx.Query(ctx, sql, args...)
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[AuditRow])
@@ -489,7 +506,9 @@ func wholeAuditSQL(f AuditFilter, campaigns []int64) (sql string, args []any) {
 	where.args = append(where.args, deeds)
 	n := len(where.args)
 	const columns = `SELECT h.changed_at, h.changed_by, h.action, h.campaign_id, h.app_no, h.revision FROM scheduler.campaign_history h WHERE `
-	newest := fmt.Sprintf(`unnest($%d::text[]) AS d (deed) CROSS JOIN LATERAL (%sh.action = d.deed AND %s ORDER BY h.changed_at DESC LIMIT %s) h`, n, columns, change, limit)
+	// No index but those that begin with the deed is in this order.
+	newest := fmt.Sprintf(`unnest($%d::text[]) AS d (deed) CROSS JOIN LATERAL (
+		%sh.action >= d.deed AND h.action <= d.deed AND %s ORDER BY h.action DESC, h.changed_at DESC LIMIT %s) h`, n, columns, change, limit)
 	if campaigns != nil { // OFFSET leaves no index but the campaign's
 		where.args = append(where.args, campaigns)
 		newest = fmt.Sprintf(`unnest($%d::bigint[]) AS k (id) CROSS JOIN LATERAL (%sh.campaign_id = k.id OFFSET 0) h WHERE h.action = ANY ($%d) AND %s`, n+1, columns, n, change)
@@ -515,12 +534,16 @@ type LatenessStep struct {
 	P50, P95, P99 time.Duration
 }
 
-// sparseTasks is up to how many tasks are read in one pass.
-const sparseTasks = 30_000
+// sparseTasks is up to how many tasks are read in one pass, and appTasks of an app by its
+// campaigns: those of a time stand together, and those of a campaign do not.
+const (
+	sparseTasks = 30_000
+	appTasks    = 10_000
+)
 
 // Lateness returns the lateness of stretches of time, so many from since on; those without
 // a push are left out. Where there are more than 30,000 tasks in all, only so many of each
-// stretch are looked at.
+// stretch are looked at, and of an app 10,000 of its newest 5,000 campaigns.
 func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duration, steps, tasks int, f Filter) (out []LatenessStep, err error) {
 	f.patience = readLimit
 	err = s.read(ctx, "read lateness", func(tx pgx.Tx) error {
@@ -533,7 +556,11 @@ func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duratio
 		where := by.common("t")
 		where.args = append(where.args, since, step, since.Add(time.Duration(steps)*step))
 		n := len(where.args)
-		chosen := by.upTo(fmt.Sprint(sparseTasks+1), "t.due_at, t.lateness", fmt.Sprintf(
+		most := sparseTasks
+		if by.campaigns != nil {
+			most = appTasks
+		}
+		chosen := by.upTo(fmt.Sprint(most+1), "t.due_at, t.lateness", fmt.Sprintf(
 			"t.due_at >= $%d AND t.due_at < $%d AND t.lateness IS NOT NULL AND %s", n-2, n, where.sql()), where)
 		sql := fmt.Sprintf(`
 			SELECT date_bin($%d, x.due_at, $%d), count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
@@ -546,7 +573,7 @@ func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duratio
 		for _, h := range out {
 			total += h.Tasks
 		}
-		if total <= sparseTasks {
+		if total <= sparseTasks || by.campaigns != nil {
 			return nil
 		}
 		where = f.common("t")

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -86,9 +85,7 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 // readCampaigns looks through the newest campaigns for the active ones.
 func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastFilter, some bool) error {
 	of, byApp := Filter{AppID: f.AppID}, some || f.AppID != ""
-	var downTo int64
-	sql, args := of.newest(&conditions{}, byApp, forecastLooked+1)
-	err := tx.QueryRow(ctx, fmt.Sprintf(`SELECT coalesce((SELECT x.id FROM (%s) x OFFSET %d LIMIT 1), 0)`, sql, forecastLooked), args...).Scan(&downTo)
+	downTo, err := of.newestDownTo(ctx, tx, 0, byApp, forecastLooked+1)
 	if err != nil {
 		return err
 	}
@@ -97,7 +94,7 @@ func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastF
 	// A push at once is to come while it has a task. LIMIT asks for one campaign's at
 	// a time; EXISTS would read every pending task.
 	where.where = append(where.where, "c.status = 'active' AND (c.strategy_type <> 0 OR (SELECT true FROM scheduler.upcoming u WHERE u.campaign_id = c.id LIMIT 1))")
-	sql, args = of.newest(where, byApp, f.Campaigns+1)
+	sql, args := of.newest(where, byApp, f.Campaigns+1)
 	quota := `LEFT JOIN scheduler.app_quotas q ON q.app_no = c.app_no AND q.channel = c.channel`
 	if some {
 		quota = `LEFT JOIN scheduler.quota_usage q ON q.app_id = c.app_id AND q.workspace_id = c.workspace_id AND q.channel = c.channel`

@@ -97,11 +97,10 @@ func (s *Store) HeldUpTo(ctx context.Context, limit int) (h Hold, pushes []HeldP
 }
 
 // countHeld counts up to $1 pushes that have not begun, by when they are due; ready says
-// the same of an app's pending tasks by their index.
+// the same of pending tasks by their index.
 func countHeld(ready, due string) string {
 	return `SELECT count(*) FROM (
-		(SELECT FROM scheduler.apps a CROSS JOIN LATERAL (
-		   SELECT FROM scheduler.pending_tasks p WHERE p.app_no = a.app_no AND ` + ready + ` AND p.due_at ` + due + ` LIMIT $1) p LIMIT $1)
+		(SELECT FROM scheduler.pending_tasks p WHERE ` + ready + ` AND p.due_at ` + due + ` LIMIT $1)
 		UNION ALL
 		(SELECT FROM scheduler.running_tasks r JOIN scheduler.slices s ON s.task_id = r.id AND s.status = 'waiting' WHERE r.due_at ` + due + ` LIMIT $1)
 		LIMIT $1) x`

@@ -8,9 +8,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Pending tasks, as people look at them. No index has those of all apps in the order of
-// their time: it would cost every task. Each app's have one, so that a page asks the
-// apps, each with one look, and then reads what it shows.
+// Pending tasks, as people look at them. Those of all apps are in the order of their time
+// in an index, and those of each app in another: whoever sees all apps and asks for none
+// reads what is shown. Else the apps are asked, each with one look, before that is read.
 
 // waitsUpTo is how far behind the clock a task is looked at again that waits for a quota,
 // with some room: see lookAgain. Every other pending task is ready when it is due.
@@ -54,13 +54,20 @@ func (f Filter) pendingIDs(some, latest bool) (sql string, args []any) {
 		hasQuota = `(EXISTS (SELECT FROM scheduler.channels k WHERE k.provider = a.provider AND k.weekly_quota > 0)
 			OR EXISTS (SELECT FROM scheduler.app_quotas q WHERE q.app_no = a.app_no))`
 	}
-	first := fmt.Sprintf(`SELECT p.id, p.due_at FROM %s p WHERE p.app_no = a.app_no AND p.waits_for IS NULL AND %s ORDER BY p.ready_at%[3]s, p.id%[3]s LIMIT `,
-		pendingFor(some), where.sql(), order)
+	of := func(app string) string {
+		return fmt.Sprintf(`SELECT p.id, p.due_at FROM %s p WHERE %s p.waits_for IS NULL AND %s ORDER BY p.ready_at%[4]s, p.id%[4]s LIMIT `,
+			pendingFor(some), app, where.sql(), order)
+	}
+	first := `(` + of("") + limit + `)`
+	if ofApp := of("p.app_no = a.app_no AND"); f.ofApps(some) {
+		first = fmt.Sprintf(`(
+		  WITH first AS MATERIALIZED (
+		    SELECT a.app_no FROM scheduler.apps a CROSS JOIN LATERAL (%[1]s1) x WHERE %[2]s ORDER BY x.due_at%[3]s, x.id%[3]s LIMIT %[4]s)
+		  SELECT x.id, x.due_at FROM first a CROSS JOIN LATERAL (%[1]s%[4]s) x)`, ofApp, apps, order, limit)
+	}
 	return fmt.Sprintf(`
-		WITH first AS MATERIALIZED (
-		  SELECT a.app_no FROM scheduler.apps a CROSS JOIN LATERAL (%[1]s1) x WHERE %[2]s ORDER BY x.due_at%[3]s, x.id%[3]s LIMIT %[4]s)
 		SELECT t.id FROM (
-		  SELECT x.id, x.due_at FROM first a CROSS JOIN LATERAL (%[1]s%[4]s) x
+		  %[1]s
 		  UNION ALL
 		  SELECT x.id, x.due_at FROM scheduler.apps a
 		   CROSS JOIN LATERAL (SELECT p.id, p.due_at FROM %[5]s p
@@ -70,29 +77,36 @@ func (f Filter) pendingIDs(some, latest bool) (sql string, args []any) {
 		) t ORDER BY t.due_at%[3]s, t.id%[3]s LIMIT %[4]s`, first, apps, order, limit, pendingFor(some), waitsUpTo, waiting, hasQuota), where.args
 }
 
+// ofApps says that a filter is of some of the apps.
+func (f Filter) ofApps(some bool) bool { return some || f.AppID != "" || f.WorkspaceID != "" }
+
+// pendingUpTo selects columns of the filter's pending tasks p under a condition on their
+// time, at most so many.
+func (f Filter) pendingUpTo(some bool, where *conditions, columns, condition, most string) string {
+	if !f.ofApps(some) {
+		return fmt.Sprintf(`SELECT %s FROM scheduler.pending_tasks p WHERE %s LIMIT %s`, columns, condition, most)
+	}
+	apps := &conditions{args: where.args}
+	add(apps, "a.app_id = ?", f.AppID)
+	add(apps, "a.workspace_id = ?", f.WorkspaceID)
+	where.args = apps.args
+	return fmt.Sprintf(`SELECT x.* FROM scheduler.apps a CROSS JOIN LATERAL (
+		SELECT %s FROM %s p WHERE p.app_no = a.app_no AND %s LIMIT %[4]s) x WHERE %[5]s LIMIT %[4]s`, columns, pendingFor(some), condition, most, apps.sql())
+}
+
 // countOverdue counts pending tasks of the last minute and before that wait for nothing,
 // up to so many.
 func countOverdue(some bool, most int) string {
-	return fmt.Sprintf(`SELECT count(*) FROM (
-		SELECT FROM scheduler.apps a CROSS JOIN LATERAL (
-		  SELECT FROM %s p WHERE p.app_no = a.app_no AND p.ready_at < now() - interval '1 minute' AND p.waits_for IS NULL LIMIT %[2]d) x LIMIT %[2]d) x`,
-		pendingFor(some), most)
+	return `SELECT count(*) FROM (` +
+		Filter{}.pendingUpTo(some, &conditions{}, "", `p.ready_at < now() - interval '1 minute' AND p.waits_for IS NULL`, fmt.Sprint(most)) + `) x`
 }
 
 // countPending counts pending tasks for stretches of time, up to so many.
 func countPending(ctx context.Context, tx pgx.Tx, some bool, bounds []time.Time, f Filter, most int) ([]DayCount, error) {
-	where, last := &conditions{}, len(bounds)-1
-	add(where, "a.app_id = ?", f.AppID)
-	add(where, "a.workspace_id = ?", f.WorkspaceID)
-	where.args = append(where.args, bounds[0], bounds[last], bounds[:last], most)
-	n := len(where.args)
-	rows, _ := tx.Query(ctx, fmt.Sprintf(`
-		SELECT width_bucket(x.due_at, $%[1]d::timestamptz[]) - 1, 'pending', count(*), sum(count(*)) OVER () >= $%[2]d
-		  FROM (SELECT x.due_at FROM scheduler.apps a CROSS JOIN LATERAL (
-		          SELECT p.due_at FROM %[3]s p
-		           WHERE p.app_no = a.app_no AND p.ready_at >= $%[4]d AND p.ready_at < greatest($%[5]d, now() + %[6]s) AND p.due_at >= $%[4]d AND p.due_at < $%[5]d
-		           LIMIT $%[2]d) x
-		         WHERE %[7]s LIMIT $%[2]d) x
-		 GROUP BY 1 ORDER BY 1`, n-1, n, pendingFor(some), n-3, n-2, waitsUpTo, where.sql()), where.args...)
+	last := len(bounds) - 1
+	where := &conditions{args: []any{bounds[0], bounds[last], bounds[:last], most}}
+	tasks := f.pendingUpTo(some, where, "p.due_at", `p.ready_at >= $1 AND p.ready_at < greatest($2, now() + `+waitsUpTo+`) AND p.due_at >= $1 AND p.due_at < $2`, "$4")
+	rows, _ := tx.Query(ctx, `
+		SELECT width_bucket(x.due_at, $3::timestamptz[]) - 1, 'pending', count(*), sum(count(*)) OVER () >= $4 FROM (`+tasks+`) x GROUP BY 1 ORDER BY 1`, where.args...)
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
 }

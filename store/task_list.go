@@ -150,7 +150,7 @@ func (f Filter) lookBack(from time.Time, back time.Duration) (since time.Time, l
 }
 
 // pageEffort is how long a page looks for decided tasks before it shows what it found.
-const pageEffort = 200 * time.Millisecond
+const pageEffort = 150 * time.Millisecond
 
 // pageIDs calls step with statements that together choose the ids of a page, and more;
 // step says how many one found. It returns how far back decided tasks were looked for,
@@ -203,11 +203,12 @@ func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, step func(sql string,
 		}
 	}
 	downTo = from.Add(-back / lookBackGrows)
-	if f, err = f.byCampaign(ctx, tx); err != nil {
+	by, err := f.byCampaign(ctx, tx)
+	if err != nil {
 		return time.Time{}, err
 	}
-	if f.campaigns != nil { // the latest of each is found by its key
-		back = lastLookBack
+	if by.campaigns != nil && !by.someOf { // the latest of each is found by its key
+		f, back = by, lastLookBack
 	}
 	for began := time.Now(); time.Since(began) < pageEffort; back *= lookBackGrows {
 		since, last := f.lookBack(from, back)
@@ -299,7 +300,7 @@ func (f Filter) behindCursor(where *conditions, id string) {
 }
 
 // maxAppCampaigns is up to how many campaigns of an app a page asks for one by one.
-// The tasks of an app that has more are dense enough to be found by their time.
+// The latest tasks of an app that has more are found by their time.
 const maxAppCampaigns = 5000
 
 // upTo selects columns of tasks t under a condition, at most so many rows, of the
@@ -315,9 +316,10 @@ func (f Filter) upTo(most, columns, condition string, where *conditions) string 
 }
 
 // byCampaign has a filter of a page choose campaigns instead of the app that it names,
-// or of those that an author may see: deleted ones too, and only where they are few. No
-// index has decided tasks by their app: it would cost every decision, and to look for
-// those of one app among all takes as long as there are others.
+// or of those that an author may see: deleted ones too. No index has decided tasks by
+// their app: it would cost every decision, and to look for those of one app among all
+// takes as long as there are others. Of more campaigns than are asked for one by one it
+// chooses the newest.
 func (f Filter) byCampaign(ctx context.Context, tx pgx.Tx) (Filter, error) {
 	if f.patience == 0 || f.Campaign != 0 || f.onlyUnknown() {
 		return f, nil
@@ -331,15 +333,16 @@ func (f Filter) byCampaign(ctx context.Context, tx pgx.Tx) (Filter, error) {
 		WITH app AS (SELECT a.app_no FROM scheduler.apps a WHERE $1 IN ('', a.app_id) AND $2 IN ('', a.workspace_id))
 		SELECT DISTINCT x.id
 		  FROM app CROSS JOIN LATERAL (
-			(SELECT c.id FROM scheduler.campaigns c WHERE c.app_no = app.app_no LIMIT $3)
+			(SELECT c.id FROM scheduler.campaigns c WHERE c.app_no = app.app_no ORDER BY c.id DESC LIMIT $3)
 			UNION ALL
-			(SELECT h.campaign_id FROM scheduler.campaign_history h WHERE h.app_no = app.app_no AND h.action = 'delete' LIMIT $3)) x
-		 LIMIT $3`, f.AppID, f.WorkspaceID, maxAppCampaigns+1)
+			(SELECT h.campaign_id FROM scheduler.campaign_history h WHERE h.app_no = app.app_no AND h.action = 'delete' ORDER BY h.campaign_id DESC LIMIT $3)) x
+		 ORDER BY x.id DESC LIMIT $3`, f.AppID, f.WorkspaceID, maxAppCampaigns+1)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil || len(ids) > maxAppCampaigns {
+	if err != nil {
 		return f, err
 	}
-	f.AppID, f.WorkspaceID, f.campaigns = "", "", orEmpty(ids) // a campaign's app never changes
+	f.AppID, f.WorkspaceID = "", "" // a campaign's app never changes
+	f.campaigns, f.someOf = orEmpty(ids[:min(len(ids), maxAppCampaigns)]), len(ids) > maxAppCampaigns
 	return f, nil
 }
 
@@ -448,6 +451,7 @@ type Filter struct {
 	behind    TaskCursor    // of a list of tasks, the latest due first: those behind it
 	patience  time.Duration // with a statement of a page; zero: as the session has it
 	campaigns []int64       // of the app, where byCampaign chose them; nil: it did not
+	someOf    bool          // the app has more campaigns than these
 	decided   bool          // tasks that have ended, and no others
 }
 

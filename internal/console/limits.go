@@ -102,18 +102,16 @@ func (c *Console) lateness(x *exchange) error {
 		Steps      []store.LatenessStep
 		Picture    template.HTML
 		Zone       string
-		Most       int // pushes of a stretch that are looked at
 	}
 	d.Range, d.App = x.FormValue("range"), x.FormValue("app")
 	if _, ok := latenessRanges[d.Range]; !ok {
 		d.Range = "24h"
 	}
 	r := latenessRanges[d.Range]
-	d.Most = latenessTasks / r.steps
 	d.Zone = x.in(x.Now, "UTC").Location().String()
 	since := x.Now.Truncate(time.Hour).Add(time.Hour - time.Duration(r.steps)*r.step)
 	var err error
-	if d.Steps, err = x.store.Lateness(x.Context(), since, r.step, r.steps, d.Most, store.Filter{AppID: d.App}); err != nil {
+	if d.Steps, err = x.store.Lateness(x.Context(), since, r.step, r.steps, latenessTasks/r.steps, store.Filter{AppID: d.App}); err != nil {
 		return err
 	}
 	columns := make([]picture.Column, r.steps)

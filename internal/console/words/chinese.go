@@ -135,9 +135,9 @@ var chinese = map[string]string{
 	"More due in one second than may be pending; the rest follows at once": "一秒内到期的多于可待推送的；其余随即跟上", "Held back by calls per second": "受每秒调用数限制",
 	"Reaching the same users more than once in 7 days": "7 天内多次触达同一用户", "Loops that end": "将结束的循环",
 	"Range": "范围", "24 hours": "24 小时", "7 days": "7 天", "From": "起始", "Pushes": "推送数", "Lateness by hour": "每小时延迟", "Lateness by four hours": "每四小时延迟",
-	"Half, 95 and 99 of 100 pushes began within this time":                                  "每 100 次推送中有 50、95、99 次在此时间内开始",
-	"From due to the first call. Of more than 30,000 pushes, %s of each row are looked at.": "从应推送时间到首次调用。超过 30,000 次推送时，每行只看 %s 次。",
-	"Nothing was pushed in this time.":                                                      "这段时间没有推送。",
+	"Half, 95 and 99 of 100 pushes began within this time":                                                            "每 100 次推送中有 50、95、99 次在此时间内开始",
+	"From due to the first call. Of more than 30,000 pushes, and of more than 10,000 of an app, a part is looked at.": "从应推送时间到首次调用。推送超过 30,000 次，或一个应用的超过 10,000 次时，只看其中一部分。",
+	"Nothing was pushed in this time.":                                                                                "这段时间没有推送。",
 
 	// hold
 	"Pushes go out. A hold stops everything that has not begun, on every daemon, until it is released.": "推送正常进行。挂起会让所有守护进程上尚未开始的推送停下，直到解除。",
