@@ -210,7 +210,9 @@ func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, step func(sql string,
 	if by.campaigns != nil && !by.someOf { // the latest of each is found by its key
 		f, back = by, lastLookBack
 	}
-	for began := time.Now(); time.Since(began) < pageEffort; back *= lookBackGrows {
+	effort, end := context.WithTimeout(ctx, pageEffort)
+	defer end()
+	for ; effort.Err() == nil; back *= lookBackGrows {
 		since, last := f.lookBack(from, back)
 		enough := false
 		done, err := tryFor(ctx, tx, pageEffort, func() (err error) {
