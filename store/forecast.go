@@ -12,6 +12,8 @@ import (
 type ForecastCampaign struct {
 	CampaignSummary
 	CatchUpWindow time.Duration
+	QuietPolicy   string // as exemptions stand
+	MisfirePolicy string
 	MaxTargets    int   // a call of its channel may carry; zero: it takes none
 	Targets       int64 // rows of campaign_targets, counted up to 10,001; zero: they were not counted
 }
@@ -71,14 +73,14 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 		}
 		rows, _ := tx.Query(ctx, fmt.Sprintf(`
 			SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times,
-			       c.written_at, c.catch_up_window, k.max_targets,
+			       c.written_at, c.catch_up_window, `+quietPolicy+`, c.misfire_policy, k.max_targets,
 			       CASE WHEN k.max_targets > 0 AND (c.app_id = ANY ($%d) OR c.channel = ANY ($%d))
 			            THEN (SELECT count(*) FROM (SELECT FROM scheduler.campaign_targets t WHERE t.campaign_id = c.id LIMIT 10001) x) ELSE 0 END
 			  FROM scheduler.campaigns c JOIN scheduler.channels k USING (channel) WHERE %s ORDER BY c.id LIMIT %s`,
 			counted-1, counted, where.sql(), most), where.args...)
 		out.Campaigns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c ForecastCampaign, err error) {
 			err = row.Scan(&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
-				&c.WrittenAt, (*interval)(&c.CatchUpWindow), &c.MaxTargets, &c.Targets)
+				&c.WrittenAt, (*interval)(&c.CatchUpWindow), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Targets)
 			return c, err
 		})
 		if err != nil {

@@ -17,6 +17,7 @@ type ReadyTask struct {
 	Origin     string
 	DueAt      time.Time
 	ReadyAt    time.Time
+	WindowFrom time.Time // where its catch-up window begins; zero: at DueAt
 	WaitsFor   string
 }
 
@@ -38,14 +39,16 @@ const pendingApps = `
 // What is not returned is not read.
 func (s *Store) Upcoming(ctx context.Context, before time.Time, without, also []int32, share, shares, perApp, limit int) ([]ReadyTask, error) {
 	rows, _ := s.pool.Query(ctx, pendingApps+`
-		SELECT t.id, app.app_no, t.campaign_id, t.revision, t.origin::text, t.due_at, t.ready_at, coalesce(t.waits_for, '')
+		SELECT t.id, app.app_no, t.campaign_id, t.revision, t.origin::text, t.due_at, t.ready_at, t.window_from, coalesce(t.waits_for, '')
 		  FROM app CROSS JOIN LATERAL (
 			SELECT * FROM scheduler.pending_tasks p WHERE p.app_no = app.app_no AND p.ready_at <= $1 ORDER BY p.ready_at, p.id LIMIT $5) t
 		 WHERE (app.app_no % $4 = $3 OR app.app_no = ANY($7)) AND app.app_no <> ALL($2)
 		 ORDER BY t.ready_at, t.id LIMIT $6`, before, orEmpty(without), share, shares, perApp, limit, orEmpty(also))
 	var out []ReadyTask
 	var t ReadyTask
-	_, err := pgx.ForEachRow(rows, []any{&t.ID, &t.AppNo, &t.CampaignID, &t.Revision, &t.Origin, &t.DueAt, &t.ReadyAt, &t.WaitsFor}, func() error {
+	var window *time.Time
+	_, err := pgx.ForEachRow(rows, []any{&t.ID, &t.AppNo, &t.CampaignID, &t.Revision, &t.Origin, &t.DueAt, &t.ReadyAt, &window, &t.WaitsFor}, func() error {
+		t.WindowFrom = orZero(window)
 		out = append(out, t)
 		return nil
 	})
@@ -57,7 +60,8 @@ func (s *Store) Upcoming(ctx context.Context, before time.Time, without, also []
 
 // Missed decides pending tasks as missed, each only while it has the Revision
 // that the decision was made on: its campaign's window and policy are then as
-// they were. It needs TaskID, Revision and Reason, and returns what it recorded;
+// they were. Whether it is missed for quiet hours is asked again: they may have
+// changed. It needs TaskID, Revision and Reason, and returns what it recorded;
 // tasks that are locked, gone or changed are left alone.
 func (s *Store) Missed(ctx context.Context, daemonID int64, misses []Decision) ([]Decision, error) {
 	ids, revisions, reasons := make([]int64, len(misses)), make([]int32, len(misses)), make([]string, len(misses))
@@ -68,7 +72,8 @@ func (s *Store) Missed(ctx context.Context, daemonID int64, misses []Decision) (
 		WITH mine AS MATERIALIZED (
 			SELECT p.id, u.reason
 			  FROM unnest($2::bigint[], $3::integer[], $4::text[]) AS u (id, revision, reason)
-			  JOIN scheduler.pending_tasks p ON p.id = u.id AND p.revision = u.revision FOR UPDATE OF p SKIP LOCKED
+			  JOIN scheduler.pending_tasks p ON p.id = u.id AND p.revision = u.revision
+			 WHERE u.reason <> '`+QuietReason+`' OR scheduler.quiet_skips(p.campaign_id, p.due_at) FOR UPDATE OF p SKIP LOCKED
 		), gone AS (
 			DELETE FROM scheduler.pending_tasks p USING mine WHERE p.id = mine.id RETURNING p AS task, mine.reason
 		), ending AS (

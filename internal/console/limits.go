@@ -19,6 +19,7 @@ func (c *Console) limits(x *exchange) error {
 	type app struct {
 		store.AppFill
 		Meter template.HTML
+		Quiet string // its quiet hours; empty: none
 	}
 	type quota struct {
 		store.QuotaUsage
@@ -34,8 +35,19 @@ func (c *Console) limits(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	quiet := make(map[forecast.AppKey]string)
+	rows, err := x.store.Apps(x.Context())
+	if err != nil {
+		return err
+	}
+	for _, a := range rows {
+		if a.Quiet != (store.QuietHours{}) {
+			quiet[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}] = a.Quiet.String()
+		}
+	}
 	for _, a := range apps {
-		d.Apps = append(d.Apps, app{a, picture.Meter(x.T("Pending tasks of %s", a.AppID), a.Pending, a.Limit)})
+		hours := quiet[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}]
+		d.Apps = append(d.Apps, app{a, picture.Meter(x.T("Pending tasks of %s", a.AppID), a.Pending, a.Limit), hours})
 	}
 	quotas, err := x.store.QuotaUsages(x.Context())
 	if err != nil {

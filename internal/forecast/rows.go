@@ -49,7 +49,7 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, quota
 	}
 	in := Input{Now: now, Until: until, Partial: rows.Partial}
 	for _, a := range apps {
-		app := App{AppKey: AppKey{a.AppID, a.WorkspaceID}, PendingLimit: a.PendingLimit}
+		app := App{AppKey: AppKey{a.AppID, a.WorkspaceID}, PendingLimit: a.PendingLimit, Quiet: strategy.NewQuietHours(a.Quiet.From, a.Quiet.Until, a.Quiet.Zone)}
 		for _, c := range settings {
 			if c.AppID == a.AppID && c.WorkspaceID == a.WorkspaceID {
 				app.CallsPerSecond = c.CallsPerSecond
@@ -64,7 +64,7 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, quota
 		}
 		key := AppKey{c.AppID, c.WorkspaceID}
 		in.Campaigns = append(in.Campaigns, Campaign{
-			ID: c.ID, Name: c.Name, App: key, Channel: c.Channel, Zone: c.TimeZone, Schedule: schedule, Window: c.CatchUpWindow, Calls: CallsOf(c.Targets, c.MaxTargets), Quota: weekly[quotaKey{key, c.Channel}],
+			ID: c.ID, Name: c.Name, App: key, Channel: c.Channel, Zone: c.TimeZone, Schedule: schedule, Window: c.CatchUpWindow, Quiet: c.QuietPolicy, Misfire: c.MisfirePolicy, Calls: CallsOf(c.Targets, c.MaxTargets), Quota: weekly[quotaKey{key, c.Channel}],
 		})
 	}
 	for _, c := range rows.Calls {
