@@ -180,7 +180,7 @@ var verifyTasksSQL = `
 		SELECT o.campaign_id, min(o.app_no) AS app_no, o.due_at, max(coalesce(o.ended_at, 'infinity')) AS ended_at,
 		       min(CASE WHEN o.ended_at IS NOT NULL THEN CASE WHEN o.due_at < o.ended_at THEN o.ended_at END
 		                WHEN o.status IN ('paused', 'rejected') AND o.strategy_type = 0 THEN NULL -- its window has not begun
-		                WHEN o.status IN ('paused', 'rejected') OR f.app_no IS NOT NULL THEN greatest(` + "` + windowEnd("o.app_no", "o.campaign_id", "o.due_at", "o.catch_up_window") + `" + `, o.updated_at)
+		                WHEN o.status IN ('paused', 'rejected') OR f.app_no IS NOT NULL THEN greatest(` + windowEnd("o.app_no", "o.campaign_id", "o.due_at", "o.catch_up_window") + `, o.updated_at)
 		                ELSE greatest(o.due_at, o.updated_at) END + s.grace) AS missing_from
 		  FROM (` + occurrencesSQL + `) o CROSS JOIN setting s LEFT JOIN full_app f ON f.app_no = o.app_no AND f.latest <= o.due_at
 		 WHERE o.due_at >= s.since
