@@ -98,15 +98,22 @@ func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings
 
 // What is read is only a plan: the claim looks at all of it again. Tasks and
 // campaigns are looked up one by one: joined, the server may read all of them.
-var waitingSQL = `
-	SELECT w.id, w.task_id, w.app_no, w.campaign_id, c.revision, w.attempts, w.ready_at, coalesce(q.weekly_quota, ch.weekly_quota) > 0,
-	       (SELECT true FROM scheduler.slice_targets x WHERE x.slice_id = w.id) IS TRUE
+var waitingSQL = waitingColumns + `
 	  FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::integer[]) AS a (app_no, most, share, shares)
 	 CROSS JOIN LATERAL (
 		SELECT s.id, s.task_id, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
 		 WHERE s.app_no = a.app_no AND s.status = 'waiting' AND s.ready_at <= (SELECT coalesce($5, clock_timestamp())) AND s.id % a.shares = a.share AND s.campaign_id <> ALL($6)
 		 ORDER BY s.app_no, s.ready_at, s.id LIMIT a.most) w
 	 CROSS JOIN LATERAL (SELECT * FROM scheduler.running_tasks r WHERE r.id = w.task_id OFFSET 0) r
+` + waitingOf
+
+// waitingColumns are WaitingDelivery's fields in order, of deliveries w of running
+// tasks r; waitingOf joins what else is asked of them.
+const waitingColumns = `
+	SELECT w.id, w.task_id, w.app_no, w.campaign_id, c.revision, w.attempts, w.ready_at, coalesce(q.weekly_quota, ch.weekly_quota) > 0,
+	       (SELECT true FROM scheduler.slice_targets x WHERE x.slice_id = w.id) IS TRUE`
+
+var waitingOf = `
 	 CROSS JOIN LATERAL (SELECT * FROM scheduler.campaigns c WHERE c.id = w.campaign_id OFFSET 0) c
 	  JOIN scheduler.channels ch ON ch.channel = c.channel
 	  LEFT JOIN scheduler.app_quotas q ON q.app_no = w.app_no AND q.channel = c.channel
@@ -115,19 +122,13 @@ var waitingSQL = `
 
 // ignoringSQL reads of apps in quiet hours what ignores them, task by task: a large
 // audience that is held is not gone through.
-var ignoringSQL = `
-	SELECT w.id, w.task_id, w.app_no, w.campaign_id, c.revision, w.attempts, w.ready_at, coalesce(q.weekly_quota, ch.weekly_quota) > 0,
-	       (SELECT true FROM scheduler.slice_targets x WHERE x.slice_id = w.id) IS TRUE
+var ignoringSQL = waitingColumns + `
 	  FROM (SELECT x.id, x.app_no, x.campaign_id, x.due_at, x.window_from FROM scheduler.running_tasks x
 		 WHERE x.app_no = ANY($1) AND x.campaign_id <> ALL($3) AND scheduler.ignores_quiet_hours(x.campaign_id) ORDER BY x.due_at LIMIT 100) r
 	 CROSS JOIN LATERAL (
 		SELECT s.id, s.task_id, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
 		 WHERE s.task_id = r.id AND s.finished_at IS NULL AND s.status = 'waiting' AND s.ready_at <= (SELECT coalesce($2, clock_timestamp())) LIMIT 128) w
-	 CROSS JOIN LATERAL (SELECT * FROM scheduler.campaigns c WHERE c.id = w.campaign_id OFFSET 0) c
-	  JOIN scheduler.channels ch ON ch.channel = c.channel
-	  LEFT JOIN scheduler.app_quotas q ON q.app_no = w.app_no AND q.channel = c.channel
-	 WHERE c.status NOT IN ('paused', 'cancelled') AND (c.resend_unknown OR NOT w.maybe_sent) AND ` + runningOpen("clock_timestamp()") + `
-	 ORDER BY w.ready_at, w.id LIMIT 512`
+` + waitingOf + ` LIMIT 512`
 
 // A Delivery is a stored delivery whose attempt has begun.
 type Delivery struct {

@@ -172,10 +172,10 @@ func TestExemptionsThatAreNone(t *testing.T) {
 	t.Parallel()
 	db := surface(t)
 	for args, want := range map[string]string{
-		`'nobody', '', name => 'n'`:       "app_id: there is no app 'nobody'",
-		`'hook', ''`:                      "channel and name: one of them is required",
-		`'hook', '', name => ''`:          "one of them is required",
-		`'hook', '', channel => 'mpaas'`:  "is none of the app's provider, webhook",
+		`'nobody', '', name => 'n'`:            "app_id: there is no app 'nobody'",
+		`'hook', ''`:                           "channel and name: one of them is required",
+		`'hook', '', name => ''`:               "one of them is required",
+		`'hook', '', channel => 'mpaas'`:       "is none of the app's provider, webhook",
 		`'shop', 'test', channel => 'webhook'`: "is none of the app's provider, mpaas",
 	} {
 		if _, err := db.Exec(t.Context(), `SELECT scheduler.grant_quiet_exemption(`+args+`)`); err == nil || !strings.Contains(err.Error(), want) {
@@ -207,8 +207,12 @@ func TestClaimsWithinQuietHours(t *testing.T) {
 	}
 	app := one[int32](t, db, `SELECT app_no FROM scheduler.apps WHERE app_id = 'hook'`)
 	for name, claim := range map[string]func() (int64, []store.ClaimedTask, error){
-		"of its app": func() (int64, []store.ClaimedTask, error) { return s.Claim(t.Context(), daemon, time.Time{}, ids[:1], app) },
-		"of any app": func() (int64, []store.ClaimedTask, error) { return s.ClaimListed(t.Context(), daemon, time.Time{}, ids[:1]) },
+		"of its app": func() (int64, []store.ClaimedTask, error) {
+			return s.Claim(t.Context(), daemon, time.Time{}, ids[:1], app)
+		},
+		"of any app": func() (int64, []store.ClaimedTask, error) {
+			return s.ClaimListed(t.Context(), daemon, time.Time{}, ids[:1])
+		},
 	} {
 		if _, tasks, err := claim(); err != nil || len(tasks) != 0 {
 			t.Errorf("%s: claimed %v, %v; want nothing", name, tasks, err)

@@ -423,7 +423,7 @@ func (r *run) judgeRecord(ctx context.Context, e *editor) error {
 	for id := range e.windows {
 		delete(rec.windows, id) // when it closed cannot be told from what it is in the end
 	}
-	newOracle(r.report, rec, calls, e.dropped, r.db.clock).judge(e.bans)
+	newOracle(r.report, rec, calls, e.dropped, r.db.clock).judge(e.bans, e.hushes)
 	return r.verify(ctx)
 }
 

@@ -100,13 +100,15 @@ func TestQuietHoursPauseAnAudience(t *testing.T) {
 	})
 	startReady(t, r.config(t))
 	id := r.audience(t, "app", "alipay.single_send", 600)
-	r.run(t, `UPDATE scheduler.campaigns SET catch_up_window = '30 seconds' WHERE id = $1`, id)
 	until(t, "some calls", func() bool { return calls.Load() > 20 })
 	now := r.clockNow(t)
 	r.quiet(t, app, now.Add(-time.Hour), now.Add(time.Hour))
 	until(t, "the calls under way to end", func() bool {
 		return get[int](t, r, `SELECT count(*) FROM scheduler.slices WHERE status = 'running'`) == 0
 	})
+	// It was due half an hour ago, within them, and its window would have closed.
+	r.run(t, `UPDATE scheduler.campaigns SET catch_up_window = '1 minute' WHERE id = $1`, id)
+	r.without(t, `UPDATE scheduler.running_tasks SET due_at = due_at - interval '30 minutes' WHERE campaign_id = $1`, id)
 	paused := calls.Load()
 	claims := func() int64 {
 		return get[int64](t, r, `SELECT coalesce(sum(n_tup_upd), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'scheduler' AND relname = 'slices'`)
@@ -138,10 +140,9 @@ func TestQuietPolicies(t *testing.T) {
 	r := newRig(t)
 	app := r.app(t, "app", "mpaas", nil)
 	now := r.clockNow(t).UTC()
-	today := time.Date(now.Year(), now.Month(), now.Day(), 0, 0, 0, 0, time.UTC)
+	first := now.Add(-30 * time.Minute).Truncate(24 * time.Hour)
 	clock := func(d time.Duration) string { return now.Add(d).Format(time.TimeOnly) }
-	// The times lie within the quiet hours, which end soon; on the day before they did,
-	// too, where midnight is near.
+	// The times lie within the quiet hours, which end soon.
 	r.quiet(t, app, now.Add(-time.Hour), now.Add(5*time.Second))
 	at := func(policy, misfire string, more ...time.Duration) int64 {
 		times := make([]string, len(more))
@@ -149,8 +150,8 @@ func TestQuietPolicies(t *testing.T) {
 			times[i] = clock(d)
 		}
 		id := get[int64](t, r, `INSERT INTO scheduler.campaigns (name, app_id, channel, strategy_type, strategy_content, times, quiet_policy, misfire_policy)
-			VALUES ('n', 'app', 'mpaas.push_broadcast', 2, $1, $2, $3, $4) RETURNING id`, daily(today, 2, "00:00:00"), times, policy, misfire)
-		r.without(t, `UPDATE scheduler.campaigns SET written_at = $2 WHERE id = $1`, id, now.Add(-30*time.Minute-time.Second))
+			VALUES ('n', 'app', 'mpaas.push_broadcast', 2, $1, $2, $3, $4) RETURNING id`, daily(now, 2, "00:00:00"), times, policy, misfire)
+		r.backdate(t, id, daily(first, 3, "00:00:00"), now.Add(-30*time.Minute-time.Second))
 		return id
 	}
 	latest := at("hold", "latest", -30*time.Minute, -20*time.Minute, -10*time.Minute)
@@ -174,7 +175,7 @@ func TestQuietPolicies(t *testing.T) {
 		}
 	}
 	for _, c := range r.pusher.seen() {
-		if c.at.Before(now.Add(5*time.Second).Truncate(time.Second).Add(-50 * time.Millisecond)) {
+		if c.at.Before(now.Add(5 * time.Second).Truncate(time.Second).Add(-50 * time.Millisecond)) {
 			t.Errorf("a call of campaign %d began within quiet hours", c.campaign)
 		}
 	}
