@@ -165,6 +165,7 @@ func (r *run) disturb(ctx context.Context) (*editor, error) {
 		w.resend = 3
 	}
 	e := newEditor(r.db, w, r.report, source(2))
+	e.jumps = r.Jumps
 	faults, stop := context.WithDeadline(ctx, w.until)
 	defer stop()
 	var wg sync.WaitGroup

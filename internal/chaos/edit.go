@@ -48,6 +48,7 @@ type editor struct {
 	dropped map[int64]map[string]bool // targets that were deleted, by campaign
 	windows map[int64]bool            // campaigns whose window was changed
 	hushes  []*hush
+	jumps   bool // the database's clock does: then nobody can tell when quiet hours were
 }
 
 func newEditor(db *database, w *workload, report *Report, rng *rand.Rand) *editor {
@@ -448,6 +449,9 @@ const hushSlack = lease + time.Second
 func (e *editor) quiet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	if e.jumps {
+		return nil
+	}
 	app := pick(e.rng, hushable...)
 	for _, h := range e.hushes {
 		if now := time.Now(); h.app == app && h.until.After(now) {
