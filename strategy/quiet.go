@@ -32,9 +32,9 @@ func (q QuietHours) End(at time.Time) time.Time {
 		return time.Time{}
 	}
 	var end time.Time
-	for periods := q.around(at); ; {
+	for nights := q.around(at); ; {
 		further := end
-		for _, p := range periods { // a clock change may let one day's begin before those of the day before have ended
+		for _, p := range nights { // a clock change may let one day's begin before those of the day before have ended
 			if !p.starts.After(at) && p.ends.After(at) && p.ends.After(further) {
 				further = p.ends
 			}
@@ -66,12 +66,12 @@ func (q QuietHours) WindowFrom(due time.Time, window time.Duration) time.Time {
 	return due
 }
 
-// A period is the quiet hours of one day, from their start to before their end.
-type period struct{ starts, ends time.Time }
+// A night is the quiet hours of one day, from their start to before their end.
+type night struct{ starts, ends time.Time }
 
 // around returns the quiet hours of the days around an instant. A clock change may
 // leave none of a day's.
-func (q QuietHours) around(at time.Time) []period {
+func (q QuietHours) around(at time.Time) []night {
 	today := dayOf(q.zone, at.Unix())
 	spans := spansOf(q.zone, (today-4)*secondsPerDay, (today+6)*secondsPerDay)
 	instant := func(day int64, clock time.Duration) time.Time {
@@ -79,13 +79,13 @@ func (q QuietHours) around(at time.Time) []period {
 		offset, _ := resolve(spans, wall)
 		return time.Unix(wall-offset, 0).UTC()
 	}
-	out := make([]period, 0, 6)
+	out := make([]night, 0, 6)
 	for day := today - 2; day <= today+3; day++ {
 		last := day
 		if q.until < q.from {
 			last++
 		}
-		if p := (period{instant(day, q.from), instant(last, q.until)}); p.starts.Before(p.ends) {
+		if p := (night{instant(day, q.from), instant(last, q.until)}); p.starts.Before(p.ends) {
 			out = append(out, p)
 		}
 	}
