@@ -309,8 +309,7 @@ DECLARE
 BEGIN
   FOR change IN SELECT * FROM (VALUES
     ('scheduler.campaigns_accept()', 'AND NEW.times IS NULL', 'AND NEW.times IS NULL AND NEW.quiet_policy IS NULL'),
-    ('scheduler.content_changed(scheduler.campaigns,scheduler.campaigns)', 'a.catch_up_window, a.resend_unknown', 'a.catch_up_window, a.quiet_policy, a.resend_unknown'),
-    ('scheduler.content_changed(scheduler.campaigns,scheduler.campaigns)', 'b.catch_up_window, b.resend_unknown', 'b.catch_up_window, b.quiet_policy, b.resend_unknown'),
+    ('scheduler.content_changed(scheduler.campaigns,scheduler.campaigns)', 'scheduler.strategy_changed(a, b)', 'scheduler.strategy_changed(a, b) OR a.quiet_policy IS DISTINCT FROM b.quiet_policy'),
     ('scheduler.campaign_problems(scheduler.campaigns,scheduler.apps)', '  RETURN problems;', $new$  IF c.quiet_policy NOT IN ('hold', 'skip', 'ignore') THEN
     problems := problems || scheduler.as_problem('quiet_policy', 'must be hold, skip or ignore', quote_literal(c.quiet_policy),
       'hold pushes at the end of the app''s quiet hours, skip leaves the occurrence out');

@@ -66,8 +66,8 @@ var digests = map[string]string{
 	"000025_pages.up.sql":           "92d56e0d578a6652b5c97f7f8890076b533038c085aeb2cd9d52358f50b2c52f",
 	"000026_times.down.sql":         "eec7bbb891c5a2e3dbd351b58ad19d83e7a1153ec41028023c8a40173243ff29",
 	"000026_times.up.sql":           "097f2ed44404f232f7d278f29d62eed4521f90f5d8416c7ee3d89c05969da824",
-	"000027_quiet.down.sql":         "760cd11172675ed494763299b268927e1a322c80fb3b3ab5d0be53055957005c",
-	"000027_quiet.up.sql":           "795e603c7d13f67d852b42dd8b6d81b59241b63805ce7c66b3e21cd3ed6bc44a",
+	"000027_quiet.down.sql":         "46943db6e9a89a2b2218695dbc97138d8813d940558d083b9d4bced5acd3291c",
+	"000027_quiet.up.sql":           "c53385bab34dd88aeed22c3d5a60b0047b2df3b4162949916a5886bc124233f2",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

@@ -13,8 +13,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/engine"
 )
 
-// quiet gives an app quiet hours from and until instants, in UTC; both zero: none.
-func (r *rig) quiet(t testing.TB, app int32, from, until time.Time) {
+// hush gives an app quiet hours from and until instants, in UTC; both zero: none.
+func (r *rig) hush(t testing.TB, app int32, from, until time.Time) {
 	t.Helper()
 	if from.IsZero() {
 		r.run(t, `UPDATE scheduler.apps SET quiet_from = NULL, quiet_until = NULL WHERE app_no = $1`, app)
@@ -41,7 +41,7 @@ func TestQuietHoursHold(t *testing.T) {
 	r.run(t, `SELECT scheduler.grant_quiet_exemption('app', '', channel => 'alipay.single_send', name => 'code')`)
 	startReady(t, r.config(t))
 	end := r.clockNow(t).Add(7 * time.Second).Truncate(time.Second)
-	r.quiet(t, app, end.Add(-time.Hour), end)
+	r.hush(t, app, end.Add(-time.Hour), end)
 	before := func(n int) func() bool { return func() bool { return r.pusher.count() >= n } }
 	ids := []int64{
 		r.insert(t, "app", "alipay.single_send", 1, fixed(r.clockNow(t).Add(time.Second)), "request", `{"targets": ["a"]}`),
@@ -102,7 +102,7 @@ func TestQuietHoursPauseAnAudience(t *testing.T) {
 	id := r.audience(t, "app", "alipay.single_send", 600)
 	until(t, "some calls", func() bool { return calls.Load() > 20 })
 	now := r.clockNow(t)
-	r.quiet(t, app, now.Add(-time.Hour), now.Add(time.Hour))
+	r.hush(t, app, now.Add(-time.Hour), now.Add(time.Hour))
 	until(t, "the calls under way to end", func() bool {
 		return get[int](t, r, `SELECT count(*) FROM scheduler.slices WHERE status = 'running'`) == 0
 	})
@@ -124,7 +124,7 @@ func TestQuietHoursPauseAnAudience(t *testing.T) {
 	if status := get[string](t, r, `SELECT status FROM scheduler.tasks WHERE campaign_id = $1`, id); status != "running" {
 		t.Errorf("the task is %s while it is held", status)
 	}
-	r.quiet(t, app, time.Time{}, time.Time{})
+	r.hush(t, app, time.Time{}, time.Time{})
 	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
@@ -143,7 +143,7 @@ func TestQuietPolicies(t *testing.T) {
 	first := now.Add(-30 * time.Minute).Truncate(24 * time.Hour)
 	clock := func(d time.Duration) string { return now.Add(d).Format(time.TimeOnly) }
 	// The times lie within the quiet hours, which end soon.
-	r.quiet(t, app, now.Add(-time.Hour), now.Add(5*time.Second))
+	r.hush(t, app, now.Add(-time.Hour), now.Add(5*time.Second))
 	at := func(policy, misfire string, more ...time.Duration) int64 {
 		times := make([]string, len(more))
 		for i, d := range more {
@@ -198,7 +198,7 @@ func TestQuietHoursHoldRetries(t *testing.T) {
 	})
 	startReady(t, r.config(t))
 	now := r.clockNow(t)
-	r.quiet(t, app, now.Add(-time.Hour), now.Add(time.Hour))
+	r.hush(t, app, now.Add(-time.Hour), now.Add(time.Hour))
 	id := get[int64](t, r, `INSERT INTO scheduler.campaigns (name, app_id, channel, quiet_policy) VALUES ('code', 'app', 'mpaas.push_broadcast', 'ignore') RETURNING id`)
 	until(t, "some tries", func() bool { return r.pusher.count() > 3 })
 	r.run(t, `SELECT scheduler.revoke_quiet_exemption($1)`, exemption)
@@ -224,7 +224,7 @@ func TestQuietHoursInThePlan(t *testing.T) {
 	app := r.app(t, "app", "mpaas", nil)
 	r.run(t, `UPDATE scheduler.apps SET pending_limit = 1 WHERE app_no = $1`, app)
 	now := r.clockNow(t).UTC()
-	r.quiet(t, app, now.Add(-time.Hour), now.Add(time.Hour))
+	r.hush(t, app, now.Add(-time.Hour), now.Add(time.Hour))
 	ids := make(map[string]int64)
 	for name, policy := range map[string]any{"held": nil, "left out": "skip"} {
 		id := r.insert(t, "app", "mpaas.push_broadcast", 1, fixed(now.Add(-time.Second)), "catch_up_window", "10 minutes", "quiet_policy", policy)

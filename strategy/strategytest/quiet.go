@@ -48,7 +48,7 @@ var QuietCases = []QuietCase{
 	{Name: "one day's begin before the last have ended", From: "03:15", Until: "02:30", Zone: "America/New_York", At: "2026-03-08T01:00:00-05:00", End: "2026-03-09T02:30:00-04:00", Window: time.Hour, WindowFrom: "2026-03-09T02:30:00-04:00"},
 	// Samoa had no 30 December 2011.
 	{Name: "a day that is missing", From: "22:00", Until: "08:00", Zone: "Pacific/Apia", At: "2011-12-29T23:00:00-10:00", End: "2011-12-31T08:00:00+14:00", Window: time.Hour, WindowFrom: "2011-12-31T08:00:00+14:00"},
-	{Name: "a half hour's change", From: "01:45", Until: "06:00", Zone: "Australia/Lord_Howe", At: "2026-10-04T02:15:00+10:30", Window: time.Minute, WindowFrom: "2026-10-04T02:15:00+10:30"},
+	{Name: "a half hour's change", From: "01:45", Until: "06:00", Zone: "Australia/Lord_Howe", At: "2026-10-04T02:15:00+10:30", End: "2026-10-04T06:00:00+11:00", Window: time.Minute, WindowFrom: "2026-10-04T06:00:00+11:00"},
 }
 
 // Hours are the case's quiet hours.
