@@ -67,7 +67,7 @@ func TestQuietHoursHold(t *testing.T) {
 	if r.clockNow(t).After(end) {
 		t.Fatal("the machine was too slow for this test: the quiet hours are over")
 	}
-	until(t, "what was held", before(4+5+5))
+	until(t, "what was held", before(4+9))
 	for _, id := range append(ids, triggered) {
 		if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
 			t.Errorf("what was held (-want +got):\n%s", diff)
