@@ -66,8 +66,10 @@ var digests = map[string]string{
 	"000025_pages.up.sql":           "92d56e0d578a6652b5c97f7f8890076b533038c085aeb2cd9d52358f50b2c52f",
 	"000026_times.down.sql":         "eec7bbb891c5a2e3dbd351b58ad19d83e7a1153ec41028023c8a40173243ff29",
 	"000026_times.up.sql":           "097f2ed44404f232f7d278f29d62eed4521f90f5d8416c7ee3d89c05969da824",
-	"000027_quiet.down.sql":         "46943db6e9a89a2b2218695dbc97138d8813d940558d083b9d4bced5acd3291c",
-	"000027_quiet.up.sql":           "c53385bab34dd88aeed22c3d5a60b0047b2df3b4162949916a5886bc124233f2",
+	"000027_ready.down.sql":         "f7eb7584edd76b387b5b1bb5d42610cddb1fcbf729389f93f65788ea4a298368",
+	"000027_ready.up.sql":           "482229ce3511d376bf9202964e4351ebe5f506f43648e3c2c545cf726fc4e3da",
+	"000028_quiet.down.sql":         "a22cdca11654062f58dd6cd8f458dc77d404ce359afac2bbe86ee196badc7d56",
+	"000028_quiet.up.sql":           "fa4979b7ea9b499a54413fc62c9ca104101359233feed536b7b7f603a91c9bb5",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

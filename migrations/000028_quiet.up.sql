@@ -337,4 +337,4 @@ BEGIN
   END LOOP;
 END $$;
 
-SELECT scheduler.set_schema_version(27);
+SELECT scheduler.set_schema_version(28);

@@ -69,4 +69,4 @@ COMMENT ON COLUMN scheduler.pending_tasks.ready_at IS 'When the dispatcher shoul
 COMMENT ON COLUMN scheduler.pending_tasks.waits_for IS 'quota, when it waits for one.';
 COMMENT ON COLUMN scheduler.running_tasks.window_from IS 'Where its catch-up window begins: when it was ruled to be sent again; NULL: due_at.';
 
-SELECT scheduler.set_schema_version(26);
+SELECT scheduler.set_schema_version(27);
