@@ -363,3 +363,37 @@ func TestVerifyQuietHours(t *testing.T) {
 		})
 	}
 }
+
+// The configuration's quiet hours are written; without them what an admin wrote stays.
+func TestRegisterQuietHours(t *testing.T) {
+	t.Parallel()
+	db := surface(t)
+	s := opened(t, db.URL)
+	for _, c := range []struct{ from, until, want string }{
+		{"", "", "none"},
+		{"22:00", "08:00:30", "22:00:00–08:00:30 (UTC)"},
+		{"", "", "22:00:00–08:00:30 (UTC)"},
+		{"21:00:00", "07:00", "21:00:00–07:00:00 (UTC)"},
+	} {
+		spec := store.AppSpec{AppID: "hook", Provider: "webhook", QuietFrom: c.from, QuietUntil: c.until}
+		if err := s.Register(t.Context(), nil, []store.AppSpec{spec}); err != nil {
+			t.Fatal(err)
+		}
+		apps, err := s.Apps(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := "none"
+		for _, a := range apps {
+			if a.AppID == "hook" && a.Quiet != (store.QuietHours{}) {
+				got = a.Quiet.String()
+			}
+		}
+		if got != c.want {
+			t.Errorf("after %q–%q: %s, want %s", c.from, c.until, got, c.want)
+		}
+	}
+	if n := one[int](t, db, `SELECT count(*) FROM scheduler.quiet_changes`); n != 2 {
+		t.Errorf("%d changes are kept, want 2", n)
+	}
+}

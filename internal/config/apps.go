@@ -187,11 +187,11 @@ func (l *loader) checkQuiet(path string, app App) {
 	if app.QuietFrom == "" && app.QuietUntil == "" {
 		return
 	}
-	var times [2]time.Time
-	for i, o := range []struct{ name, value string }{{".quiet_from", app.QuietFrom}, {".quiet_until", app.QuietUntil}} {
+	var times []time.Time
+	for _, o := range []struct{ name, value string }{{".quiet_from", app.QuietFrom}, {".quiet_until", app.QuietUntil}} {
 		if o.value == "" {
 			l.problem(path+o.name, "is required: quiet hours have a beginning and an end")
-			return
+			continue
 		}
 		at, err := time.Parse("15:04:05", o.value)
 		if err != nil {
@@ -199,11 +199,11 @@ func (l *loader) checkQuiet(path string, app App) {
 		}
 		if err != nil || strings.ContainsAny(o.value, ".,") {
 			l.problem(path+o.name, "must be a time of day from 00:00:00 to 23:59:59, such as \"22:00\", not %q", o.value)
-			return
+			continue
 		}
-		times[i] = at
+		times = append(times, at)
 	}
-	if times[0].Equal(times[1]) {
+	if len(times) == 2 && times[0].Equal(times[1]) {
 		l.problem(path+".quiet_until", "must differ from quiet_from; to push nothing at all, pause the campaigns")
 	}
 }
