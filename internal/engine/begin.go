@@ -402,7 +402,10 @@ func (d *dispatcher) startOne(ctx context.Context, e *entry) {
 		return
 	case !started.Begun:
 		if !started.NoQuota {
-			_, _ = d.hold(ctx, []int64{e.task.ID})
+			held, _ := d.hold(ctx, []int64{e.task.ID})
+			if len(held) == 0 && d.quiet.hold(&e.compiled.campaign, d.clock.Now()) {
+				return // somebody is changing the quiet hours: the next beat looks again
+			}
 		}
 		d.reader.Wake() // its campaign may have been changed
 		return

@@ -467,7 +467,7 @@ const audienceChanged = "audience changed: none of its targets is in the campaig
 
 func (s *deliveries) push(a *attempt, targets []dispatch.Target) {
 	if s.quiet.hold(&a.compiled.campaign, s.clock.Now()) {
-		s.putOff(a, 0, quietBegan)
+		s.putOff(a, quietAge, quietBegan)
 		return
 	}
 	p := a.compiled.push(a.TaskID, a.SliceNo, a.DueAt, targets)
