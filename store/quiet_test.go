@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"pgregory.net/rapid"
 
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
@@ -395,5 +397,44 @@ func TestRegisterQuietHours(t *testing.T) {
 	}
 	if n := one[int](t, db, `SELECT count(*) FROM scheduler.quiet_changes`); n != 2 {
 		t.Errorf("%d changes are kept, want 2", n)
+	}
+}
+
+// Exemptions are an admin's: an author reads those of his apps and relies on them.
+func TestQuietHoursByRole(t *testing.T) {
+	t.Parallel()
+	p := newPeople(t)
+	admin, author, daemon := p.connect(t, "admin"), p.connect(t, "author"), p.connect(t, "daemon")
+	try := func(conn *pgx.Conn, sql, want string) {
+		t.Helper()
+		_, err := conn.Exec(t.Context(), sql)
+		var code string
+		if pg, ok := errors.AsType[*pgconn.PgError](err); ok {
+			code = pg.Code
+		}
+		if code != want {
+			t.Errorf("%s: got %v, want SQLSTATE %q", sql, err, want)
+		}
+	}
+	const insert = `INSERT INTO scheduler.campaigns (name, app_id, channel, quiet_policy) VALUES ('code', 'mine', 'webhook', 'ignore')`
+	try(author, insert, "23514")
+	for _, conn := range []*pgx.Conn{author, daemon} {
+		try(conn, `SELECT scheduler.grant_quiet_exemption('mine', '', name => 'code')`, denied)
+		try(conn, `SELECT scheduler.revoke_quiet_exemption(1)`, denied)
+		try(conn, `INSERT INTO scheduler.quiet_exemptions (app_no, name, created_by) VALUES (1, 'code', 'me')`, denied)
+		try(conn, `DELETE FROM scheduler.quiet_changes`, denied)
+	}
+	try(author, `UPDATE scheduler.apps SET quiet_from = NULL`, denied)
+	try(admin, `SELECT scheduler.grant_quiet_exemption('mine', '', name => 'code'), scheduler.grant_quiet_exemption('theirs', '', name => 'code')`, "")
+	try(admin, `UPDATE scheduler.apps SET quiet_from = '22:00', quiet_until = '08:00'`, "")
+	try(author, insert, "")
+	try(author, `UPDATE scheduler.campaigns SET quiet_policy = 'skip' WHERE name = 'code'`, "")
+	var seen, of int
+	var by string
+	if err := author.QueryRow(t.Context(), `SELECT count(*), count(DISTINCT app_no), min(created_by) FROM scheduler.quiet_exemptions`).Scan(&seen, &of, &by); err != nil || seen != 1 || of != 1 || by != p.names["admin"] {
+		t.Errorf("the author sees %d exemptions of %d apps, by %s: %v", seen, of, by, err)
+	}
+	if _, err := opened(t, p.urlOf(t, "daemon")).HoldTasks(t.Context(), []int64{1}); err != nil {
+		t.Errorf("the daemon may not hold: %v", err)
 	}
 }
