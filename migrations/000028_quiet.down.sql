@@ -20,13 +20,13 @@ BEGIN
   END IF;
   RETURN problems;$new$),
     ('scheduler.campaigns_judge()', '  problems := scheduler.campaign_problems(NEW, app);', $new$  problems := scheduler.campaign_problems(NEW, app);
-  IF NEW.quiet_policy = 'ignore' AND app.app_no IS NOT NULL AND NOT scheduler.quiet_exempt(app.app_no, NEW.channel, NEW.name)
+  IF coalesce(NEW.quiet_policy, '') = 'ignore' AND app.app_no IS NOT NULL AND NOT scheduler.quiet_exempt(app.app_no, NEW.channel, NEW.name)
      AND (TG_OP = 'INSERT' OR (NEW.quiet_policy, NEW.channel, NEW.name) IS DISTINCT FROM (OLD.quiet_policy, OLD.channel, OLD.name)) THEN
     problems := problems || scheduler.as_problem('quiet_policy', 'ignore has to be allowed by an admin for the campaign''s channel or name', quote_literal(NEW.quiet_policy),
       format('use hold or skip, or have an admin run SELECT scheduler.grant_quiet_exemption(%L, %L, channel => %L, name => %L);', NEW.app_id, NEW.workspace_id, NEW.channel, NEW.name));
   END IF;$new$),
     ('scheduler.campaigns_changed()', '  INSERT INTO scheduler.campaign_changes (app_no, campaign_id, rewind_to)', $new$  IF (OLD.quiet_policy, OLD.channel, OLD.name) IS DISTINCT FROM (NEW.quiet_policy, NEW.channel, NEW.name)
-     AND (OLD.quiet_policy = 'ignore' AND scheduler.quiet_exempt(OLD.app_no, OLD.channel, OLD.name)) IS NOT TRUE THEN
+     AND NOT (CASE WHEN OLD.quiet_policy = 'ignore' THEN scheduler.quiet_exempt(OLD.app_no, OLD.channel, OLD.name) ELSE false END) THEN
     PERFORM scheduler.end_quiet_holds(a.app_no, a.quiet_from, a.quiet_until, a.time_zone, NEW.id) FROM scheduler.apps a WHERE a.app_no = NEW.app_no AND a.quiet_from IS NOT NULL;
   END IF;
   INSERT INTO scheduler.campaign_changes (app_no, campaign_id, rewind_to)$new$),

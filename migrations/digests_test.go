@@ -68,8 +68,8 @@ var digests = map[string]string{
 	"000026_times.up.sql":           "097f2ed44404f232f7d278f29d62eed4521f90f5d8416c7ee3d89c05969da824",
 	"000027_ready.down.sql":         "f7eb7584edd76b387b5b1bb5d42610cddb1fcbf729389f93f65788ea4a298368",
 	"000027_ready.up.sql":           "482229ce3511d376bf9202964e4351ebe5f506f43648e3c2c545cf726fc4e3da",
-	"000028_quiet.down.sql":         "a22cdca11654062f58dd6cd8f458dc77d404ce359afac2bbe86ee196badc7d56",
-	"000028_quiet.up.sql":           "cc24cc8ef3dfad1197997b80a692307d09f3b42b06b4fd152a5b46a4f30767e0",
+	"000028_quiet.down.sql":         "def21cb6c66b3cd2e7064d7a5c682941433da5f5d4b142f60bc0835fe6af7776",
+	"000028_quiet.up.sql":           "f4eda82b42d8687000b25870f765f547377881cf62510263c2309f17ee5ee0b5",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

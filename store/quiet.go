@@ -44,8 +44,8 @@ func windowEnd(app, campaign, from, window string) string {
 }
 
 // quietPolicy is what a campaign, of a row named c, does about quiet hours as things
-// stand: to ignore them it needs an exemption.
-const quietPolicy = `CASE WHEN c.quiet_policy = 'ignore' AND NOT scheduler.quiet_exempt(c.app_no, c.channel, c.name) THEN 'hold' ELSE coalesce(c.quiet_policy, 'hold') END`
+// stand: to ignore them it needs an exemption, which only such a one is asked for.
+const quietPolicy = `CASE WHEN c.quiet_policy = 'ignore' THEN CASE WHEN scheduler.quiet_exempt(c.app_no, c.channel, c.name) THEN 'ignore' ELSE 'hold' END ELSE coalesce(c.quiet_policy, 'hold') END`
 
 // HoldTasks lets those of the pending tasks wait that quiet hours hold now, until
 // these end or their windows close, and returns them. A change of the quiet hours that has not committed is
