@@ -37,10 +37,13 @@ func throughput(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	var ours, own, planned, theirs, ceiling sample
+	var ours, own, planned, quiet, theirs, ceiling sample
 	for range b.rounds {
 		b.machine.calibrate()
 		if err := b.decide(ctx, db, "ours, no call", fill{tasks: b.tasks, campaigns: benchCampaigns}, true, &ours); err != nil {
+			return err
+		}
+		if err := b.decideOutsideQuiet(ctx, db, &quiet); err != nil {
 			return err
 		}
 		if err := b.riverDecides(ctx, river, b.tasks, &theirs); err != nil {
@@ -57,14 +60,29 @@ func throughput(ctx context.Context, b *bench) error {
 		if err := b.decide(ctx, db, "ours, the same, and its next occurrence planned", fill{tasks: b.tasks, further: true}, true, &planned); err != nil {
 			return err
 		}
-		b.say("no call: ours %.0f, River %.0f, raw rows %.0f, ours with a campaign per task %.0f, and planning %.0f per second",
-			last(ours), last(theirs), last(ceiling), last(own), last(planned))
+		b.say("no call: ours %.0f, River %.0f, raw rows %.0f, ours with a campaign per task %.0f, and planning %.0f, and with quiet hours later on %.0f per second",
+			last(ours), last(theirs), last(ceiling), last(own), last(planned), last(quiet))
 	}
 	b.table.compare("tasks decided, no call", new(atLeast(5)), perSecond, ours, "River", theirs)
+	b.table.compare("the same, of apps whose quiet hours are later", new(atLeast(0.9)), perSecond, quiet, "apps without", ours)
 	b.table.compare("the same against raw claim-and-finish of rows", nil, perSecond, ours, "raw pgx", ceiling)
 	b.table.compare("the same, each task of a campaign of its own that is loaded and compiled for it", nil, perSecond, own, "River", theirs)
 	b.table.compare("the same, and its next occurrence planned", nil, perSecond, planned, "River", theirs)
 	return nil
+}
+
+// decideOutsideQuiet is a round of apps that have quiet hours some hours from now:
+// every claim asks for them.
+func (b *bench) decideOutsideQuiet(ctx context.Context, db *database, out *sample) error {
+	_, err := db.Exec(ctx, `UPDATE scheduler.apps SET quiet_from = ((now() + interval '11 hours') AT TIME ZONE time_zone)::time, quiet_until = ((now() + interval '12 hours') AT TIME ZONE time_zone)::time`)
+	if err != nil {
+		return err
+	}
+	if err := b.decide(ctx, db, "ours, no call, quiet hours later", fill{tasks: b.tasks, campaigns: benchCampaigns}, true, out); err != nil {
+		return err
+	}
+	_, err = db.Exec(ctx, `UPDATE scheduler.apps SET quiet_from = NULL, quiet_until = NULL`)
+	return err
 }
 
 // decide is one round of ours on tasks that are due already.

@@ -14,16 +14,33 @@ type App struct {
 	Provider           string
 	PendingLimit       int
 	TimeZone           string
+	Quiet              QuietHours // zero: none
+}
+
+// appColumns are what scanApp scans.
+const appColumns = `app_id, workspace_id, app_no, provider, pending_limit, time_zone, quiet_from, quiet_until`
+
+func scanApp(row pgx.CollectableRow) (a App, err error) {
+	err = row.Scan(&a.AppID, &a.WorkspaceID, &a.AppNo, &a.Provider, &a.PendingLimit, &a.TimeZone, (*clockTime)(&a.Quiet.From), (*clockTime)(&a.Quiet.Until))
+	if a.Quiet.From != a.Quiet.Until {
+		a.Quiet.Zone = a.TimeZone
+	}
+	return a, err
 }
 
 // Apps lists all apps.
 func (s *Store) Apps(ctx context.Context) ([]App, error) {
-	rows, _ := s.pool.Query(ctx, `SELECT app_id, workspace_id, app_no, provider, pending_limit, time_zone FROM scheduler.apps ORDER BY app_no`)
-	apps, err := pgx.CollectRows(rows, pgx.RowToStructByPos[App])
+	rows, _ := s.pool.Query(ctx, `SELECT `+appColumns+` FROM scheduler.apps ORDER BY app_no`)
+	apps, err := pgx.CollectRows(rows, scanApp)
 	if err != nil {
 		return nil, fmt.Errorf("list apps: %w", err)
 	}
 	return apps, nil
+}
+
+// AppsOf lists for a page the apps with one of the ids.
+func (s *Store) AppsOf(ctx context.Context, ids []string) ([]App, error) {
+	return readRows(ctx, s, "list apps", scanApp, `SELECT `+appColumns+` FROM scheduler.apps WHERE app_id = ANY ($1) ORDER BY app_no`, ids)
 }
 
 // An AppSpec is an app as the configuration states it.
@@ -31,6 +48,7 @@ type AppSpec struct {
 	AppID, WorkspaceID, Provider string
 	PendingLimit                 int    // zero: leave as it is, or the default
 	TimeZone                     string // empty: leave as it is, or the default
+	QuietFrom, QuietUntil        string // times of day; empty: leave them as they are, or none
 	Quotas                       map[string]int
 }
 
@@ -69,13 +87,14 @@ func (s *Store) Register(ctx context.Context, channels []ChannelSpec, apps []App
 
 func registerApp(ctx context.Context, tx pgx.Tx, a AppSpec) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO scheduler.apps AS a (app_id, workspace_id, provider, pending_limit, time_zone)
-		VALUES ($1, $2, $3, coalesce(nullif($4, 0), 100), coalesce(nullif($5, ''), 'Asia/Shanghai'))
+		INSERT INTO scheduler.apps AS a (app_id, workspace_id, provider, pending_limit, time_zone, quiet_from, quiet_until)
+		VALUES ($1, $2, $3, coalesce(nullif($4, 0), 100), coalesce(nullif($5, ''), 'Asia/Shanghai'), nullif($6, '')::time, nullif($7, '')::time)
 		ON CONFLICT (app_id, workspace_id) DO UPDATE SET provider = excluded.provider, updated_at = now(),
-			pending_limit = coalesce(nullif($4, 0), a.pending_limit), time_zone = coalesce(nullif($5, ''), a.time_zone)
-		WHERE (a.provider, a.pending_limit, a.time_zone) IS DISTINCT FROM
-			(excluded.provider, coalesce(nullif($4, 0), a.pending_limit), coalesce(nullif($5, ''), a.time_zone))`,
-		a.AppID, a.WorkspaceID, a.Provider, a.PendingLimit, a.TimeZone)
+			pending_limit = coalesce(nullif($4, 0), a.pending_limit), time_zone = coalesce(nullif($5, ''), a.time_zone),
+			quiet_from = coalesce(excluded.quiet_from, a.quiet_from), quiet_until = coalesce(excluded.quiet_until, a.quiet_until)
+		WHERE (a.provider, a.pending_limit, a.time_zone, a.quiet_from, a.quiet_until) IS DISTINCT FROM
+			(excluded.provider, coalesce(nullif($4, 0), a.pending_limit), coalesce(nullif($5, ''), a.time_zone), coalesce(excluded.quiet_from, a.quiet_from), coalesce(excluded.quiet_until, a.quiet_until))`,
+		a.AppID, a.WorkspaceID, a.Provider, a.PendingLimit, a.TimeZone, a.QuietFrom, a.QuietUntil)
 	if err != nil {
 		return err
 	}

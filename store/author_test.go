@@ -97,8 +97,8 @@ func readyNow(t *testing.T, s *store.Store) []store.WaitingDelivery {
 		t.Fatal(err)
 	}
 	readings := make([]store.Reading, len(apps))
-	for i, no := range apps {
-		readings[i] = store.Reading{AppNo: no, Limit: 10}
+	for i, a := range apps {
+		readings[i] = store.Reading{AppNo: a.AppNo, Limit: 10}
 	}
 	list, err := s.WaitingDeliveries(t.Context(), time.Time{}, readings, nil)
 	if err != nil {

@@ -271,7 +271,7 @@ func (s *Store) RevisitPaused(ctx context.Context, now time.Time, limit int) (in
 		SELECT k.app_no, k.campaign_id
 		  FROM scheduler.campaign_cursors k JOIN scheduler.campaigns c ON c.id = k.campaign_id
 		 WHERE NOT k.active AND k.next_due_at IS NOT NULL AND k.next_due_at < coalesce($1, clock_timestamp()) AND c.strategy_type <> 0
-		   AND scheduler.window_end(k.next_due_at, c.catch_up_window) < coalesce($1, clock_timestamp())
+		   AND NOT `+windowOpen("k.app_no", "k.campaign_id", "k.next_due_at", "c.catch_up_window", "coalesce($1, clock_timestamp())")+`
 		   AND NOT EXISTS (SELECT FROM scheduler.campaign_changes x WHERE x.app_no = k.app_no AND x.campaign_id = k.campaign_id)
 		 LIMIT $2`, at(now), limit)
 	if err != nil {

@@ -27,21 +27,24 @@ type ClaimedTask struct {
 // and that nobody else is claiming or withdrawing at this moment, leave
 // pending_tasks for one claim of this daemon. When it has returned without an
 // error the pushes may begin. The claim's id is the fencing token for Record.
-func (s *Store) Claim(ctx context.Context, daemonID int64, now time.Time, ids []int64) (claim int64, tasks []ClaimedTask, err error) {
-	return s.claimTasks(ctx, claimBegun, daemonID, now, ids)
+//
+// No task begins within quiet hours that hold it. apps are the tasks' apps: others'
+// quiet hours are then not asked for.
+func (s *Store) Claim(ctx context.Context, daemonID int64, now time.Time, ids []int64, apps ...int32) (claim int64, tasks []ClaimedTask, err error) {
+	return s.claimTasks(ctx, claimBegun, daemonID, now, ids, apps)
 }
 
 // ClaimListed is Claim for tasks of which some may take their targets from
 // campaign_targets: it reads whom each call is meant for, and keeps that with the
 // claim.
-func (s *Store) ClaimListed(ctx context.Context, daemonID int64, now time.Time, ids []int64) (claim int64, tasks []ClaimedTask, err error) {
-	return s.claimTasks(ctx, claimListed, daemonID, now, ids)
+func (s *Store) ClaimListed(ctx context.Context, daemonID int64, now time.Time, ids []int64, apps ...int32) (claim int64, tasks []ClaimedTask, err error) {
+	return s.claimTasks(ctx, claimListed, daemonID, now, ids, apps)
 }
 
-func (s *Store) claimTasks(ctx context.Context, insert string, daemonID int64, now time.Time, ids []int64) (claim int64, tasks []ClaimedTask, err error) {
-	claim, tasks, err = s.claim(ctx, claimAtOnce+insert, daemonID, now, ids)
+func (s *Store) claimTasks(ctx context.Context, insert string, daemonID int64, now time.Time, ids []int64, apps []int32) (claim int64, tasks []ClaimedTask, err error) {
+	claim, tasks, err = s.claim(ctx, claimAtOnce+insert, daemonID, now, ids, apps)
 	if IsBlocked(err) {
-		claim, tasks, err = s.claim(ctx, claimAround+insert, daemonID, now, ids)
+		claim, tasks, err = s.claim(ctx, claimAround+insert, daemonID, now, ids, apps)
 	}
 	if err != nil {
 		return 0, nil, fmt.Errorf("claim tasks: %w", err)
@@ -49,8 +52,8 @@ func (s *Store) claimTasks(ctx context.Context, insert string, daemonID int64, n
 	return claim, tasks, nil
 }
 
-func (s *Store) claim(ctx context.Context, sql string, daemonID int64, now time.Time, ids []int64) (claim int64, tasks []ClaimedTask, err error) {
-	rows, _ := s.pool.Query(ctx, sql, daemonID, at(now), ids)
+func (s *Store) claim(ctx context.Context, sql string, daemonID int64, now time.Time, ids []int64, apps []int32) (claim int64, tasks []ClaimedTask, err error) {
+	rows, _ := s.pool.Query(ctx, sql, daemonID, at(now), ids, apps)
 	var taskIDs []int64
 	var revisions []int32
 	var names map[int64][]string
@@ -68,13 +71,14 @@ func (s *Store) claim(ctx context.Context, sql string, daemonID int64, now time.
 
 // The ids are read from the key's index one by one, so that the cost of a claim
 // does not depend on the rows around them, alive or dead.
-const claimable = `p.id = ANY($3) AND p.ready_at <= coalesce($2, clock_timestamp())
-	AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND ` + notHeld
+var claimable = `p.id = ANY($3) AND p.ready_at <= coalesce($2, clock_timestamp())
+	AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND ` + notHeld + `
+	AND ` + outsideQuiet("p.app_no", "p.campaign_id", "coalesce($2, clock_timestamp())", "$4::integer[]")
 
 // claimAtOnce waits a moment for who holds one of the rows, then gives up. Rows
 // are hardly ever held, and to lock them first, so as to pass by those that are,
 // would make a claim half as dear again.
-const claimAtOnce = `
+var claimAtOnce = `
 	WITH begun AS (
 		DELETE FROM scheduler.pending_tasks p
 		 WHERE (SELECT set_config('lock_timeout', '2ms', true)) IS NOT NULL AND ` + claimable + `
@@ -82,7 +86,7 @@ const claimAtOnce = `
 	)`
 
 // claimAround passes by the rows that somebody holds, as an author may for long.
-const claimAround = `
+var claimAround = `
 	WITH mine AS MATERIALIZED (
 		SELECT p.id FROM scheduler.pending_tasks p WHERE ` + claimable + ` FOR UPDATE OF p SKIP LOCKED
 	), begun AS (

@@ -171,7 +171,7 @@ func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) err
 			  JOIN scheduler.campaigns k ON k.id = t.campaign_id
 			  LEFT JOIN `+claimNames+` ON true
 			 WHERE t.claim_id = ANY($1) AND k.resend_unknown AND k.status <> 'cancelled'
-			   AND scheduler.window_end(t.due_at, k.catch_up_window) > clock_timestamp()
+			   AND `+windowOpen("t.app_no", "t.campaign_id", "t.due_at", "k.catch_up_window", "clock_timestamp()")+`
 		), running AS (
 			INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
 			SELECT l.id, l.app_no, l.campaign_id, l.revision, l.origin, l.due_at, l.claimed_at, 1, coalesce(cardinality(l.targets), 0) FROM lost l
@@ -215,7 +215,7 @@ func reapSlices(ctx context.Context, tx pgx.Tx, out *Reaped) error {
 	var lost []int64
 	err := tx.QueryRow(ctx, `
 		WITH lost AS MATERIALIZED (
-			SELECT s.id, c.resend_unknown AND c.status <> 'cancelled' AND `+windowEnd+` > clock_timestamp() AS again
+			SELECT s.id, c.resend_unknown AND c.status <> 'cancelled' AND `+runningOpen("clock_timestamp()")+` AS again
 			  FROM scheduler.slices s
 			  JOIN scheduler.daemons d ON d.id = s.daemon_id AND d.ended_at IS NOT NULL
 			  JOIN scheduler.running_tasks r ON r.id = s.task_id

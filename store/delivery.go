@@ -3,14 +3,17 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// windowEnd is where the catch-up window of running tasks r of campaigns c ends,
-// as the campaign stands now.
-const windowEnd = `scheduler.window_end(coalesce(r.window_from, r.due_at), c.catch_up_window)`
+// runningOpen says that the catch-up window of running tasks r of campaigns c, as
+// they stand now, is open at an instant.
+func runningOpen(at string) string {
+	return windowOpen("r.app_no", "r.campaign_id", "coalesce(r.window_from, r.due_at)", "c.catch_up_window", at)
+}
 
 // A WaitingDelivery is a stored delivery whose next attempt is ready.
 type WaitingDelivery struct {
@@ -25,11 +28,22 @@ type WaitingDelivery struct {
 	Named      bool // it is kept to whom it goes
 }
 
+// A WaitingApp is an app with deliveries that are ready soon.
+type WaitingApp struct {
+	AppNo      int32
+	QuietUntil time.Time // when the quiet hours end that it has now; zero: it has none
+}
+
 // WaitingApps lists the apps with deliveries that are ready until a given time.
 // It looks at one row of each app.
-func (s *Store) WaitingApps(ctx context.Context, until time.Time) ([]int32, error) {
+func (s *Store) WaitingApps(ctx context.Context, until time.Time) ([]WaitingApp, error) {
 	rows, _ := s.pool.Query(ctx, waitingAppsSQL, at(until))
-	out, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a WaitingApp, err error) {
+		var quiet *time.Time
+		err = row.Scan(&a.AppNo, &quiet)
+		a.QuietUntil = orZero(quiet)
+		return a, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("list apps with deliveries: %w", err)
 	}
@@ -43,7 +57,8 @@ const waitingAppsSQL = `
 		SELECT n.app_no, n.ready_at FROM app CROSS JOIN LATERAL (
 			SELECT s.app_no, s.ready_at FROM scheduler.slices s WHERE s.status = 'waiting' AND s.app_no > app.app_no ORDER BY s.app_no, s.ready_at LIMIT 1) n
 	)
-	SELECT app_no FROM app WHERE ready_at <= coalesce($1, clock_timestamp())`
+	SELECT app.app_no, (SELECT scheduler.quiet_end(q.quiet_from, q.quiet_until, q.time_zone, clock_timestamp()) FROM scheduler.apps q WHERE q.app_no = app.app_no AND q.quiet_from IS NOT NULL)
+	  FROM app WHERE ready_at <= coalesce($1, clock_timestamp())`
 
 // A Reading says how much of an app's deliveries to read: up to Limit, of every
 // Shares deliveries the one whose number is Share.
@@ -51,6 +66,7 @@ type Reading struct {
 	AppNo         int32
 	Limit         int
 	Share, Shares int
+	Quiet         bool // only deliveries of campaigns that ignore quiet hours
 }
 
 // WaitingDeliveries returns the deliveries of each app that are ready until a
@@ -58,12 +74,22 @@ type Reading struct {
 // that are not named cost nothing.
 func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings []Reading, without []int64) ([]WaitingDelivery, error) {
 	n := len(readings)
-	apps, limits, share, shares := make([]int32, n), make([]int, n), make([]int, n), make([]int, n)
-	for i, r := range readings {
-		apps[i], limits[i], share[i], shares[i] = r.AppNo, r.Limit, r.Share, max(r.Shares, 1)
+	apps, limits, share, shares, quiet := make([]int32, 0, n), make([]int, 0, n), make([]int, 0, n), make([]int, 0, n), make([]int32, 0, n)
+	for _, r := range readings {
+		if r.Quiet {
+			quiet = append(quiet, r.AppNo)
+			continue
+		}
+		apps, limits, share, shares = append(apps, r.AppNo), append(limits, r.Limit), append(share, r.Share), append(shares, max(r.Shares, 1))
 	}
 	rows, _ := s.pool.Query(ctx, waitingSQL, apps, limits, share, shares, at(until), orEmpty(without))
 	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[WaitingDelivery])
+	if err == nil && len(quiet) > 0 {
+		var more []WaitingDelivery
+		rows, _ := s.pool.Query(ctx, ignoringSQL, quiet, at(until), orEmpty(without))
+		more, err = pgx.CollectRows(rows, pgx.RowToStructByPos[WaitingDelivery])
+		out = append(out, more...)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read waiting deliveries: %w", err)
 	}
@@ -72,20 +98,37 @@ func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings
 
 // What is read is only a plan: the claim looks at all of it again. Tasks and
 // campaigns are looked up one by one: joined, the server may read all of them.
-const waitingSQL = `
-	SELECT w.id, w.task_id, w.app_no, w.campaign_id, c.revision, w.attempts, w.ready_at, coalesce(q.weekly_quota, ch.weekly_quota) > 0,
-	       (SELECT true FROM scheduler.slice_targets x WHERE x.slice_id = w.id) IS TRUE
+var waitingSQL = waitingColumns + `
 	  FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::integer[]) AS a (app_no, most, share, shares)
 	 CROSS JOIN LATERAL (
 		SELECT s.id, s.task_id, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
 		 WHERE s.app_no = a.app_no AND s.status = 'waiting' AND s.ready_at <= (SELECT coalesce($5, clock_timestamp())) AND s.id % a.shares = a.share AND s.campaign_id <> ALL($6)
 		 ORDER BY s.app_no, s.ready_at, s.id LIMIT a.most) w
 	 CROSS JOIN LATERAL (SELECT * FROM scheduler.running_tasks r WHERE r.id = w.task_id OFFSET 0) r
+` + waitingOf
+
+// waitingColumns are WaitingDelivery's fields in order, of deliveries w of running
+// tasks r; waitingOf joins what else is asked of them.
+const waitingColumns = `
+	SELECT w.id, w.task_id, w.app_no, w.campaign_id, c.revision, w.attempts, w.ready_at, coalesce(q.weekly_quota, ch.weekly_quota) > 0,
+	       (SELECT true FROM scheduler.slice_targets x WHERE x.slice_id = w.id) IS TRUE`
+
+var waitingOf = `
 	 CROSS JOIN LATERAL (SELECT * FROM scheduler.campaigns c WHERE c.id = w.campaign_id OFFSET 0) c
 	  JOIN scheduler.channels ch ON ch.channel = c.channel
 	  LEFT JOIN scheduler.app_quotas q ON q.app_no = w.app_no AND q.channel = c.channel
-	 WHERE c.status NOT IN ('paused', 'cancelled') AND (c.resend_unknown OR NOT w.maybe_sent) AND ` + windowEnd + ` > clock_timestamp()
+	 WHERE c.status NOT IN ('paused', 'cancelled') AND (c.resend_unknown OR NOT w.maybe_sent) AND ` + runningOpen("clock_timestamp()") + `
 	 ORDER BY w.ready_at, w.id`
+
+// ignoringSQL reads of apps in quiet hours what ignores them, task by task: a large
+// audience that is held is not gone through.
+var ignoringSQL = waitingColumns + `
+	  FROM (SELECT x.id, x.app_no, x.campaign_id, x.due_at, x.window_from FROM scheduler.running_tasks x
+		 WHERE x.app_no = ANY($1) AND x.campaign_id <> ALL($3) AND scheduler.ignores_quiet_hours(x.campaign_id) ORDER BY x.due_at LIMIT 100) r
+	 CROSS JOIN LATERAL (
+		SELECT s.id, s.task_id, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
+		 WHERE s.task_id = r.id AND s.finished_at IS NULL AND s.status = 'waiting' AND s.ready_at <= (SELECT coalesce($2, clock_timestamp())) LIMIT 128) w
+` + waitingOf + ` LIMIT 512`
 
 // A Delivery is a stored delivery whose attempt has begun.
 type Delivery struct {
@@ -104,7 +147,8 @@ type Delivery struct {
 
 // ClaimDeliveries begins one attempt of each of the deliveries that still is as
 // it was read: nobody has begun it since, its campaign has the revision and
-// allows it, its window is open, this daemon has a lease and nothing is held.
+// allows it, its window is open, this daemon has a lease and nothing is held, be it
+// by the guard or by quiet hours.
 // One whose quota is used up is put off instead. What is returned may be pushed
 // at once; what is not has to be read again.
 //
@@ -115,10 +159,14 @@ func (s *Store) ClaimDeliveries(ctx context.Context, daemonID int64, now time.Ti
 	n := len(want)
 	ids, attempts, revisions, quotas := make([]int64, n), make([]int32, n), make([]int32, n), make([]bool, n)
 	var booked []int64
+	var apps []int32
 	for i, w := range want {
 		ids[i], attempts[i], revisions[i], quotas[i] = w.ID, w.Attempts, w.Revision, w.Quota
 		if w.Quota {
 			booked = append(booked, w.ID)
+		}
+		if !slices.Contains(apps, w.AppNo) {
+			apps = append(apps, w.AppNo)
 		}
 	}
 	var out []Delivery
@@ -126,7 +174,7 @@ func (s *Store) ClaimDeliveries(ctx context.Context, daemonID int64, now time.Ti
 		Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 	},
 	) (err error) {
-		rows, _ := q.Query(ctx, claimSQL, daemonID, at(now), ids, attempts, revisions, quotas)
+		rows, _ := q.Query(ctx, claimSQL, daemonID, at(now), ids, attempts, revisions, quotas, apps)
 		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Delivery])
 		return err
 	}
@@ -150,7 +198,7 @@ func (s *Store) ClaimDeliveries(ctx context.Context, daemonID int64, now time.Ti
 // The ids are looked up in the key's index one by one, so that the cost of a
 // claim does not depend on the rows around them, alive or dead: the status is
 // written as text, so that no index of what waits is gone through instead.
-const claimSQL = `
+var claimSQL = `
 	WITH mine AS MATERIALIZED (
 		SELECT s.id, s.app_no, s.ready_at, c.channel, c.revision, r.due_at, r.revision AS task_revision,
 		       coalesce(q.weekly_quota, ch.weekly_quota) AS quota, coalesce($2, clock_timestamp()) AS now
@@ -161,9 +209,10 @@ const claimSQL = `
 		  JOIN scheduler.channels ch ON ch.channel = c.channel
 		  LEFT JOIN scheduler.app_quotas q ON q.app_no = s.app_no AND q.channel = c.channel
 		 WHERE s.id = ANY($3) AND s.status::text = 'waiting' AND s.attempts = ($4::integer[])[w.i] AND s.ready_at <= coalesce($2, clock_timestamp())
-		   AND c.revision = ($5::integer[])[w.i] AND c.status NOT IN ('paused', 'cancelled') AND (c.resend_unknown OR NOT s.maybe_sent) AND ` + windowEnd + ` > coalesce($2, clock_timestamp())
+		   AND c.revision = ($5::integer[])[w.i] AND c.status NOT IN ('paused', 'cancelled') AND (c.resend_unknown OR NOT s.maybe_sent) AND ` + runningOpen("coalesce($2, clock_timestamp())") + `
 		   AND (coalesce(q.weekly_quota, ch.weekly_quota) = 0 OR ($6::boolean[])[w.i])
 		   AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND ` + notHeld + `
+		   AND ` + outsideQuiet("s.app_no", "s.campaign_id", "coalesce($2, clock_timestamp())", "$7::integer[]") + `
 		   FOR SHARE OF c SKIP LOCKED FOR UPDATE OF s SKIP LOCKED
 	), counted AS MATERIALIZED (
 		SELECT m.*, CASE WHEN m.quota > 0 THEN row_number() OVER (PARTITION BY m.app_no, m.channel ORDER BY m.ready_at, m.id)

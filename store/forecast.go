@@ -12,7 +12,9 @@ import (
 type ForecastCampaign struct {
 	CampaignSummary
 	CatchUpWindow time.Duration
-	Quota         int   // calls of the app's channel in any 7 days; zero: it has none
+	Quota         int    // calls of the app's channel in any 7 days; zero: it has none
+	QuietPolicy   string // as exemptions stand
+	MisfirePolicy string
 	MaxTargets    int   // a call of its channel may carry; zero: it takes none
 	Targets       int64 // rows of campaign_targets, as far as they were counted; zero: they were not
 }
@@ -101,12 +103,12 @@ func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastF
 	}
 	rows, _ := tx.Query(ctx, `
 		SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times,
-		       c.written_at, c.catch_up_window, k.max_targets, coalesce(q.weekly_quota, k.weekly_quota)
+		       c.written_at, c.catch_up_window, `+quietPolicy+`, c.misfire_policy, k.max_targets, coalesce(q.weekly_quota, k.weekly_quota)
 		  FROM scheduler.campaigns c JOIN scheduler.channels k USING (channel) `+quota+`
 		 WHERE c.id = ANY (ARRAY(`+sql+`)) ORDER BY c.id`, args...)
 	r.Campaigns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c ForecastCampaign, err error) {
 		err = row.Scan(&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
-			&c.WrittenAt, (*interval)(&c.CatchUpWindow), &c.MaxTargets, &c.Quota)
+			&c.WrittenAt, (*interval)(&c.CatchUpWindow), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Quota)
 		return c, err
 	})
 	r.Partial = downTo > 0
@@ -149,9 +151,9 @@ func (r *ForecastRows) readApps(ctx context.Context, tx pgx.Tx, asked string) er
 	}
 	slices.Sort(ids)
 	ids = slices.Compact(ids)
-	rows, _ := tx.Query(ctx, `SELECT app_id, workspace_id, app_no, provider, pending_limit, time_zone FROM scheduler.apps WHERE app_id = ANY ($1) ORDER BY app_no`, ids)
+	rows, _ := tx.Query(ctx, `SELECT `+appColumns+` FROM scheduler.apps WHERE app_id = ANY ($1) ORDER BY app_no`, ids)
 	var err error
-	if r.Apps, err = pgx.CollectRows(rows, pgx.RowToStructByPos[App]); err != nil {
+	if r.Apps, err = pgx.CollectRows(rows, scanApp); err != nil {
 		return err
 	}
 	rows, _ = tx.Query(ctx, `SELECT app_id, workspace_id, channel, used_at FROM scheduler.quota_calls WHERE app_id = ANY ($1) ORDER BY used_at DESC LIMIT $2`, ids, forecastCalls)

@@ -37,7 +37,7 @@ func (s *Store) Health(ctx context.Context) (Health, error) {
 		       (SELECT count(*) FROM scheduler.daemons WHERE ended_at IS NULL AND leased_until > clock_timestamp()),
 		       (SELECT count(*) FROM scheduler.decided_tasks WHERE status = 'unknown'),
 		       (SELECT count(*) FROM app JOIN scheduler.pending_tasks p ON p.app_no = app.app_no
-		         WHERE p.ready_at < clock_timestamp() - interval '1 minute' AND p.waits_for IS NULL),
+		         WHERE p.ready_at < clock_timestamp() - interval '1 minute' AND p.waits_for IS DISTINCT FROM 'quota'),
 		       (SELECT count(*) FROM scheduler.campaigns WHERE status = 'rejected'),
 		       (SELECT held_since FROM scheduler.hold), coalesce((SELECT reason FROM scheduler.hold), '')`).
 		Scan(&h.Now, &h.ServerVersion, &h.ReadOnly, &h.Daemons, &h.Unknown, &h.Overdue, &h.Rejected, &held, &h.HeldReason)

@@ -75,7 +75,7 @@ func (s *Store) HeldUpTo(ctx context.Context, limit int) (h Hold, pushes []HeldP
 		// the first needs that.
 		err := tx.QueryRow(ctx, fmt.Sprintf(`
 			SELECT h.held_since, coalesce(h.reason, ''), (%s), (%s) FROM scheduler.hold h`,
-			countHeld("p.ready_at < now() + "+waitsUpTo, "<= now()"), countHeld("p.ready_at > now()", "> now()")), MaxHeld+1).
+			countHeld("<= now()", "UNION ALL (SELECT FROM scheduler.pending_tasks p WHERE p.waits_for IS NOT NULL LIMIT $1)"), countHeld("> now()", "")), MaxHeld+1).
 			Scan(&since, &h.Reason, &h.Overdue, &h.Coming)
 		if err != nil || since == nil {
 			h = Hold{Reason: h.Reason}
@@ -96,11 +96,11 @@ func (s *Store) HeldUpTo(ctx context.Context, limit int) (h Hold, pushes []HeldP
 	return h, pushes, err
 }
 
-// countHeld counts up to $1 pushes that have not begun, by when they are due; ready says
-// the same of pending tasks by their index.
-func countHeld(ready, due string) string {
+// countHeld counts up to $1 pushes that have not begun, by when they are due, and what
+// waits, which is due.
+func countHeld(due, waiting string) string {
 	return `SELECT count(*) FROM (
-		(SELECT FROM scheduler.pending_tasks p WHERE ` + ready + ` AND p.due_at ` + due + ` LIMIT $1)
+		(SELECT FROM scheduler.pending_tasks p WHERE p.waits_for IS NULL AND p.ready_at ` + due + ` LIMIT $1) ` + waiting + `
 		UNION ALL
 		(SELECT FROM scheduler.running_tasks r JOIN scheduler.slices s ON s.task_id = r.id AND s.status = 'waiting' WHERE r.due_at ` + due + ` LIMIT $1)
 		LIMIT $1) x`

@@ -21,8 +21,8 @@ const (
 )
 
 // newManyPending has apps with pending tasks each, one a minute from half an hour ago on,
-// in a row: app 1 has what is due first. Every fiftieth of those that are due waits for a
-// quota. Their ids are not in the order of their time.
+// in a row: app 1 has what is due first. Some of those that are due wait for a quota, or
+// for the end of quiet hours. Their ids are not in the order of their time.
 func newManyPending(t *testing.T) *pgtest.DB {
 	t.Helper()
 	db := pgtest.New(t)
@@ -34,7 +34,8 @@ func newManyPending(t *testing.T) *pgtest.DB {
 		INSERT INTO scheduler.campaigns (id, name, app_id, workspace_id, channel, strategy_type, time_zone, app_no, written_at, created_by, updated_by, created_at, updated_at)
 		SELECT a.app_no, 'c', a.app_id, a.workspace_id, CASE a.provider WHEN 'alipay' THEN 'alipay.label_send' ELSE 'webhook' END, 0, 'UTC', a.app_no, now(), 'me', 'me', now(), now() FROM scheduler.apps a;
 		INSERT INTO scheduler.pending_tasks (id, app_no, slot, campaign_id, revision, origin, due_at, ready_at, waits_for)
-		SELECT (n * 7919) %% 1000003, a.app_no, k + 1, a.app_no, 1, 'scheduled', x.due, CASE WHEN x.waits THEN x.t + interval '40 seconds' ELSE x.due END, CASE WHEN x.waits THEN 'quota' END
+		SELECT (n * 7919) %% 1000003, a.app_no, k + 1, a.app_no, 1, 'scheduled', x.due, CASE WHEN x.waits THEN x.t + CASE WHEN k %% 2 = 0 THEN interval '7 hours' ELSE interval '40 seconds' END ELSE x.due END,
+		       CASE WHEN x.waits THEN CASE WHEN k %% 2 = 0 THEN 'the end of quiet hours' ELSE 'quota' END END
 		  FROM scheduler.apps a CROSS JOIN generate_series(0, %[2]d - 1) k
 		 CROSS JOIN LATERAL (SELECT (row_number() OVER ())) y (z)
 		 CROSS JOIN LATERAL (SELECT a.app_no * %[2]d + k AS n) m

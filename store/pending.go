@@ -19,6 +19,7 @@ type ReadyTask struct {
 	Origin     string
 	DueAt      time.Time
 	ReadyAt    time.Time
+	WindowFrom time.Time // where its catch-up window begins; zero: at DueAt
 	WaitsFor   string
 }
 
@@ -61,8 +62,10 @@ const maxShares = 8
 func (s *Store) upcoming(ctx context.Context, sql string, perApp int, args ...any) (tasks []ReadyTask, more bool, err error) {
 	rows, _ := s.pool.Query(ctx, sql, args...)
 	var t ReadyTask
+	var window *time.Time
 	ofApp := make(map[int32]int)
-	_, err = pgx.ForEachRow(rows, []any{&t.ID, &t.AppNo, &t.CampaignID, &t.Revision, &t.Origin, &t.DueAt, &t.ReadyAt, &t.WaitsFor}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&t.ID, &t.AppNo, &t.CampaignID, &t.Revision, &t.Origin, &t.DueAt, &t.ReadyAt, &window, &t.WaitsFor}, func() error {
+		t.WindowFrom = orZero(window)
 		ofApp[t.AppNo]++
 		switch {
 		case t.ID == 0 || ofApp[t.AppNo] > perApp:
@@ -82,12 +85,12 @@ const (
 	isWanted = `(app_no % $4 = $3 OR app_no = ANY($5)) AND app_no <> ALL($2)`
 
 	upcomingColumns = `
-		SELECT id, app_no, campaign_id, revision, origin::text, due_at, ready_at, coalesce(waits_for, '')`
+		SELECT id, app_no, campaign_id, revision, origin::text, due_at, ready_at, window_from, coalesce(waits_for, '')`
 
 	earliestSQL = upcomingColumns + `
 		  FROM (SELECT * FROM scheduler.pending_tasks WHERE ready_at <= $1 ORDER BY ready_at, id LIMIT $6) x WHERE ` + isWanted + `
 		 UNION ALL
-		SELECT 0, 0, 0, 0, '', $1, $1, ''
+		SELECT 0, 0, 0, 0, '', $1, $1, NULL, ''
 		 WHERE (SELECT count(*) FROM (SELECT FROM scheduler.pending_tasks WHERE ready_at <= $1 ORDER BY ready_at, id LIMIT $6) x) >= $6
 		 LIMIT $7`
 
@@ -105,13 +108,14 @@ const (
 		)` + upcomingColumns + `
 		  FROM earliest
 		 UNION ALL
-		SELECT 0, 0, 0, 0, '', $1, $1, ''
+		SELECT 0, 0, 0, 0, '', $1, $1, NULL, ''
 		 WHERE EXISTS (SELECT FROM earliest GROUP BY app_no HAVING count(*) >= (SELECT most FROM each))`
 )
 
 // Missed decides pending tasks as missed, each only while it has the Revision
 // that the decision was made on: its campaign's window and policy are then as
-// they were. It needs TaskID, Revision and Reason, and returns what it recorded;
+// they were. Whether it is missed for quiet hours is asked again: they may have
+// changed. It needs TaskID, Revision and Reason, and returns what it recorded;
 // tasks that are locked, gone or changed are left alone.
 func (s *Store) Missed(ctx context.Context, daemonID int64, misses []Decision) ([]Decision, error) {
 	ids, revisions, reasons := make([]int64, len(misses)), make([]int32, len(misses)), make([]string, len(misses))
@@ -122,7 +126,8 @@ func (s *Store) Missed(ctx context.Context, daemonID int64, misses []Decision) (
 		WITH mine AS MATERIALIZED (
 			SELECT p.id, u.reason
 			  FROM unnest($2::bigint[], $3::integer[], $4::text[]) AS u (id, revision, reason)
-			  JOIN scheduler.pending_tasks p ON p.id = u.id AND p.revision = u.revision FOR UPDATE OF p SKIP LOCKED
+			  JOIN scheduler.pending_tasks p ON p.id = u.id AND p.revision = u.revision
+			 WHERE u.reason <> '`+QuietReason+`' OR scheduler.quiet_skips(p.campaign_id, p.due_at) FOR UPDATE OF p SKIP LOCKED
 		), gone AS (
 			DELETE FROM scheduler.pending_tasks p USING mine WHERE p.id = mine.id RETURNING p AS task, mine.reason
 		), ending AS (

@@ -12,9 +12,8 @@ import (
 // in an index, and those of each app in another: whoever sees all apps and asks for none
 // reads what is shown. Else the apps are asked, each with one look, before that is read.
 
-// waitsUpTo is how far behind the clock a task is looked at again that waits for a quota,
-// with some room: see lookAgain. Every other pending task is ready when it is due.
-const waitsUpTo = `interval '2 minutes'`
+// What waits for a quota or for the end of quiet hours is ready later than it is due, and
+// has an index of its own; every other pending task is ready when it is due.
 
 // pendingFor is the pending tasks as the role may read them: the table, or, for those who
 // see some apps, scheduler.upcoming.
@@ -27,7 +26,7 @@ func pendingFor(some bool) string {
 
 // pendingIDs is the statement that chooses the ids of the filter's pending tasks, the
 // earliest due first, or the latest. It looks once into each app that the filter names,
-// reads on in those that have the first tasks, and looks at all that waits for a quota.
+// reads on in those that have the first tasks, and looks for the first that wait.
 func (f Filter) pendingIDs(some, latest bool) (sql string, args []any) {
 	order, behind := "", ">"
 	if latest {
@@ -49,11 +48,6 @@ func (f Filter) pendingIDs(some, latest bool) (sql string, args []any) {
 	add(where, "p.ready_at >= ?", f.Since)
 	add(where, "p.ready_at < ?", f.Until)
 	limit := where.limit(f.Limit)
-	hasQuota := "true" // app_quotas is not for everybody
-	if !some {
-		hasQuota = `(EXISTS (SELECT FROM scheduler.channels k WHERE k.provider = a.provider AND k.weekly_quota > 0)
-			OR EXISTS (SELECT FROM scheduler.app_quotas q WHERE q.app_no = a.app_no))`
-	}
 	of := func(app string) string {
 		return fmt.Sprintf(`SELECT p.id, p.due_at FROM %s p WHERE %s p.waits_for IS NULL AND %s ORDER BY p.ready_at%[4]s, p.id%[4]s LIMIT `,
 			pendingFor(some), app, where.sql(), order)
@@ -65,16 +59,15 @@ func (f Filter) pendingIDs(some, latest bool) (sql string, args []any) {
 		    SELECT a.app_no FROM scheduler.apps a CROSS JOIN LATERAL (%[1]s1) x WHERE %[2]s ORDER BY x.due_at%[3]s, x.id%[3]s LIMIT %[4]s)
 		  SELECT x.id, x.due_at FROM first a CROSS JOIN LATERAL (%[1]s%[4]s) x)`, ofApp, apps, order, limit)
 	}
-	return fmt.Sprintf(`
-		SELECT t.id FROM (
-		  %[1]s
-		  UNION ALL
-		  SELECT x.id, x.due_at FROM scheduler.apps a
-		   CROSS JOIN LATERAL (SELECT p.id, p.due_at FROM %[5]s p
-		                        WHERE p.app_no = a.app_no AND p.ready_at < now() + %[6]s AND p.waits_for IS NOT NULL AND %[7]s
-		                        ORDER BY p.due_at%[3]s, p.id%[3]s LIMIT %[4]s) x
-		   WHERE %[2]s AND %[8]s
-		) t ORDER BY t.due_at%[3]s, t.id%[3]s LIMIT %[4]s`, first, apps, order, limit, pendingFor(some), waitsUpTo, waiting, hasQuota), where.args
+	wait := func(app string) string {
+		return fmt.Sprintf(`SELECT p.id, p.due_at FROM %s p WHERE %s p.waits_for IS NOT NULL AND %s ORDER BY p.due_at%[4]s, p.id%[4]s LIMIT %[5]s`,
+			pendingFor(some), app, waiting, order, limit)
+	}
+	waits := wait("")
+	if f.ofApps(some) {
+		waits = `SELECT x.id, x.due_at FROM scheduler.apps a CROSS JOIN LATERAL (` + wait("p.app_no = a.app_no AND") + `) x WHERE ` + apps
+	}
+	return fmt.Sprintf(`SELECT t.id FROM (%s UNION ALL (%s)) t ORDER BY t.due_at%[3]s, t.id%[3]s LIMIT %[4]s`, first, waits, order, limit), where.args
 }
 
 // ofApps says that a filter is of some of the apps.
@@ -94,19 +87,21 @@ func (f Filter) pendingUpTo(some bool, where *conditions, columns, condition, mo
 		SELECT %s FROM %s p WHERE p.app_no = a.app_no AND %s LIMIT %[4]s) x WHERE %[5]s LIMIT %[4]s`, columns, pendingFor(some), condition, most, apps.sql())
 }
 
-// countOverdue counts pending tasks of the last minute and before that wait for nothing,
-// up to so many.
+// countOverdue counts pending tasks that are ready for longer than a minute and wait for no
+// quota, up to so many.
 func countOverdue(some bool, most int) string {
 	return `SELECT count(*) FROM (` +
-		Filter{}.pendingUpTo(some, &conditions{}, "", `p.ready_at < now() - interval '1 minute' AND p.waits_for IS NULL`, fmt.Sprint(most)) + `) x`
+		Filter{}.pendingUpTo(some, &conditions{}, "", `p.ready_at < now() - interval '1 minute' AND p.waits_for IS DISTINCT FROM 'quota'`, fmt.Sprint(most)) + `) x`
 }
 
 // countPending counts pending tasks for stretches of time, up to so many.
 func countPending(ctx context.Context, tx pgx.Tx, some bool, bounds []time.Time, f Filter, most int) ([]DayCount, error) {
 	last := len(bounds) - 1
 	where := &conditions{args: []any{bounds[0], bounds[last], bounds[:last], most}}
-	tasks := f.pendingUpTo(some, where, "p.due_at", `p.ready_at >= $1 AND p.ready_at < greatest($2, now() + `+waitsUpTo+`) AND p.due_at >= $1 AND p.due_at < $2`, "$4")
+	ready := f.pendingUpTo(some, where, "p.due_at", `p.waits_for IS NULL AND p.ready_at >= $1 AND p.ready_at < $2`, "$4")
+	waiting := f.pendingUpTo(some, where, "p.due_at", `p.waits_for IS NOT NULL AND p.due_at >= $1 AND p.due_at < $2`, "$4")
 	rows, _ := tx.Query(ctx, `
-		SELECT width_bucket(x.due_at, $3::timestamptz[]) - 1, 'pending', count(*), sum(count(*)) OVER () >= $4 FROM (`+tasks+`) x GROUP BY 1 ORDER BY 1`, where.args...)
+		SELECT width_bucket(x.due_at, $3::timestamptz[]) - 1, 'pending', count(*), sum(count(*)) OVER () >= $4
+		  FROM ((`+ready+`) UNION ALL (`+waiting+`) LIMIT $4) x GROUP BY 1 ORDER BY 1`, where.args...)
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
 }

@@ -30,8 +30,9 @@ type NewTask struct {
 type PlanTx struct {
 	tx    pgx.Tx
 	AppNo int32
-	Limit int       // the app's pending_limit
-	Now   time.Time // one instant for the whole pass
+	Limit int        // the app's pending_limit
+	Quiet QuietHours // the app's; zero: none
+	Now   time.Time  // one instant for the whole pass
 	// Decided are the tasks that this transaction decided, or learnt that their
 	// authors did; it is only so when the transaction has committed.
 	Decided []Decision
@@ -53,8 +54,8 @@ func (s *Store) PlanApp(ctx context.Context, appNo int32, now time.Time, plan fu
 			busy = err == nil
 			return err
 		}
-		row := tx.QueryRow(ctx, `SELECT pending_limit, coalesce($2, clock_timestamp()) FROM scheduler.apps WHERE app_no = $1`, appNo, at(now))
-		if err := row.Scan(&p.Limit, &p.Now); err != nil {
+		row := tx.QueryRow(ctx, `SELECT pending_limit, coalesce($2, clock_timestamp()), quiet_from, quiet_until, time_zone FROM scheduler.apps WHERE app_no = $1`, appNo, at(now))
+		if err := row.Scan(&p.Limit, &p.Now, (*clockTime)(&p.Quiet.From), (*clockTime)(&p.Quiet.Until), &p.Quiet.Zone); err != nil {
 			return err
 		}
 		return plan(p)
@@ -235,7 +236,7 @@ type Candidate struct {
 
 // candidateColumns are a Candidate's columns, of rows named k and c.
 const candidateColumns = `k.next_due_at, c.id, c.revision, c.channel, c.strategy_type, c.strategy_content, c.time_zone,
-	c.short_month_policy, c.dst_gap_policy, c.times, c.catch_up_window, c.written_at`
+	c.short_month_policy, c.dst_gap_policy, c.times, c.catch_up_window, ` + quietPolicy + `, c.written_at`
 
 // Candidates returns the app's active campaigns with the earliest occurrences
 // before the given instant, at most limit, earliest first.
@@ -271,7 +272,7 @@ func collectCandidates(rows pgx.Rows) ([]Candidate, error) {
 		var c Candidate
 		m := &c.Campaign
 		err := row.Scan(&c.NextDueAt, &m.ID, &m.Revision, &m.Channel, &m.StrategyType, &m.StrategyContent, &m.TimeZone,
-			&m.ShortMonthPolicy, &m.DSTGapPolicy, &m.Times, (*interval)(&m.CatchUpWindow), &m.WrittenAt)
+			&m.ShortMonthPolicy, &m.DSTGapPolicy, &m.Times, (*interval)(&m.CatchUpWindow), &m.QuietPolicy, &m.WrittenAt)
 		return c, err
 	})
 	if err != nil {

@@ -47,7 +47,7 @@ func quotaAllows(ctx context.Context, tx pgx.Tx, t *startingTask) (ok bool, free
 		           AND `+openIn(`'waiting'`, "")+`)
 		     + (SELECT count(*) FROM (SELECT FROM scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
 		         WHERE p.app_no = $1 AND c.channel = $2 AND c.status = 'active' AND (p.due_at, p.campaign_id) < ($5, $6)
-		           AND scheduler.window_end(p.due_at, c.catch_up_window) > $7 LIMIT $4) x) AS before) -- more than the quota tells no more
+		           AND `+windowOpen("p.app_no", "p.campaign_id", "coalesce(p.window_from, p.due_at)", "c.catch_up_window", "$7")+` LIMIT $4) x) AS before) -- more than the quota tells no more
 		SELECT n.used, n.before, CASE WHEN n.before < $4 THEN
 		       (SELECT used_at FROM scheduler.quota_uses WHERE app_no = $1 AND channel = $2 ORDER BY used_at DESC OFFSET $4 - 1 - n.before LIMIT 1) END
 		  FROM n`,

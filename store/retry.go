@@ -19,6 +19,7 @@ type Retry struct {
 	Revision   int32
 	Origin     string
 	DueAt      time.Time
+	WindowFrom time.Time // where its catch-up window begins; zero: at DueAt
 	StartedAt  time.Time
 	SentAt     time.Time
 	ReadyAt    time.Time
@@ -71,7 +72,7 @@ func (r *Retry) row() map[string]any {
 	}
 	return map[string]any{
 		"id": r.TaskID, "app_no": r.AppNo, "campaign_id": r.CampaignID, "revision": r.Revision, "origin": r.Origin,
-		"due_at": micros(r.DueAt), "started_at": micros(r.StartedAt), "sent_at": micros(r.SentAt), "ready_at": micros(r.ReadyAt),
+		"due_at": micros(r.DueAt), "window_from": micros(r.WindowFrom), "started_at": micros(r.StartedAt), "sent_at": micros(r.SentAt), "ready_at": micros(r.ReadyAt),
 		"attempts": attempts, "maybe_sent": r.MaybeSent, "targets": orEmpty(r.Targets), "reason": orNull(r.Reason), "code": orNull(r.Code),
 		"message": orNull(r.Message), "request_id": orNull(r.RequestID),
 	}
@@ -83,12 +84,12 @@ const retryClaimedSQL = `
 	WITH u AS MATERIALIZED (
 		SELECT u.*, nextval('scheduler.slices_id_seq') AS slice_id
 		  FROM jsonb_to_recordset($1) AS u (id bigint, app_no integer, campaign_id bigint, revision integer, origin text,
-		       due_at timestamptz, started_at timestamptz, sent_at timestamptz, ready_at timestamptz, attempts integer,
+		       due_at timestamptz, window_from timestamptz, started_at timestamptz, sent_at timestamptz, ready_at timestamptz, attempts integer,
 		       maybe_sent boolean, targets text[], reason text, code text, message text, request_id text)
 		 WHERE NOT EXISTS (SELECT FROM scheduler.running_tasks r WHERE r.id = u.id) AND NOT EXISTS (SELECT FROM scheduler.decided_tasks d WHERE d.id = u.id)
 	), task AS (
-		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
-		SELECT id, app_no, campaign_id, revision, origin::scheduler.task_origin, due_at, started_at, 1, cardinality(targets) FROM u
+		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, window_from, started_at, slices, targets)
+		SELECT id, app_no, campaign_id, revision, origin::scheduler.task_origin, due_at, window_from, started_at, 1, cardinality(targets) FROM u
 	), delivery AS (
 		INSERT INTO scheduler.slices (id, task_id, slice_no, app_no, campaign_id, ready_at, attempts, maybe_sent, sent_at, reason, code, message, request_id)
 		OVERRIDING SYSTEM VALUE

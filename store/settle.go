@@ -39,11 +39,11 @@ func openIn(statuses, more string) string {
 // the others of a large audience cost nothing.
 var placeSQL = `
 	WITH task AS MATERIALIZED (
-		SELECT r.id, c.resend_unknown, CASE WHEN c.status = 'cancelled' THEN 'cancelled' WHEN ` + windowEnd + ` <= coalesce($1, clock_timestamp()) THEN 'late'
+		SELECT r.id, c.resend_unknown, CASE WHEN c.status = 'cancelled' THEN 'cancelled' WHEN NOT ` + runningOpen("coalesce($1, clock_timestamp())") + ` THEN 'late'
 		       WHEN c.status = 'paused' THEN 'held' ELSE 'waiting' END AS place
-		  FROM (SELECT r.id, r.campaign_id, r.due_at, r.window_from FROM scheduler.running_tasks r CROSS JOIN LATERAL (
+		  FROM (SELECT r.id, r.app_no, r.campaign_id, r.due_at, r.window_from FROM scheduler.running_tasks r CROSS JOIN LATERAL (
 			SELECT c.status, c.catch_up_window, c.resend_unknown FROM scheduler.campaigns c WHERE c.id = r.campaign_id OFFSET 0) c
-		 WHERE CASE WHEN c.status = 'cancelled' OR ` + windowEnd + ` <= coalesce($1, clock_timestamp()) THEN ` + openIn(`'waiting', 'held'`, "") + `
+		 WHERE CASE WHEN c.status = 'cancelled' OR NOT ` + runningOpen("coalesce($1, clock_timestamp())") + ` THEN ` + openIn(`'waiting', 'held'`, "") + `
 		            WHEN c.status = 'paused' THEN ` + openIn(`'waiting'`, "") + ` ELSE ` + openIn(`'held'`, "") + ` END
 		    OR NOT c.resend_unknown AND ` + openIn(`'waiting', 'held'`, " AND s.maybe_sent") + ` OFFSET 0) r
 		 CROSS JOIN LATERAL (SELECT c.status, c.catch_up_window, c.resend_unknown FROM scheduler.campaigns c WHERE c.id = r.campaign_id FOR SHARE SKIP LOCKED) c

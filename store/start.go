@@ -105,6 +105,7 @@ type startingTask struct {
 	channel         string
 	audienceView    string // read the targets from this view in schema audience
 	dueAt           time.Time
+	windowFrom      *time.Time // where its catch-up window begins, when it is not dueAt
 	expiresAt, now  time.Time
 	origin          string
 }
@@ -115,14 +116,15 @@ type startingTask struct {
 func takeTask(ctx context.Context, tx pgx.Tx, daemonID int64, now time.Time, in Start) (*startingTask, bool, error) {
 	t := &startingTask{}
 	rows, _ := tx.Query(ctx, `
-		SELECT p.app_no, p.revision, p.campaign_id, c.channel, coalesce(c.audience_view, ''), p.due_at, scheduler.window_end(p.due_at, c.catch_up_window),
+		SELECT p.app_no, p.revision, p.campaign_id, c.channel, coalesce(c.audience_view, ''), p.due_at, p.window_from, `+windowEnd("p.app_no", "p.campaign_id", "coalesce(p.window_from, p.due_at)", "c.catch_up_window")+`,
 		       coalesce($3, clock_timestamp()), p.origin::text
 		  FROM scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
 		 WHERE p.id = $2 AND p.ready_at <= coalesce($3, clock_timestamp()) AND p.revision = $4 AND c.revision = $4
 		   AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND `+notHeld+`
+		   AND `+outsideQuiet("p.app_no", "p.campaign_id", "coalesce($3, clock_timestamp())", "NULL::integer[]")+`
 		   FOR UPDATE OF p SKIP LOCKED`, daemonID, in.TaskID, at(now), in.Revision)
 	found := false
-	_, err := pgx.ForEachRow(rows, []any{&t.appNo, &t.revision, &t.campaignID, &t.channel, &t.audienceView, &t.dueAt, &t.expiresAt, &t.now, &t.origin}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&t.appNo, &t.revision, &t.campaignID, &t.channel, &t.audienceView, &t.dueAt, &t.windowFrom, &t.expiresAt, &t.now, &t.origin}, func() error {
 		found = true
 		return nil
 	})
@@ -206,9 +208,9 @@ const cutRows = `cut AS (
 // run writes the running task.
 func (t *startingTask) run(ctx context.Context, tx pgx.Tx, id int64, s *Started) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
-		VALUES ($1, $2, $3, $4, $5::scheduler.task_origin, $6, $7, $8, $9)`,
-		id, t.appNo, t.campaignID, t.revision, t.origin, t.dueAt, t.now, s.Slices, s.Targets)
+		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets, window_from)
+		VALUES ($1, $2, $3, $4, $5::scheduler.task_origin, $6, $7, $8, $9, $10)`,
+		id, t.appNo, t.campaignID, t.revision, t.origin, t.dueAt, t.now, s.Slices, s.Targets, t.windowFrom)
 	return err
 }
 

@@ -18,6 +18,7 @@ const (
 	FindingOverCap   = "over_cap"  // an app with more pending tasks than its limit
 	FindingSlot      = "slot"      // a pending task in a wrong slot
 	FindingOverQuota = "over_quota"
+	FindingQuiet     = "in_quiet"  // a call that began within quiet hours
 	FindingOwnerless = "ownerless" // a lease whose daemon is gone
 )
 
@@ -140,7 +141,7 @@ func (v *Verification) collect(ctx context.Context, tx pgx.Tx, check string, o V
 // verifyChecks are the CTEs of one statement each: finding (kind, app_no,
 // campaign_id, due_at, task_id, detail) and looked (occurrences, tasks). They
 // read the CTE setting.
-var verifyChecks = []string{verifyTasksSQL, verifyPendingSQL, verifyQuotaSQL, verifyLeasesSQL}
+var verifyChecks = []string{verifyTasksSQL, verifyPendingSQL, verifyQuotaSQL, verifyQuietSQL, verifyLeasesSQL}
 
 // verifyTasksSQL compares occurrences with tasks.
 //
@@ -152,7 +153,7 @@ var verifyChecks = []string{verifyTasksSQL, verifyPendingSQL, verifyQuotaSQL, ve
 //
 // A version may be pushed for a moment after its end is stamped: the stamp is
 // the beginning of the author's statement, which may change many rows.
-const verifyTasksSQL = `
+var verifyTasksSQL = `
 	record AS MATERIALIZED (
 		SELECT p.id, p.app_no, p.campaign_id, p.due_at, p.origin, 'pending' AS place, NULL::text AS status, NULL::timestamptz AS begun_at
 		  FROM scheduler.pending_tasks p, setting s WHERE p.due_at >= s.since
@@ -179,7 +180,7 @@ const verifyTasksSQL = `
 		SELECT o.campaign_id, min(o.app_no) AS app_no, o.due_at, max(coalesce(o.ended_at, 'infinity')) AS ended_at,
 		       min(CASE WHEN o.ended_at IS NOT NULL THEN CASE WHEN o.due_at < o.ended_at THEN o.ended_at END
 		                WHEN o.status IN ('paused', 'rejected') AND o.strategy_type = 0 THEN NULL -- its window has not begun
-		                WHEN o.status IN ('paused', 'rejected') OR f.app_no IS NOT NULL THEN greatest(scheduler.window_end(o.due_at, o.catch_up_window), o.updated_at)
+		                WHEN o.status IN ('paused', 'rejected') OR f.app_no IS NOT NULL THEN greatest(` + windowEnd("o.app_no", "o.campaign_id", "o.due_at", "o.catch_up_window") + `, o.updated_at)
 		                ELSE greatest(o.due_at, o.updated_at) END + s.grace) AS missing_from
 		  FROM (` + occurrencesSQL + `) o CROSS JOIN setting s LEFT JOIN full_app f ON f.app_no = o.app_no AND f.latest <= o.due_at
 		 WHERE o.due_at >= s.since
@@ -211,7 +212,7 @@ const verifyTasksSQL = `
 	)`
 
 // verifyPendingSQL looks at the cap, and at tasks that should not wait any more.
-const verifyPendingSQL = `
+var verifyPendingSQL = `
 	finding AS (
 		SELECT 'over_cap' AS kind, a.app_no, NULL::bigint AS campaign_id, NULL::timestamptz AS due_at, NULL::bigint AS task_id,
 		       format('%s tasks pending, the limit is %s', count(*), a.pending_limit) AS detail
@@ -231,15 +232,15 @@ const verifyPendingSQL = `
 		  FROM scheduler.pending_tasks p LEFT JOIN scheduler.campaigns c ON c.id = p.campaign_id
 		 WHERE c.status IS DISTINCT FROM 'active' AND (c.status = 'finished' AND p.origin = 'triggered') IS NOT TRUE
 		UNION ALL
-		SELECT 'undecided', p.app_no, p.campaign_id, p.due_at, p.id, 'still pending, though its catch-up window closed at ' || scheduler.window_end(p.due_at, c.catch_up_window)
+		SELECT 'undecided', p.app_no, p.campaign_id, p.due_at, p.id, 'still pending, though its catch-up window closed at ' || ` + windowEnd("p.app_no", "p.campaign_id", "coalesce(p.window_from, p.due_at)", "c.catch_up_window") + `
 		  FROM setting s, scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
-		 WHERE NOT s.held AND p.due_at >= s.since AND scheduler.window_end(p.due_at, c.catch_up_window) + s.grace < s.now
+		 WHERE NOT s.held AND p.due_at >= s.since AND ` + windowEnd("p.app_no", "p.campaign_id", "coalesce(p.window_from, p.due_at)", "c.catch_up_window") + ` + s.grace < s.now
 		UNION ALL
 		SELECT 'undecided', r.app_no, r.campaign_id, r.due_at, r.id, 'running without a delivery that could still end'
 		  FROM setting s, scheduler.running_tasks r LEFT JOIN scheduler.campaigns c ON c.id = r.campaign_id
 		 WHERE NOT s.held AND r.started_at + s.grace < s.now AND NOT EXISTS (
 			SELECT FROM scheduler.slices x WHERE x.task_id = r.id
-			   AND (x.finished_at IS NULL AND (x.status = 'running' OR coalesce(scheduler.window_end(coalesce(r.window_from, r.due_at), c.catch_up_window), s.now) + s.grace >= s.now) OR x.finished_at + s.grace >= s.now))
+			   AND (x.finished_at IS NULL AND (x.status = 'running' OR coalesce(` + windowEnd("r.app_no", "r.campaign_id", "coalesce(r.window_from, r.due_at)", "c.catch_up_window") + `, s.now) + s.grace >= s.now) OR x.finished_at + s.grace >= s.now))
 	), looked AS (
 		SELECT 0::bigint AS occurrences, 0::bigint AS tasks
 	)`
@@ -258,6 +259,44 @@ const verifyQuotaSQL = `
 		  FROM setting s, used u
 		 WHERE u.n > u.quota AND u.used_at >= s.since
 		 GROUP BY u.app_no, u.channel, u.quota
+	), looked AS (
+		SELECT 0::bigint AS occurrences, 0::bigint AS tasks
+	)`
+
+// verifyQuietSQL looks for calls that began within quiet hours, as those, the
+// campaign's policy and its exemptions stood. A call has ten seconds from its claim,
+// which alone the quiet hours bind, and a claim under way does not wait for a change.
+// Of a delivery the last attempt is known. The local time is looked at first: it
+// settles all but the days around a clock change.
+const verifyQuietSQL = `
+	hours AS MATERIALIZED (
+		SELECT q.app_no, q.quiet_from, q.quiet_until, q.time_zone, q.since, lead(q.since) OVER (PARTITION BY q.app_no ORDER BY q.since, q.id) AS until
+		  FROM scheduler.quiet_changes q
+	), begun AS (
+		SELECT d.app_no, d.campaign_id, d.due_at, d.id AS task_id, d.sent_at AS at
+		  FROM setting s, scheduler.decided_tasks d WHERE d.sent_at IS NOT NULL AND d.due_at >= s.since AND d.app_no IN (SELECT app_no FROM hours)
+		UNION
+		SELECT x.app_no, x.campaign_id, coalesce(r.due_at, d.due_at), x.task_id, x.sent_at
+		  FROM setting s, scheduler.slices x LEFT JOIN scheduler.running_tasks r ON r.id = x.task_id LEFT JOIN scheduler.decided_tasks d ON d.id = x.task_id
+		 WHERE x.sent_at IS NOT NULL AND coalesce(r.due_at, d.due_at) >= s.since AND x.app_no IN (SELECT app_no FROM hours)
+	), heard AS MATERIALIZED (
+		SELECT b.*, h.quiet_from, h.quiet_until, h.time_zone
+		  FROM begun b JOIN hours h ON h.app_no = b.app_no AND h.quiet_from IS NOT NULL AND h.since <= b.at - interval '10 seconds' AND coalesce(h.until, 'infinity') > b.at
+		 CROSS JOIN LATERAL (SELECT b.at AT TIME ZONE h.time_zone AS wall) w
+		 WHERE (CASE WHEN h.quiet_from < h.quiet_until THEN w.wall::time >= h.quiet_from AND w.wall::time < h.quiet_until ELSE w.wall::time >= h.quiet_from OR w.wall::time < h.quiet_until END
+		     OR (b.at - interval '50 hours') AT TIME ZONE h.time_zone <> w.wall - interval '50 hours' OR (b.at + interval '50 hours') AT TIME ZONE h.time_zone <> w.wall + interval '50 hours')
+		   AND scheduler.quiet_end(h.quiet_from, h.quiet_until, h.time_zone, b.at) IS NOT NULL
+		   AND scheduler.quiet_end(h.quiet_from, h.quiet_until, h.time_zone, b.at - interval '10 seconds') IS NOT NULL
+	), finding AS (
+		SELECT 'in_quiet' AS kind, b.app_no, b.campaign_id, b.due_at, b.task_id,
+		       format('a call began at %s, within the quiet hours from %s until %s in %s', b.at, b.quiet_from, b.quiet_until, b.time_zone) AS detail
+		  FROM heard b LEFT JOIN scheduler.campaigns c ON c.id = b.campaign_id
+		 CROSS JOIN LATERAL (SELECT coalesce((
+			SELECT h.before FROM scheduler.campaign_history h WHERE h.campaign_id = b.campaign_id AND h.changed_at > b.at - interval '10 seconds' ORDER BY h.id LIMIT 1), to_jsonb(c)) AS row) v
+		 WHERE (v.row ->> 'quiet_policy' = 'ignore' AND EXISTS (
+			SELECT FROM scheduler.quiet_exemptions e
+			 WHERE e.app_no = b.app_no AND coalesce(e.channel = v.row ->> 'channel', true) AND coalesce(e.name = v.row ->> 'name', true)
+			   AND e.created_at <= b.at AND coalesce(e.revoked_at + interval '10 seconds', 'infinity') > b.at)) IS NOT TRUE
 	), looked AS (
 		SELECT 0::bigint AS occurrences, 0::bigint AS tasks
 	)`

@@ -159,6 +159,7 @@ func (p *program) printDetail(d campaignDetail) error {
 	f.add("pushes", describe(c))
 	f.add("targets", audience(d))
 	f.add("when late", misfireInWords(c))
+	f.add("quiet hours", quietInWords(c, d.plan.quiet))
 	if c.ResendUnknown {
 		f.add("unknown", "sent again by itself: a push may arrive twice")
 	}
@@ -325,7 +326,8 @@ type campaignJSON struct {
 	CatchUpSeconds   float64         `json:"catch_up_window_seconds"`
 	ShortMonthPolicy string          `json:"short_month_policy"`
 	DSTGapPolicy     string          `json:"dst_gap_policy"`
-	Times            []string        `json:"times"` // of day; null: strategy_content's
+	Times            []string        `json:"times"`        // of day; null: strategy_content's
+	QuietPolicy      string          `json:"quiet_policy"` // as exemptions stand
 	ResendUnknown    bool            `json:"resend_unknown"`
 	CreatedBy        string          `json:"created_by"`
 	CreatedAt        string          `json:"created_at"`
@@ -349,7 +351,7 @@ func asCampaign(c store.CampaignRow) campaignJSON {
 		ID: c.ID, Name: c.Name, AppID: c.AppID, WorkspaceID: c.WorkspaceID, Channel: c.Channel, Status: c.Status, StatusReason: c.StatusReason,
 		Revision: c.Revision, StrategyType: c.StrategyType, StrategyContent: c.StrategyContent, Schedule: describe(c), TimeZone: c.TimeZone,
 		MisfirePolicy: c.MisfirePolicy, CatchUpSeconds: c.CatchUpWindow.Seconds(), ShortMonthPolicy: c.ShortMonthPolicy, DSTGapPolicy: c.DSTGapPolicy,
-		Times: c.Times, ResendUnknown: c.ResendUnknown, CreatedBy: c.CreatedBy, CreatedAt: inZone(c.CreatedAt, c.TimeZone).Format(time.RFC3339Nano),
+		Times: c.Times, QuietPolicy: c.QuietPolicy, ResendUnknown: c.ResendUnknown, CreatedBy: c.CreatedBy, CreatedAt: inZone(c.CreatedAt, c.TimeZone).Format(time.RFC3339Nano),
 		UpdatedBy: c.UpdatedBy, UpdatedAt: inZone(c.UpdatedAt, c.TimeZone).Format(time.RFC3339Nano),
 		NextDueAt: timeJSON(c.NextDueAt, c.TimeZone), LastDueAt: timeJSON(c.LastDueAt, c.TimeZone), LastStatus: c.LastStatus,
 	}

@@ -84,6 +84,14 @@ func forecastText(r forecast.Result, now time.Time) string {
 	}
 	section("Missed by a quota:", len(r.Missed), func(i int) string { return push(r.Missed[i]) })
 	section("Waiting for a quota:", len(r.Waiting), func(i int) string { return push(r.Waiting[i]) })
+	section("Held until quiet hours end:", len(r.Held), func(i int) string {
+		k := r.Held[i]
+		return fmt.Sprintf("%s  campaign %s, pushed %s", inZone(k.DueAt, k.Zone).Format(localTime), campaignName(k.CampaignID, k.Campaign), inZone(k.FreeAt, k.Zone).Format(localTime))
+	})
+	section("Left out for quiet hours:", len(r.Silent), func(i int) string {
+		k := r.Silent[i]
+		return fmt.Sprintf("%s  campaign %s", inZone(k.DueAt, k.Zone).Format(localTime), campaignName(k.CampaignID, k.Campaign))
+	})
 	section("More due in one second than may be pending; the rest follows at once:", len(r.Peaks), func(i int) string {
 		k := r.Peaks[i]
 		return fmt.Sprintf("%s UTC  app %s: %d due, %d may be pending", k.At.Format(time.DateTime), appName(k.AppID, k.Workspace), k.Due, k.Limit)
@@ -100,7 +108,7 @@ func forecastText(r forecast.Result, now time.Time) string {
 		k := r.Ends[i]
 		return fmt.Sprintf("%s  campaign %s", inZone(k.Last, k.Zone).Format(localTime), campaignName(k.CampaignID, k.Campaign))
 	})
-	if len(r.Missed)+len(r.Waiting)+len(r.Peaks)+len(r.Bursts)+len(r.Repeats)+len(r.Ends) == 0 {
+	if len(r.Missed)+len(r.Waiting)+len(r.Held)+len(r.Silent)+len(r.Peaks)+len(r.Bursts)+len(r.Repeats)+len(r.Ends) == 0 {
 		b.WriteString("nothing waits, and nothing is missed\n")
 	}
 	return b.String()

@@ -182,6 +182,7 @@ type plan struct {
 
 	words string // the schedule in words
 	now   time.Time
+	quiet store.QuietHours // the app's; zero: none, or there is no app
 	all   []time.Time      // also those beyond the limit and those that are skipped, in the zone
 	skips map[int64]string // who skipped an occurrence and why, by its Unix microseconds
 }
@@ -207,6 +208,30 @@ func (p *plan) skip(skips []store.Skip) {
 			o.Note = words
 		}
 	}
+}
+
+// mute marks the occurrences that quiet hours hold or leave out.
+func (p *plan) mute(c store.CampaignRow) {
+	hours := strategy.NewQuietHours(p.quiet.From, p.quiet.Until, p.quiet.Zone)
+	for i := range p.Occurrences {
+		o := &p.Occurrences[i]
+		if note := forecast.QuietNote(hours, c.QuietPolicy, o.at, c.TimeZone); note != "" {
+			o.Note = strings.TrimPrefix(o.Note+"; "+note, "; ")
+		}
+	}
+}
+
+// quietInWords says what a campaign does about its app's quiet hours; empty: it has
+// none.
+func quietInWords(c store.CampaignRow, h store.QuietHours) string {
+	if h == (store.QuietHours{}) {
+		return ""
+	}
+	what := map[string]string{"skip": "left out within them", "ignore": "ignored"}[c.QuietPolicy]
+	if what == "" {
+		what = "held until they end"
+	}
+	return fmt.Sprintf("%s, %s", h, what)
 }
 
 // pushed returns the occurrences that are not skipped.
@@ -340,6 +365,10 @@ func (p *program) planOf(ctx context.Context, s *store.Store, c store.CampaignRo
 		return plan{}, nil, err
 	}
 	out.skip(skips)
+	if out.quiet, err = s.QuietHoursOf(ctx, c.AppNo); err != nil {
+		return plan{}, nil, err
+	}
+	out.mute(c)
 	for _, w := range warnings {
 		out.Warnings = append(out.Warnings, w.String())
 	}

@@ -24,6 +24,7 @@ It reports, one line each:
   over_cap    an app with more pending tasks than its limit
   slot        a pending task that is counted wrongly
   over_quota  seven days with more calls than the quota of then
+  in_quiet    a call that began within the quiet hours of its app as they stood
   ownerless   a lease whose daemon is gone
 
 Tasks that were pruned cannot be compared: by default it looks back as far as
@@ -165,7 +166,7 @@ func countsInWords(counts map[string]int64) []string {
 	var words []string
 	for _, kind := range []string{
 		store.FindingUndecided, store.FindingTwice, store.FindingStray, store.FindingForbidden,
-		store.FindingOverCap, store.FindingSlot, store.FindingOverQuota, store.FindingOwnerless,
+		store.FindingOverCap, store.FindingSlot, store.FindingOverQuota, store.FindingQuiet, store.FindingOwnerless,
 	} {
 		if n := counts[kind]; n > 0 {
 			words = append(words, fmt.Sprintf("%d %s", n, kind))

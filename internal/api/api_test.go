@@ -85,10 +85,10 @@ func TestOurParameters(t *testing.T) {
 	r := newRig(t)
 	at := time.Now().Add(time.Hour).Truncate(time.Second)
 	r.must(t, "crm", "PushMultiple", multipleCall(1).with("StrategyType", "1", "StrategyContent", fmt.Sprintf(`{"fixedTime":%d}`, at.UnixMilli()),
-		"TimeZone", "Europe/Berlin", "MisfirePolicy", "all", "CatchUpWindow", "90", "ShortMonthPolicy", "last_day", "DstGapPolicy", "skip",
+		"TimeZone", "Europe/Berlin", "MisfirePolicy", "all", "CatchUpWindow", "90", "ShortMonthPolicy", "last_day", "DstGapPolicy", "skip", "QuietPolicy", "skip",
 		"ResendUnknown", "true", "ClientToken", "token-1"))
-	got := get[string](t, r, `SELECT concat_ws(' ', time_zone, misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown, client_token) FROM scheduler.campaigns`)
-	if want := "Europe/Berlin all 00:01:30 last_day skip t token-1"; got != want {
+	got := get[string](t, r, `SELECT concat_ws(' ', time_zone, misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, quiet_policy, resend_unknown, client_token) FROM scheduler.campaigns`)
+	if want := "Europe/Berlin all 00:01:30 last_day skip skip t token-1"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -224,6 +224,8 @@ func TestBadCalls(t *testing.T) {
 		{"a long key of a map", "PushSimple", simpleCall().with("TargetMsgkey", `{"token-1":"`+strings.Repeat("k", 257)+`"}`)},
 		{"times that are none", "PushSimple", simpleCall().with("StrategyType", "2", "StrategyContent", `{"circleType":1}`, "Times", "09:00:00,9:30")},
 		{"times given twice", "PushSimple", simpleCall().with("Times", "09:00:00", "Times.1", "09:00:00")},
+		{"a quiet policy that is none", "PushSimple", simpleCall().with("QuietPolicy", "later")},
+		{"quiet hours ignored without leave", "PushSimple", simpleCall().with("QuietPolicy", "ignore")},
 		{"a key that StrategyContent has not", "PushSimple", simpleCall().with("StrategyType", "2", "StrategyContent", `{"name; x":1,"tmie":"1","time":"1"}`)},
 		{"keys of StrategyContent called like columns", "PushSimple", simpleCall().with("StrategyType", "2", "StrategyContent", `{"app_id":1,"name":1,"channel":1,"time":"1"}`)},
 		{"a boolean that is none", "PushSimple", simpleCall().with("ResendUnknown", "yes")},

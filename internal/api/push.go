@@ -205,6 +205,7 @@ func (p *pushCall) readPolicies(params aliyun.Params) {
 	n.MisfirePolicy = oneOf(params, "MisfirePolicy", &p.bad, "latest", "all", "skip")
 	n.ShortMonthPolicy = oneOf(params, "ShortMonthPolicy", &p.bad, "skip", "last_day")
 	n.DSTGapPolicy = oneOf(params, "DstGapPolicy", &p.bad, "shift", "skip")
+	n.QuietPolicy = oneOf(params, "QuietPolicy", &p.bad, "hold", "skip", "ignore")
 	p.readTimes(params)
 	switch value := params.Get("ResendUnknown"); strings.ToLower(value) { // Python writes True
 	case "":

@@ -165,6 +165,7 @@ func (r *run) disturb(ctx context.Context) (*editor, error) {
 		w.resend = 3
 	}
 	e := newEditor(r.db, w, r.report, source(2))
+	e.jumps = r.Jumps
 	faults, stop := context.WithDeadline(ctx, w.until)
 	defer stop()
 	var wg sync.WaitGroup
@@ -423,7 +424,7 @@ func (r *run) judgeRecord(ctx context.Context, e *editor) error {
 	for id := range e.windows {
 		delete(rec.windows, id) // when it closed cannot be told from what it is in the end
 	}
-	newOracle(r.report, rec, calls, e.dropped, r.db.clock).judge(e.bans)
+	newOracle(r.report, rec, calls, e.dropped, r.db.clock).judge(e.bans, e.hushes)
 	return r.verify(ctx)
 }
 

@@ -47,6 +47,8 @@ type editor struct {
 	names   map[int64]int
 	dropped map[int64]map[string]bool // targets that were deleted, by campaign
 	windows map[int64]bool            // campaigns whose window was changed
+	hushes  []*hush
+	jumps   bool // the database's clock does: then nobody can tell when quiet hours were
 }
 
 func newEditor(db *database, w *workload, report *Report, rng *rand.Rand) *editor {
@@ -90,7 +92,7 @@ func (e *editor) edit(ctx context.Context, id int64) error {
 	if b := e.paused[id]; b != nil && e.rng.IntN(2) == 0 {
 		return e.resume(ctx, b)
 	}
-	switch e.rng.IntN(14) {
+	switch e.rng.IntN(15) {
 	case 0, 1:
 		return e.pause(ctx, id)
 	case 2:
@@ -111,6 +113,8 @@ func (e *editor) edit(ctx context.Context, id int64) error {
 		return e.readdress(ctx)
 	case 12:
 		return e.rewrite(ctx)
+	case 13:
+		return e.quiet(ctx)
 	default:
 		return e.limit(ctx)
 	}
@@ -428,6 +432,51 @@ func (e *editor) limit(ctx context.Context) error {
 	return err
 }
 
+// A hush is a while in which an app has quiet hours for certain, by our own clock.
+type hush struct {
+	app       string
+	at, until time.Time
+}
+
+// hushable are the apps that get quiet hours: not those whose calls are timed.
+var hushable = []string{"w2", "m1", "m2", "a1"}
+
+// hushSlack is how long after a change a call may still arrive: of a claim that was
+// under way, by a daemon that was frozen for as long as its lease lasts.
+const hushSlack = lease + time.Second
+
+// quiet gives an app quiet hours for some seconds, or takes them away.
+func (e *editor) quiet(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if e.jumps {
+		return nil
+	}
+	app := pick(e.rng, hushable...)
+	for _, h := range e.hushes {
+		if now := time.Now(); h.app == app && h.until.After(now) {
+			h.until = now // whatever becomes of the statement
+		}
+	}
+	length := time.Duration(e.rng.IntN(5)) * 5 * time.Second
+	if length == 0 {
+		_, err := e.db.pool.Exec(ctx, `UPDATE scheduler.apps SET quiet_from = NULL, quiet_until = NULL WHERE app_id = $1`, app)
+		return err
+	}
+	var left float64 // seconds until they end, as the statement began to know
+	err := e.db.pool.QueryRow(ctx, `
+		UPDATE scheduler.apps SET quiet_from = ((clock_timestamp() - interval '1 hour') AT TIME ZONE time_zone)::time(0), quiet_until = ((clock_timestamp() + $2) AT TIME ZONE time_zone)::time(0)
+		 WHERE app_id = $1 RETURNING extract(epoch FROM scheduler.quiet_end(quiet_from, quiet_until, time_zone, clock_timestamp()) - clock_timestamp())`, app, length).Scan(&left)
+	if err != nil {
+		return err
+	}
+	e.report.count("edits", 1)
+	e.report.count("edits: quiet hours", 1)
+	now := time.Now()
+	e.hushes = append(e.hushes, &hush{app, now, now.Add(time.Duration(left*float64(time.Second)) - time.Second)})
+	return nil
+}
+
 // resumeAll lets every paused campaign go on, so that the run can end.
 func (e *editor) resumeAll(ctx context.Context) error {
 	e.mu.Lock()
@@ -437,6 +486,14 @@ func (e *editor) resumeAll(ctx context.Context) error {
 		}
 	}
 	e.mu.Unlock()
+	for _, h := range e.hushes {
+		if now := time.Now(); h.until.After(now) {
+			h.until = now
+		}
+	}
+	if _, err := e.db.pool.Exec(ctx, `UPDATE scheduler.apps SET quiet_from = NULL, quiet_until = NULL WHERE quiet_from IS NOT NULL`); err != nil {
+		return err
+	}
 	_, err := e.db.pool.Exec(ctx, `UPDATE scheduler.campaigns SET status = 'active' WHERE status = 'paused'`)
 	return err
 }

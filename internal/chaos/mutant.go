@@ -113,6 +113,15 @@ var Mutants = []Mutant{
 		Edits:  []Edit{{"internal/engine/lease.go", "return !l.held && l.recognised && l.daemon == daemon && l.leased()", "return !l.held && daemon > 0"}},
 	},
 	{
+		Name:  "quiet-unasked",
+		Break: "a claim does not ask for quiet hours, nor does a daemon before its call",
+		Shows: []string{hushed},
+		Edits: []Edit{
+			{"store/quiet.go", "	return `(` + app + ` <> ALL(", "	return `(true OR ` + app + ` <> ALL("},
+			{"internal/engine/quiet.go", "return !q.of(c).End(now).IsZero()", "return false && !q.of(c).End(now).IsZero()"},
+		},
+	},
+	{
 		Name:  "quota-skipped",
 		Break: "quotas are counted and nobody is refused",
 		Shows: []string{quota},

@@ -85,7 +85,7 @@ func parseKey(key string) (occurrence, bool) {
 }
 
 // judge checks every promise that a finished run can show.
-func (o *oracle) judge(bans []*ban) {
+func (o *oracle) judge(bans []*ban, hushes []*hush) {
 	o.everyOccurrenceDecided()
 	o.nothingTwice()
 	o.acceptedIsRecorded()
@@ -95,6 +95,7 @@ func (o *oracle) judge(bans []*ban) {
 	o.nothingDecidedIsPushed()
 	o.quotaHeld()
 	o.rateHeld()
+	o.quietHoursHeld(hushes)
 	o.lostWasUnderWay()
 	o.decisionsAgree()
 	byCampaign := make(map[int64][]pushed)
@@ -319,6 +320,26 @@ func (o *oracle) resentUntilCertain() {
 		if ok && t.status == "unknown" && !final && t.decided.Before(time.UnixMicro(occ.due).Add(window-lastWait)) {
 			o.report.violate(certain, "%v: recorded %s %s before its window's end",
 				occ, o.status(occ), time.UnixMicro(occ.due).Add(window).Sub(t.decided))
+		}
+	}
+}
+
+// quietHoursHeld: no call of an app begins while it has quiet hours for certain. The
+// database's clock, by which they end, must not have jumped.
+func (o *oracle) quietHoursHeld(hushes []*hush) {
+	if o.clock.jumped() {
+		return
+	}
+	for _, h := range hushes {
+		if h.until.Sub(h.at) <= hushSlack {
+			continue
+		}
+		o.report.count("quiet hours that were watched", 1)
+		for _, c := range o.calls {
+			if c.AppID == h.app && c.ReceivedAt.After(h.at.Add(hushSlack)) && c.ReceivedAt.Before(h.until) {
+				o.report.violate(hushed, "call %d of app %s for %v arrived %s after they were there, %s before their end; recorded %s",
+					c.Seq, h.app, c.occurrence, c.ReceivedAt.Sub(h.at), h.until.Sub(c.ReceivedAt), o.status(c.occurrence))
+			}
 		}
 	}
 }

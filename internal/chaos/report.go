@@ -44,6 +44,7 @@ const (
 	onePause      = "one throttled call stops an app for no longer than its pause"
 	certain       = "resend_unknown pushes until an answer is certain"
 	capped        = "no app is over its cap"
+	hushed        = "no call begins in quiet hours"
 	everything    = "all that the record tells"
 )
 

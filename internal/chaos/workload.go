@@ -63,15 +63,15 @@ func (w *workload) insert(ctx context.Context) error {
 	err := w.db.pool.QueryRow(ctx, `
 		WITH c AS (
 			INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone,
-				misfire_policy, catch_up_window, resend_unknown, audience_view, times)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::interval, $11, nullif($14, ''), $15) RETURNING id
+				misfire_policy, catch_up_window, resend_unknown, audience_view, times, quiet_policy)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::interval, $11, nullif($14, ''), $15, $16) RETURNING id
 		), t AS (
 			INSERT INTO scheduler.campaign_targets (campaign_id, target, msg_key)
 			SELECT c.id, 'u' || i, CASE WHEN $13 AND i % 5 = 0 THEN 'k' || i END FROM c, generate_series(1, $12) i
 		)
 		SELECT id FROM c`,
 		fmt.Sprintf("n%d.r0", w.n), a.id, a.workspace, c.channel, s.kind, s.content, c.request, s.zone,
-		pick(w.rng, "latest", "all", "skip"), pick(w.rng, windows...), w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0 && a.provider != "alipay", c.view, s.times).Scan(&id)
+		pick(w.rng, "latest", "all", "skip"), pick(w.rng, windows...), w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0 && a.provider != "alipay", c.view, s.times, pick(w.rng, nil, nil, new("hold"), new("skip"))).Scan(&id)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/net/http/httpproxy"
 
@@ -174,9 +175,36 @@ func (l *loader) checkApp(path string, app App) {
 	l.checkEndpoint(path+".endpoint", app.Endpoint)
 	l.checkZone(path+".time_zone", app.TimeZone)
 	l.atLeast(path+".pending_limit", app.PendingLimit, 1)
+	l.checkQuiet(path, app)
 	l.atLeast(path+".max_in_flight", app.MaxInFlight, 1)
 	if app.CallsPerSecond < 0 {
 		l.problem(path+".calls_per_second", "must not be negative; 0 is no bound")
+	}
+}
+
+// checkQuiet checks the app's quiet hours by the rules of scheduler.apps.
+func (l *loader) checkQuiet(path string, app App) {
+	if app.QuietFrom == "" && app.QuietUntil == "" {
+		return
+	}
+	var times []time.Time
+	for _, o := range []struct{ name, value string }{{".quiet_from", app.QuietFrom}, {".quiet_until", app.QuietUntil}} {
+		if o.value == "" {
+			l.problem(path+o.name, "is required: quiet hours have a beginning and an end")
+			continue
+		}
+		at, err := time.Parse("15:04:05", o.value)
+		if err != nil {
+			at, err = time.Parse("15:04", o.value)
+		}
+		if err != nil || strings.ContainsAny(o.value, ".,") {
+			l.problem(path+o.name, "must be a time of day from 00:00:00 to 23:59:59, such as \"22:00\", not %q", o.value)
+			continue
+		}
+		times = append(times, at)
+	}
+	if len(times) == 2 && times[0].Equal(times[1]) {
+		l.problem(path+".quiet_until", "must differ from quiet_from; to push nothing at all, pause the campaigns")
 	}
 }
 

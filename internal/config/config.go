@@ -178,6 +178,10 @@ type App struct {
 	TimeZone string `yaml:"time_zone"`
 	// PendingLimit is how many pending tasks the app may have.
 	PendingLimit int `yaml:"pending_limit"`
+	// QuietFrom and QuietUntil are times of day in TimeZone, HH:mm:ss or HH:mm, between
+	// which nothing is pushed. Empty: what the database has, or none.
+	QuietFrom  string `yaml:"quiet_from"`
+	QuietUntil string `yaml:"quiet_until"`
 	// MaxInFlight bounds the app's calls in flight, in each daemon.
 	MaxInFlight int `yaml:"max_in_flight"`
 	// CallsPerSecond bounds the app's rate, in each daemon. Zero: no bound.

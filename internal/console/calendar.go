@@ -20,6 +20,7 @@ type calendarCell struct {
 	Planned bool
 	Peak    bool // more falls due in one second than may be pending
 	Waits   bool // something waits for a quota, or is missed by it
+	Quiet   bool // quiet hours hold something, or leave it out
 	Today   bool
 	Other   bool // of another month
 }
@@ -195,6 +196,11 @@ func fillCells(x *exchange, cells []calendarCell, bounds []time.Time, counts []s
 	for _, p := range slices.Concat(coming.Waiting, coming.Missed) {
 		if cell := at(p.DueAt); cell != nil {
 			cell.Waits = true
+		}
+	}
+	for _, p := range slices.Concat(coming.Held, coming.Silent) {
+		if cell := at(p.DueAt); cell != nil {
+			cell.Quiet = true
 		}
 	}
 }

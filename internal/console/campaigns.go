@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/console/picture"
@@ -99,6 +100,16 @@ func markSkipped(next []occurrence, skips []store.Skip) {
 	}
 }
 
+// markQuiet says which of the occurrences quiet hours hold or leave out.
+func markQuiet(next []occurrence, q strategy.QuietHours, policy, zone string) {
+	for i := range next {
+		o := &next[i]
+		if note := forecast.QuietNote(q, policy, o.At, zone); note != "" {
+			o.Note = strings.TrimPrefix(o.Note+"; "+note, "; ")
+		}
+	}
+}
+
 // outcomes is how many outcomes of a campaign its page shows.
 const outcomes = 50
 
@@ -115,7 +126,9 @@ func (c *Console) campaign(x *exchange) error {
 		Outcomes store.TaskPage
 		Strip    []picture.Mark
 		Audit    []store.AuditRow
-		Coming   bool // whether it pushes by itself again
+		Coming   bool   // whether it pushes by itself again
+		Quiet    string // the app's quiet hours; empty: none
+		Policy   string // what it does about them, as exemptions stand
 	}
 	if d.CampaignDetail, err = x.store.CampaignDetail(x.Context(), id); err != nil {
 		return err
@@ -128,6 +141,14 @@ func (c *Console) campaign(x *exchange) error {
 		return err
 	}
 	markSkipped(d.Next, skips)
+	quiet, policy, err := x.store.QuietHoursFor(x.Context(), id)
+	if err != nil {
+		return err
+	}
+	if quiet != (store.QuietHours{}) {
+		d.Quiet, d.Policy = quiet.String(), policy
+		markQuiet(d.Next, strategy.NewQuietHours(quiet.From, quiet.Until, quiet.Zone), policy, d.TimeZone)
+	}
 	d.Coming = d.Status == "active" || d.Status == "paused" || d.Status == "rejected"
 	if d.Status == "rejected" {
 		d.Problems = c.judgeStored(&d.CampaignDetail, x.Now)

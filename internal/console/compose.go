@@ -14,6 +14,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
 // A campaignForm is what a person wrote into the form, as text: whatever cannot
@@ -29,7 +30,7 @@ type campaignForm struct {
 	Times                          string // several, in place of Time
 	Request, Targets, AudienceView string
 	Zone, Misfire, Window          string
-	ShortMonth, DSTGap             string
+	ShortMonth, DSTGap, Quiet      string
 	Resend, Paused                 bool
 	Note                           string
 	ID                             int64 // zero: a new one
@@ -47,7 +48,7 @@ func formFrom(x *exchange) campaignForm {
 	f := campaignForm{
 		Name: value("name"), App: value("app"), Channel: value("channel"), Type: value("type"), Fixed: value("fixed"), Start: value("start"), End: value("end"),
 		Circle: value("circle"), Days: x.PostForm["day"], Time: value("time"), Times: value("times"), Request: value("request"), Targets: value("targets"), AudienceView: value("audience_view"),
-		Zone: value("time_zone"), Misfire: value("misfire_policy"), Window: value("catch_up_window"), ShortMonth: value("short_month_policy"), DSTGap: value("dst_gap_policy"),
+		Zone: value("time_zone"), Misfire: value("misfire_policy"), Window: value("catch_up_window"), ShortMonth: value("short_month_policy"), DSTGap: value("dst_gap_policy"), Quiet: value("quiet_policy"),
 		Resend: value("resend_unknown") != "", Paused: value("paused") != "", Note: value("note"),
 	}
 	revision, _ := strconv.ParseInt(value("revision"), 10, 32) // none is no revision that stands
@@ -59,7 +60,7 @@ func formFrom(x *exchange) campaignForm {
 func formOf(d *store.CampaignDetail) campaignForm {
 	f := campaignForm{
 		ID: d.ID, Revision: d.Revision, Name: d.Name, App: appValue(d.AppID, d.WorkspaceID), Channel: d.Channel, Type: strconv.Itoa(int(d.StrategyType)),
-		AudienceView: d.AudienceView, Zone: d.TimeZone, Misfire: d.MisfirePolicy, Window: d.CatchUpWindow.String(), ShortMonth: d.ShortMonth, DSTGap: d.DSTGap,
+		AudienceView: d.AudienceView, Zone: d.TimeZone, Misfire: d.MisfirePolicy, Window: d.CatchUpWindow.String(), ShortMonth: d.ShortMonth, DSTGap: d.DSTGap, Quiet: d.QuietPolicy,
 		Times: strings.Join(d.Times, ", "), Resend: d.ResendUnknown, Request: indented(d.Request), Circle: "1",
 	}
 	var content struct {
@@ -193,7 +194,7 @@ func (f *campaignForm) campaign(stored bool) *judge.Campaign {
 	return &judge.Campaign{
 		Name: f.Name, AppID: appID, WorkspaceID: workspaceID, Channel: f.Channel, StrategyType: kind, StrategyContent: f.content(f.Zone),
 		Request: json.RawMessage(f.Request), TimeZone: f.Zone, MisfirePolicy: f.Misfire, CatchUpWindow: f.Window, ShortMonth: f.ShortMonth, DSTGap: f.DSTGap,
-		Times: f.times(), ResendUnknown: f.Resend, AudienceView: f.AudienceView, StoredTargets: stored || len(f.targets()) > 0, Status: "active",
+		Times: f.times(), QuietPolicy: f.Quiet, ResendUnknown: f.Resend, AudienceView: f.AudienceView, StoredTargets: stored || len(f.targets()) > 0, Status: "active",
 	}
 }
 
@@ -203,7 +204,7 @@ func (f *campaignForm) draft(window time.Duration) *store.CampaignDraft {
 	d := &store.CampaignDraft{
 		Name: c.Name, AppID: c.AppID, WorkspaceID: c.WorkspaceID, Channel: c.Channel, StrategyType: int16(c.StrategyType), StrategyContent: c.StrategyContent,
 		Request: c.Request, AudienceView: c.AudienceView, TimeZone: c.TimeZone, MisfirePolicy: c.MisfirePolicy, CatchUpWindow: window,
-		ShortMonth: c.ShortMonth, DSTGap: c.DSTGap, Times: c.Times, ResendUnknown: c.ResendUnknown, Status: "active", Targets: f.targets(),
+		ShortMonth: c.ShortMonth, DSTGap: c.DSTGap, Times: c.Times, QuietPolicy: c.QuietPolicy, ResendUnknown: c.ResendUnknown, Status: "active", Targets: f.targets(),
 	}
 	if f.Paused {
 		d.Status = "paused"
@@ -235,7 +236,7 @@ type change struct{ Column, Before, After string }
 var fieldOf = map[string]string{
 	"name": "name", "app_id": "app", "workspace_id": "app", "channel": "channel", "strategy_type": "type", "fixedTime": "fixed", "startTime": "start", "endTime": "end",
 	"circleType": "circle", "circleValue": "day", "time": "time", "times": "times", "time_zone": "time_zone", "misfire_policy": "misfire_policy", "catch_up_window": "catch_up_window",
-	"short_month_policy": "short_month_policy", "dst_gap_policy": "dst_gap_policy", "audience_view": "audience_view", "request": "request", "targets": "targets",
+	"short_month_policy": "short_month_policy", "dst_gap_policy": "dst_gap_policy", "quiet_policy": "quiet_policy", "audience_view": "audience_view", "request": "request", "targets": "targets",
 }
 
 // formPage is the form before it is judged.
@@ -256,10 +257,11 @@ func (c *Console) compose(x *exchange, f campaignForm, before *store.CampaignDet
 	p.Judged = true
 	appID, workspaceID := f.app()
 	settings, _ := f.campaign(false).AppAmong(c.settings())
-	known := false
+	known, quiet := false, strategy.QuietHours{}
 	for _, a := range p.Apps {
 		if a.AppID == appID && a.WorkspaceID == workspaceID {
 			settings.Provider, settings.TimeZone, known = a.Provider, cmp.Or(f.Zone, a.TimeZone), true
+			quiet = strategy.NewQuietHours(a.Quiet.From, a.Quiet.Until, a.Quiet.Zone)
 		}
 	}
 	p.Form.Zone = cmp.Or(f.Zone, settings.TimeZone)
@@ -290,6 +292,7 @@ func (c *Console) compose(x *exchange, f campaignForm, before *store.CampaignDet
 	if v.Schedule.Describe() != "never" {
 		p.Words = x.Schedule(v.Schedule.Describe())
 		p.Next = nextOccurrences(v.Schedule, x.Now.Add(-v.Spec.CatchUpWindow), 10)
+		markQuiet(p.Next, quiet, f.Quiet, p.Form.Zone)
 	}
 	if len(p.Next) > 0 {
 		hour := p.Next[0].At.Truncate(time.Hour)
@@ -338,6 +341,11 @@ func (f *campaignForm) sql(window time.Duration) string {
 	}
 	if f.ID != 0 || len(d.Times) > 0 {
 		columns = append(columns, struct{ name, value string }{"times", quoteTimes(d.Times)})
+	}
+	if d.QuietPolicy != "" {
+		columns = append(columns, struct{ name, value string }{"quiet_policy", quote(d.QuietPolicy)})
+	} else if f.ID != 0 {
+		columns = append(columns, struct{ name, value string }{"quiet_policy", "NULL"})
 	}
 	if f.ID != 0 {
 		var sets []string
@@ -408,6 +416,7 @@ func changesOf(before, after campaignForm) []change {
 	note("catch_up_window", a.String(), b.String())
 	note("short_month_policy", before.ShortMonth, after.ShortMonth)
 	note("dst_gap_policy", before.DSTGap, after.DSTGap)
+	note("quiet_policy", before.Quiet, after.Quiet)
 	note("resend_unknown", strconv.FormatBool(before.Resend), strconv.FormatBool(after.Resend))
 	return out
 }

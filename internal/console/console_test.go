@@ -194,6 +194,37 @@ func TestSeveralTimesADay(t *testing.T) {
 	}
 }
 
+// Quiet hours of an app: the form says what becomes of an occurrence within them, and
+// the campaign's page, the calendar and the limits show it, in both languages.
+func TestQuietHours(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.as(t, "mei")
+	form := weekly() // at 10:00
+	if _, err := r.db.Exec(t.Context(), `UPDATE scheduler.apps SET quiet_from = '09:00', quiet_until = '11:00'`); err != nil {
+		t.Fatal(err)
+	}
+	has(t, b.get("/campaigns/new"), `name="quiet_policy"`, "is held until they end")
+	preview := b.post("/campaigns", with(form, "do", "preview"), http.StatusOK)
+	has(t, preview, "quiet hours: held until ", " 11:00:00")
+	has(t, b.post("/campaigns", with(form, "quiet_policy", "skip", "do", "preview"), http.StatusOK), "left out: quiet hours", html.EscapeString("'skip'"))
+	refused := b.post("/campaigns", with(form, "quiet_policy", "ignore", "do", "insert"), http.StatusUnprocessableEntity)
+	has(t, refused, "has to be allowed by an admin")
+	page := b.post("/campaigns", with(form, "do", "insert"), http.StatusOK)
+	has(t, page, "Quiet hours", "09:00:00–11:00:00", "what is due within them is held until they end", "quiet hours: held until ")
+	at := fmt.Sprintf("/campaigns/%d", count(t, r.db, `SELECT max(id) FROM scheduler.campaigns`))
+	has(t, b.get("/limits"), "Held until quiet hours end", "09:00:00–11:00:00")
+	has(t, b.get("/calendar"), "☾")
+	edit := b.post(at, with(form, "revision", "1", "quiet_policy", "skip", "do", "preview"), http.StatusOK)
+	has(t, edit, "<td>quiet_policy</td><td><pre></pre></td><td><pre>skip</pre></td>", html.EscapeString("quiet_policy = 'skip'"))
+	page = b.post(at, with(form, "revision", "1", "quiet_policy", "skip", "do", "update"), http.StatusOK)
+	has(t, page, "what is due within them is left out", "left out: quiet hours")
+	has(t, b.get("/limits"), "Left out for quiet hours")
+	b.post("/preferences", url.Values{"language": {"zh"}}, http.StatusOK)
+	has(t, b.get(at), "免打扰时段", "因免打扰时段跳过")
+	has(t, b.get(at+"/edit"), `<option value="skip" selected>跳过</option>`)
+}
+
 // A person's first ten minutes: sign in, see what to do, write a weekly campaign
 // with two mistakes, fix them at their fields, store it, see it in the calendar,
 // pause and resume it, skip one day, change it, and see who did that.

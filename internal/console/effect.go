@@ -44,7 +44,7 @@ func (c *Console) effect(x *exchange, f *campaignForm, v judge.Verdict, before *
 	}
 	d := forecast.Draft{Campaign: forecast.Campaign{
 		Name: f.Name, App: forecast.AppKey{AppID: appID, WorkspaceID: workspaceID}, Channel: f.Channel, Zone: f.Zone,
-		Schedule: v.Schedule, Window: v.Spec.CatchUpWindow,
+		Schedule: v.Schedule, Window: v.Spec.CatchUpWindow, Quiet: f.Quiet, Misfire: f.Misfire,
 	}, AtLeast: f.AudienceView != "", Due: dueNow(v, f.Misfire, x.Now)}
 	targets := int64(len(f.targets()))
 	if before != nil {

@@ -30,6 +30,7 @@ func (c *Console) limits(x *exchange) error {
 	type app struct {
 		store.AppFill
 		Meter template.HTML
+		Quiet string // its quiet hours; empty: none
 	}
 	type quota struct {
 		store.QuotaUsage
@@ -43,7 +44,7 @@ func (c *Console) limits(x *exchange) error {
 		Quotas     []quota
 		MoreQuotas bool
 		Forecast   forecast.Result
-		More       struct{ Missed, Waiting, Peaks, Bursts, Repeats, Ends bool } // than the forecast's lists show
+		More       struct{ Missed, Waiting, Held, Silent, Peaks, Bursts, Repeats, Ends bool } // than the forecast's lists show
 	}
 	d.App = x.FormValue("app")
 	apps, fuller, err := x.store.AppFills(x.Context(), d.App, pageRows)
@@ -51,8 +52,23 @@ func (c *Console) limits(x *exchange) error {
 		return err
 	}
 	d.Fuller = fuller
+	shown := make([]string, len(apps))
+	for i, a := range apps {
+		shown[i] = a.AppID
+	}
+	rows, err := x.store.AppsOf(x.Context(), shown)
+	if err != nil {
+		return err
+	}
+	quiet := make(map[forecast.AppKey]string)
+	for _, a := range rows {
+		if a.Quiet != (store.QuietHours{}) {
+			quiet[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}] = a.Quiet.String()
+		}
+	}
 	for _, a := range apps {
-		d.Apps = append(d.Apps, app{a, picture.Meter(x.T("Pending tasks of %s", a.AppID), a.Pending, a.Limit)})
+		hours := quiet[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}]
+		d.Apps = append(d.Apps, app{a, picture.Meter(x.T("Pending tasks of %s", a.AppID), a.Pending, a.Limit), hours})
 	}
 	quotas, err := x.store.QuotaFills(x.Context(), d.App, pageRows+1)
 	if err != nil {
@@ -74,6 +90,8 @@ func (c *Console) limits(x *exchange) error {
 	*r = forecast.Make(in)
 	r.Missed, d.More.Missed = firstOf(r.Missed, pageRows)
 	r.Waiting, d.More.Waiting = firstOf(r.Waiting, pageRows)
+	r.Held, d.More.Held = firstOf(r.Held, pageRows)
+	r.Silent, d.More.Silent = firstOf(r.Silent, pageRows)
 	r.Peaks, d.More.Peaks = firstOf(r.Peaks, pageRows)
 	r.Bursts, d.More.Bursts = firstOf(r.Bursts, pageRows)
 	r.Repeats, d.More.Repeats = firstOf(r.Repeats, pageRows)

@@ -50,6 +50,7 @@ type dispatcherParts struct {
 	calls    *pool
 	caller   *caller
 	recorder *recorder
+	quiet    *quietHours
 	lost     *lostClaims
 	causes   *latenessCauses
 	wakes    wakes
@@ -208,7 +209,7 @@ func (d *dispatcher) trouble(ctx context.Context, what string, err error) time.D
 // made: not for tasks that will not be pushed, nor for those whose deliveries
 // are stored, since each of them asks.
 func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
-	if e.compiled.app == nil && !now.After(e.task.DueAt.Add(e.compiled.campaign.CatchUpWindow)) {
+	if late, _ := d.late(e, now); e.compiled.app == nil && late <= e.compiled.campaign.CatchUpWindow {
 		d.lease.lack(e.task.AppNo)
 		return false, time.Now().Add(time.Second) // another daemon may have the credentials
 	}
@@ -230,24 +231,45 @@ func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 // missed says why a task is not pushed any more; empty: it is.
 func (d *dispatcher) missed(e *entry, now time.Time) string {
 	c := &e.compiled.campaign
-	late := now.Sub(e.task.DueAt)
+	late, held := d.late(e, now)
+	quota := e.task.WaitsFor != "" && e.task.WaitsFor != store.WaitsForQuiet
 	switch {
-	case late > c.CatchUpWindow && e.task.WaitsFor != "":
+	case c.QuietPolicy == "skip" && !d.quiet.of(c).End(e.task.DueAt).IsZero():
+		return store.QuietReason
+	case late > c.CatchUpWindow && quota:
 		return e.task.WaitsFor
 	case late > c.CatchUpWindow && e.compiled.app == nil:
 		return "no daemon has credentials for the app"
 	case late > c.CatchUpWindow:
 		return windowReason(c)
-	case late <= d.misfireGrace || e.task.Origin != "scheduled" || e.task.WaitsFor != "":
+	case held && c.MisfirePolicy != "all" && !quota && e.overtaken(now):
+		return "misfire policy " + c.MisfirePolicy + ": a later occurrence was due"
+	case late <= d.misfireGrace || e.task.Origin != "scheduled" || quota:
 		return ""
 	case c.MisfirePolicy == "skip":
 		return "misfire policy skip: it was " + late.Truncate(time.Second).String() + " late"
-	case c.MisfirePolicy == "latest" && e.compiled.message != nil:
-		if next := e.compiled.schedule.Next(e.task.DueAt); !next.IsZero() && !next.After(now) {
-			return "misfire policy latest: a later occurrence was due"
-		}
+	case c.MisfirePolicy == "latest" && e.overtaken(now):
+		return "misfire policy latest: a later occurrence was due"
 	}
 	return ""
+}
+
+// late is how late the task is, and whether quiet hours have held it.
+func (d *dispatcher) late(e *entry, now time.Time) (time.Duration, bool) {
+	c, from := &e.compiled.campaign, e.task.DueAt
+	if !e.task.WindowFrom.IsZero() {
+		from = e.task.WindowFrom
+	}
+	return late(d.quiet.of(c), from, c.CatchUpWindow, now)
+}
+
+// overtaken says that a later occurrence of the same schedule is due.
+func (e *entry) overtaken(now time.Time) bool {
+	if e.task.Origin != "scheduled" || e.compiled.message == nil {
+		return false
+	}
+	next := e.compiled.schedule.Next(e.task.DueAt)
+	return !next.IsZero() && !next.After(now)
 }
 
 // beginBatch sorts a batch by what has to be done with each task, and does it.
@@ -379,6 +401,12 @@ func (d *dispatcher) startOne(ctx context.Context, e *entry) {
 		d.lease.trouble(ctx, "start task", err)
 		return
 	case !started.Begun:
+		if !started.NoQuota {
+			held, _ := d.hold(ctx, []int64{e.task.ID})
+			if len(held) == 0 && d.quiet.hold(&e.compiled.campaign, d.clock.Now()) {
+				return // somebody is changing the quiet hours: the next beat looks again
+			}
+		}
 		d.reader.Wake() // its campaign may have been changed
 		return
 	case started.Decided != nil:
@@ -425,7 +453,43 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 	}
 	d.hint(apps)
 	d.launch(ctx, mine)
-	return d.passedBy(byTask, started)
+	pause := d.holdQuiet(ctx, byTask, started)
+	return max(pause, d.passedBy(byTask, started))
+}
+
+// holdQuiet lets those of the tasks wait that a claim did not get since quiet hours
+// hold them, and takes them out of left.
+func (d *dispatcher) holdQuiet(ctx context.Context, left map[int64]*entry, now time.Time) (pause time.Duration) {
+	var ids []int64
+	for id, e := range left {
+		if d.quiet.hold(&e.compiled.campaign, now) {
+			ids = append(ids, id)
+		}
+	}
+	if len(ids) == 0 {
+		return 0
+	}
+	ctx, cancel := context.WithTimeout(ctx, d.statementTimeout)
+	defer cancel()
+	held, err := d.hold(ctx, ids)
+	if err != nil {
+		return 200 * time.Millisecond
+	}
+	for _, id := range held {
+		d.put(left[id])
+		delete(left, id)
+	}
+	return 0
+}
+
+// hold has tasks wait for the end of the quiet hours that hold them.
+func (d *dispatcher) hold(ctx context.Context, ids []int64) ([]int64, error) {
+	failpoint.Hit("quiet.before")
+	held, err := d.store.HoldTasks(ctx, ids)
+	if err != nil {
+		d.lease.trouble(ctx, "hold tasks until quiet hours end", err)
+	}
+	return held, err
 }
 
 // passedBy deals with tasks a claim did not get. Those that were ready only just
@@ -458,9 +522,9 @@ func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64, byTask 
 	failpoint.Hit("claim.before")
 	generation := d.ledger.open()
 	if listed {
-		claim, tasks, err = d.store.ClaimListed(ctx, daemon, time.Time{}, ids)
+		claim, tasks, err = d.store.ClaimListed(ctx, daemon, time.Time{}, ids, apps(byTask)...)
 	} else {
-		claim, tasks, err = d.store.Claim(ctx, daemon, time.Time{}, ids)
+		claim, tasks, err = d.store.Claim(ctx, daemon, time.Time{}, ids, apps(byTask)...)
 	}
 	if err != nil {
 		d.lost.answerLost()
@@ -475,6 +539,17 @@ func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64, byTask 
 		d.recorder.opened(daemon, claim, len(tasks))
 	}
 	return claim, tasks, nil
+}
+
+// apps are those of the tasks.
+func apps(tasks map[int64]*entry) []int32 {
+	var out []int32
+	for _, e := range tasks {
+		if !slices.Contains(out, e.task.AppNo) {
+			out = append(out, e.task.AppNo)
+		}
+	}
+	return out
 }
 
 // intents are what the ledger keeps of a claim.

@@ -203,6 +203,8 @@ func (d *dispatcher) push(t *claimed) {
 		d.cut(t)
 	case v.needsTargets() && n == 0:
 		d.finishEmpty(t)
+	case d.quiet.hold(&v.campaign, d.clock.Now()):
+		d.putOff(t, quietBegan)
 	default:
 		p := v.push(t.task.ID, 1, t.task.DueAt, t.targets)
 		o, sent := d.caller.call(d.pushing, t.daemon, v.app, p)
@@ -319,7 +321,7 @@ func (t *claimed) decision() store.Decision {
 func (t *claimed) retry(o dispatch.Outcome, v verdict, sent time.Time) *store.Retry {
 	return &store.Retry{
 		ClaimID: t.claim, TaskID: t.task.ID, AppNo: t.task.AppNo, CampaignID: t.task.CampaignID, Revision: t.Revision, Origin: t.task.Origin,
-		DueAt: t.task.DueAt, StartedAt: t.started, SentAt: sent, ReadyAt: v.again, Targets: names(t.targets),
+		DueAt: t.task.DueAt, WindowFrom: t.task.WindowFrom, StartedAt: t.started, SentAt: sent, ReadyAt: v.again, Targets: names(t.targets),
 		MaybeSent: o.Class == dispatch.Unknown, Reason: v.reason, Code: o.Code, Message: o.Message, RequestID: o.RequestID,
 	}
 }

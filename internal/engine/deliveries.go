@@ -55,6 +55,7 @@ type deliveriesParts struct {
 	heavy   *heavyCalls
 	calls   *pool
 	caller  *caller
+	quiet   *quietHours
 	lost    *lostClaims
 	causes  *latenessCauses
 	wakes   wakes
@@ -465,6 +466,10 @@ func (s *deliveries) launchOne(ctx context.Context, a *attempt, rows []store.Tar
 const audienceChanged = "audience changed: none of its targets is in the campaign any more"
 
 func (s *deliveries) push(a *attempt, targets []dispatch.Target) {
+	if s.quiet.hold(&a.compiled.campaign, s.clock.Now()) {
+		s.putOff(a, quietAge, quietBegan)
+		return
+	}
 	p := a.compiled.push(a.TaskID, a.SliceNo, a.DueAt, targets)
 	o, sent := s.caller.call(s.pushing, a.daemon, a.compiled.app, p)
 	s.traces.called(tracedDelivery(&a.Delivery, a.compiled), a.SliceNo, a.Attempts, p, o, sent)

@@ -10,13 +10,17 @@ import (
 
 // readAhead fills the queue with the deliveries that are ready within the
 // horizon, for each app from the earliest on. Apps whose line is full, for which
-// there are no credentials here, or that another daemon serves are not read.
+// there are no credentials here, or that another daemon serves are not read, and of
+// those in quiet hours only what ignores them.
 func (s *deliveries) readAhead(ctx context.Context) error {
 	share, shares, ok := s.lease.share()
 	if !ok {
 		return nil // no lease: nothing could be claimed
 	}
 	s.watchClock()
+	if err := s.quiet.refresh(ctx); err != nil {
+		return err
+	}
 	until := s.clock.Now().Add(s.horizon)
 	apps, err := s.store.WaitingApps(ctx, until)
 	if err != nil {
@@ -24,13 +28,14 @@ func (s *deliveries) readAhead(ctx context.Context) error {
 	}
 	others := s.limited()
 	var readings []store.Reading
-	for _, no := range apps {
+	for _, a := range apps {
+		no := a.AppNo
 		app := s.app(no)
 		if app == nil || slices.Contains(others, no) || !s.queue.room(no) {
 			continue
 		}
-		r := store.Reading{AppNo: no, Limit: lineSize, Shares: 1}
-		if !app.Limited() {
+		r := store.Reading{AppNo: no, Limit: lineSize, Shares: 1, Quiet: a.QuietUntil.After(until)}
+		if !app.Limited() && !r.Quiet {
 			r.Share, r.Shares = share, shares
 		}
 		readings = append(readings, r)
@@ -105,6 +110,9 @@ func (s *deliveries) enterSome(ctx context.Context, found []store.WaitingDeliver
 	for _, w := range found {
 		_, running := s.running[w.ID] // the reading began before its claim
 		if v := s.cache.get(w.CampaignID); v != nil && v.campaign.Revision == w.Revision && !running {
+			if quiet := s.quiet.of(&v.campaign).End(now); quiet.After(w.ReadyAt) {
+				w.ReadyAt = quiet // they end within the horizon
+			}
 			list = append(list, &waiting{WaitingDelivery: w, compiled: v, ready: here.Add(w.ReadyAt.Sub(now))})
 		}
 	}

@@ -409,6 +409,9 @@ const dueQueueBytes = 64 << 20
 // It begins at the earliest each time, so that whatever a hint did not tell is
 // found, and reads of each app no more than there is room for.
 func (d *dispatcher) readAhead(ctx context.Context) error {
+	if err := d.quiet.refresh(ctx); err != nil {
+		return err
+	}
 	if d.reloaded.Swap(false) {
 		d.due.clear() // what is there was read with the old configuration
 	}

@@ -136,13 +136,17 @@ func New(cfg Config) *Engine {
 	// Steps 2 to 5: a task is read ahead, claimed, called and recorded.
 	e.limit, e.calls = newCallLimit(cfg.MaxInFlight), newPool(faults)
 	heavy := newHeavyCalls()
+	quiet := newQuietHours(cfg.Store, func() {
+		e.cache.reset()
+		e.dispatcher.reloaded.Store(true)
+	})
 	call := &caller{clock: e.clock, mayPush: e.lease.mayPush, timeout: cfg.PushTimeout, metrics: cfg.Metrics, faults: faults}
 	e.recorder = newRecorder(cfg.Store, cfg.Log, cfg.Metrics, traces, e.lease, e.wakes)
 	e.lost = newLostClaims(&cfg, e.clock, e.lease, e.recorder, func() []int64 { return e.deliveries.ids() })
 	e.dispatcher = newDispatcher(dispatcherParts{
 		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, traces: traces, faults: faults, clock: e.clock,
 		lease: e.lease, ledger: e.lease.ledger, cache: e.cache, limit: e.limit, heavy: heavy, calls: e.calls, caller: call,
-		recorder: e.recorder, lost: e.lost, causes: causes, wakes: e.wakes,
+		recorder: e.recorder, quiet: quiet, lost: e.lost, causes: causes, wakes: e.wakes,
 		statementTimeout: cfg.StatementTimeout, misfireGrace: cfg.MisfireGrace, retry: cfg.Retry, horizon: cfg.Horizon,
 		claimBatch: cfg.ClaimBatch, capacity: cfg.ReadAhead, maxBacklog: cfg.MaxBacklog,
 	})
@@ -150,7 +154,7 @@ func New(cfg Config) *Engine {
 	e.deliveries = newDeliveries(deliveriesParts{
 		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, traces: traces, clock: e.clock,
 		lease: e.lease, ledger: e.lease.ledger, cache: e.cache, limit: e.limit, heavy: heavy, calls: e.calls, caller: call,
-		lost: e.lost, causes: causes, wakes: e.wakes, app: cfg.App, limited: e.othersLimited,
+		quiet: quiet, lost: e.lost, causes: causes, wakes: e.wakes, app: cfg.App, limited: e.othersLimited,
 		statementTimeout: cfg.StatementTimeout, retry: cfg.Retry, horizon: cfg.Horizon, claimBatch: cfg.ClaimBatch,
 	})
 	e.settler = newSettler(settlerParts{

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"sync"
 	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
 )
 
 // Causes of lateness: what a task waited for between its due time and its first
@@ -12,6 +14,7 @@ const (
 	causeScheduler = "scheduler" // nothing else: planning, claiming, or nobody was there
 	causeCap       = "cap"       // the app's pending limit was full when it was due
 	causeQuota     = "quota"     // the channel's quota was used up
+	causeQuiet     = "quiet"     // quiet hours held it
 	causeThrottle  = "throttle"  // the app's own bounds, or the provider's throttling
 	causeAuthor    = "author"    // the campaign was written after it was due
 	causeHold      = "hold"      // everything was held
@@ -45,6 +48,8 @@ func (c *latenessCauses) refuse(app *App, now time.Time) {
 func (c *latenessCauses) of(e *entry, now time.Time, steady time.Duration, released time.Time) string {
 	late := now.Sub(e.task.DueAt)
 	switch {
+	case e.task.WaitsFor == store.WaitsForQuiet:
+		return causeQuiet
 	case e.task.WaitsFor != "":
 		return causeQuota
 	case late < lateFrom:

@@ -177,6 +177,7 @@ func reasonLabel(reason string) string {
 	for _, c := range []struct{ prefix, label string }{
 		{"quota", "quota"},
 		{"misfire policy", "misfire_policy"},
+		{store.QuietReason, "quiet_hours"},
 		{"no daemon has credentials", "credentials"},
 		{"older than the catch-up window", "catch_up_window"},
 		{"catch-up window closed", "catch_up_window"},

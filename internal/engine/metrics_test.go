@@ -82,8 +82,9 @@ func figures(t *testing.T, c prometheus.Collector) map[string]float64 {
 func TestReasonLabels(t *testing.T) {
 	t.Parallel()
 	for reason, want := range map[string]string{
-		"":      "none",
-		"quota": "quota",
+		"":            "none",
+		"quota":       "quota",
+		"quiet hours": "quiet_hours",
 		"misfire policy latest: a later occurrence was due":             "misfire_policy",
 		"older than the catch-up window of 1h0m0s":                      "catch_up_window",
 		"not sent within the catch-up window: throttled: 1":             "catch_up_window",

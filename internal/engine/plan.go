@@ -20,9 +20,10 @@ import (
 type planned struct {
 	campaign  *store.Campaign // nil: it is gone
 	cursor    store.Cursor
-	fresh     bool              // it was never planned
-	schedule  strategy.Schedule // of the version that stands; zero: it was not needed
-	unplanned []store.Decision  // occurrences decided without a task
+	fresh     bool                // it was never planned
+	quiet     strategy.QuietHours // of its app
+	schedule  strategy.Schedule   // of the version that stands; zero: it was not needed
+	unplanned []store.Decision    // occurrences decided without a task
 	immediate *store.NewTask
 	rejected  string // why the campaign cannot be pushed
 }
@@ -30,8 +31,8 @@ type planned struct {
 // replan brings one changed campaign up to date. Occurrences of versions that
 // were replaced, cancelled or deleted before the planner could make tasks of
 // them are decided here, so that none is ever without a decision.
-func (p *Planner) replan(c store.Change, problem string, now time.Time) planned {
-	out := planned{campaign: c.Campaign, cursor: store.Cursor{CampaignID: c.CampaignID}, fresh: c.Cursor == nil}
+func (p *Planner) replan(c store.Change, problem string, quiet strategy.QuietHours, now time.Time) planned {
+	out := planned{campaign: c.Campaign, quiet: quiet, cursor: store.Cursor{CampaignID: c.CampaignID}, fresh: c.Cursor == nil}
 	next, known := standing(c)
 	for _, h := range c.History {
 		if !h.StrategyEnded {
@@ -107,8 +108,15 @@ func (p *Planner) follow(c *store.Campaign, problem string, next time.Time, know
 		out.cursor.NextDueAt = next // its window begins when it becomes active
 		return
 	}
-	for ; !next.IsZero() && next.Add(c.CatchUpWindow).Before(now); next = s.Next(next) {
-		out.unplanned = append(out.unplanned, decideUnplanned(c, next, "missed", reason))
+	for ; !next.IsZero(); next = s.Next(next) {
+		why := expired(c, out.quiet, next, now)
+		if why == "" {
+			break
+		}
+		if why != store.QuietReason {
+			why = reason
+		}
+		out.unplanned = append(out.unplanned, decideUnplanned(c, next, "missed", why))
 	}
 	if atOnce && out.cursor.Active && !next.IsZero() {
 		out.immediate = &store.NewTask{CampaignID: c.ID, Revision: c.Revision, Origin: "immediate", DueAt: next}
@@ -139,14 +147,14 @@ func problemText(problems []dispatch.Problem) string {
 // were never planned: they give the next tasks most often, and are stored with
 // them.
 func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.Change, problems map[int64]string) (applied, error) {
-	a := applied{known: make(schedules, len(changes)), cursors: make(map[int64]store.Cursor)}
+	a := applied{quiet: quietOf(tx.Quiet), known: make(schedules, len(changes)), cursors: make(map[int64]store.Cursor)}
 	var all findings
 	for _, c := range changes {
 		if c.CampaignID == 0 {
 			continue
 		}
 		runtime.Gosched() // tasks that are due go first
-		out := p.replan(c, problems[c.CampaignID], tx.Now)
+		out := p.replan(c, problems[c.CampaignID], a.quiet, tx.Now)
 		if out.rejected != "" {
 			if err := p.reject(ctx, tx, c.Campaign, &out); err != nil {
 				return applied{}, err
@@ -171,6 +179,7 @@ func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.C
 
 // What was applied is what filling the app goes on with.
 type applied struct {
+	quiet   strategy.QuietHours    // of the app
 	known   schedules              // of campaigns that were planned before
 	cursors map[int64]store.Cursor // not stored yet, of campaigns that were never planned
 	fresh   []candidate            // those among them that may give a task
@@ -179,7 +188,7 @@ type applied struct {
 func (a *applied) addFresh(p *planned) {
 	a.cursors[p.campaign.ID] = p.cursor
 	if p.cursor.Active && !p.cursor.NextDueAt.IsZero() {
-		a.fresh = append(a.fresh, candidate{campaign: p.campaign, schedule: p.schedule, next: p.cursor.NextDueAt})
+		a.fresh = append(a.fresh, candidate{campaign: p.campaign, quiet: a.quiet, schedule: p.schedule, next: p.cursor.NextDueAt})
 	}
 }
 
@@ -332,7 +341,7 @@ func (c *comparison) from(rows []store.Candidate) (filling, error) {
 		if err != nil {
 			return filling{}, err
 		}
-		candidates = append(candidates, candidate{campaign: &rows[i].Campaign, schedule: s, next: rows[i].NextDueAt})
+		candidates = append(candidates, candidate{campaign: &rows[i].Campaign, quiet: c.quiet, schedule: s, next: rows[i].NextDueAt})
 	}
 	return fill(c.pending, candidates, c.tx.Limit, c.tx.Now), nil
 }
@@ -402,6 +411,7 @@ func (c *comparison) saveCursors(ctx context.Context, advanced []store.Cursor) e
 // A candidate is an active campaign with an occurrence that is no task yet.
 type candidate struct {
 	campaign *store.Campaign
+	quiet    strategy.QuietHours // of its app
 	schedule strategy.Schedule
 	next     time.Time
 }
@@ -452,13 +462,17 @@ func fill(pending []store.PendingTask, candidates []candidate, limit int, now ti
 }
 
 // expire decides the candidates' occurrences that have left their catch-up
-// window and returns the candidates that have others.
+// window, or are skipped for quiet hours, and returns the candidates that have others.
 func (f *filling) expire(candidates []candidate, now time.Time, moved map[int64]store.Cursor) byNext {
 	var rest byNext
 	for i := range candidates {
 		c := &candidates[i]
-		for !c.next.IsZero() && c.next.Add(c.campaign.CatchUpWindow).Before(now) {
-			f.missed = append(f.missed, decideUnplanned(c.campaign, c.next, "missed", windowReason(c.campaign)))
+		for !c.next.IsZero() {
+			why := expired(c.campaign, c.quiet, c.next, now)
+			if why == "" {
+				break
+			}
+			f.missed = append(f.missed, decideUnplanned(c.campaign, c.next, "missed", why))
 			c.advance(moved)
 		}
 		if !c.next.IsZero() {

@@ -6,8 +6,8 @@
 //
 // It follows the engine's rules: a quota counts the calls of any rolling
 // 7 x 24 h; a task without quota waits, the earliest due first, until one is free,
-// and is missed when its catch-up window closes first. What somebody skipped is
-// not pushed, and what is due and waits already comes first. What nobody knows ahead
+// and is missed when its catch-up window closes first. Quiet hours hold what their
+// campaigns do not leave out or ignore. What somebody skipped is not pushed, and what is due and waits already comes first. What nobody knows ahead
 // is left out: campaigns written later, outages, refusals, and how long a
 // provider takes to answer.
 package forecast
@@ -39,6 +39,7 @@ type App struct {
 	AppKey
 	PendingLimit   int
 	CallsPerSecond float64 // of all daemons together
+	Quiet          strategy.QuietHours
 }
 
 // A Campaign is what the forecast needs of an active campaign.
@@ -50,6 +51,8 @@ type Campaign struct {
 	Zone     string
 	Schedule strategy.Schedule
 	Window   time.Duration // how late an occurrence may still be pushed
+	Quiet    string        // its quiet_policy as exemptions stand: hold, skip or ignore; empty: hold
+	Misfire  string        // latest, all or skip; empty: latest
 	Calls    int           // an occurrence needs; 0 counts as one
 	Quota    int           // calls of the app's channel in any 7 days; zero: no quota
 }
@@ -83,7 +86,17 @@ type Input struct {
 type Occurrence struct {
 	At       time.Time
 	Campaign *Campaign
-	Planned  bool // it is no task yet
+	Planned  bool      // it is no task yet
+	Held     time.Time // until when quiet hours hold it; zero: they do not
+	Silent   bool      // quiet hours keep it from being pushed at all
+}
+
+// begins is when it is pushed, as far as quiet hours decide.
+func (o *Occurrence) begins() time.Time {
+	if o.Held.IsZero() {
+		return o.At
+	}
+	return o.Held
 }
 
 // A Push is one occurrence that something happens to.
@@ -142,6 +155,8 @@ type Result struct {
 	AtLeast     bool      `json:"at_least"` // not everything could be looked at: there may be more
 	Waiting     []Push    `json:"waiting"`  // for a quota, inside their window
 	Missed      []Push    `json:"missed"`   // since the quota frees up too late
+	Held        []Push    `json:"held"`     // until quiet hours end, at free_at
+	Silent      []Push    `json:"silent"`   // left out for quiet hours, or overtaken within them by a later one
 	Peaks       []Peak    `json:"peaks"`
 	Bursts      []Burst   `json:"bursts"`
 	Repeats     []Repeat  `json:"repeats"`
@@ -154,7 +169,7 @@ type Result struct {
 
 // Make works the forecast out. It takes time in proportion to the occurrences.
 func Make(in Input) Result {
-	r := Result{Until: in.Until, Waiting: []Push{}, Missed: []Push{}, Peaks: []Peak{}, Bursts: []Burst{}, Repeats: []Repeat{}, Ends: []End{}}
+	r := Result{Until: in.Until, Waiting: []Push{}, Missed: []Push{}, Held: []Push{}, Silent: []Push{}, Peaks: []Peak{}, Bursts: []Burst{}, Repeats: []Repeat{}, Ends: []End{}}
 	campaigns := in.Campaigns
 	if len(campaigns) > MaxCampaigns {
 		campaigns, r.AtLeast = campaigns[:MaxCampaigns], true
@@ -166,10 +181,12 @@ func Make(in Input) Result {
 		r.Until = all[MaxOccurrences-1].At
 	}
 	r.Occurrences, r.Coming = len(all), all
-	r.quotas(all, in)
+	quiet := quietHours(in.Apps)
+	pushed := r.quiet(all, quiet, in.Now)
+	r.quotas(pushed, quiet, in)
 	r.peaks(all, in.Now, in.Apps)
-	r.bursts(all, in.Now, in.Apps)
-	r.repeats(all)
+	r.bursts(pushed, in.Now, in.Apps)
+	r.repeats(pushed)
 	for i := range campaigns {
 		c := &campaigns[i]
 		if last := c.Schedule.Last(); last.After(in.Now) && !last.After(r.Until) {
@@ -201,7 +218,7 @@ func occurrences(campaigns []Campaign, in Input) []Occurrence {
 	for i := range campaigns {
 		c := &campaigns[i]
 		for _, t := range due[c.ID] {
-			out = append(out, Occurrence{t, c, false})
+			out = append(out, Occurrence{At: t, Campaign: c})
 		}
 		if t := c.Schedule.Next(from); !t.IsZero() && !t.After(in.Until) {
 			next = append(next, coming{t, i})
@@ -215,7 +232,7 @@ func occurrences(campaigns []Campaign, in Input) []Occurrence {
 		c, t := &campaigns[next[0].campaign], next[0].at
 		skipped, known := stored[key{c.ID, t.UnixMicro()}]
 		if !skipped {
-			out = append(out, Occurrence{t, c, !known})
+			out = append(out, Occurrence{At: t, Campaign: c, Planned: !known})
 		}
 		if t = c.Schedule.Next(t); t.IsZero() || t.After(in.Until) {
 			heap.Pop(&next)
@@ -257,6 +274,53 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
+// quietHours are those of each app that has some.
+func quietHours(apps []App) map[AppKey]strategy.QuietHours {
+	out := make(map[AppKey]strategy.QuietHours)
+	for _, a := range apps {
+		if !a.Quiet.None() {
+			out[a.AppKey] = a.Quiet
+		}
+	}
+	return out
+}
+
+// quiet says what quiet hours do to the occurrences, and returns those that are
+// pushed, by when they are.
+func (r *Result) quiet(all []Occurrence, quiet map[AppKey]strategy.QuietHours, now time.Time) []Occurrence {
+	if len(quiet) == 0 {
+		return all
+	}
+	pushed := make([]Occurrence, 0, len(all))
+	for i := range all {
+		o := &all[i]
+		c, q := o.Campaign, quiet[o.Campaign.App]
+		if c.Quiet != "ignore" {
+			o.Held = q.End(later(o.At, now))
+		}
+		push := Push{c.ID, c.Name, c.App.AppID, c.App.WorkspaceID, c.Channel, o.At, c.Zone, o.Held}
+		switch {
+		case o.Held.IsZero():
+		case c.Quiet == "skip" && !q.End(o.At).IsZero(), overtaken(c, o):
+			o.Silent = true
+			r.Silent = append(r.Silent, push)
+			continue
+		default:
+			r.Held = append(r.Held, push)
+		}
+		pushed = append(pushed, *o)
+	}
+	slices.SortStableFunc(pushed, func(a, b Occurrence) int { return a.begins().Compare(b.begins()) })
+	return pushed
+}
+
+// overtaken says that a held occurrence's campaign has a later one when it could be
+// pushed, in the place of which it is not.
+func overtaken(c *Campaign, o *Occurrence) bool {
+	next := c.Schedule.Next(o.At)
+	return c.Misfire != "all" && !next.IsZero() && !next.After(o.Held)
+}
+
 // quotaKey is what a quota counts for.
 type quotaKey struct {
 	app     AppKey
@@ -265,7 +329,7 @@ type quotaKey struct {
 
 // quotas follows each quota through the occurrences. Those that wait are served
 // the earliest due first, so the calls of a quota ascend.
-func (r *Result) quotas(all []Occurrence, in Input) {
+func (r *Result) quotas(all []Occurrence, quiet map[AppKey]strategy.QuietHours, in Input) {
 	calls := make(map[quotaKey][]time.Time)
 	for _, c := range in.Calls {
 		key := quotaKey{c.App, c.Channel}
@@ -282,17 +346,22 @@ func (r *Result) quotas(all []Occurrence, in Input) {
 		key := quotaKey{c.App, c.Channel}
 		for range max(c.Calls, 1) {
 			made := calls[key]
-			ready := later(o.At, in.Now)
+			ready := later(o.begins(), in.Now)
 			at := ready
 			if len(made) >= c.Quota {
 				if free := made[len(made)-c.Quota].Add(Week); free.After(at) {
 					at = free
 				}
 			}
+			closes := o.At.Add(c.Window)
+			if q := quiet[c.App]; c.Quiet != "ignore" && !q.None() {
+				at = later(at, q.End(at))
+				closes = q.WindowFrom(o.At, c.Window).Add(c.Window)
+			}
 			push := Push{c.ID, c.Name, c.App.AppID, c.App.WorkspaceID, c.Channel, o.At, c.Zone, at}
 			// A call is made a moment after its task is due, and counts from then: what
 			// is free only when the window closes comes too late.
-			if at.After(ready) && !at.Before(o.At.Add(c.Window)) {
+			if at.After(ready) && !at.Before(closes) {
 				r.Missed = append(r.Missed, push)
 				break
 			}
@@ -353,7 +422,7 @@ func (r *Result) bursts(all []Occurrence, now time.Time, apps []App) {
 		if rate <= 0 {
 			continue
 		}
-		b, at := busy[o.Campaign.App], later(o.At, now)
+		b, at := busy[o.Campaign.App], later(o.begins(), now)
 		if b == nil || at.After(b.Last) {
 			end(b)
 			b = &Burst{o.Campaign.App.AppID, o.Campaign.App.WorkspaceID, at, at, 0}
@@ -383,7 +452,7 @@ func (r *Result) repeats(all []Occurrence) {
 		if times[o.Campaign] == nil {
 			order = append(order, o.Campaign)
 		}
-		times[o.Campaign] = append(times[o.Campaign], o.At)
+		times[o.Campaign] = append(times[o.Campaign], o.begins())
 	}
 	for _, c := range order {
 		if most, from := BusiestWeek(times[c]); most > 1 {

@@ -34,6 +34,7 @@ type Campaign struct {
 	ShortMonth      string          `json:"short_month_policy"`
 	DSTGap          string          `json:"dst_gap_policy"`
 	Times           []string        `json:"times"`
+	QuietPolicy     string          `json:"quiet_policy"`
 	ResendUnknown   bool            `json:"resend_unknown"`
 	AudienceView    string          `json:"audience_view"`
 	StoredTargets   bool            `json:"stored_targets"`
@@ -131,6 +132,9 @@ func (c *Campaign) columns() []Problem {
 	}
 	if words := []string{"latest", "all", "skip"}; !slices.Contains(words, c.MisfirePolicy) {
 		problems = append(problems, Problem{"misfire_policy", fmt.Sprintf("must be latest, all or skip, not %q", c.MisfirePolicy)})
+	}
+	if words := []string{"", "hold", "skip", "ignore"}; !slices.Contains(words, c.QuietPolicy) {
+		problems = append(problems, Problem{"quiet_policy", fmt.Sprintf("must be hold, skip or ignore, not %q", c.QuietPolicy)})
 	}
 	if words := []string{"active", "paused", "cancelled", "finished", "rejected"}; !slices.Contains(words, c.Status) {
 		problems = append(problems, Problem{"status", fmt.Sprintf("must be one of %s, not %q", strings.Join(words, ", "), c.Status)})

@@ -57,7 +57,9 @@ var chinese = map[string]string{
 	"There is no campaign yet.": "还没有活动。", "Write the first one": "写第一个活动",
 	"Whoever may write campaigns inserts the first one with SQL or at this console.": "有权写活动的人可以用 SQL 或在这里插入第一个。",
 	"wait for a ruling": "等待裁定", "overdue and not begun": "已到时间而未开始", "failed or missed in 24 hours": "24 小时内失败或错过", "campaigns rejected": "被拒绝的活动",
-	"waits for": "等待", "Next": "接下来", "Last": "最近", "Nothing is to come.": "接下来没有推送。", "Nothing was decided in the last 7 days.": "最近 7 天没有结果。",
+	"waits for": "等待", "quiet": "免打扰", "Quiet hours": "免打扰时段", "Quiet hours hold it, or leave it out": "免打扰时段推迟或跳过了它", "Held until quiet hours end": "推迟到免打扰时段结束", "Left out for quiet hours": "因免打扰时段跳过",
+	"What is due within the app's quiet hours": "在应用的免打扰时段内到期的", "is held until they end": "推迟到时段结束", "is pushed all the same, where an admin allows it": "照常推送（须管理员允许）",
+	"what is due within them is left out": "时段内到期的跳过", "ignored, as an admin allows": "经管理员允许，不受其限制", "what is due within them is held until they end": "时段内到期的推迟到其结束", "Next": "接下来", "Last": "最近", "Nothing is to come.": "接下来没有推送。", "Nothing was decided in the last 7 days.": "最近 7 天没有结果。",
 
 	// lists
 	"Due": "应推送时间", "Campaign": "活动", "Status": "状态", "Reason": "原因", "App": "应用", "Channel": "通道", "Outcome": "结果", "Outcomes": "结果", "Last outcome": "最近结果",

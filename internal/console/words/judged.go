@@ -115,6 +115,9 @@ var rules = sentences(
 	"must be shift or skip", "必须是 shift 或 skip",
 	"must be longer than zero and at most 36525 days", "必须大于零且不超过 36525 天",
 	"must be latest, all or skip, not %s", "必须是 latest、all 或 skip，不能是 ${1}",
+	"must be hold, skip or ignore", "必须是 hold、skip 或 ignore",
+	"must be hold, skip or ignore, not %s", "必须是 hold、skip 或 ignore，不能是 ${1}",
+	"ignore has to be allowed by an admin for the campaign's channel or name", "ignore 须由管理员为该活动的渠道或名称允许",
 	"must be an interval such as 1h30m or '1 hour', not %s", "必须是时长，例如 1h30m 或 '1 hour'，不能是 ${1}",
 	"must be one of %s, not %s", "必须是以下之一：${1}；不能是 ${2}",
 	"%s does not fit the app's provider, %s", "${1} 与应用的推送方 ${2} 不符",
@@ -214,6 +217,8 @@ var mends = sentences(
 	`write each time of day as "HH:mm:ss"`, `请按 "HH:mm:ss" 写每个时刻`,
 	"write at most 24, or divide them among several campaigns", "请最多写 24 个，或分成多个活动",
 	"keep one of them", "请只保留一个",
+	"hold pushes at the end of the app's quiet hours, skip leaves the occurrence out", "hold 在应用的免打扰时段结束时推送；skip 跳过这一次",
+	"use hold or skip, or have an admin run %s", "请用 hold 或 skip，或请管理员执行 ${1}",
 	"write a JSON object, or a JSON string that holds one", "请写 JSON 对象，或含有 JSON 对象的 JSON 字符串",
 	"write {%s}", "请写 {${1}}",
 	"remove it: the keys are %s", "请删除：可用的键是 ${1}",
@@ -311,6 +316,8 @@ var (
 		"where a clock change skips one of these times, it is left out on that day", "时钟调整跳过其中一个时刻时，当天不在该时刻推送",
 	)
 	notes = sentences(
+		"quiet hours: held until %s", "免打扰时段：推迟到 ${1}",
+		"left out: quiet hours", "因免打扰时段跳过",
 		"last day of a month without day %s", "当月没有 ${1} 日，改用最后一天",
 		"moved forward by %s: a clock change skips %s", "时钟调整跳过 ${2}，顺延 ${1}",
 	)

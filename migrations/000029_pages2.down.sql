@@ -1,3 +1,5 @@
+DROP INDEX scheduler.pending_tasks_waiting;
+
 -- CREATE OR REPLACE takes no column away.
 DROP VIEW scheduler.upcoming;
 CREATE VIEW scheduler.upcoming WITH (security_barrier) AS
@@ -25,4 +27,4 @@ SELECT a.app_id, a.workspace_id, a.provider, a.pending_limit, coalesce(p.pending
   LEFT JOIN (SELECT app_no, count(slot) AS pending, min(due_at) AS next_due_at FROM scheduler.pending_tasks GROUP BY app_no) p USING (app_no)
  WHERE (SELECT scheduler.visible_apps()) IS NULL OR a.app_no = ANY ((SELECT scheduler.visible_apps())::integer[]);
 
-SELECT scheduler.set_schema_version(27);
+SELECT scheduler.set_schema_version(28);

@@ -1,5 +1,7 @@
--- What pages ask of pending tasks is found app by app: each app's are in the order of
--- their time in an index, those of all apps in none, which would cost every task.
+-- What pages ask of pending tasks is found by their time, of all apps or of one, or by
+-- what they wait for; no index of this costs a task that waits for nothing.
+
+CREATE INDEX pending_tasks_waiting ON scheduler.pending_tasks (due_at, id) WHERE waits_for IS NOT NULL;
 
 CREATE OR REPLACE VIEW scheduler.upcoming WITH (security_barrier) AS
 SELECT p.due_at, p.due_at AT TIME ZONE c.time_zone AS local_time, c.time_zone, p.due_at - now() AS "in",
@@ -8,7 +10,7 @@ SELECT p.due_at, p.due_at AT TIME ZONE c.time_zone AS local_time, c.time_zone, p
  WHERE (SELECT scheduler.visible_apps()) IS NULL OR p.app_no = ANY ((SELECT scheduler.visible_apps())::integer[])
  ORDER BY p.due_at;
 COMMENT ON COLUMN scheduler.upcoming.app_no IS 'The app''s short key, as in scheduler.apps: tasks are found by it.';
-COMMENT ON COLUMN scheduler.upcoming.ready_at IS 'When the dispatcher looks at it: due_at, or later while it waits for a quota.';
+COMMENT ON COLUMN scheduler.upcoming.ready_at IS 'When the dispatcher looks at it: due_at, or later while it waits for a quota or for the end of quiet hours.';
 
 -- To ask for one app counted the tasks of all.
 CREATE OR REPLACE VIEW scheduler.app_usage WITH (security_barrier) AS
@@ -19,4 +21,4 @@ SELECT a.app_id, a.workspace_id, a.provider, a.pending_limit, p.pending,
  CROSS JOIN LATERAL (SELECT count(t.slot) AS pending, min(t.due_at) AS next_due_at FROM scheduler.pending_tasks t WHERE t.app_no = a.app_no) p
  WHERE (SELECT scheduler.visible_apps()) IS NULL OR a.app_no = ANY ((SELECT scheduler.visible_apps())::integer[]);
 
-SELECT scheduler.set_schema_version(28);
+SELECT scheduler.set_schema_version(29);

@@ -1,0 +1,140 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// Quiet hours are asked for in three ways, none of which costs an app without them
+// more than a look at the empty list of those that have some: whether a push may
+// begin now, until when one may be pushed, and, after a claim got nothing, until
+// when it is held.
+
+// QuietReason is why an occurrence is missed whose campaign skips quiet hours.
+const QuietReason = "quiet hours"
+
+// WaitsForQuiet is what a pending task waits for that quiet hours hold.
+const WaitsForQuiet = "the end of quiet hours"
+
+// outsideQuiet says that a push of an app and a campaign may begin at an instant:
+// the app has no quiet hours then, or the campaign ignores them. apps bounds the apps
+// that are asked for: an array, or NULL.
+func outsideQuiet(app, campaign, at, apps string) string {
+	return `(` + app + ` <> ALL(ARRAY(SELECT q.app_no FROM scheduler.apps q WHERE q.quiet_from IS NOT NULL AND (` + apps + ` IS NULL OR q.app_no = ANY(` + apps + `))
+		AND scheduler.quiet_end(q.quiet_from, q.quiet_until, q.time_zone, ` + at + `) IS NOT NULL)) OR scheduler.ignores_quiet_hours(` + campaign + `))`
+}
+
+// quietApps are the apps with quiet hours.
+const quietApps = `ARRAY(SELECT q.app_no FROM scheduler.apps q WHERE q.quiet_from IS NOT NULL)`
+
+// windowOpen says that a catch-up window that counts from an instant is open at
+// another. Quiet hours only ever move its end back, so they are asked for last.
+func windowOpen(app, campaign, from, window, at string) string {
+	return `(scheduler.window_end(` + from + `, ` + window + `) > ` + at + ` OR ` + app + ` = ANY(` + quietApps + `) AND scheduler.held_window_end(` + app + `, ` + campaign + `, ` + from + `, ` + window + `) > ` + at + `)`
+}
+
+// windowEnd is until when an occurrence may be pushed.
+func windowEnd(app, campaign, from, window string) string {
+	return `(CASE WHEN ` + app + ` = ANY(` + quietApps + `) THEN scheduler.held_window_end(` + app + `, ` + campaign + `, ` + from + `, ` + window + `) ELSE scheduler.window_end(` + from + `, ` + window + `) END)`
+}
+
+// quietPolicy is what a campaign, of a row named c, does about quiet hours as things
+// stand: to ignore them it needs an exemption, which only such a one is asked for.
+const quietPolicy = `CASE WHEN c.quiet_policy = 'ignore' THEN CASE WHEN scheduler.quiet_exempt(c.app_no, c.channel, c.name) THEN 'ignore' ELSE 'hold' END ELSE coalesce(c.quiet_policy, 'hold') END`
+
+// HoldTasks lets those of the pending tasks wait that quiet hours hold now, until
+// these end or their windows close, and returns them. A change of the quiet hours that has not committed is
+// left to commit first: such tasks are not among them.
+func (s *Store) HoldTasks(ctx context.Context, ids []int64) ([]int64, error) {
+	rows, _ := s.pool.Query(ctx, `
+		WITH mine AS MATERIALIZED (
+			SELECT p.id, scheduler.quiet_end(a.quiet_from, a.quiet_until, a.time_zone, clock_timestamp()) AS ends,
+			       scheduler.held_window_end(p.app_no, p.campaign_id, coalesce(p.window_from, p.due_at), c.catch_up_window) AS closes
+			  FROM scheduler.pending_tasks p JOIN scheduler.apps a ON a.app_no = p.app_no AND a.quiet_from IS NOT NULL JOIN scheduler.campaigns c ON c.id = p.campaign_id
+			 WHERE p.id = ANY($1) AND scheduler.ignores_quiet_hours(p.campaign_id) IS NOT TRUE
+			   FOR UPDATE OF p SKIP LOCKED FOR SHARE OF a SKIP LOCKED
+		)
+		UPDATE scheduler.pending_tasks p SET ready_at = greatest(p.ready_at, least(m.ends, m.closes)), waits_for = coalesce(p.waits_for, $2)
+		  FROM mine m WHERE p.id = m.id AND m.ends IS NOT NULL RETURNING p.id`, ids, WaitsForQuiet)
+	held, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return nil, fmt.Errorf("hold tasks until quiet hours end: %w", err)
+	}
+	return held, nil
+}
+
+// QuietHours are an app's: times of day since midnight, in its zone.
+type QuietHours struct {
+	From, Until time.Duration
+	Zone        string
+}
+
+// String is the hours as people write them.
+func (h QuietHours) String() string {
+	clock := func(d time.Duration) string { return time.Time{}.Add(d).Format(time.TimeOnly) }
+	return clock(h.From) + "–" + clock(h.Until) + " (" + h.Zone + ")"
+}
+
+// QuietHoursOf returns an app's quiet hours; zero: it has none.
+func (s *Store) QuietHoursOf(ctx context.Context, appNo int32) (h QuietHours, err error) {
+	err = s.pool.QueryRow(ctx, `SELECT quiet_from, quiet_until, time_zone FROM scheduler.apps WHERE app_no = $1 AND quiet_from IS NOT NULL`, appNo).
+		Scan((*clockTime)(&h.From), (*clockTime)(&h.Until), &h.Zone)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return QuietHours{}, fmt.Errorf("read quiet hours: %w", err)
+	}
+	return h, nil
+}
+
+// QuietHoursFor returns the quiet hours of a campaign's app, zero where it has none,
+// and what the campaign does about them as exemptions stand.
+func (s *Store) QuietHoursFor(ctx context.Context, campaignID int64) (h QuietHours, policy string, err error) {
+	err = s.read(ctx, "read quiet hours", func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, `
+			SELECT a.quiet_from, a.quiet_until, a.time_zone, `+quietPolicy+` FROM scheduler.campaigns c JOIN scheduler.apps a ON a.app_no = c.app_no
+			 WHERE c.id = $1 AND a.quiet_from IS NOT NULL`, campaignID).Scan((*clockTime)(&h.From), (*clockTime)(&h.Until), &h.Zone, &policy)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		return err
+	})
+	return h, policy, err
+}
+
+// Quiet is what is known of quiet hours: those of each app that has some, and a
+// mark that changes with every exemption from them.
+type Quiet struct {
+	Hours map[int32]QuietHours
+	Mark  string
+}
+
+// Quiet reads the quiet hours of all apps.
+func (s *Store) Quiet(ctx context.Context) (Quiet, error) {
+	out := Quiet{Hours: make(map[int32]QuietHours)}
+	rows, _ := s.pool.Query(ctx, `
+		SELECT a.app_no, a.quiet_from, a.quiet_until, a.time_zone, (SELECT count(*) || '/' || count(e.revoked_at) FROM scheduler.quiet_exemptions e)
+		  FROM scheduler.apps a WHERE a.quiet_from IS NOT NULL`)
+	var app int32
+	var h QuietHours
+	_, err := pgx.ForEachRow(rows, []any{&app, (*clockTime)(&h.From), (*clockTime)(&h.Until), &h.Zone, &out.Mark}, func() error {
+		out.Hours[app] = h
+		return nil
+	})
+	if err != nil {
+		return Quiet{}, fmt.Errorf("read quiet hours: %w", err)
+	}
+	return out, nil
+}
+
+// clockTime scans a time of day; NULL is zero.
+type clockTime time.Duration
+
+// ScanTime implements pgtype.TimeScanner.
+func (d *clockTime) ScanTime(v pgtype.Time) error {
+	*d = clockTime(time.Duration(v.Microseconds) * time.Microsecond)
+	return nil
+}

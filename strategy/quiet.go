@@ -1,0 +1,93 @@
+package strategy
+
+import "time"
+
+// QuietHours are an app's: from a time of day until another, which is the next
+// day's where it is earlier. They say when pushes do not begin, beside every
+// strategy. The zero QuietHours are none.
+type QuietHours struct {
+	from, until time.Duration // since midnight
+	zone        *time.Location
+}
+
+// NewQuietHours returns the quiet hours between two times of day, of whole seconds
+// since midnight, in a zone. It returns none where there can be none: the times are
+// equal or not of a day, or the zone is not known.
+func NewQuietHours(from, until time.Duration, zone string) QuietHours {
+	loaded := loadZone(zone)
+	if from == until || min(from, until) < 0 || max(from, until) >= 24*time.Hour || loaded == nil {
+		return QuietHours{}
+	}
+	return QuietHours{from: from, until: until, zone: loaded}
+}
+
+// None says that there are none.
+func (q QuietHours) None() bool { return q.zone == nil }
+
+// End returns when the quiet hours end that an instant lies in, in UTC; zero: it
+// lies in none. A local time that a clock change skips is later by the gap, and of
+// one that occurs twice the first counts, as for occurrences.
+func (q QuietHours) End(at time.Time) time.Time {
+	if q.None() {
+		return time.Time{}
+	}
+	var end time.Time
+	for nights := q.around(at); ; {
+		further := end
+		for _, p := range nights { // a clock change may let one day's begin before those of the day before have ended
+			if !p.starts.After(at) && p.ends.After(at) && p.ends.After(further) {
+				further = p.ends
+			}
+		}
+		if further.Equal(end) {
+			return end
+		}
+		end, at = further, further
+	}
+}
+
+// WindowFrom returns where the catch-up window of an occurrence counts from: from
+// the end of the first quiet hours that it meets, else from when it is due.
+func (q QuietHours) WindowFrom(due time.Time, window time.Duration) time.Time {
+	if q.None() {
+		return due
+	}
+	if end := q.End(due); !end.IsZero() {
+		return end
+	}
+	for _, p := range q.around(due) { // in their order
+		if p.starts.After(due) {
+			if p.starts.Sub(due) < window {
+				return q.End(p.starts)
+			}
+			break
+		}
+	}
+	return due
+}
+
+// A night is the quiet hours of one day, from their start to before their end.
+type night struct{ starts, ends time.Time }
+
+// around returns the quiet hours of the days around an instant. A clock change may
+// leave none of a day's.
+func (q QuietHours) around(at time.Time) []night {
+	today := dayOf(q.zone, at.Unix())
+	spans := spansOf(q.zone, (today-4)*secondsPerDay, (today+6)*secondsPerDay)
+	instant := func(day int64, clock time.Duration) time.Time {
+		wall := day*secondsPerDay + int64(clock/time.Second)
+		offset, _ := resolve(spans, wall)
+		return time.Unix(wall-offset, 0).UTC()
+	}
+	out := make([]night, 0, 6)
+	for day := today - 2; day <= today+3; day++ {
+		last := day
+		if q.until < q.from {
+			last++
+		}
+		if p := (night{instant(day, q.from), instant(last, q.until)}); p.starts.Before(p.ends) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
