@@ -109,7 +109,8 @@ func minuteOf(zone *time.Location, today time.Time, day, minute int) time.Time {
 	y, m, d := today.Date()
 	want := time.Date(y, m, d+day, 0, minute, 0, 0, time.UTC).Unix() / 60
 	t := time.Unix(60*want, 0).Add(-30 * time.Hour).UTC()
-	for ; wall(t) < want; t = t.Add(time.Minute) {
+	for wall(t) < want {
+		t = t.Add(time.Minute)
 	}
 	if wall(t) == want {
 		return t
