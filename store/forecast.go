@@ -70,7 +70,7 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 			where.where = append(where.where, ofVisibleApps)
 		}
 		rows, _ := tx.Query(ctx, fmt.Sprintf(`
-			SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times,
+			SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times, `+calendarColumns+`,
 			       c.written_at, c.catch_up_window, k.max_targets,
 			       CASE WHEN k.max_targets > 0 AND (c.app_id = ANY ($%d) OR c.channel = ANY ($%d))
 			            THEN (SELECT count(*) FROM (SELECT FROM scheduler.campaign_targets t WHERE t.campaign_id = c.id LIMIT 10001) x) ELSE 0 END
@@ -78,6 +78,7 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 			counted-1, counted, where.sql(), most), where.args...)
 		out.Campaigns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c ForecastCampaign, err error) {
 			err = row.Scan(&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
+				&c.Calendar.Name, &c.Calendar.Policy, &c.Calendar.Closed, (*timeOrZero)(&c.Calendar.Since),
 				&c.WrittenAt, (*interval)(&c.CatchUpWindow), &c.MaxTargets, &c.Targets)
 			return c, err
 		})

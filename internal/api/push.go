@@ -206,6 +206,8 @@ func (p *pushCall) readPolicies(params aliyun.Params) {
 	n.ShortMonthPolicy = oneOf(params, "ShortMonthPolicy", &p.bad, "skip", "last_day")
 	n.DSTGapPolicy = oneOf(params, "DstGapPolicy", &p.bad, "shift", "skip")
 	p.readTimes(params)
+	n.Calendar = params.Get("Calendar")
+	n.CalendarPolicy = oneOf(params, "CalendarPolicy", &p.bad, "skip", "next_open", "previous_open")
 	switch value := params.Get("ResendUnknown"); strings.ToLower(value) { // Python writes True
 	case "":
 	case "true", "1":

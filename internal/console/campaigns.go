@@ -111,6 +111,7 @@ func (c *Console) campaign(x *exchange) error {
 		store.CampaignDetail
 		Words    string
 		Next     []occurrence
+		Closed   closedPart
 		Problems []judge.Problem
 		Outcomes []store.TaskRow
 		Strip    []picture.Mark
@@ -122,6 +123,9 @@ func (c *Console) campaign(x *exchange) error {
 	}
 	if schedule, _, err := strategy.Parse(forecast.SpecOf(d.CampaignSummary)); err == nil {
 		d.Words, d.Next = x.Schedule(schedule.Describe()), nextOccurrences(schedule, x.Now, 10)
+		if d.Closed, err = c.closedPart(x, d.CampaignSummary.Calendar.Name, d.TimeZone, schedule); err != nil {
+			return err
+		}
 	}
 	skips, err := x.store.Skips(x.Context(), id, x.Now)
 	if err != nil {
@@ -149,6 +153,7 @@ func (c *Console) campaign(x *exchange) error {
 func (c *Console) judgeStored(d *store.CampaignDetail, now time.Time) []judge.Problem {
 	form := formOf(d)
 	k := form.campaign(d.Targets > 0)
+	k.Closed = d.Calendar.Closed
 	app, _ := k.AppAmong(c.settings())
 	v := c.Judge.Campaign(k, app, now)
 	return judge.OnePerField(v.Problems)
