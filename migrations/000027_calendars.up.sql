@@ -69,7 +69,8 @@ AS $$
       FROM (SELECT x.day, x.closed, lag(x.closed, 1, false) OVER (ORDER BY x.day) AS was
               FROM (SELECT g.day, g.day::date <= closed_between.last_day
                              AND NOT coalesce(d.open, extract(isodow FROM g.day)::smallint = ANY (k.open_weekdays)) AS closed
-                      FROM generate_series(closed_between.first_day::timestamp, closed_between.last_day::timestamp + interval '1 day', '1 day') AS g (day)
+                      FROM generate_series(greatest(closed_between.first_day, '1969-01-01')::timestamp,
+                             least(closed_between.last_day + 1, greatest(closed_between.first_day, '1969-01-01') + 1000, '10001-01-01')::timestamp, '1 day') AS g (day)
                       LEFT JOIN scheduler.calendar_days d ON d.calendar = k.name AND d.day = g.day::date) x) e
      CROSS JOIN LATERAL (SELECT e.day AS wall, e.day AT TIME ZONE 'UTC' AS utc) w
      CROSS JOIN LATERAL (
@@ -80,7 +81,7 @@ AS $$
     FROM scheduler.calendars k WHERE k.name = closed_between.calendar
 $$;
 COMMENT ON FUNCTION scheduler.closed_between(text, date, date) IS
-  'When a calendar is closed from one of its days to another, both included, as campaigns.calendar_closed has it; NULL: there is no such calendar.';
+  'When a calendar is closed from one of its days to another, both included, as campaigns.calendar_closed has it, at most 1000 days; NULL: there is no such calendar.';
 
 -- Every occurrence of a fixed time or a loop with a calendar. It is asked by those who
 -- judge a strategy, and by those who list occurrences; the engine has its own way.
@@ -96,7 +97,8 @@ AS $$
      WHERE strategy_type = 1
     UNION ALL
     SELECT NULL, NULL, (to_timestamp((content ->> 'startTime')::numeric::double precision / 1000) AT TIME ZONE zone)::date,
-           (to_timestamp((content ->> 'endTime')::numeric::double precision / 1000) AT TIME ZONE zone)::date,
+           least((to_timestamp((content ->> 'endTime')::numeric::double precision / 1000) AT TIME ZONE zone)::date,
+                 (to_timestamp((content ->> 'startTime')::numeric::double precision / 1000) AT TIME ZONE zone)::date + 400),
            (content ->> 'circleType')::numeric,
            CASE WHEN (content ->> 'circleType')::numeric > 1 THEN ARRAY(SELECT x::numeric FROM jsonb_array_elements_text(content -> 'circleValue') x) END,
            ARRAY(SELECT x::time FROM unnest(coalesce(nullif(times, '{}'), ARRAY[content ->> 'time'])) x)
