@@ -338,13 +338,13 @@ CREATE FUNCTION scheduler.calendars_followed() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-  names text[] := ARRAY(SELECT n.name FROM changed n); id bigint; c scheduler.campaigns; closed timestamptz[];
+  names text[] := ARRAY(SELECT n.name FROM changed n); touched bigint; c scheduler.campaigns; closed timestamptz[];
   at timestamptz := date_trunc('second', clock_timestamp()) + interval '1 second';
 BEGIN
-  FOR id IN SELECT k.id FROM scheduler.campaigns k
+  FOR touched IN SELECT k.id FROM scheduler.campaigns k
      WHERE k.calendar = ANY (names) AND k.status <> 'cancelled' AND k.strategy_type IN (1, 2) AND scheduler.campaign_closed(k, at) IS DISTINCT FROM k.calendar_closed
      ORDER BY k.id LOOP
-    SELECT k.* INTO c FROM scheduler.campaigns k WHERE k.id = calendars_followed.id AND k.calendar = ANY (names) AND k.status <> 'cancelled' FOR NO KEY UPDATE;
+    SELECT k.* INTO c FROM scheduler.campaigns k WHERE k.id = touched AND k.calendar = ANY (names) AND k.status <> 'cancelled' FOR NO KEY UPDATE;
     CONTINUE WHEN NOT FOUND;
     closed := scheduler.campaign_closed(c, at); -- an author may have changed it meanwhile
     CONTINUE WHEN closed IS NOT DISTINCT FROM c.calendar_closed

@@ -66,6 +66,8 @@ var digests = map[string]string{
 	"000025_pages.up.sql":           "92d56e0d578a6652b5c97f7f8890076b533038c085aeb2cd9d52358f50b2c52f",
 	"000026_times.down.sql":         "eec7bbb891c5a2e3dbd351b58ad19d83e7a1153ec41028023c8a40173243ff29",
 	"000026_times.up.sql":           "097f2ed44404f232f7d278f29d62eed4521f90f5d8416c7ee3d89c05969da824",
+	"000027_calendars.down.sql":     "0ebbb1737311521d8b5bdae4cddaeb9c7f61e2c8e03aa9b2e638c8a907a29b72",
+	"000027_calendars.up.sql":       "d2dff1dc8afc6ac932ba9d491cd9496ea69445e01c1758184333525d02372d55",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {
