@@ -66,8 +66,10 @@ var digests = map[string]string{
 	"000025_pages.up.sql":           "92d56e0d578a6652b5c97f7f8890076b533038c085aeb2cd9d52358f50b2c52f",
 	"000026_times.down.sql":         "eec7bbb891c5a2e3dbd351b58ad19d83e7a1153ec41028023c8a40173243ff29",
 	"000026_times.up.sql":           "097f2ed44404f232f7d278f29d62eed4521f90f5d8416c7ee3d89c05969da824",
-	"000027_calendars.down.sql":     "0ebbb1737311521d8b5bdae4cddaeb9c7f61e2c8e03aa9b2e638c8a907a29b72",
-	"000027_calendars.up.sql":       "d2dff1dc8afc6ac932ba9d491cd9496ea69445e01c1758184333525d02372d55",
+	"000027_ready.down.sql":         "f7eb7584edd76b387b5b1bb5d42610cddb1fcbf729389f93f65788ea4a298368",
+	"000027_ready.up.sql":           "482229ce3511d376bf9202964e4351ebe5f506f43648e3c2c545cf726fc4e3da",
+	"000028_calendars.down.sql":     "050648229075b09c3b7267138d7044a2e85d6001837968f546f9cdb83771e012",
+	"000028_calendars.up.sql":       "d2f500b16235fae3989986797dd2c006f21019409640d458934e15a7e79cc03d",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

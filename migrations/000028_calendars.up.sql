@@ -1118,4 +1118,4 @@ BEGIN
   END IF;
 END $$;
 
-SELECT scheduler.set_schema_version(27);
+SELECT scheduler.set_schema_version(28);

@@ -685,4 +685,4 @@ BEGIN
   END IF;
 END $$;
 
-SELECT scheduler.set_schema_version(26);
+SELECT scheduler.set_schema_version(27);
