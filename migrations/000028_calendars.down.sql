@@ -7,6 +7,9 @@ BEGIN
   END IF;
 END $$;
 
+DROP TRIGGER campaigns_calendar_locked ON scheduler.campaigns;
+DROP FUNCTION scheduler.campaigns_calendar_locked();
+
 CREATE OR REPLACE FUNCTION scheduler.occurrences(campaign_id bigint, since timestamptz, until timestamptz) RETURNS SETOF timestamptz
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 AS $$
@@ -564,7 +567,6 @@ DROP FUNCTION scheduler.calendar_days_judge();
 DROP FUNCTION scheduler.calendars_judge();
 DROP FUNCTION scheduler.refuse_named_calendar(text, text);
 DROP FUNCTION scheduler.refuse_calendar(scheduler.strategy_problem[], text);
-DROP FUNCTION scheduler.calendar_locked(text);
 DROP FUNCTION scheduler.campaign_closed(scheduler.campaigns, timestamptz);
 DROP FUNCTION scheduler.closed_from(timestamptz[], timestamptz[], timestamptz);
 DROP FUNCTION scheduler.open_occurrences(smallint, jsonb, text, text, text, text[], timestamptz, text, timestamptz[], timestamptz);

@@ -190,15 +190,21 @@ END $$;
 COMMENT ON FUNCTION scheduler.campaign_closed(scheduler.campaigns, timestamptz) IS
   'What a campaign''s calendar says of its days, for campaigns.calendar_closed. changed_at: what the row has of the time before stays as it is; NULL: the row is new.';
 
--- With its owner's rights: to lock a row takes the right to change it.
-CREATE FUNCTION scheduler.calendar_locked(calendar text) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+-- With its owner's rights: to lock a row takes the right to change it. Comes before the
+-- campaign is judged, by the order of the triggers' names.
+CREATE FUNCTION scheduler.campaigns_calendar_locked() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-  PERFORM FROM scheduler.calendars k WHERE k.name = calendar_locked.calendar FOR SHARE;
-  RETURN FOUND;
+  IF TG_OP = 'INSERT' OR scheduler.strategy_changed(OLD, NEW) THEN
+    PERFORM FROM scheduler.calendars k WHERE k.name = NEW.calendar FOR SHARE;
+  END IF;
+  RETURN NEW;
 END $$;
-COMMENT ON FUNCTION scheduler.calendar_locked(text) IS 'Keeps a calendar as it is until the transaction ends; whether there is one of that name.';
+COMMENT ON FUNCTION scheduler.campaigns_calendar_locked() IS
+  'Keeps the calendar of a campaign with a new strategy as it is until the transaction ends: whoever changes it comes before or after.';
+CREATE TRIGGER campaigns_calendar_locked BEFORE INSERT OR UPDATE ON scheduler.campaigns
+  FOR EACH ROW WHEN (NEW.calendar IS NOT NULL) EXECUTE FUNCTION scheduler.campaigns_calendar_locked();
 
 ------------------------------------------------------------------------ writing
 
@@ -878,10 +884,6 @@ BEGIN
   SELECT * INTO app FROM scheduler.apps a WHERE a.app_id = NEW.app_id AND a.workspace_id = NEW.workspace_id;
   NEW.time_zone := coalesce(NEW.time_zone, app.time_zone, 'Asia/Shanghai');
 
-  new_strategy := TG_OP = 'INSERT' OR scheduler.strategy_changed(OLD, NEW);
-  IF NEW.calendar IS NOT NULL AND new_strategy THEN
-    PERFORM scheduler.calendar_locked(NEW.calendar); -- whoever changes it comes before or after this campaign
-  END IF;
   problems := scheduler.campaign_problems(NEW, app);
   IF TG_OP = 'UPDATE' THEN
     problems := problems || scheduler.change_problems(OLD, NEW);
@@ -898,6 +900,7 @@ BEGIN
   END IF;
 
   -- A strategy that is left alone is not held against today's date again.
+  new_strategy := TG_OP = 'INSERT' OR scheduler.strategy_changed(OLD, NEW);
   NEW.written_at := CASE WHEN new_strategy THEN at ELSE OLD.written_at END;
   IF new_strategy THEN
     NEW.calendar_closed := scheduler.campaign_closed(NEW, NULL);
@@ -1029,7 +1032,7 @@ BEGIN
     FOR object IN SELECT p.oid::regprocedure AS name, p.proname, p.prosecdef AS owners_rights FROM pg_proc p
        WHERE p.pronamespace = 'scheduler'::regnamespace AND p.prorettype <> 'trigger'::regtype AND pg_has_role(p.proowner, 'USAGE') LOOP
       IF (CASE WHEN NOT object.owners_rights THEN true
-           WHEN object.proname = ANY ('{delete_campaign,delete_targets,skip_occurrence,unskip_occurrence,revoke_task,note_campaign,campaign_written_now,calendar_locked}') THEN role IN ('scheduler_admin', 'scheduler_author')
+           WHEN object.proname = ANY ('{delete_campaign,delete_targets,skip_occurrence,unskip_occurrence,revoke_task,note_campaign,campaign_written_now}') THEN role IN ('scheduler_admin', 'scheduler_author')
            WHEN object.proname ~ '^(trigger|resolve|hold|release|skip|unskip|revoke|grant|delete|set)_' THEN role = 'scheduler_admin'
            ELSE role IN ('scheduler_admin', 'scheduler_daemon') END) THEN
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO %I', object.name, role);

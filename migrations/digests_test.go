@@ -68,8 +68,8 @@ var digests = map[string]string{
 	"000026_times.up.sql":           "097f2ed44404f232f7d278f29d62eed4521f90f5d8416c7ee3d89c05969da824",
 	"000027_ready.down.sql":         "f7eb7584edd76b387b5b1bb5d42610cddb1fcbf729389f93f65788ea4a298368",
 	"000027_ready.up.sql":           "482229ce3511d376bf9202964e4351ebe5f506f43648e3c2c545cf726fc4e3da",
-	"000028_calendars.down.sql":     "050648229075b09c3b7267138d7044a2e85d6001837968f546f9cdb83771e012",
-	"000028_calendars.up.sql":       "d2f500b16235fae3989986797dd2c006f21019409640d458934e15a7e79cc03d",
+	"000028_calendars.down.sql":     "fd79165ef7338379fecd194ad36172c9398392f00e3f498a2a139452229b6aae",
+	"000028_calendars.up.sql":       "f4e561032f0852fd47d75bcc673c18e1a29d7f77ebc09977880992f4a85fcaee",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {
