@@ -33,7 +33,6 @@ func days(t *testing.T, db *pgtest.DB, id int64) []int32 {
 		FROM scheduler.occurrences($1, ((now() AT TIME ZONE 'UTC')::date + 1) AT TIME ZONE 'UTC', 'infinity') o`, id)
 }
 
-
 // named inserts a campaign with a calendar.
 func named(t *testing.T, db *pgtest.DB, content, calendar, policy string) int64 {
 	t.Helper()

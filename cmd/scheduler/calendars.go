@@ -293,9 +293,9 @@ func (p *program) printImport(name string, made store.CalendarChange, read ics.R
 	if made.Created {
 		what = "new " + what + " (" + weekdays(made.OpenWeekdays) + ", " + made.TimeZone + ")"
 	}
-	b.WriteString(fmt.Sprintf("%s: %d added, %d changed, %d as they were", what, len(made.Added), len(made.Changed), len(made.Unchanged)))
+	fmt.Fprintf(&b, "%s: %d added, %d changed, %d as they were", what, len(made.Added), len(made.Changed), len(made.Unchanged))
 	if n := read.Timed + read.Cancelled; n > 0 {
-		b.WriteString(fmt.Sprintf(", %s left out", count(n, "event")))
+		fmt.Fprintf(&b, ", %s left out", count(n, "event"))
 	}
 	b.WriteString("; " + count(int(made.Replanned), "campaign") + " planned anew")
 	if dry {

@@ -171,8 +171,10 @@ func (r *record) readVersions(ctx context.Context, db *database) error {
 		if c.Status == "rejected" {
 			return fmt.Errorf("campaign %d was rejected: %s", c.ID, c.Reason)
 		}
-		v := version{campaign: c.ID, kind: c.Kind, content: c.Content, zone: c.Zone, short: c.Short, gap: c.Gap, times: c.Times, writtenAt: c.Written,
-			calendar: c.Name, policy: c.Policy, closed: c.Closed, since: c.Since}
+		v := version{
+			campaign: c.ID, kind: c.Kind, content: c.Content, zone: c.Zone, short: c.Short, gap: c.Gap, times: c.Times, writtenAt: c.Written,
+			calendar: c.Name, policy: c.Policy, closed: c.Closed, since: c.Since,
+		}
 		if until != nil {
 			v.until = *until
 		}

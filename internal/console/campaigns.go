@@ -123,7 +123,7 @@ func (c *Console) campaign(x *exchange) error {
 	}
 	if schedule, _, err := strategy.Parse(forecast.SpecOf(d.CampaignSummary)); err == nil {
 		d.Words, d.Next = x.Schedule(schedule.Describe()), nextOccurrences(schedule, x.Now, 10)
-		if d.Closed, err = c.closedPart(x, d.CampaignSummary.Calendar.Name, d.TimeZone, schedule); err != nil {
+		if d.Closed, err = c.closedPart(x, d.Calendar.Name, d.TimeZone, schedule); err != nil {
 			return err
 		}
 	}

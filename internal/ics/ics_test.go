@@ -63,7 +63,8 @@ func TestRead(t *testing.T) {
 		{
 			"a recurrence that moved",
 			[]byte(strings.ReplaceAll(string(file("DTSTART;VALUE=DATE:20271225\nRRULE:FREQ=YEARLY;COUNT=2", "DTSTART;VALUE=DATE:20281224\nRECURRENCE-ID;VALUE=DATE:20281225")), "UID:1", "UID:0")),
-			ics.Options{}, "2027-12-25 false \n2028-12-24 false \n",
+			ics.Options{},
+			"2027-12-25 false \n2028-12-24 false \n",
 		},
 
 		{"both open and closed", file("DTSTART;VALUE=DATE:20270101\nSUMMARY:休", "DTSTART;VALUE=DATE:20270101\nSUMMARY:班"), ics.Options{OpenIf: "班"}, `event 2 ("班"): 2027-01-01 is both open and closed`},

@@ -1,6 +1,7 @@
 package strategytest
 
 import (
+	"slices"
 	"time"
 
 	"pgregory.net/rapid"
@@ -30,12 +31,7 @@ func (c *Calendar) openOn(day time.Time) bool {
 	if weekday == 0 {
 		weekday = 7
 	}
-	for _, open := range c.Weekdays {
-		if open == weekday {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(c.Weekdays, weekday)
 }
 
 // Closed is what the database makes of the calendar between two instants, and some
