@@ -61,9 +61,11 @@ CREATE INDEX campaigns_calendar ON scheduler.campaigns (calendar) WHERE calendar
 -- 26 hours before and after a local time are those on either side of any clock change
 -- it could meet.
 CREATE FUNCTION scheduler.closed_between(calendar text, first_day date, last_day date) RETURNS timestamptz[]
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 AS $$
-  SELECT ARRAY(
+#variable_conflict use_column
+BEGIN
+  RETURN (SELECT ARRAY(
     SELECT coalesce(least(CASE WHEN o.before AT TIME ZONE k.time_zone = w.wall THEN o.before END,
                           CASE WHEN o.after AT TIME ZONE k.time_zone = w.wall THEN o.after END), o.before)
       FROM (SELECT x.day, x.closed, lag(x.closed, 1, false) OVER (ORDER BY x.day) AS was
@@ -78,18 +80,22 @@ AS $$
              w.utc - (((w.utc + interval '26 hours') AT TIME ZONE k.time_zone) - (w.wall + interval '26 hours')) AS after
      ) o
      WHERE e.closed <> e.was ORDER BY e.day)
-    FROM scheduler.calendars k WHERE k.name = closed_between.calendar
-$$;
+    FROM scheduler.calendars k WHERE k.name = closed_between.calendar);
+END $$;
 COMMENT ON FUNCTION scheduler.closed_between(text, date, date) IS
   'When a calendar is closed from one of its days to another, both included, as campaigns.calendar_closed has it, at most 1000 days; NULL: there is no such calendar.';
 
 -- Every occurrence of a fixed time or a loop with a calendar. It is asked by those who
--- judge a strategy, and by those who list occurrences; the engine has its own way.
+-- judge a strategy, and by those who list occurrences; the engine has its own way. In
+-- PL/pgSQL, since to plan it takes longer than to run it.
 -- Instants are found as in scheduler.occurrences.
 CREATE FUNCTION scheduler.open_occurrences(strategy_type smallint, content jsonb, zone text, short_month_policy text, dst_gap_policy text, times text[],
   written_at timestamptz, calendar_policy text, calendar_closed timestamptz[], calendar_since timestamptz) RETURNS SETOF timestamptz
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
   WITH span AS (
     SELECT f.fixed, (f.fixed AT TIME ZONE zone)::date AS fixed_day, (f.fixed AT TIME ZONE zone)::date - 31 AS first, (f.fixed AT TIME ZONE zone)::date + 31 AS last,
            NULL::numeric AS kind, NULL::numeric[] AS chosen, ARRAY[(f.fixed AT TIME ZONE zone)::time] AS clocks
@@ -135,8 +141,8 @@ AS $$
   SELECT DISTINCT t.at
     FROM placed p JOIN day t ON t.clock = p.clock AND t.day = p.onto
    WHERE p.wanted AND NOT p.skipped AND NOT t.skipped
-     AND t.at >= CASE WHEN strategy_type = 1 AND NOT p.closed THEN coalesce(calendar_since, '-infinity') ELSE greatest(written_at, calendar_since) END
-$$;
+     AND t.at >= CASE WHEN strategy_type = 1 AND NOT p.closed THEN coalesce(calendar_since, '-infinity') ELSE greatest(written_at, calendar_since) END;
+END $$;
 COMMENT ON FUNCTION scheduler.open_occurrences(smallint, jsonb, text, text, text, text[], timestamptz, text, timestamptz[], timestamptz) IS
   'The occurrences of a strategy with a calendar, in no order: those on open days, and those moved to one. The strategy must be good.';
 

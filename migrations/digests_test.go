@@ -69,7 +69,7 @@ var digests = map[string]string{
 	"000027_ready.down.sql":         "f7eb7584edd76b387b5b1bb5d42610cddb1fcbf729389f93f65788ea4a298368",
 	"000027_ready.up.sql":           "482229ce3511d376bf9202964e4351ebe5f506f43648e3c2c545cf726fc4e3da",
 	"000028_calendars.down.sql":     "fd79165ef7338379fecd194ad36172c9398392f00e3f498a2a139452229b6aae",
-	"000028_calendars.up.sql":       "f4e561032f0852fd47d75bcc673c18e1a29d7f77ebc09977880992f4a85fcaee",
+	"000028_calendars.up.sql":       "f9bdfa8d8cb47ff9ced6e14c65b902287284a7a20693dc9114b0ddbb79e7074c",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {
