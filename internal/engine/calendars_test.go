@@ -28,7 +28,9 @@ func TestAChangedCalendarIsPlannedAnew(t *testing.T) {
 		}
 		return days
 	}
-	status := func(campaign int64) string { return get[string](t, r, `SELECT status FROM scheduler.campaigns WHERE id = $1`, campaign) }
+	status := func(campaign int64) string {
+		return get[string](t, r, `SELECT status FROM scheduler.campaigns WHERE id = $1`, campaign)
+	}
 	day := func(n int) string { return now.AddDate(0, 0, n).Format(time.DateOnly) }
 	becomes := func(campaign int64, want ...string) {
 		t.Helper()
