@@ -66,6 +66,8 @@ var digests = map[string]string{
 	"000025_pages.up.sql":           "92d56e0d578a6652b5c97f7f8890076b533038c085aeb2cd9d52358f50b2c52f",
 	"000026_times.down.sql":         "eec7bbb891c5a2e3dbd351b58ad19d83e7a1153ec41028023c8a40173243ff29",
 	"000026_times.up.sql":           "097f2ed44404f232f7d278f29d62eed4521f90f5d8416c7ee3d89c05969da824",
+	"000027_pace.down.sql":          "72fcdc88f27170d12bf32d7fc7266a2c7afe4d5da5deb5eccf0d017c5d9fb54f",
+	"000027_pace.up.sql":            "08c30e442b878d01425ab30b8b7c090e4f231062c15c8f8a3c682da814ecfeba",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

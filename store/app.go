@@ -14,11 +14,12 @@ type App struct {
 	Provider           string
 	PendingLimit       int
 	TimeZone           string
+	TargetsPerSecond   float64 // zero: no bound
 }
 
 // Apps lists all apps.
 func (s *Store) Apps(ctx context.Context) ([]App, error) {
-	rows, _ := s.pool.Query(ctx, `SELECT app_id, workspace_id, app_no, provider, pending_limit, time_zone FROM scheduler.apps ORDER BY app_no`)
+	rows, _ := s.pool.Query(ctx, `SELECT app_id, workspace_id, app_no, provider, pending_limit, time_zone, coalesce(targets_per_second, 0) FROM scheduler.apps ORDER BY app_no`)
 	apps, err := pgx.CollectRows(rows, pgx.RowToStructByPos[App])
 	if err != nil {
 		return nil, fmt.Errorf("list apps: %w", err)
@@ -29,8 +30,9 @@ func (s *Store) Apps(ctx context.Context) ([]App, error) {
 // An AppSpec is an app as the configuration states it.
 type AppSpec struct {
 	AppID, WorkspaceID, Provider string
-	PendingLimit                 int    // zero: leave as it is, or the default
-	TimeZone                     string // empty: leave as it is, or the default
+	PendingLimit                 int     // zero: leave as it is, or the default
+	TimeZone                     string  // empty: leave as it is, or the default
+	TargetsPerSecond             float64 // zero: leave as it is, or none
 	Quotas                       map[string]int
 }
 
@@ -69,13 +71,14 @@ func (s *Store) Register(ctx context.Context, channels []ChannelSpec, apps []App
 
 func registerApp(ctx context.Context, tx pgx.Tx, a AppSpec) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO scheduler.apps AS a (app_id, workspace_id, provider, pending_limit, time_zone)
-		VALUES ($1, $2, $3, coalesce(nullif($4, 0), 100), coalesce(nullif($5, ''), 'Asia/Shanghai'))
+		INSERT INTO scheduler.apps AS a (app_id, workspace_id, provider, pending_limit, time_zone, targets_per_second)
+		VALUES ($1, $2, $3, coalesce(nullif($4, 0), 100), coalesce(nullif($5, ''), 'Asia/Shanghai'), nullif($6::double precision, 0))
 		ON CONFLICT (app_id, workspace_id) DO UPDATE SET provider = excluded.provider, updated_at = now(),
-			pending_limit = coalesce(nullif($4, 0), a.pending_limit), time_zone = coalesce(nullif($5, ''), a.time_zone)
-		WHERE (a.provider, a.pending_limit, a.time_zone) IS DISTINCT FROM
-			(excluded.provider, coalesce(nullif($4, 0), a.pending_limit), coalesce(nullif($5, ''), a.time_zone))`,
-		a.AppID, a.WorkspaceID, a.Provider, a.PendingLimit, a.TimeZone)
+			pending_limit = coalesce(nullif($4, 0), a.pending_limit), time_zone = coalesce(nullif($5, ''), a.time_zone),
+			targets_per_second = coalesce(excluded.targets_per_second, a.targets_per_second)
+		WHERE (a.provider, a.pending_limit, a.time_zone, a.targets_per_second) IS DISTINCT FROM
+			(excluded.provider, coalesce(nullif($4, 0), a.pending_limit), coalesce(nullif($5, ''), a.time_zone), coalesce(excluded.targets_per_second, a.targets_per_second))`,
+		a.AppID, a.WorkspaceID, a.Provider, a.PendingLimit, a.TimeZone, a.TargetsPerSecond)
 	if err != nil {
 		return err
 	}

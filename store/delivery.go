@@ -23,6 +23,8 @@ type WaitingDelivery struct {
 	ReadyAt    time.Time
 	Quota      bool // its channel has a weekly quota
 	Named      bool // it is kept to whom it goes
+	Targets    int  // of its call as it was cut; 1 where only the provider knows
+	Late       bool // so late that its task is spread anew before it may begin
 }
 
 // WaitingApps lists the apps with deliveries that are ready until a given time.
@@ -72,12 +74,14 @@ func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings
 
 // What is read is only a plan: the claim looks at all of it again. Tasks and
 // campaigns are looked up one by one: joined, the server may read all of them.
-const waitingSQL = `
+var waitingSQL = `
 	SELECT w.id, w.task_id, w.app_no, w.campaign_id, c.revision, w.attempts, w.ready_at, coalesce(q.weekly_quota, ch.weekly_quota) > 0,
-	       (SELECT true FROM scheduler.slice_targets x WHERE x.slice_id = w.id) IS TRUE
+	       (SELECT true FROM scheduler.slice_targets x WHERE x.slice_id = w.id) IS TRUE,
+	       greatest(1, least(ch.max_targets, r.targets - (w.slice_no - 1)::bigint * ch.max_targets)),
+	       c.spread IS NOT NULL AND r.slices > 1 AND w.attempts = 0 AND NOT w.maybe_sent AND ` + tooLate(`w.ready_at`, `clock_timestamp()`) + `
 	  FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::integer[]) AS a (app_no, most, share, shares)
 	 CROSS JOIN LATERAL (
-		SELECT s.id, s.task_id, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
+		SELECT s.id, s.task_id, s.slice_no, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
 		 WHERE s.app_no = a.app_no AND s.status = 'waiting' AND s.ready_at <= (SELECT coalesce($5, clock_timestamp())) AND s.id % a.shares = a.share AND s.campaign_id <> ALL($6)
 		 ORDER BY s.app_no, s.ready_at, s.id LIMIT a.most) w
 	 CROSS JOIN LATERAL (SELECT * FROM scheduler.running_tasks r WHERE r.id = w.task_id OFFSET 0) r

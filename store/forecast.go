@@ -12,8 +12,9 @@ import (
 type ForecastCampaign struct {
 	CampaignSummary
 	CatchUpWindow time.Duration
-	MaxTargets    int   // a call of its channel may carry; zero: it takes none
-	Targets       int64 // rows of campaign_targets, counted up to 10,001; zero: they were not counted
+	Spread        time.Duration // zero: none
+	MaxTargets    int           // a call of its channel may carry; zero: it takes none
+	Targets       int64         // rows of campaign_targets, counted up to 10,001; zero: they were not counted
 }
 
 // A QuotaCall counts against a quota.
@@ -45,7 +46,7 @@ const maxStored = 100_000
 type ForecastFilter struct {
 	AppID     string   // empty: every app
 	Campaigns int      // at most so many are read
-	CountFor  []string // app_ids whose campaigns' targets are counted
+	CountFor  []string // app_ids whose campaigns' targets are counted, beside those of campaigns with a spread
 	CountOn   []string // channels whose campaigns' targets are counted too
 	Until     time.Time
 }
@@ -71,14 +72,14 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 		}
 		rows, _ := tx.Query(ctx, fmt.Sprintf(`
 			SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times,
-			       c.written_at, c.catch_up_window, k.max_targets,
-			       CASE WHEN k.max_targets > 0 AND (c.app_id = ANY ($%d) OR c.channel = ANY ($%d))
+			       c.written_at, c.catch_up_window, c.spread, k.max_targets,
+			       CASE WHEN k.max_targets > 0 AND (c.app_id = ANY ($%d) OR c.channel = ANY ($%d) OR c.spread IS NOT NULL)
 			            THEN (SELECT count(*) FROM (SELECT FROM scheduler.campaign_targets t WHERE t.campaign_id = c.id LIMIT 10001) x) ELSE 0 END
 			  FROM scheduler.campaigns c JOIN scheduler.channels k USING (channel) WHERE %s ORDER BY c.id LIMIT %s`,
 			counted-1, counted, where.sql(), most), where.args...)
 		out.Campaigns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c ForecastCampaign, err error) {
 			err = row.Scan(&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
-				&c.WrittenAt, (*interval)(&c.CatchUpWindow), &c.MaxTargets, &c.Targets)
+				&c.WrittenAt, (*interval)(&c.CatchUpWindow), (*interval)(&c.Spread), &c.MaxTargets, &c.Targets)
 			return c, err
 		})
 		if err != nil {

@@ -260,7 +260,8 @@ func (a *App) register(ctx context.Context, apps []config.App) ([]store.App, err
 	specs := make([]store.AppSpec, len(apps))
 	for i, c := range apps {
 		specs[i] = store.AppSpec{
-			AppID: c.AppID, WorkspaceID: c.WorkspaceID, Provider: c.Provider, PendingLimit: c.PendingLimit, TimeZone: c.TimeZone, Quotas: c.WeeklyQuota,
+			AppID: c.AppID, WorkspaceID: c.WorkspaceID, Provider: c.Provider, PendingLimit: c.PendingLimit, TimeZone: c.TimeZone, TargetsPerSecond: c.TargetsPerSecond,
+			Quotas: c.WeeklyQuota,
 		}
 	}
 	if err := a.store.Register(ctx, channels, specs); err != nil {
