@@ -3,6 +3,7 @@ package console
 import (
 	"html/template"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/console/picture"
@@ -19,6 +20,7 @@ func (c *Console) limits(x *exchange) error {
 	type app struct {
 		store.AppFill
 		Meter template.HTML
+		Pace  string // targets per second; empty: no bound
 	}
 	type quota struct {
 		store.QuotaUsage
@@ -34,8 +36,18 @@ func (c *Console) limits(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	rows, err := x.store.Apps(x.Context())
+	if err != nil {
+		return err
+	}
+	paces := make(map[[2]string]string, len(rows))
+	for _, a := range rows {
+		if a.TargetsPerSecond > 0 {
+			paces[[2]string{a.AppID, a.WorkspaceID}] = strconv.FormatFloat(a.TargetsPerSecond, 'f', -1, 64)
+		}
+	}
 	for _, a := range apps {
-		d.Apps = append(d.Apps, app{a, picture.Meter(x.T("Pending tasks of %s", a.AppID), a.Pending, a.Limit)})
+		d.Apps = append(d.Apps, app{a, picture.Meter(x.T("Pending tasks of %s", a.AppID), a.Pending, a.Limit), paces[[2]string{a.AppID, a.WorkspaceID}]})
 	}
 	quotas, err := x.store.QuotaUsages(x.Context())
 	if err != nil {

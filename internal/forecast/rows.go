@@ -30,6 +30,15 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, quota
 			filter.CountFor = append(filter.CountFor, c.AppID)
 		}
 	}
+	apps, err := s.Apps(ctx)
+	if err != nil {
+		return Input{}, err
+	}
+	for _, a := range apps {
+		if a.TargetsPerSecond > 0 {
+			filter.CountFor = append(filter.CountFor, a.AppID)
+		}
+	}
 	for _, q := range quotas {
 		if q.Weekly > 0 && !slices.Contains(filter.CountOn, q.Channel) {
 			filter.CountOn = append(filter.CountOn, q.Channel)
@@ -39,17 +48,13 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, quota
 	if err != nil {
 		return Input{}, err
 	}
-	apps, err := s.Apps(ctx)
-	if err != nil {
-		return Input{}, err
-	}
 	weekly := make(map[quotaKey]int, len(quotas))
 	for _, q := range quotas {
 		weekly[quotaKey{AppKey{q.AppID, q.WorkspaceID}, q.Channel}] = q.Weekly
 	}
 	in := Input{Now: now, Until: until, Partial: rows.Partial}
 	for _, a := range apps {
-		app := App{AppKey: AppKey{a.AppID, a.WorkspaceID}, PendingLimit: a.PendingLimit}
+		app := App{AppKey: AppKey{a.AppID, a.WorkspaceID}, PendingLimit: a.PendingLimit, TargetsPerSecond: a.TargetsPerSecond}
 		for _, c := range settings {
 			if c.AppID == a.AppID && c.WorkspaceID == a.WorkspaceID {
 				app.CallsPerSecond = c.CallsPerSecond
@@ -64,7 +69,8 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, quota
 		}
 		key := AppKey{c.AppID, c.WorkspaceID}
 		in.Campaigns = append(in.Campaigns, Campaign{
-			ID: c.ID, Name: c.Name, App: key, Channel: c.Channel, Zone: c.TimeZone, Schedule: schedule, Window: c.CatchUpWindow, Calls: CallsOf(c.Targets, c.MaxTargets), Quota: weekly[quotaKey{key, c.Channel}],
+			ID: c.ID, Name: c.Name, App: key, Channel: c.Channel, Zone: c.TimeZone, Schedule: schedule, Window: c.CatchUpWindow, Calls: CallsOf(c.Targets, c.MaxTargets), Targets: int(c.Targets), Spread: c.Spread,
+			Quota: weekly[quotaKey{key, c.Channel}],
 		})
 	}
 	for _, c := range rows.Calls {

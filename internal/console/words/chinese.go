@@ -67,7 +67,7 @@ var chinese = map[string]string{
 	// one campaign
 	"Pause": "暂停", "Resume": "恢复", "Edit": "编辑", "Cancel the campaign": "取消活动", "Copy": "复制", "Push once now": "立即推送一次",
 	"Skip this occurrence": "跳过这一次", "Take the skip back": "恢复这一次", "skipped by %s": "已被 %s 跳过",
-	"What it is": "内容", "Zone": "时区", "Stored targets": "已存的目标", "Catch-up window": "补推窗口", "Misfire policy": "错过时的策略",
+	"What it is": "内容", "Zone": "时区", "Stored targets": "已存的目标", "Catch-up window": "补推窗口", "Spread": "分散时长", "Misfire policy": "错过时的策略",
 	"Send again when the outcome is unknown": "结果不明时重发", "Written by": "创建者", "Changed by": "修改者", "Request and strategy": "请求与策略", "Who did what": "操作记录",
 	"Nothing of it is pushed any more, and what was not begun is recorded as cancelled. This cannot be taken back.": "它不再推送，尚未开始的记为已取消。此操作不能撤回。",
 	"It is pushed at once to all its targets, beside its strategy.":                                                 "在策略之外，立即向它的全部目标推送一次。",
@@ -80,6 +80,7 @@ var chinese = map[string]string{
 	"Request: the push API's own parameters, as JSON":       "请求：推送接口自己的参数，JSON",
 	"Targets, one a line (none: they stand in the request)": "目标，每行一个（不填：写在请求里）",
 	"How late it may still be pushed":                       "最迟可晚多久推送",
+	"Spread: over how long its deliveries go out, evenly":   "分散时长：在多长时间内均匀发出",
 	"Of several missed ones":                                "错过多次时", "push the latest": "推送最近一次", "push all": "全部补推", "push none": "都不推送",
 	"A month without the day": "没有这一天的月份", "is left out": "跳过", "uses its last day": "用当月最后一天",
 	"A time that a clock change skips": "时钟调整跳过的时刻", "moves forward by the gap": "顺延相应时长", "Audience view": "受众视图",
@@ -122,12 +123,12 @@ var chinese = map[string]string{
 	"Waits for a quota, or is missed by it":                                                                   "等待配额，或因配额而错过", "peak": "高峰", "quota": "配额", "There are more.": "还有更多。",
 
 	// limits and lateness
-	"Pending tasks of each app": "各应用的待推送任务", "Pending tasks of %s": "%s 的待推送任务", "Pending": "待推送", "Limit": "上限", "How full": "占用",
+	"Pending tasks of each app": "各应用的待推送任务", "Pending tasks of %s": "%s 的待推送任务", "Pending": "待推送", "Limit": "上限", "How full": "占用", "Targets a second": "每秒目标数",
 	"No app is yours to see.": "没有你可以查看的应用。", "Calls in any 7 days": "任意 7 天内的调用", "Calls of %s in 7 days": "%s 在 7 天内的调用", "Used": "已用", "Quota": "配额",
 	"The next becomes free": "下一次释放", "No channel has a quota.": "没有通道设有配额。",
 	"The next 14 days": "未来 14 天", "%s occurrences until %s": "到 %[2]s 为止有 %[1]s 次", "At least %s occurrences until %s": "到 %[2]s 为止至少有 %[1]s 次",
 	"Missed by a quota": "因配额而错过", "Waiting for a quota": "等待配额", "the next becomes free": "下一次释放",
-	"More due in one second than may be pending; the rest follows at once": "一秒内到期的多于可待推送的；其余随即跟上", "Held back by calls per second": "受每秒调用数限制",
+	"More due in one second than may be pending; the rest follows at once": "一秒内到期的多于可待推送的；其余随即跟上", "Held back by calls or targets per second": "受每秒调用数或目标数限制", "Spread out, to the last call": "分散发出，直到最后一次调用",
 	"Reaching the same users more than once in 7 days": "7 天内多次触达同一用户", "Loops that end": "将结束的循环",
 	"Range": "范围", "24 hours": "24 小时", "7 days": "7 天", "Hour": "小时", "Pushes": "推送数", "Lateness by hour": "每小时延迟",
 	"Half, 95 and 99 of 100 pushes began within this time":                              "每 100 次推送中有 50、95、99 次在此时间内开始",
