@@ -113,6 +113,12 @@ var Mutants = []Mutant{
 		Edits:  []Edit{{"internal/engine/lease.go", "return !l.held && l.recognised && l.daemon == daemon && l.leased()", "return !l.held && daemon > 0"}},
 	},
 	{
+		Name:  "spread-ignored",
+		Break: "the deliveries of a task that is spread are ready at once",
+		Shows: []string{spread},
+		Edits: []Edit{{"store/start.go", "	if t.spread > 0 {\n		begins", "	if t.spread < 0 {\n		begins"}},
+	},
+	{
 		Name:  "quota-skipped",
 		Break: "quotas are counted and nobody is refused",
 		Shows: []string{quota},
