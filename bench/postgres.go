@@ -14,6 +14,7 @@ import (
 
 	"github.com/campaign-scheduler/scheduler/internal/embedpg"
 	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
 // settings are what the server runs with beside its defaults. Durability is the
@@ -87,10 +88,21 @@ func (p *postgres) scheduler(ctx context.Context, name string) (*database, error
 	if err := m.Up(ctx); err != nil {
 		return nil, err
 	}
+	if err := d.knowZone(ctx, "Asia/Shanghai"); err != nil {
+		return nil, err
+	}
 	if settings["shared_preload_libraries"] != "" {
 		_, err = d.Exec(ctx, `CREATE EXTENSION pg_stat_statements`)
 	}
 	return d, err
+}
+
+// knowZone records that what is stored follows the zone's rules: due times here have
+// fractions of a second, and a daemon that finds new rules would plan them anew.
+func (d *database) knowZone(ctx context.Context, zone string) error {
+	rules, _ := strategy.ZoneRules(zone)
+	_, err := d.Exec(ctx, `INSERT INTO scheduler.zone_rules (time_zone, rules, daemon, campaigns) VALUES ($1, $2, 'bench', 0)`, zone, rules)
+	return err
 }
 
 // settle writes out what earlier runs left behind and brings statistics up to

@@ -66,8 +66,10 @@ var digests = map[string]string{
 	"000025_pages.up.sql":           "92d56e0d578a6652b5c97f7f8890076b533038c085aeb2cd9d52358f50b2c52f",
 	"000026_times.down.sql":         "eec7bbb891c5a2e3dbd351b58ad19d83e7a1153ec41028023c8a40173243ff29",
 	"000026_times.up.sql":           "097f2ed44404f232f7d278f29d62eed4521f90f5d8416c7ee3d89c05969da824",
-	"000027_pace.down.sql":          "72fcdc88f27170d12bf32d7fc7266a2c7afe4d5da5deb5eccf0d017c5d9fb54f",
-	"000027_pace.up.sql":            "08c30e442b878d01425ab30b8b7c090e4f231062c15c8f8a3c682da814ecfeba",
+	"000027_ready.down.sql":         "f7eb7584edd76b387b5b1bb5d42610cddb1fcbf729389f93f65788ea4a298368",
+	"000027_ready.up.sql":           "482229ce3511d376bf9202964e4351ebe5f506f43648e3c2c545cf726fc4e3da",
+	"000028_pace.down.sql":          "dac0a25a93444722dfac7c1019f3a269fb0b77f358f4d68eb2274dd84aef0631",
+	"000028_pace.up.sql":            "2722c96b43c705543c3bff544f9b8b3e909315cfbc69f82153f523f5ac063368",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

@@ -103,7 +103,12 @@ func (s *Store) Campaigns(ctx context.Context, ids []int64) ([]Campaign, error) 
 // comes as Unreadable and keeps no other back. What is loaded at once is bounded:
 // take gets some of them at a time, and ends it by returning false.
 func (s *Store) LoadCampaigns(ctx context.Context, ids []int64, take func([]Campaign) bool) error {
-	for len(ids) > 0 {
+	loaded, err := s.loadAll(ctx, ids)
+	if err == nil && len(loaded) > 0 {
+		take(loaded)
+		return nil
+	}
+	for len(ids) > 0 { // some are large, cannot be read, or are gone
 		some, rest, err := s.fitting(ctx, ids)
 		if err != nil {
 			return fmt.Errorf("measure campaigns: %w", err)
@@ -118,6 +123,18 @@ func (s *Store) LoadCampaigns(ctx context.Context, ids []int64, take func([]Camp
 		ids = rest
 	}
 	return nil
+}
+
+// loadAll loads campaigns in one statement, where none of them is too large and
+// together they may be loaded at once. It returns none of them otherwise.
+func (s *Store) loadAll(ctx context.Context, ids []int64) ([]Campaign, error) {
+	rows, _ := s.pool.Query(ctx, `
+		WITH size AS MATERIALIZED (
+			SELECT sum(bytes) AS total, max(bytes) AS largest FROM (SELECT `+campaignBytes+` AS bytes FROM scheduler.campaigns c WHERE c.id = ANY($1)) x
+		)
+		SELECT `+campaignColumns+` FROM scheduler.campaigns c
+		 WHERE c.id = ANY($1) AND (SELECT s.total <= $2 AND s.largest <= $3 FROM size s)`, ids, loadBytes, MaxCampaignBytes)
+	return pgx.CollectRows(rows, scanCampaign)
 }
 
 // fitting splits the ids into those that are loaded at once, the first always

@@ -1,8 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,25 +37,77 @@ const pendingApps = `
 // the order of (ready_at, id), at most perApp of each app and limit of all,
 // leaving out the apps in without. share and shares split the apps among daemons:
 // only apps whose number is share modulo shares, and those in also, are returned.
-// What is not returned is not read.
-func (s *Store) Upcoming(ctx context.Context, before time.Time, without, also []int32, share, shares, perApp, limit int) ([]ReadyTask, error) {
-	rows, _ := s.pool.Query(ctx, pendingApps+`
-		SELECT t.id, app.app_no, t.campaign_id, t.revision, t.origin::text, t.due_at, t.ready_at, coalesce(t.waits_for, '')
-		  FROM app CROSS JOIN LATERAL (
-			SELECT * FROM scheduler.pending_tasks p WHERE p.app_no = app.app_no AND p.ready_at <= $1 ORDER BY p.ready_at, p.id LIMIT $5) t
-		 WHERE (app.app_no % $4 = $3 OR app.app_no = ANY($7)) AND app.app_no <> ALL($2)
-		 ORDER BY t.ready_at, t.id LIMIT $6`, before, orEmpty(without), share, shares, perApp, limit, orEmpty(also))
-	var out []ReadyTask
+// more says that some may have been left out for want of room.
+//
+// It reads the earliest of all apps, as many as it may return. Where most of these
+// are not to be returned, it asks each app that is for its own earliest.
+func (s *Store) Upcoming(ctx context.Context, before time.Time, without, also []int32, share, shares, perApp, limit int) (tasks []ReadyTask, more bool, err error) {
+	most := limit * min(shares, maxShares)
+	tasks, more, err = s.upcoming(ctx, earliestSQL, perApp, before, orEmpty(without), share, shares, orEmpty(also), most, limit)
+	if err == nil && more && len(tasks) < limit/2 {
+		tasks, more, err = s.upcoming(ctx, earliestOfEachSQL, perApp, before, orEmpty(without), share, shares, orEmpty(also), perApp, limit)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("read upcoming tasks: %w", err)
+	}
+	return tasks[:min(len(tasks), limit)], more || len(tasks) >= limit, nil
+}
+
+// maxShares bounds what one daemon among many reads of what is the others'.
+const maxShares = 8
+
+// upcoming returns what one of the two statements reads, at most perApp of each
+// app. more says that it did not read, or not return, all that it would have to.
+func (s *Store) upcoming(ctx context.Context, sql string, perApp int, args ...any) (tasks []ReadyTask, more bool, err error) {
+	rows, _ := s.pool.Query(ctx, sql, args...)
 	var t ReadyTask
-	_, err := pgx.ForEachRow(rows, []any{&t.ID, &t.AppNo, &t.CampaignID, &t.Revision, &t.Origin, &t.DueAt, &t.ReadyAt, &t.WaitsFor}, func() error {
-		out = append(out, t)
+	ofApp := make(map[int32]int)
+	_, err = pgx.ForEachRow(rows, []any{&t.ID, &t.AppNo, &t.CampaignID, &t.Revision, &t.Origin, &t.DueAt, &t.ReadyAt, &t.WaitsFor}, func() error {
+		ofApp[t.AppNo]++
+		switch {
+		case t.ID == 0 || ofApp[t.AppNo] > perApp:
+			more = true
+		default:
+			tasks = append(tasks, t)
+		}
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("read upcoming tasks: %w", err)
-	}
-	return out, nil
+	slices.SortFunc(tasks, func(a, b ReadyTask) int { return cmp.Or(a.ReadyAt.Compare(b.ReadyAt), cmp.Compare(a.ID, b.ID)) })
+	return tasks, more, err
 }
+
+// Both statements return one row more, with the id 0, where there may be more than
+// what they read.
+const (
+	isWanted = `(app_no % $4 = $3 OR app_no = ANY($5)) AND app_no <> ALL($2)`
+
+	upcomingColumns = `
+		SELECT id, app_no, campaign_id, revision, origin::text, due_at, ready_at, coalesce(waits_for, '')`
+
+	earliestSQL = upcomingColumns + `
+		  FROM (SELECT * FROM scheduler.pending_tasks WHERE ready_at <= $1 ORDER BY ready_at, id LIMIT $6) x WHERE ` + isWanted + `
+		 UNION ALL
+		SELECT 0, 0, 0, 0, '', $1, $1, ''
+		 WHERE (SELECT count(*) FROM (SELECT FROM scheduler.pending_tasks WHERE ready_at <= $1 ORDER BY ready_at, id LIMIT $6) x) >= $6
+		 LIMIT $7`
+
+	// Together the apps are asked for twice as many as are returned, so that what is
+	// not returned costs no more than what is.
+	earliestOfEachSQL = pendingApps + `, mine AS MATERIALIZED (
+			SELECT app_no FROM app WHERE ` + isWanted + `
+		), each AS MATERIALIZED (
+			SELECT greatest(1, least($6, 2 * $7 / greatest(count(*), 1))) AS most FROM mine
+		), earliest AS MATERIALIZED (
+			SELECT t.*
+			  FROM mine m CROSS JOIN LATERAL (
+				SELECT * FROM scheduler.pending_tasks p
+				 WHERE p.app_no = m.app_no AND p.ready_at <= $1 ORDER BY p.ready_at, p.id LIMIT (SELECT most FROM each)) t
+		)` + upcomingColumns + `
+		  FROM earliest
+		 UNION ALL
+		SELECT 0, 0, 0, 0, '', $1, $1, ''
+		 WHERE EXISTS (SELECT FROM earliest GROUP BY app_no HAVING count(*) >= (SELECT most FROM each))`
+)
 
 // Missed decides pending tasks as missed, each only while it has the Revision
 // that the decision was made on: its campaign's window and policy are then as

@@ -127,7 +127,7 @@ func (p *PlanTx) Insert(ctx context.Context, tasks []NewTask) (stored int, err e
 	var raced bool
 	err = p.tx.QueryRow(ctx, `
 		WITH u AS MATERIALIZED (
-			SELECT u.*, (u.due_at <= h.skip_before AND (SELECT c.written_at FROM scheduler.campaigns c WHERE c.id = u.campaign_id) <= h.skip_before) IS TRUE AS skipped,
+			SELECT u.*, CASE WHEN u.due_at <= h.skip_before THEN (SELECT c.written_at FROM scheduler.campaigns c WHERE c.id = u.campaign_id) <= h.skip_before ELSE false END AS skipped,
 			       (SELECT p.id FROM scheduler.pending_tasks p WHERE p.campaign_id = u.campaign_id AND p.due_at = u.due_at) IS NOT NULL AS pending
 			  FROM unnest($2::bigint[], $3::integer[], $4::text[], $5::integer[], $6::timestamptz[]) AS u (campaign_id, revision, origin, slot, due_at),
 			       scheduler.hold h
@@ -143,7 +143,9 @@ func (p *PlanTx) Insert(ctx context.Context, tasks []NewTask) (stored int, err e
 			        0, 0, 0, 0, NULL, $7::text, NULL, NULL, NULL, NULL, NULL)::scheduler.ending AS e
 			  FROM u WHERE u.skipped AND NOT u.pending
 		)
-		SELECT (SELECT count(*) FROM inserted), (SELECT count(*) FROM scheduler.decide(ARRAY(SELECT e FROM ending), false)), (SELECT coalesce(bool_or(pending), false) FROM u)`,
+		SELECT (SELECT count(*) FROM inserted),
+		       CASE WHEN EXISTS (SELECT FROM ending) THEN (SELECT count(*) FROM scheduler.decide(ARRAY(SELECT e FROM ending), false)) ELSE 0 END,
+		       (SELECT coalesce(bool_or(pending), false) FROM u)`,
 		p.AppNo, campaigns, revisions, origins, slots, dues, skippedReason).Scan(&stored, &skipped, &raced)
 	if err == nil && raced {
 		var begun int

@@ -98,7 +98,7 @@ func work(t *testing.T, db *pgtest.DB, s *store.Store, daemon, newest int64) {
 	if _, err := s.PlanApp(ctx, 1, time.Time{}, func(tx *store.PlanTx) error { return plan(ctx, tx, changes, campaigns, newest) }); err != nil {
 		t.Fatal(err)
 	}
-	ready, err := s.Upcoming(ctx, time.Now(), nil, nil, 0, 1, 10, 10)
+	ready, _, err := s.Upcoming(ctx, time.Now(), nil, nil, 0, 1, 10, 10)
 	if err != nil || len(ready) == 0 {
 		t.Fatalf("%d tasks are ready, %v", len(ready), err)
 	}

@@ -427,20 +427,15 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 	mine, others := d.lease.exceptions()
 	d.due.drop(others)
 	d.due.reading()
-	tasks, err := d.store.Upcoming(ctx, d.clock.Now().Add(d.horizon), slices.Concat(others, crowded, heavy), mine, share, shares, d.capacity/8, d.capacity)
+	tasks, more, err := d.store.Upcoming(ctx, d.clock.Now().Add(d.horizon), slices.Concat(others, crowded, heavy), mine, share, shares, d.capacity/8, d.capacity)
 	if err != nil {
 		return err
 	}
 	if err := d.enter(ctx, tasks); err != nil {
 		return err
 	}
-	perApp, most := make(map[int32]int), 0
-	for _, t := range tasks {
-		perApp[t.AppNo]++
-		most = max(most, perApp[t.AppNo])
-	}
 	_, moves := d.due.heavy()
-	d.unread.Store(moves || len(crowded) > 0 || len(tasks) >= d.capacity || most >= d.capacity/8 || d.full())
+	d.unread.Store(moves || len(crowded) > 0 || more || d.full())
 	return nil
 }
 

@@ -202,4 +202,4 @@ SELECT t.id, t.campaign_id, t.due_at, t.status, t.reason, t.attempts,
   LEFT JOIN scheduler.campaigns k ON k.id = t.campaign_id
  WHERE (SELECT scheduler.visible_apps()) IS NULL OR t.app_no = ANY ((SELECT scheduler.visible_apps())::integer[]);
 
-SELECT scheduler.set_schema_version(27);
+SELECT scheduler.set_schema_version(28);

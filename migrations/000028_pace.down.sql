@@ -162,4 +162,4 @@ ALTER TABLE scheduler.running_tasks DROP COLUMN spread, DROP COLUMN spread_until
 ALTER TABLE scheduler.apps DROP COLUMN targets_per_second;
 ALTER TABLE scheduler.campaigns DROP COLUMN spread;
 
-SELECT scheduler.set_schema_version(26);
+SELECT scheduler.set_schema_version(27);
