@@ -283,7 +283,7 @@ func audience(ctx context.Context, b *bench) error {
 	const bound = float64(perSecondBound * perCall)
 	b.table.hold("row writes a delivery at targets_per_second 20,000", new(atMost(2.1)), plain, runs["paced"].writes)
 	b.table.compare("calls of 100 targets at targets_per_second 20,000", new(atLeast(0.95)), perSecond, runs["paced"].perSecond, "the bound", sample{perSecondBound})
-	b.table.compare("targets that begin within any second of it, at most", new(atMost(1.105)), perSecond, runs["paced"].busiest, "the bound", sample{bound}) // a tenth together, and a call
+	b.table.compare("targets that begin within any second of it, at most", new(atMost(1.15)), perSecond, runs["paced"].busiest, "the bound", sample{bound}) // a tenth together, a call, and a claim's moment
 	b.table.hold("row writes a delivery spread over 10 s", new(atMost(2.1)), plain, runs["spread"].writes)
 	b.table.compare("calls spread over 10 s", new(atLeast(0.95)), perSecond, runs["spread"].perSecond, "evenly", sample{rate(bounded/perCall, spreadOver)})
 	b.table.hold("a call begins after it was to, by the spread, at most", new(atMost(250)), millis, runs["spread"].late)

@@ -493,6 +493,32 @@ func TestReadingOfSpreadDeliveries(t *testing.T) {
 	}
 }
 
+// A delivery that is sliced anew, since nobody knows any more to whom it goes, becomes
+// several that are spread.
+func TestSlicedAnewIsSpread(t *testing.T) {
+	t.Parallel()
+	db := surface(t)
+	s := opened(t, db.URL)
+	id := one[int64](t, db, `INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, request, spread) VALUES ('n', 'shop', 'test', 'mpaas.push_multiple', '{}', '30 minutes') RETURNING id`)
+	run(t, db, `INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT $1, 'u' || g FROM generate_series(1, 250) g`, id)
+	task := audience(t, db, id, time.Now().Add(-time.Second), 1)
+	run(t, db, `DELETE FROM scheduler.slice_targets`)
+	w := readyNow(t, s)
+	if len(w) != 1 || w[0].Named {
+		t.Fatalf("read %+v", w)
+	}
+	if done, err := s.Recut(t.Context(), w[0], store.Start{TaskID: task, Revision: 1, PerCall: 100}); err != nil || !done {
+		t.Fatal(done, err)
+	}
+	got := one[[]float64](t, db, `SELECT array_agg(round(extract(epoch FROM s.ready_at - r.due_at))::float8 ORDER BY s.slice_no) FROM scheduler.slices s JOIN scheduler.running_tasks r ON r.id = s.task_id`)
+	if diff := cmp.Diff([]float64{0, 600, 1200}, got); diff != "" {
+		t.Errorf("times (-want +got):\n%s", diff)
+	}
+	if got := one[string](t, db, `SELECT spread::text FROM scheduler.running_tasks`); got != "00:30:00" {
+		t.Errorf("the task keeps the spread %s", got)
+	}
+}
+
 // A spreadModel says by itself when the deliveries of a task begin. Times are seconds
 // since it was due.
 type spreadModel struct {

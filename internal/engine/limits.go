@@ -114,9 +114,9 @@ type throttle struct {
 }
 
 // begin asks for leave to begin a call of so many targets now, for a task at its
-// second. When it is refused, retry says when to ask again; zero: when a call of the app has ended.
-// The next leave is then kept for it, so that a large audience of the same app
-// cannot take every one.
+// second. When it is refused, retry says when to ask again; zero: when a call of the
+// app has ended. The next leave is then kept for it, so that a large audience of the
+// same app cannot take every one.
 func (a *App) begin(now time.Time, targets int) (ok bool, retry time.Time) {
 	t := &a.throttle
 	t.mu.Lock()

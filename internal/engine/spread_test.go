@@ -143,6 +143,27 @@ func TestSpreadAfterAnInterruption(t *testing.T) {
 	}
 }
 
+// An app that is slower than a spread takes its time; the times of its deliveries are
+// worked out anew a few times and no more.
+func TestSpreadFasterThanTheApp(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.app(t, "app", "alipay", &engine.App{CallsPerSecond: 15})
+	startReady(t, r.config(t))
+	const n = 180
+	id := r.spread(t, "app", "alipay.single_send", n, "1 second")
+	if diff := cmp.Diff([]string{"succeeded"}, r.decided(t, id, 1)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	seen := r.pusher.seen()
+	if took := seen[len(seen)-1].at.Sub(seen[0].at); len(seen) != n || took < 11*time.Second {
+		t.Errorf("%d calls within %v, at 15 a second", len(seen), took)
+	}
+	if writes := r.writes(t, 2*n); writes > 4*n {
+		t.Errorf("%d rows written for %d deliveries", writes, n)
+	}
+}
+
 // A spread that is changed counts for the task that runs.
 func TestSpreadOfARunningTaskChanges(t *testing.T) {
 	t.Parallel()
