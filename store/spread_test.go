@@ -89,7 +89,9 @@ func TestTargetsPerSecondIsBounded(t *testing.T) {
 	t.Parallel()
 	db := surface(t)
 	for _, bad := range []string{"0", "-1", "0.001", "'NaN'", "'infinity'"} {
-		refused(t, db, `UPDATE scheduler.apps SET targets_per_second = `+bad)
+		if got := refused(t, db, `UPDATE scheduler.apps SET targets_per_second = `+bad); got.ConstraintName != "apps_targets_per_second" {
+			t.Errorf("%s is refused by %s: %s", bad, got.ConstraintName, got.Message)
+		}
 	}
 	run(t, db, `UPDATE scheduler.apps SET targets_per_second = 0.5 WHERE app_id = 'hook'`)
 	s := opened(t, db.URL)
