@@ -259,7 +259,8 @@ func TestMisfirePoliciesOfSeveralTimesADay(t *testing.T) {
 			for ago := 1; ago <= 4; ago++ {
 				times = append(times, now.Add(-time.Duration(ago)*time.Hour).Format(time.TimeOnly))
 			}
-			r.backdate(t, id, daily(now.Add(-24*time.Hour), 3, "12:00:00"), now.Add(-5*time.Hour))
+			written := now.Add(-5 * time.Hour)
+			r.backdate(t, id, daily(written, 3, "12:00:00"), written) // it may not start before the day it is written
 			r.run(t, `UPDATE scheduler.campaigns SET status = 'active'`)
 			r.without(t, `UPDATE scheduler.campaigns SET times = $1`, times)
 			start(t, r.config(t))
