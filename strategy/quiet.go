@@ -31,6 +31,12 @@ func (q QuietHours) End(at time.Time) time.Time {
 	if q.None() {
 		return time.Time{}
 	}
+	if since, ok := q.sinceStart(at); ok {
+		if since >= q.length() {
+			return time.Time{}
+		}
+		return at.Add(q.length() - since).Round(0).UTC()
+	}
 	var end time.Time
 	for nights := q.around(at); ; {
 		further := end
@@ -52,6 +58,15 @@ func (q QuietHours) WindowFrom(due time.Time, window time.Duration) time.Time {
 	if q.None() {
 		return due
 	}
+	if since, ok := q.sinceStart(due); ok {
+		switch next := oneDay - since; {
+		case since < q.length():
+			return due.Add(q.length() - since).Round(0).UTC()
+		case next < window:
+			return due.Add(next + q.length()).Round(0).UTC()
+		}
+		return due
+	}
 	if end := q.End(due); !end.IsZero() {
 		return end
 	}
@@ -64,6 +79,24 @@ func (q QuietHours) WindowFrom(due time.Time, window time.Duration) time.Time {
 		}
 	}
 	return due
+}
+
+const oneDay = secondsPerDay * time.Second
+
+// length is how long they last on a day without a clock change.
+func (q QuietHours) length() time.Duration { return (q.until - q.from + oneDay) % oneDay }
+
+// sinceStart returns how long ago they last began. It is false where a clock changes
+// within four days: then each of the days around has to be looked at. Where none does,
+// the local time says all of it, at a twentieth of the price.
+func (q QuietHours) sinceStart(at time.Time) (time.Duration, bool) {
+	unix, offset := at.Unix(), offsetAt(q.zone, at.Unix())
+	if offsetAt(q.zone, unix-4*secondsPerDay) != offset || offsetAt(q.zone, unix+4*secondsPerDay) != offset {
+		return 0, false
+	}
+	local := unix + offset
+	clock := time.Duration(local-floorDiv(local, secondsPerDay)*secondsPerDay)*time.Second + time.Duration(at.Nanosecond())
+	return (clock - q.from + oneDay) % oneDay, true
 }
 
 // A night is the quiet hours of one day, from their start to before their end.
