@@ -162,9 +162,9 @@ func (p *PlanTx) Insert(ctx context.Context, tasks []NewTask) (stored int, err e
 	return stored, p.takeUntold(ctx)
 }
 
-// takeBack deletes those pending tasks that have begun, and returns how many. Insert may store them: a
-// statement that finds a task pending waits where its claim is about to commit,
-// and stores it again then; only the next statement sees the claim.
+// takeBack deletes those pending tasks that have begun, and returns how many. Insert
+// may store them: a statement that finds a task pending waits where its claim is about
+// to commit, and stores it again then; only the next statement sees the claim.
 func (p *PlanTx) takeBack(ctx context.Context, campaigns []int64, dues []time.Time) (int, error) {
 	tag, err := p.tx.Exec(ctx, `
 		DELETE FROM scheduler.pending_tasks p USING unnest($1::bigint[], $2::timestamptz[]) AS u (campaign_id, due_at)

@@ -48,8 +48,8 @@ func windowEnd(app, campaign, from, window string) string {
 const quietPolicy = `CASE WHEN c.quiet_policy = 'ignore' THEN CASE WHEN scheduler.quiet_exempt(c.app_no, c.channel, c.name) THEN 'ignore' ELSE 'hold' END ELSE coalesce(c.quiet_policy, 'hold') END`
 
 // HoldTasks lets those of the pending tasks wait that quiet hours hold now, until
-// these end or their windows close, and returns them. A change of the quiet hours that has not committed is
-// left to commit first: such tasks are not among them.
+// these end or their windows close, and returns them. A change of the quiet hours that
+// has not committed is left to commit first: such tasks are not among them.
 func (s *Store) HoldTasks(ctx context.Context, ids []int64) ([]int64, error) {
 	rows, _ := s.pool.Query(ctx, `
 		WITH mine AS MATERIALIZED (

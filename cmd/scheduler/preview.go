@@ -215,9 +215,7 @@ func (p *plan) mute(c store.CampaignRow) {
 	hours := strategy.NewQuietHours(p.quiet.From, p.quiet.Until, p.quiet.Zone)
 	for i := range p.Occurrences {
 		o := &p.Occurrences[i]
-		if note := forecast.QuietNote(hours, c.QuietPolicy, o.at, c.TimeZone); note != "" {
-			o.Note = strings.TrimPrefix(o.Note+"; "+note, "; ")
-		}
+		o.Note = forecast.WithQuietNote(o.Note, hours, c.QuietPolicy, o.at, c.TimeZone)
 	}
 }
 

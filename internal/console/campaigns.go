@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/console/picture"
@@ -103,10 +102,7 @@ func markSkipped(next []occurrence, skips []store.Skip) {
 // markQuiet says which of the occurrences quiet hours hold or leave out.
 func markQuiet(next []occurrence, q strategy.QuietHours, policy, zone string) {
 	for i := range next {
-		o := &next[i]
-		if note := forecast.QuietNote(q, policy, o.At, zone); note != "" {
-			o.Note = strings.TrimPrefix(o.Note+"; "+note, "; ")
-		}
+		next[i].Note = forecast.WithQuietNote(next[i].Note, q, policy, next[i].At, zone)
 	}
 }
 

@@ -7,9 +7,9 @@
 // It follows the engine's rules: a quota counts the calls of any rolling
 // 7 x 24 h; a task without quota waits, the earliest due first, until one is free,
 // and is missed when its catch-up window closes first. Quiet hours hold what their
-// campaigns do not leave out or ignore. What somebody skipped is not pushed, and what is due and waits already comes first. What nobody knows ahead
-// is left out: campaigns written later, outages, refusals, and how long a
-// provider takes to answer.
+// campaigns do not leave out or ignore. What somebody skipped is not pushed, and what
+// is due and waits already comes first. What nobody knows ahead is left out: campaigns
+// written later, outages, refusals, and how long a provider takes to answer.
 package forecast
 
 import (
