@@ -28,13 +28,15 @@ import (
 
 const (
 	pageBound    = 300 // milliseconds
-	pageAuthor   = "bench_reader"
+	pageAdmin    = "bench_admin"
+	pageAuthor   = "bench_reader" // of one app as most are
+	pageLarge    = "bench_large"  // of an app with a fiftieth of all campaigns
 	pageClickers = 200
 	consoleConns = 4 // of all who click: the console's own pool
 )
 
-// pages is every page of the console over much that is stored, for somebody who sees
-// all apps and for the author of one. A page has several addresses: the plain one,
+// pages is every page of the console over much that is stored, for an admin, who sees
+// all apps, and for authors of one. A page has several addresses: the plain one,
 // and filters that choose little or nothing. Its row is the slowest of them, whole,
 // as a browser waits for it: that bounds the time of its reads from above.
 func pages(ctx context.Context, b *bench) error {
@@ -44,16 +46,13 @@ func pages(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer db.Close()
-	owner, err := newVisitor(ctx, db.url)
-	if err != nil {
-		return err
+	visitors := make(map[string]*visitor)
+	for who, role := range map[string]string{"all apps": pageAdmin, "one app": pageAuthor, "a large app": pageLarge} {
+		if visitors[who], err = newVisitor(ctx, db.url+separator(db.url)+"role="+role); err != nil {
+			return err
+		}
+		defer visitors[who].close()
 	}
-	defer owner.close()
-	author, err := newVisitor(ctx, db.url+separator(db.url)+"role="+pageAuthor)
-	if err != nil {
-		return err
-	}
-	defer author.close()
 	slowest := ""
 	var worst sample
 	for _, p := range consolePages {
@@ -62,7 +61,7 @@ func pages(ctx context.Context, b *bench) error {
 				return err
 			}
 		}
-		what, took, err := b.slowest(ctx, p, map[string]*visitor{"all apps": owner, "one app": author})
+		what, took, err := b.slowest(ctx, p, visitors)
 		if err != nil {
 			return err
 		}
@@ -97,9 +96,9 @@ var monthsAhead = time.Now().AddDate(0, 0, 80).Format(time.DateOnly)
 
 var consolePages = []consolePage{
 	{name: "overview", paths: []string{"/"}},
-	{name: "calendar", paths: []string{"/calendar", "/calendar?view=week", "/calendar?view=day", "/calendar?app=app-7", "/calendar?view=day&app=nobody", "/calendar?at=2000-01-01"}},
+	{name: "calendar", paths: []string{"/calendar", "/calendar?view=week", "/calendar?view=day", "/calendar?app=app-7", "/calendar?app=app-9", "/calendar?view=day&app=app-9", "/calendar?view=day&app=nobody", "/calendar?at=2000-01-01"}},
 	{name: "calendar, months ahead", paths: []string{"/calendar?at=" + monthsAhead, "/calendar?view=week&at=" + monthsAhead, "/calendar?view=day&at=" + monthsAhead, "/calendar?app=app-7&at=" + monthsAhead}},
-	{name: "campaigns", paths: []string{"/campaigns", "/campaigns?q=nothing+like+it", "/campaigns?q=BENCH&app=app-7", "/campaigns?status=paused", "/campaigns?status=rejected&app=nobody", "/campaigns?before=1000"}},
+	{name: "campaigns", paths: []string{"/campaigns", "/campaigns?q=nothing+like+it", "/campaigns?q=BENCH&app=app-7", "/campaigns?status=paused", "/campaigns?status=cancelled", "/campaigns?status=cancelled&app=app-9", "/campaigns?status=rejected&app=nobody", "/campaigns?before=1000"}},
 	{name: "campaign", paths: []string{"/campaigns/7", "/campaigns/7/edit", "/campaigns/7/confirm/cancel"}},
 	{name: "new campaign", paths: []string{"/campaigns/new"}},
 	{name: "new campaign, judged", paths: []string{"/campaigns"}, form: url.Values{
@@ -108,14 +107,15 @@ var consolePages = []consolePage{
 		"request": {`{"deliveryType": 3, "expiredSeconds": 600, "templateName": "t"}`}, "do": {"preview"},
 	}},
 	{name: "tasks", paths: []string{
-		"/tasks", "/tasks?status=failed", "/tasks?status=pending", "/tasks?status=succeeded&app=app-7", "/tasks?status=missed&app=nobody", "/tasks?status=failed&app=app-7", "/tasks?app=nobody", "/tasks?app=app-7", "/tasks?campaign=7",
+		"/tasks", "/tasks?status=failed", "/tasks?status=cancelled", "/tasks?status=pending", "/tasks?status=pending&app=app-9", "/tasks?app=app-9", "/tasks?status=cancelled&app=app-9",
+		"/tasks?status=succeeded&app=app-7", "/tasks?status=missed&app=nobody", "/tasks?status=failed&app=app-7", "/tasks?app=nobody", "/tasks?app=app-7", "/tasks?campaign=7",
 		"/tasks?campaign=7&status=unknown", "/tasks?until=2000-01-01",
 	}},
 	{name: "task", paths: []string{"/tasks/7", "/tasks/7/confirm/revoke"}},
 	{name: "task of 10,000 deliveries", paths: []string{"/tasks/1"}},
 	{name: "unknown", paths: []string{"/unknown", "/unknown?app=app-7", "/unknown?app=nobody"}},
-	{name: "limits", paths: []string{"/limits", "/limits?app=app-7"}},
-	{name: "lateness", paths: []string{"/lateness", "/lateness?range=7d", "/lateness?range=7d&app=app-7", "/lateness?range=7d&app=nobody"}},
+	{name: "limits", paths: []string{"/limits", "/limits?app=app-7", "/limits?app=app-9"}},
+	{name: "lateness", paths: []string{"/lateness", "/lateness?range=7d", "/lateness?range=7d&app=app-7", "/lateness?range=7d&app=app-9", "/lateness?range=7d&app=nobody"}},
 	{name: "audit", paths: []string{"/audit", "/audit?who=nobody", "/audit?what=trigger", "/audit?what=finish", "/audit?what=rule", "/audit?who=nobody&what=pause"}},
 	{name: "hold, held", paths: []string{"/hold"}, before: `SELECT scheduler.hold_pushes('bench', '')`},
 }
@@ -208,7 +208,7 @@ func (v *visitor) open(ctx context.Context, path string, form url.Values) (time.
 	case err != nil:
 		return 0, err
 	case answer.StatusCode == http.StatusServiceUnavailable: // it was given up at its time limit, which counts
-	case answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusNotFound:
+	case answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusNotFound && answer.StatusCode != http.StatusUnprocessableEntity: // of somebody else's app
 		return 0, fmt.Errorf("%s: status %d: %s", path, answer.StatusCode, text[:min(len(text), 2000)])
 	}
 	return took, nil
@@ -258,6 +258,10 @@ func (b *bench) fillPages(ctx context.Context, db *database, apps int) error {
 // pagesSQL sets the stage past the triggers; task 1 is the large audience.
 var pagesSQL = []string{
 	`SET LOCAL session_replication_role = replica`,
+	`UPDATE scheduler.apps SET pending_limit = 1000000 WHERE app_id = 'app-9'`,
+	`UPDATE scheduler.pending_tasks p SET app_no = a.app_no, slot = 1000 + p.campaign_id / 50 FROM scheduler.apps a WHERE a.app_id = 'app-9' AND p.campaign_id % 50 = 0`,
+	`UPDATE scheduler.campaign_cursors k SET app_no = a.app_no FROM scheduler.apps a WHERE a.app_id = 'app-9' AND k.campaign_id % 50 = 0`,
+	`UPDATE scheduler.campaigns c SET app_no = a.app_no, app_id = a.app_id, workspace_id = a.workspace_id FROM scheduler.apps a WHERE a.app_id = 'app-9' AND c.id % 50 = 0`,
 	`INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, sent_at, decided_at,
 	        attempts, slices, accepted, target_count, reason, request_id, message_id, targets)
 	 SELECT i, c.app_no, c.id, 1, k.channel_no, 'scheduled', x.status, x.due, x.due, x.due + interval '3 ms', x.due + interval '20 ms',
@@ -273,6 +277,7 @@ var pagesSQL = []string{
 	`INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, status, ready_at, attempts, finished_at)
 	 SELECT 1, i, c.app_no, c.id, CASE WHEN i % 2 = 0 THEN 'accepted' ELSE 'waiting' END::scheduler.slice_status, now(), i % 2, CASE WHEN i % 2 = 0 THEN now() END
 	   FROM generate_series(1, 10000) AS i, scheduler.campaigns c WHERE c.id = 7`,
+	`INSERT INTO scheduler.slice_targets (slice_id, targets) SELECT id, ARRAY(SELECT 'user-' || task_id || '-' || slice_no || '-' || i FROM generate_series(1, 100) i) FROM scheduler.slices WHERE task_id = 1`,
 	`INSERT INTO scheduler.campaign_history (campaign_id, app_no, revision, action, strategy_ended, changed_by, changed_at, before)
 	 SELECT c.id, c.app_no, 1, CASE WHEN i % 2 = 0 THEN 'pause' ELSE 'resume' END, false, 'bench', now() - interval '60 days' + i * (interval '60 days' / $campaigns), '{}'
 	   FROM generate_series(1, $campaigns) AS i JOIN scheduler.campaigns c ON c.id = i ORDER BY i`,
@@ -280,9 +285,13 @@ var pagesSQL = []string{
 	`INSERT INTO scheduler.apps (app_id, workspace_id, provider, time_zone) SELECT 'life-' || i, '', 'alipay', 'Asia/Shanghai' FROM generate_series(1, $apps / 10) i`,
 	`INSERT INTO scheduler.quota_uses (app_no, channel, used_at, weekly_quota)
 	 SELECT a.app_no, k.channel, now() - n * interval '1 day', 5 FROM scheduler.apps a JOIN scheduler.channels k USING (provider), generate_series(1, 5) n WHERE k.weekly_quota > 0`,
-	`DO $$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '` + pageAuthor + `') THEN CREATE ROLE ` + pageAuthor + ` LOGIN IN ROLE scheduler_author; END IF; END $$`,
+	`DO $$ DECLARE r text[]; BEGIN
+	   FOREACH r SLICE 1 IN ARRAY ARRAY[['` + pageAdmin + `', 'scheduler_admin'], ['` + pageAuthor + `', 'scheduler_author'], ['` + pageLarge + `', 'scheduler_author']] LOOP
+	     IF to_regrole(r[1]) IS NULL THEN EXECUTE format('CREATE ROLE %I LOGIN IN ROLE %I', r[1], r[2]); END IF;
+	   END LOOP;
+	 END $$`,
 	`SET LOCAL session_replication_role = origin`,
-	`SELECT scheduler.grant_app('app-7', 'bench', '` + pageAuthor + `')`,
+	`SELECT scheduler.grant_app('app-7', 'bench', '` + pageAuthor + `'), scheduler.grant_app('app-9', 'bench', '` + pageLarge + `')`,
 }
 
 // clicking is scheduled pushes of the program itself, in a process of its own, with

@@ -17,20 +17,30 @@ type App struct {
 	Quiet              QuietHours // zero: none
 }
 
+// appColumns are what scanApp scans.
+const appColumns = `app_id, workspace_id, app_no, provider, pending_limit, time_zone, quiet_from, quiet_until`
+
+func scanApp(row pgx.CollectableRow) (a App, err error) {
+	err = row.Scan(&a.AppID, &a.WorkspaceID, &a.AppNo, &a.Provider, &a.PendingLimit, &a.TimeZone, (*clockTime)(&a.Quiet.From), (*clockTime)(&a.Quiet.Until))
+	if a.Quiet.From != a.Quiet.Until {
+		a.Quiet.Zone = a.TimeZone
+	}
+	return a, err
+}
+
 // Apps lists all apps.
 func (s *Store) Apps(ctx context.Context) ([]App, error) {
-	rows, _ := s.pool.Query(ctx, `SELECT app_id, workspace_id, app_no, provider, pending_limit, time_zone, quiet_from, quiet_until FROM scheduler.apps ORDER BY app_no`)
-	apps, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a App, err error) {
-		err = row.Scan(&a.AppID, &a.WorkspaceID, &a.AppNo, &a.Provider, &a.PendingLimit, &a.TimeZone, (*clockTime)(&a.Quiet.From), (*clockTime)(&a.Quiet.Until))
-		if a.Quiet.From != a.Quiet.Until {
-			a.Quiet.Zone = a.TimeZone
-		}
-		return a, err
-	})
+	rows, _ := s.pool.Query(ctx, `SELECT `+appColumns+` FROM scheduler.apps ORDER BY app_no`)
+	apps, err := pgx.CollectRows(rows, scanApp)
 	if err != nil {
 		return nil, fmt.Errorf("list apps: %w", err)
 	}
 	return apps, nil
+}
+
+// AppsOf lists for a page the apps with one of the ids.
+func (s *Store) AppsOf(ctx context.Context, ids []string) ([]App, error) {
+	return readRows(ctx, s, "list apps", scanApp, `SELECT `+appColumns+` FROM scheduler.apps WHERE app_id = ANY ($1) ORDER BY app_no`, ids)
 }
 
 // An AppSpec is an app as the configuration states it.

@@ -98,7 +98,7 @@ func TestAuditReadsWhatItShows(t *testing.T) {
 	manyChanges(t, p, many)
 	conn := p.connect(t, "reader")
 	for name, f := range auditFilters("rare") {
-		sql, args := store.WholeAuditSQL(f)
+		sql, args := store.WholeAuditSQL(f, nil)
 		var text []byte
 		if err := conn.QueryRow(t.Context(), `EXPLAIN (ANALYZE, FORMAT JSON) `+sql, args...).Scan(&text); err != nil {
 			t.Fatalf("%s: %v", name, err)
@@ -131,4 +131,49 @@ func (n *planNode) read() (rows int) {
 		rows += n.Plans[i].read()
 	}
 	return rows
+}
+
+// TestAuditOfAnAuthorReadsLittle counts what an author's list reads among the changes
+// of others: those of the author's campaigns, the deleted ones too.
+func TestAuditOfAnAuthorReadsLittle(t *testing.T) {
+	t.Parallel()
+	p := newPeople(t)
+	const many = 20_000
+	p.exec(t, fmt.Sprintf(`
+		SET session_replication_role = replica;
+		INSERT INTO scheduler.campaign_history (campaign_id, app_no, revision, action, strategy_ended, changed_by, changed_at, before)
+		SELECT 1000002, app_no, g, 'pause', false, 'somebody', now() - g * interval '1 minute', '{}' FROM scheduler.apps, generate_series(1, %d) g WHERE app_id = 'theirs';
+		INSERT INTO scheduler.campaign_history (campaign_id, app_no, revision, action, strategy_ended, changed_by, changed_at, before)
+		SELECT 1000003, app_no, 1, 'delete', true, 'me', now() - interval '30 days', '{}' FROM scheduler.apps WHERE app_id = 'mine';
+		RESET session_replication_role;
+		ALTER TABLE scheduler.campaign_history SET (autovacuum_enabled = false)`, many))
+	s, err := store.Open(t.Context(), store.Config{URL: p.urlOf(t, "author"), MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func() int64 {
+		t.Helper()
+		return one[int64](t, p.db, `SELECT t.seq_tup_read + (SELECT sum(i.idx_tup_read) FROM pg_stat_user_indexes i WHERE i.relid = t.relid)::bigint
+			FROM pg_stat_user_tables t WHERE t.relname = 'campaign_history'`)
+	}
+	before := read()
+	for name, f := range auditFilters("me") {
+		rows, err := s.ListAudit(t.Context(), f)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, r := range rows {
+			if r.AppID == "theirs" {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
+		if name == "who" && len(rows) != 1 {
+			t.Errorf("%d changes of a deleted campaign, want 1: %v", len(rows), rows)
+		}
+	}
+	s.Close()
+	awaitEnd(t, p.db)
+	if n := read() - before; n > many/10 {
+		t.Errorf("%d changes were read to show a few of %d", n, many)
+	}
 }

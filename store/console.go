@@ -107,10 +107,13 @@ type Attention struct {
 func (s *Store) Attention(ctx context.Context) (Attention, error) {
 	var a Attention
 	err := s.read(ctx, "count what waits", func(tx pgx.Tx) error {
+		some, err := seesSome(ctx, tx)
+		if err != nil {
+			return err
+		}
 		return tx.QueryRow(ctx, `
 			SELECT (SELECT count(*) FROM (SELECT FROM scheduler.unresolved LIMIT 1000) x),
-			       (SELECT count(*) FROM (SELECT FROM scheduler.tasks t WHERE `+pending+` AND t.reason IS NULL
-			                                AND t.due_at < now() - interval '1 minute' LIMIT 1000) x),
+			       (`+countOverdue(some, 1000)+`),
 			       (SELECT count(*) FROM (SELECT FROM scheduler.tasks t WHERE t.reason IS NOT NULL AND t.status IN ('failed', 'missed')
 			                                AND t.due_at >= now() - interval '24 hours' LIMIT 1000) x),
 			       (SELECT count(*) FROM (SELECT FROM scheduler.campaigns c WHERE c.status = 'rejected' LIMIT 1000) x)`).
@@ -126,34 +129,18 @@ type UpcomingRow struct {
 	DueAt                                                     time.Time
 }
 
-// pending chooses the pending tasks of scheduler.tasks, whose reason is then what they
-// wait for. The first condition leaves decided_tasks out.
-const pending = `t.decided_at IS NULL AND t.status = 'pending'`
-
-// ListUpcoming returns the next pending tasks that the filter chooses. No index has
-// those of all apps by their time: it would cost every task. So they are looked through,
-// and only those that are returned are joined with what the list tells of them.
+// ListUpcoming returns the next pending tasks, of the app that the filter names or of
+// all, between its times.
 func (s *Store) ListUpcoming(ctx context.Context, f Filter) (out []UpcomingRow, err error) {
-	f.patience = readLimit
 	err = s.read(ctx, "list what is coming", func(tx pgx.Tx) error {
-		f, err := f.byCampaign(ctx, tx)
+		some, err := seesSome(ctx, tx)
 		if err != nil {
 			return err
 		}
-		where := f.common("t")
-		add(where, "t.campaign_id = ?", f.Campaign)
-		if f.campaigns != nil {
-			where.args = append(where.args, f.campaigns)
-			where.where = append(where.where, fmt.Sprintf("t.campaign_id = ANY ($%d)", len(where.args)))
-		}
-		add(where, "t.due_at >= ?", f.Since)
-		add(where, "t.due_at < ?", f.Until)
-		limit := where.limit(f.Limit)
+		ids, args := f.pendingIDs(some, false)
 		rows, _ := tx.Query(ctx, `
 			SELECT u.task_id, u.campaign_id, u.campaign, u.channel, u.app_id, u.workspace_id, u.time_zone, coalesce(u.waits_for, ''), u.due_at
-			  FROM scheduler.upcoming u
-			 WHERE u.task_id = ANY (ARRAY(SELECT t.id FROM scheduler.tasks t WHERE `+pending+` AND `+where.sql()+` ORDER BY t.due_at, t.id LIMIT `+limit+`))
-			 ORDER BY u.due_at, u.task_id`, where.args...)
+			  FROM scheduler.upcoming u WHERE u.task_id = ANY (ARRAY(`+ids+`)) ORDER BY u.due_at, u.task_id`, args...)
 		out, err = pgx.CollectRows(rows, pgx.RowToStructByPos[UpcomingRow])
 		return err
 	})
@@ -186,41 +173,37 @@ func (c *CampaignSummary) columns() []any {
 	}
 }
 
-// maxNames is up to how many campaigns a search by name looks through.
-const maxNames = 100_000
+// maxLooked is how many campaigns a search looks through, the newest first.
+const maxLooked = 100_000
 
 // FindCampaigns returns the campaigns whose name contains the text, the newest
-// first, with ids below before; zero: from the newest. A search by name looks through
-// at most 100,000 of them, unless it names an app: down to the id that it returns, zero:
-// through all.
+// first, with ids below before; zero: from the newest. A search by name or status
+// looks through at most 100,000 of those of the app, or of all: down to the id that it
+// returns, zero: through all.
 func (s *Store) FindCampaigns(ctx context.Context, text string, f Filter, before int64) (out []CampaignSummary, downTo int64, err error) {
-	where := f.common("c")
-	add(where, "c.id < ?", before)
-	add(where, "strpos(lower(c.name), lower(?)) > 0", text)
 	err = s.read(ctx, "find campaigns", func(tx pgx.Tx) error {
 		some, err := seesSome(ctx, tx)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case some:
-			where.where = append(where.where, ofVisibleApps)
-		case text != "" && f.AppID == "":
-			// The ids alone are in the index, where they are read in no time.
-			err := tx.QueryRow(ctx, `
-				SELECT coalesce((SELECT c.id FROM scheduler.campaigns c WHERE $1 = 0 OR c.id < $1 ORDER BY c.id DESC OFFSET $2 LIMIT 1), 0)`,
-				before, maxNames-1).Scan(&downTo)
-			if err != nil {
+		}
+		byApp := f.ofApps(some)
+		rejected := len(f.Statuses) == 1 && f.Statuses[0] == "rejected" && !byApp // has an index
+		if text != "" || len(f.Statuses) > 0 && !rejected {
+			if downTo, err = f.newestDownTo(ctx, tx, before, byApp, maxLooked); err != nil {
 				return err
 			}
-			add(where, "c.id >= ?", downTo)
 		}
-		limit := where.limit(f.Limit)
+		where := Filter{Channel: f.Channel, Statuses: f.Statuses}.common("c")
+		add(where, "c.id < ?", before)
+		add(where, "c.id >= ?", downTo)
+		add(where, "strpos(lower(c.name), lower(?)) > 0", text)
+		sql, args := f.newest(where, byApp, limitOf(f.Limit))
 		rows, _ := tx.Query(ctx, `
 			SELECT `+summaryColumns+`, coalesce(l.status, ''), l.due_at
-			  FROM (SELECT c.* FROM scheduler.campaigns c WHERE `+where.sql()+` ORDER BY c.id DESC LIMIT `+limit+`) c
+			  FROM scheduler.campaigns c
 			  LEFT JOIN LATERAL (SELECT t.status, t.due_at FROM scheduler.tasks t
 			                      WHERE t.campaign_id = c.id AND t.decided_at IS NOT NULL ORDER BY t.due_at DESC LIMIT 1) l ON true
-			 ORDER BY c.id DESC`, where.args...)
+			 WHERE c.id = ANY (ARRAY(`+sql+`)) ORDER BY c.id DESC`, args...)
 		out, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c CampaignSummary, err error) {
 			var last *time.Time
 			err = row.Scan(append(c.columns(), &c.LastStatus, &last)...)
@@ -232,16 +215,47 @@ func (s *Store) FindCampaigns(ctx context.Context, text string, f Filter, before
 	return out, downTo, err
 }
 
+// newest is the statement that chooses the ids of the newest campaigns c under
+// conditions, so many. By app it asks each that the role may see and the filter names:
+// the policy says the same of whom sees only some; but so that it is true for every
+// row of those who see all, no index serves it.
+func (f Filter) newest(where *conditions, byApp bool, most int) (sql string, args []any) {
+	campaigns := where.sql()
+	if !byApp {
+		return fmt.Sprintf(`SELECT c.id FROM scheduler.campaigns c WHERE %s ORDER BY c.id DESC LIMIT %d`, campaigns, most), where.args
+	}
+	where.where = nil
+	add(where, "a.app_id = ?", f.AppID)
+	add(where, "a.workspace_id = ?", f.WorkspaceID)
+	return fmt.Sprintf(`
+		SELECT c.id FROM scheduler.apps a CROSS JOIN LATERAL (
+		  SELECT c.id FROM scheduler.campaigns c WHERE c.app_no = a.app_no AND %[1]s ORDER BY c.id DESC LIMIT %[2]d) c
+		 WHERE %[3]s ORDER BY c.id DESC LIMIT %[2]d`, campaigns, most, where.sql()), where.args
+}
+
+// newestDownTo is the id of the last of so many newest campaigns with ids below before;
+// zero: there are fewer.
+func (f Filter) newestDownTo(ctx context.Context, tx pgx.Tx, before int64, byApp bool, most int) (id int64, err error) {
+	where := &conditions{}
+	add(where, "c.id < ?", before)
+	sql, args := f.newest(where, byApp, most)
+	// They come in the order of an index: else all that there are would be sorted.
+	if _, err := tx.Exec(ctx, `SET LOCAL enable_sort = off`); err != nil {
+		return 0, err
+	}
+	err = tx.QueryRow(ctx, fmt.Sprintf(`SELECT coalesce((SELECT x.id FROM (%s) x OFFSET %d LIMIT 1), 0)`, sql, most-1), args...).Scan(&id)
+	if err != nil {
+		return 0, err
+	}
+	_, err = tx.Exec(ctx, `SET LOCAL enable_sort = on`)
+	return id, err
+}
+
 // seesSome says whether the role may see only some of the apps.
 func seesSome(ctx context.Context, tx pgx.Tx) (some bool, err error) {
 	err = tx.QueryRow(ctx, `SELECT scheduler.visible_apps() IS NOT NULL`).Scan(&some)
 	return some, err
 }
-
-// ofVisibleApps chooses the campaigns c of the apps that the role may see. The policy
-// says the same; but so that it is true for every row of those who see all, no index
-// serves it.
-const ofVisibleApps = `c.app_no = ANY (ARRAY(SELECT a.app_no FROM scheduler.apps a))`
 
 // A CampaignDetail is a whole campaign as its author may read it.
 type CampaignDetail struct {
@@ -278,25 +292,51 @@ func (s *Store) CampaignDetail(ctx context.Context, id int64) (CampaignDetail, e
 	return c, err
 }
 
-// A TaskCursor is where a page of tasks ends.
+// A TaskCursor is where a page of tasks ends: behind a task or, where ID is zero, at a time.
 type TaskCursor struct {
 	DueAt time.Time
 	ID    int64
 }
 
+// A TaskPage is one page of a list of tasks, the latest due first.
+type TaskPage struct {
+	Rows []TaskRow
+	// DownTo is how far back tasks that were decided were looked for: to go on further
+	// would have taken too long. Zero: all were.
+	DownTo time.Time
+}
+
 // PageTasks returns the tasks that the filter chooses, the latest due first,
 // from behind the cursor on; the zero cursor is before the first.
-func (s *Store) PageTasks(ctx context.Context, f Filter, after TaskCursor) ([]TaskRow, error) {
-	if !after.DueAt.IsZero() {
-		f.Until = after.DueAt.Add(time.Microsecond)
-		f.behind = after
+func (s *Store) PageTasks(ctx context.Context, f Filter, after TaskCursor) (page TaskPage, err error) {
+	switch {
+	case after.ID != 0:
+		f.Until, f.behind = after.DueAt.Add(time.Microsecond), after
+	case !after.DueAt.IsZero():
+		f.Until = after.DueAt
 	}
 	f.patience = readLimit
-	out, err := s.ListTasks(ctx, f)
-	if sqlState(err) == "57014" {
-		return nil, ErrReadTooLong
-	}
-	return out, err
+	err = s.read(ctx, "list tasks", func(tx pgx.Tx) error {
+		var ids []int64
+		page.DownTo, err = f.pageIDs(ctx, tx, func(sql string, args []any) (int, error) {
+			rows, _ := tx.Query(ctx, sql, args...)
+			found, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+			ids = append(ids, found...)
+			return len(found), err
+		})
+		if err != nil {
+			return err
+		}
+		rows, _ := tx.Query(ctx, taskSQL+` WHERE t.id = ANY ($1) ORDER BY t.due_at DESC, t.id DESC LIMIT $2`, ids, limitOf(f.Limit))
+		page.Rows, err = pgx.CollectRows(rows, scanTask)
+		// What has not ended was found however far back it is: it comes in its place.
+		page.Rows = slices.DeleteFunc(page.Rows, func(t TaskRow) bool { return t.DueAt.Before(page.DownTo) })
+		if len(page.Rows) >= limitOf(f.Limit) {
+			page.DownTo = time.Time{}
+		}
+		return err
+	})
+	return page, err
 }
 
 // A DayCount is how many tasks of one day have a status.
@@ -311,13 +351,12 @@ type DayCount struct {
 const maxDayTasks = 1000
 
 // maxUndecided bounds what is counted of tasks that are not decided yet.
-const maxUndecided = 100_000
+const maxUndecided = 50_000
 
 // CountDays counts tasks by status for stretches of time, which ascend and do
 // not overlap: the first starts at bounds[0] and ends at bounds[1]. Of each
-// stretch at most 1,000 decided tasks are counted, and of all that are not
-// decided at most 100,000. Those of an app with few campaigns are all counted
-// where they are no more than 30,000.
+// stretch at most 1,000 decided tasks are counted, of an app at most 10,000 in
+// all of its newest 5,000 campaigns, and of all that are not decided at most 50,000.
 func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) (out []DayCount, err error) {
 	if len(bounds) < 2 {
 		return nil, nil
@@ -331,9 +370,16 @@ func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) (ou
 		if out, err = countDecided(ctx, tx, bounds, f, by); err != nil {
 			return err
 		}
-		// The others have no order of time: they are looked through once for all stretches.
-		undecided, err := countTogether(ctx, tx, bounds, by, "t.decided_at IS NULL", maxUndecided)
-		out = append(out, undecided...)
+		some, err := seesSome(ctx, tx)
+		if err != nil {
+			return err
+		}
+		pending, err := countPending(ctx, tx, some, bounds, f, maxUndecided)
+		if err != nil {
+			return err
+		}
+		running, err := countTogether(ctx, tx, bounds, f, "t.decided_at IS NULL AND t.status = 'running'", maxUndecided)
+		out = append(append(out, pending...), running...)
 		return err
 	})
 	return out, err
@@ -353,17 +399,14 @@ func countTogether(ctx context.Context, tx pgx.Tx, bounds []time.Time, f Filter,
 }
 
 // countDecided counts those of CountDays that are decided, by the campaigns where they
-// were chosen.
+// were chosen: up to 10,000 in all.
 func countDecided(ctx context.Context, tx pgx.Tx, bounds []time.Time, f, by Filter) ([]DayCount, error) {
 	if by.campaigns != nil {
-		out, err := countTogether(ctx, tx, bounds, by, "t.decided_at IS NOT NULL", sparseTasks+1)
-		total := int64(0)
-		for _, d := range out {
-			total += d.Tasks
+		out, err := countTogether(ctx, tx, bounds, by, "t.decided_at IS NOT NULL", appTasks+1)
+		for i := range out {
+			out[i].More = out[i].More || by.someOf
 		}
-		if err != nil || total <= sparseTasks {
-			return out, err
-		}
+		return out, err
 	}
 	last := len(bounds) - 1
 	// What is decided is found by the blocks of each stretch's time.
@@ -432,14 +475,27 @@ var changes = []string{"update", "pause", "resume", "cancel", "finish", "reject"
 
 // wholeAudit reads of campaign_history, which has a row for each change of each
 // campaign, the newest of each deed by an index, and the notes of what it shows.
-// All else people do by hand.
+// Whoever sees some apps asks for the changes of their campaigns, unless these are
+// many: else it would look for a few among those of all. All else people do by hand.
 func wholeAudit(ctx context.Context, tx pgx.Tx, f AuditFilter) ([]AuditRow, error) {
-	sql, args := wholeAuditSQL(f)
+	by, err := Filter{patience: readLimit}.byCampaign(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	if by.someOf {
+		by.campaigns = nil
+	}
+	// With a bitmap of all changes of a deed, all of them would be read and sorted.
+	if _, err := tx.Exec(ctx, `SET LOCAL enable_bitmapscan = off`); err != nil {
+		return nil, err
+	}
+	sql, args := wholeAuditSQL(f, by.campaigns)
 	rows, _ := tx.Query(ctx, sql, args...)
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[AuditRow])
 }
 
-func wholeAuditSQL(f AuditFilter) (sql string, args []any) {
+// wholeAuditSQL is the statement of wholeAudit; without campaigns it is of all.
+func wholeAuditSQL(f AuditFilter, campaigns []int64) (sql string, args []any) {
 	deed := strings.TrimSpace(f.Deed)
 	deeds := slices.DeleteFunc(slices.Clone(changes), func(d string) bool { return !strings.HasPrefix(d, deed) })
 	where := &conditions{}
@@ -449,53 +505,67 @@ func wholeAuditSQL(f AuditFilter) (sql string, args []any) {
 	add(where, "starts_with(a.deed, ?)", deed)
 	limit := where.limit(f.Limit)
 	where.args = append(where.args, deeds)
+	n := len(where.args)
+	const columns = `SELECT h.changed_at, h.changed_by, h.action, h.campaign_id, h.app_no, h.revision FROM scheduler.campaign_history h WHERE `
+	// No index but those that begin with the deed is in this order.
+	newest := fmt.Sprintf(`unnest($%d::text[]) AS d (deed) CROSS JOIN LATERAL (
+		%sh.action >= d.deed AND h.action <= d.deed AND %s ORDER BY h.action DESC, h.changed_at DESC LIMIT %s) h`, n, columns, change, limit)
+	if campaigns != nil { // OFFSET leaves no index but the campaign's
+		where.args = append(where.args, campaigns)
+		newest = fmt.Sprintf(`unnest($%d::bigint[]) AS k (id) CROSS JOIN LATERAL (%sh.campaign_id = k.id OFFSET 0) h WHERE h.action = ANY ($%d) AND %s`, n+1, columns, n, change)
+	}
 	// That the deeds are constants lets the planner leave campaign_history out of the second part.
 	return fmt.Sprintf(`
 		WITH newest AS (
-		  SELECT h.* FROM unnest($%[1]d::text[]) AS d (deed)
-		   CROSS JOIN LATERAL (SELECT h.changed_at, h.changed_by, h.action, h.campaign_id, h.app_no, h.revision FROM scheduler.campaign_history h
-		                        WHERE h.action = d.deed AND %[2]s ORDER BY h.changed_at DESC LIMIT %[3]s) h
-		   ORDER BY h.changed_at DESC LIMIT %[3]s)
-		SELECT %[4]s FROM (
+		  SELECT h.* FROM %[1]s ORDER BY h.changed_at DESC LIMIT %[2]s)
+		SELECT %[3]s FROM (
 		  SELECT n.changed_at AS at, n.changed_by AS who, n.action AS deed, n.campaign_id, NULL::bigint AS task_id, p.app_id, p.workspace_id, n.revision,
 		         (SELECT a.note FROM scheduler.audit a WHERE a.campaign_id = n.campaign_id AND a.revision = n.revision AND a.at = n.changed_at AND a.deed = n.action LIMIT 1) AS note
 		    FROM newest n LEFT JOIN scheduler.apps p ON p.app_no = n.app_no
 		  UNION ALL
 		  (SELECT a.at, a.who, a.deed, a.campaign_id, a.task_id, a.app_id, a.workspace_id, a.revision, a.note
-		     FROM scheduler.audit a WHERE a.deed <> ALL ('{%[5]s}'::text[]) AND %[6]s ORDER BY a.at DESC LIMIT %[3]s)
-		) a ORDER BY a.at DESC LIMIT %[3]s`, len(where.args), change, limit, auditColumns, strings.Join(changes, ","), where.sql()), where.args
+		     FROM scheduler.audit a WHERE a.deed <> ALL ('{%[4]s}'::text[]) AND %[5]s ORDER BY a.at DESC LIMIT %[2]s)
+		) a ORDER BY a.at DESC LIMIT %[2]s`, newest, limit, auditColumns, strings.Join(changes, ","), where.sql()), where.args
 }
 
-// A LatenessHour is how late the pushes of one hour began.
-type LatenessHour struct {
-	Hour          time.Time
+// A LatenessStep is how late the pushes of a stretch of time began.
+type LatenessStep struct {
+	From          time.Time
 	Tasks         int64
 	P50, P95, P99 time.Duration
 }
 
-// sparseTasks is up to how many tasks are read in one pass.
-const sparseTasks = 30_000
+// sparseTasks is up to how many tasks are read in one pass, and appTasks of an app by its
+// campaigns: those of a time stand together, and those of a campaign do not.
+const (
+	sparseTasks = 30_000
+	appTasks    = 10_000
+)
 
-// LatenessByHour returns the lateness of the hours since then; hours without a push
-// are left out. Where there are more than 30,000 tasks in all, only so many of each
-// hour are looked at.
-func (s *Store) LatenessByHour(ctx context.Context, since time.Time, hours, tasks int, f Filter) (out []LatenessHour, err error) {
+// Lateness returns the lateness of stretches of time, so many from since on; those without
+// a push are left out. Where there are more than 30,000 tasks in all, only so many of each
+// stretch are looked at, and of an app 10,000 of its newest 5,000 campaigns.
+func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duration, steps, tasks int, f Filter) (out []LatenessStep, err error) {
 	f.patience = readLimit
 	err = s.read(ctx, "read lateness", func(tx pgx.Tx) error {
 		by, err := f.byCampaign(ctx, tx)
 		if err != nil {
 			return err
 		}
-		// The blocks of one hour are those of many hours where little is pushed: to
-		// look for each hour by itself would read them again and again.
+		// The blocks of one stretch are those of many where little is pushed: to look
+		// for each by itself would read them again and again.
 		where := by.common("t")
-		where.args = append(where.args, since, hours)
+		where.args = append(where.args, since, step, since.Add(time.Duration(steps)*step))
 		n := len(where.args)
-		chosen := by.upTo(fmt.Sprint(sparseTasks+1), "t.due_at, t.lateness", fmt.Sprintf(
-			"t.due_at >= $%[1]d AND t.due_at < $%[1]d::timestamptz + $%[2]d * interval '1 hour' AND t.lateness IS NOT NULL AND %[3]s", n-1, n, where.sql()), where)
+		most := sparseTasks
+		if by.campaigns != nil {
+			most = appTasks
+		}
+		chosen := by.upTo(fmt.Sprint(most+1), "t.due_at, t.lateness", fmt.Sprintf(
+			"t.due_at >= $%d AND t.due_at < $%d AND t.lateness IS NOT NULL AND %s", n-2, n, where.sql()), where)
 		sql := fmt.Sprintf(`
-			SELECT date_bin('1 hour', x.due_at, $%d), count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
-			  FROM (%s) x GROUP BY 1 ORDER BY 1`, n-1, chosen)
+			SELECT date_bin($%d, x.due_at, $%d), count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
+			  FROM (%s) x GROUP BY 1 ORDER BY 1`, n-1, n-2, chosen)
 		rows, _ := tx.Query(ctx, sql, where.args...)
 		if out, err = pgx.CollectRows(rows, scanLateness); err != nil {
 			return err
@@ -504,18 +574,18 @@ func (s *Store) LatenessByHour(ctx context.Context, since time.Time, hours, task
 		for _, h := range out {
 			total += h.Tasks
 		}
-		if total <= sparseTasks {
+		if total <= sparseTasks || by.campaigns != nil {
 			return nil
 		}
 		where = f.common("t")
-		where.args = append(where.args, since, hours)
+		where.args = append(where.args, since, step, steps)
 		n = len(where.args)
 		sql = fmt.Sprintf(`
 			SELECT h.at, count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
-			  FROM generate_series(0, $%[2]d - 1) g (n) CROSS JOIN LATERAL (SELECT $%[1]d::timestamptz + g.n * interval '1 hour') h (at)
+			  FROM generate_series(0, $%[1]d - 1) g (n) CROSS JOIN LATERAL (SELECT $%[2]d::timestamptz + g.n * $%[3]d::interval) h (at)
 			 CROSS JOIN LATERAL (SELECT t.lateness FROM scheduler.tasks t
-			                      WHERE t.due_at >= h.at AND t.due_at < h.at + interval '1 hour' AND t.lateness IS NOT NULL AND %[3]s LIMIT %[4]d) x
-			 GROUP BY h.at ORDER BY h.at`, n-1, n, where.sql(), tasks)
+			                      WHERE t.due_at >= h.at AND t.due_at < h.at + $%[3]d::interval AND t.lateness IS NOT NULL AND %[4]s LIMIT %[5]d) x
+			 GROUP BY h.at ORDER BY h.at`, n, n-2, n-1, where.sql(), tasks)
 		rows, _ = tx.Query(ctx, sql, where.args...)
 		out, err = pgx.CollectRows(rows, scanLateness)
 		return err
@@ -523,9 +593,9 @@ func (s *Store) LatenessByHour(ctx context.Context, since time.Time, hours, task
 	return out, err
 }
 
-func scanLateness(row pgx.CollectableRow) (h LatenessHour, err error) {
+func scanLateness(row pgx.CollectableRow) (h LatenessStep, err error) {
 	var q []float64
-	if err = row.Scan(&h.Hour, &h.Tasks, &q); err == nil && len(q) == 3 {
+	if err = row.Scan(&h.From, &h.Tasks, &q); err == nil && len(q) == 3 {
 		h.P50, h.P95, h.P99 = seconds(q[0]), seconds(q[1]), seconds(q[2])
 	}
 	return h, err
@@ -635,9 +705,4 @@ func (s *Store) changeCampaign(ctx context.Context, id int64, revision int32, no
 		return err
 	})
 	return refusal(err, ErrNoCampaign)
-}
-
-// AppFills returns how full the apps' pending limits are, the fullest first.
-func (s *Store) AppFills(ctx context.Context, limit int) ([]AppFill, error) {
-	return readRows(ctx, s, "read how full apps are", pgx.RowToStructByPos[AppFill], appFillsSQL, limit)
 }

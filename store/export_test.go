@@ -17,10 +17,14 @@ func (s *Store) TaskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx
 	return s.taskListSteps(ctx, f, step)
 }
 
-// PageSteps is TaskListSteps for a page.
-func (s *Store) PageSteps(ctx context.Context, f Filter, step func(tx pgx.Tx, sql string, args []any) (enough bool, err error)) error {
+// PageSteps shows the statements of a page of tasks, which find nothing.
+func (s *Store) PageSteps(ctx context.Context, f Filter, step func(tx pgx.Tx, sql string, args []any) error) (downTo time.Time, err error) {
 	f.patience = time.Minute
-	return s.taskListSteps(ctx, f, step)
+	err = s.read(ctx, "list tasks", func(tx pgx.Tx) error {
+		downTo, err = f.pageIDs(ctx, tx, func(sql string, args []any) (int, error) { return 0, step(tx, sql, args) })
+		return err
+	})
+	return downTo, err
 }
 
 // NamedTargetsSQL is for the test of its plan.

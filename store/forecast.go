@@ -2,7 +2,7 @@ package store
 
 import (
 	"context"
-	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,10 +12,11 @@ import (
 type ForecastCampaign struct {
 	CampaignSummary
 	CatchUpWindow time.Duration
+	Quota         int    // calls of the app's channel in any 7 days; zero: it has none
 	QuietPolicy   string // as exemptions stand
 	MisfirePolicy string
 	MaxTargets    int   // a call of its channel may carry; zero: it takes none
-	Targets       int64 // rows of campaign_targets, counted up to 10,001; zero: they were not counted
+	Targets       int64 // rows of campaign_targets, as far as they were counted; zero: they were not
 }
 
 // A QuotaCall counts against a quota.
@@ -35,78 +36,150 @@ type StoredOccurrence struct {
 // ForecastRows are what a forecast is made of.
 type ForecastRows struct {
 	Campaigns []ForecastCampaign // the earliest written first
-	Calls     []QuotaCall        // of the last 7 days
+	Apps      []App              // of the campaigns, and the one that was asked for
+	Calls     []QuotaCall        // of the last 7 days, of these apps
 	Stored    []StoredOccurrence // of the campaigns
 	Partial   bool               // more is stored than was read
 }
 
-// maxStored bounds the stored occurrences that a forecast reads of each kind.
-const maxStored = 100_000
+// Bounds of what a forecast reads.
+const (
+	forecastLooked  = 20_000 // campaigns, of which it takes the active ones
+	forecastStored  = 30_000 // stored occurrences of each kind
+	forecastCalls   = 30_000
+	forecastTargets = 100_000 // in all, and of a campaign:
+	mostTargets     = 10_001
+	leastTargets    = 100
+)
 
 // A ForecastFilter chooses what a forecast is made of.
 type ForecastFilter struct {
 	AppID     string   // empty: every app
 	Campaigns int      // at most so many are read
-	CountFor  []string // app_ids whose campaigns' targets are counted
-	CountOn   []string // channels whose campaigns' targets are counted too
+	CountFor  []string // app_ids whose campaigns' targets are counted, beside those with a quota
 	Until     time.Time
 }
 
 // ForecastRows reads the campaigns that are to push, with the occurrences of
 // which the database knows already, and the calls of the last 7 days that count
-// against quotas.
+// against quotas. Of more campaigns than it reads it takes the newest.
 func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out ForecastRows, err error) {
-	where := Filter{AppID: f.AppID, Statuses: []string{"active"}}.common("c")
-	// A push at once is to come while it has a task. LIMIT asks for one campaign's at
-	// a time; EXISTS would read every pending task.
-	where.where = append(where.where, "(c.strategy_type <> 0 OR (SELECT true FROM scheduler.upcoming u WHERE u.campaign_id = c.id LIMIT 1))")
-	where.args = append(where.args, f.CountFor, f.CountOn)
-	counted := len(where.args)
-	most := where.limit(f.Campaigns)
 	err = s.read(ctx, "read what a forecast needs", func(tx pgx.Tx) error {
 		some, err := seesSome(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if some {
-			where.where = append(where.where, ofVisibleApps)
-		}
-		rows, _ := tx.Query(ctx, fmt.Sprintf(`
-			SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times,
-			       c.written_at, c.catch_up_window, `+quietPolicy+`, c.misfire_policy, k.max_targets,
-			       CASE WHEN k.max_targets > 0 AND (c.app_id = ANY ($%d) OR c.channel = ANY ($%d))
-			            THEN (SELECT count(*) FROM (SELECT FROM scheduler.campaign_targets t WHERE t.campaign_id = c.id LIMIT 10001) x) ELSE 0 END
-			  FROM scheduler.campaigns c JOIN scheduler.channels k USING (channel) WHERE %s ORDER BY c.id LIMIT %s`,
-			counted-1, counted, where.sql(), most), where.args...)
-		out.Campaigns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c ForecastCampaign, err error) {
-			err = row.Scan(&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
-				&c.WrittenAt, (*interval)(&c.CatchUpWindow), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Targets)
-			return c, err
-		})
-		if err != nil {
-			return err
-		}
-		rows, _ = tx.Query(ctx, `SELECT app_id, workspace_id, channel, used_at FROM scheduler.quota_calls ORDER BY used_at`)
-		if out.Calls, err = pgx.CollectRows(rows, pgx.RowToStructByPos[QuotaCall]); err != nil {
-			return err
-		}
-		ids := make([]int64, len(out.Campaigns))
-		for i, c := range out.Campaigns {
-			ids[i] = c.ID
-		}
-		// Each campaign is asked for by its own key: there may be many more rows of others.
-		for _, sql := range []string{`
-			SELECT u.campaign_id, u.due_at, false FROM scheduler.upcoming u WHERE u.campaign_id = ANY ($1) AND u.due_at <= $2 LIMIT $3`, `
-			SELECT k.campaign_id, k.due_at, true FROM scheduler.skipped_occurrences k
-			 WHERE k.campaign_id = ANY ($1) AND k.due_at > now() AND k.due_at <= $2 AND k.restored_at IS NULL LIMIT $3`} {
-			rows, _ = tx.Query(ctx, sql, ids, f.Until, maxStored)
-			stored, err := pgx.CollectRows(rows, pgx.RowToStructByPos[StoredOccurrence])
-			if err != nil {
+		for _, part := range []func() error{
+			func() error { return out.readCampaigns(ctx, tx, f, some) },
+			func() error { return out.countTargets(ctx, tx, f.CountFor) },
+			func() error { return out.readApps(ctx, tx, f.AppID) },
+			func() error { return out.readStored(ctx, tx, f.Until) },
+		} {
+			if err := part(); err != nil {
 				return err
 			}
-			out.Stored, out.Partial = append(out.Stored, stored...), out.Partial || len(stored) == maxStored
 		}
 		return nil
 	})
 	return out, err
+}
+
+// readCampaigns looks through the newest campaigns for the active ones.
+func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastFilter, some bool) error {
+	of, byApp := Filter{AppID: f.AppID}, some || f.AppID != ""
+	downTo, err := of.newestDownTo(ctx, tx, 0, byApp, forecastLooked+1)
+	if err != nil {
+		return err
+	}
+	where := &conditions{}
+	add(where, "c.id > ?", downTo)
+	// A push at once is to come while it has a task. LIMIT asks for one campaign's at
+	// a time; EXISTS would read every pending task.
+	where.where = append(where.where, "c.status = 'active' AND (c.strategy_type <> 0 OR (SELECT true FROM scheduler.upcoming u WHERE u.campaign_id = c.id LIMIT 1))")
+	sql, args := of.newest(where, byApp, f.Campaigns+1)
+	quota := `LEFT JOIN scheduler.app_quotas q ON q.app_no = c.app_no AND q.channel = c.channel`
+	if some {
+		quota = `LEFT JOIN scheduler.quota_usage q ON q.app_id = c.app_id AND q.workspace_id = c.workspace_id AND q.channel = c.channel`
+	}
+	rows, _ := tx.Query(ctx, `
+		SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times,
+		       c.written_at, c.catch_up_window, `+quietPolicy+`, c.misfire_policy, k.max_targets, coalesce(q.weekly_quota, k.weekly_quota)
+		  FROM scheduler.campaigns c JOIN scheduler.channels k USING (channel) `+quota+`
+		 WHERE c.id = ANY (ARRAY(`+sql+`)) ORDER BY c.id`, args...)
+	r.Campaigns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c ForecastCampaign, err error) {
+		err = row.Scan(&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
+			&c.WrittenAt, (*interval)(&c.CatchUpWindow), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Quota)
+		return c, err
+	})
+	r.Partial = downTo > 0
+	if more := len(r.Campaigns) - f.Campaigns; more > 0 {
+		r.Campaigns, r.Partial = r.Campaigns[more:], true
+	}
+	return err
+}
+
+// countTargets counts those of the campaigns whose calls a quota or a rate holds back.
+// The campaigns share the bound.
+func (r *ForecastRows) countTargets(ctx context.Context, tx pgx.Tx, countFor []string) error {
+	at := make(map[int64]int)
+	var ids []int64
+	for i, c := range r.Campaigns {
+		if c.MaxTargets > 0 && (c.Quota > 0 || slices.Contains(countFor, c.AppID)) {
+			at[c.ID] = i
+			ids = append(ids, c.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	most := min(mostTargets, max(leastTargets, forecastTargets/len(ids)))
+	rows, _ := tx.Query(ctx, `
+		SELECT k.id, (SELECT count(*) FROM (SELECT FROM scheduler.campaign_targets t WHERE t.campaign_id = k.id LIMIT $2) x) FROM unnest($1::bigint[]) AS k (id)`, ids, most)
+	var id, n int64
+	_, err := pgx.ForEachRow(rows, []any{&id, &n}, func() error {
+		r.Campaigns[at[id]].Targets, r.Partial = n, r.Partial || n == int64(most)
+		return nil
+	})
+	return err
+}
+
+// readApps reads the apps of the campaigns, and their calls that count against quotas.
+func (r *ForecastRows) readApps(ctx context.Context, tx pgx.Tx, asked string) error {
+	ids := []string{asked}
+	for _, c := range r.Campaigns {
+		ids = append(ids, c.AppID)
+	}
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	rows, _ := tx.Query(ctx, `SELECT `+appColumns+` FROM scheduler.apps WHERE app_id = ANY ($1) ORDER BY app_no`, ids)
+	var err error
+	if r.Apps, err = pgx.CollectRows(rows, scanApp); err != nil {
+		return err
+	}
+	rows, _ = tx.Query(ctx, `SELECT app_id, workspace_id, channel, used_at FROM scheduler.quota_calls WHERE app_id = ANY ($1) ORDER BY used_at DESC LIMIT $2`, ids, forecastCalls)
+	r.Calls, err = pgx.CollectRows(rows, pgx.RowToStructByPos[QuotaCall])
+	r.Partial = r.Partial || len(r.Calls) == forecastCalls
+	slices.Reverse(r.Calls)
+	return err
+}
+
+// readStored reads of which occurrences of the campaigns the database knows.
+func (r *ForecastRows) readStored(ctx context.Context, tx pgx.Tx, until time.Time) error {
+	ids := make([]int64, len(r.Campaigns))
+	for i, c := range r.Campaigns {
+		ids[i] = c.ID
+	}
+	// Each campaign is asked for by its own key: there may be many more rows of others.
+	for _, sql := range []string{`
+		SELECT u.campaign_id, u.due_at, false FROM scheduler.upcoming u WHERE u.campaign_id = ANY ($1) AND u.due_at <= $2 LIMIT $3`, `
+		SELECT k.campaign_id, k.due_at, true FROM scheduler.skipped_occurrences k
+		 WHERE k.campaign_id = ANY ($1) AND k.due_at > now() AND k.due_at <= $2 AND k.restored_at IS NULL LIMIT $3`} {
+		rows, _ := tx.Query(ctx, sql, ids, until, forecastStored)
+		stored, err := pgx.CollectRows(rows, pgx.RowToStructByPos[StoredOccurrence])
+		if err != nil {
+			return err
+		}
+		r.Stored, r.Partial = append(r.Stored, stored...), r.Partial || len(stored) == forecastStored
+	}
+	return nil
 }

@@ -72,14 +72,61 @@ type Usage struct {
 	Held    bool
 }
 
-// appFillsSQL lists the fullest apps first.
-const appFillsSQL = `
-	SELECT app_id, workspace_id, pending_limit, pending FROM scheduler.app_usage ORDER BY percent_full DESC, app_id, workspace_id LIMIT $1`
-
-// An AppFill is a row of scheduler.app_usage.
+// An AppFill is how full an app's pending limit is.
 type AppFill struct {
 	AppID, WorkspaceID string
 	Limit, Pending     int64
+}
+
+// fillsLooked is how many apps appFills counts the tasks of, where fewer are listed.
+const fillsLooked = 200
+
+// appFills is the statement that lists the fullest apps a under conditions, so many. It
+// counts the tasks of those whose highest slot is the highest for their limit: the planner fills the lowest slots first, so that no app is fuller than its
+// highest says. The last column is how full one that was left out may be.
+func appFills(where *conditions, some bool, limit int) (sql string, args []any) {
+	top := `SELECT coalesce((SELECT p.slot FROM scheduler.pending_tasks p WHERE p.app_no = a.app_no AND p.slot IS NOT NULL ORDER BY p.slot DESC LIMIT 1), 0)`
+	if some {
+		top = `SELECT a.pending_limit` // slots are not for everybody to see
+	}
+	looked := max(fillsLooked, limit)
+	return fmt.Sprintf(`
+		WITH app AS MATERIALIZED (
+		  SELECT a.app_id, a.workspace_id, t.slot::float8 / a.pending_limit AS most FROM scheduler.apps a CROSS JOIN LATERAL (%s) t (slot)
+		   WHERE %s ORDER BY 3 DESC, 1, 2 LIMIT %d)
+		SELECT l.app_id, l.workspace_id, u.pending_limit, u.pending, coalesce((SELECT app.most FROM app ORDER BY app.most DESC OFFSET %[4]d), 0)
+		  FROM (SELECT * FROM app ORDER BY 3 DESC, 1, 2 LIMIT %[4]d) l CROSS JOIN LATERAL ( -- LIMIT asks for one app at a time
+			SELECT u.pending_limit, u.pending FROM scheduler.app_usage u WHERE u.app_id = l.app_id AND u.workspace_id = l.workspace_id LIMIT 1) u
+		 ORDER BY u.pending::float8 / u.pending_limit DESC, l.app_id, l.workspace_id LIMIT %[5]d`, top, where.sql(), looked+1, looked, limit), where.args
+}
+
+// scanFills scans what appFills lists, and returns how full an app that was left out may be.
+func scanFills(rows pgx.Rows) (out []AppFill, leftOut float64, err error) {
+	out, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (a AppFill, err error) {
+		return a, row.Scan(&a.AppID, &a.WorkspaceID, &a.Limit, &a.Pending, &leftOut)
+	})
+	return out, leftOut, err
+}
+
+// AppFills returns how full the apps' pending limits are, the fullest first, of those
+// with the id or, where it is empty, of all; more says that one that is left out may be
+// among the fullest.
+func (s *Store) AppFills(ctx context.Context, appID string, limit int) (out []AppFill, more bool, err error) {
+	err = s.read(ctx, "read how full apps are", func(tx pgx.Tx) error {
+		some, err := seesSome(ctx, tx)
+		if err != nil {
+			return err
+		}
+		sql, args := appFills(Filter{AppID: appID}.common("a"), some, limit)
+		rows, _ := tx.Query(ctx, sql, args...)
+		var leftOut float64
+		out, leftOut, err = scanFills(rows)
+		if last := len(out) - 1; last >= 0 {
+			more = leftOut > float64(out[last].Pending)/float64(out[last].Limit)
+		}
+		return err
+	})
+	return out, more, err
 }
 
 // A QuotaFill is a row of scheduler.quota_usage.
@@ -99,9 +146,10 @@ func (s *Store) Usage(ctx context.Context, limit int) (Usage, error) {
 		       coalesce((SELECT extract(epoch FROM clock_timestamp() - min((SELECT p.ready_at FROM scheduler.pending_tasks p
 		                  WHERE p.app_no = app.app_no ORDER BY p.ready_at LIMIT 1))) FROM app), 0)::float8, NOT (` + released + `)`).
 		QueryRow(func(row pgx.Row) error { return row.Scan(&u.Unknown, &u.Claims, &overdue, &u.Held) })
-	b.Queue(appFillsSQL, limit).
+	fills, args := appFills(&conditions{}, false, limit)
+	b.Queue(fills, args...).
 		Query(func(rows pgx.Rows) (err error) {
-			u.Apps, err = pgx.CollectRows(rows, pgx.RowToStructByPos[AppFill])
+			u.Apps, _, err = scanFills(rows)
 			return err
 		})
 	b.Queue(`

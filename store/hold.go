@@ -74,32 +74,33 @@ func (s *Store) HeldUpTo(ctx context.Context, limit int) (h Hold, pushes []HeldP
 		// The view joins and sorts all that is held; neither a count nor the choice of
 		// the first needs that.
 		err := tx.QueryRow(ctx, fmt.Sprintf(`
-			SELECT h.held_since, coalesce(h.reason, ''), (%s), (%s) FROM scheduler.hold h`, countHeld("<= now()"), countHeld("> now()")), MaxHeld+1).
+			SELECT h.held_since, coalesce(h.reason, ''), (%s), (%s) FROM scheduler.hold h`,
+			countHeld("<= now()", "UNION ALL (SELECT FROM scheduler.pending_tasks p WHERE p.waits_for IS NOT NULL LIMIT $1)"), countHeld("> now()", "")), MaxHeld+1).
 			Scan(&since, &h.Reason, &h.Overdue, &h.Coming)
 		if err != nil || since == nil {
 			h = Hold{Reason: h.Reason}
 			return err
 		}
 		h.Since = *since
-		rows, _ := tx.Query(ctx, `
+		first, args := Filter{Limit: limit}.pendingIDs(false, false)
+		rows, _ := tx.Query(ctx, fmt.Sprintf(`
 			SELECT due_at, time_zone, on_release, campaign_id, campaign, channel, app_id, workspace_id, task_id
 			  FROM scheduler.held
-			 WHERE task_id = ANY (ARRAY(
-				(SELECT p.id FROM scheduler.pending_tasks p ORDER BY p.due_at, p.id LIMIT $1)
-				UNION ALL
+			 WHERE task_id = ANY (ARRAY((%s) UNION ALL
 				(SELECT r.id FROM scheduler.running_tasks r
-				  WHERE EXISTS (SELECT FROM scheduler.slices s WHERE s.task_id = r.id AND s.status = 'waiting') ORDER BY r.due_at, r.id LIMIT $1)))
-			 ORDER BY due_at, task_id, slice_no LIMIT $1`, limit)
+				  WHERE EXISTS (SELECT FROM scheduler.slices s WHERE s.task_id = r.id AND s.status = 'waiting') ORDER BY r.due_at, r.id LIMIT %[2]d)))
+			 ORDER BY due_at, task_id, slice_no LIMIT %[2]d`, first, limit), args...)
 		pushes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[HeldPush])
 		return err
 	})
 	return h, pushes, err
 }
 
-// countHeld counts up to $1 pushes that have not begun, by when they are due.
-func countHeld(due string) string {
+// countHeld counts up to $1 pushes that have not begun, by when they are due, and what
+// waits, which is due.
+func countHeld(due, waiting string) string {
 	return `SELECT count(*) FROM (
-		(SELECT FROM scheduler.pending_tasks p WHERE p.due_at ` + due + ` LIMIT $1)
+		(SELECT FROM scheduler.pending_tasks p WHERE p.waits_for IS NULL AND p.ready_at ` + due + ` LIMIT $1) ` + waiting + `
 		UNION ALL
 		(SELECT FROM scheduler.running_tasks r JOIN scheduler.slices s ON s.task_id = r.id AND s.status = 'waiting' WHERE r.due_at ` + due + ` LIMIT $1)
 		LIMIT $1) x`

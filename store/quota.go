@@ -104,3 +104,12 @@ func (s *Store) QuotaUsages(ctx context.Context) ([]QuotaUsage, error) {
 	}
 	return out, nil
 }
+
+// QuotaFills lists for a page the fullest quotas, of an app or, where it is empty, of all.
+func (s *Store) QuotaFills(ctx context.Context, appID string, limit int) ([]QuotaUsage, error) {
+	where := Filter{AppID: appID}.common("u")
+	most := where.limit(limit)
+	return readRows(ctx, s, "read how full quotas are", pgx.RowToStructByPos[QuotaUsage], `
+		SELECT u.app_id, u.workspace_id, u.channel, u.weekly_quota, u.used, u.next_free_at FROM scheduler.quota_usage u
+		 WHERE `+where.sql()+` ORDER BY u.used::float8 / u.weekly_quota DESC, u.app_id, u.workspace_id, u.channel LIMIT `+most, where.args...)
+}

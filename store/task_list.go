@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -115,34 +116,137 @@ func (s *Store) taskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx
 		if err := planForValues(ctx, tx, f.patience); err != nil {
 			return err
 		}
-		var from time.Time
-		if err := tx.QueryRow(ctx, `SELECT least(now(), $1)`, at(f.Until)).Scan(&from); err != nil {
+		from, err := f.latest(ctx, tx)
+		if err != nil {
 			return err
 		}
 		back := firstLookBack
 		if f.places() == "undecided" || f.onlyUnknown() { // they are few
 			back = lastLookBack
 		}
-		asked := false
 		for ; ; back *= lookBackGrows {
-			if back > shortLookBack && !asked {
-				asked = true
-				var err error
-				if f, err = f.byCampaign(ctx, tx); err != nil {
-					return err
-				}
-			}
-			since := from.Add(-back)
-			last := back >= lastLookBack || since.Before(f.Since)
-			if last {
-				since = f.Since
-			}
+			since, last := f.lookBack(from, back)
 			sql, args := f.taskIDs(since)
 			if enough, err := step(tx, sql, args); err != nil || enough || last {
 				return err
 			}
 		}
 	})
+}
+
+// latest is where a list of tasks begins to look back.
+func (f Filter) latest(ctx context.Context, tx pgx.Tx) (from time.Time, err error) {
+	err = tx.QueryRow(ctx, `SELECT least(now(), $1)`, at(f.Until)).Scan(&from)
+	return from, err
+}
+
+// lookBack is since when a list looks at tasks, so far back, and whether that is all.
+func (f Filter) lookBack(from time.Time, back time.Duration) (since time.Time, last bool) {
+	since = from.Add(-back)
+	if back >= lastLookBack || since.Before(f.Since) {
+		return f.Since, true
+	}
+	return since, false
+}
+
+// pageEffort is how long a page looks for decided tasks before it shows what it found.
+const pageEffort = 150 * time.Millisecond
+
+// pageIDs calls step with statements that together choose the ids of a page, and more;
+// step says how many one found. It returns how far back decided tasks were looked for,
+// or zero. What has not ended is chosen by itself: the latest of it are few statements,
+// and nothing has to be looked for among what has.
+func (f Filter) pageIDs(ctx context.Context, tx pgx.Tx, step func(sql string, args []any) (found int, err error)) (downTo time.Time, err error) {
+	if f.Campaign != 0 || f.onlyUnknown() {
+		_, err := step(f.taskIDs(f.Since))
+		return time.Time{}, err
+	}
+	some, err := seesSome(ctx, tx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	decided, running := f, f
+	decided.Statuses = slices.DeleteFunc(slices.Clone(f.Statuses), func(s string) bool { return s == "pending" || s == "running" })
+	decided.decided, running.Statuses = true, []string{"running"}
+	if len(f.Statuses) == 0 || slices.Contains(f.Statuses, "pending") {
+		if _, err := step(f.pendingIDs(some, true)); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if len(f.Statuses) == 0 || slices.Contains(f.Statuses, "running") {
+		if _, err := step(running.taskIDs(f.Since)); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if len(f.Statuses) > 0 && len(decided.Statuses) == 0 {
+		return time.Time{}, nil
+	}
+	return decided.decidedIDs(ctx, tx, step)
+}
+
+// decidedIDs are the statements of pageIDs for what has ended. The short looks back
+// cost little, whatever they look through; the others have the page's effort.
+func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, step func(sql string, args []any) (found int, err error)) (downTo time.Time, err error) {
+	from, err := f.latest(ctx, tx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	look := func(since time.Time) (enough bool, err error) {
+		found, err := step(f.taskIDs(since))
+		return found >= limitOf(f.Limit), err
+	}
+	back := firstLookBack
+	for ; back <= shortLookBack; back *= lookBackGrows {
+		since, last := f.lookBack(from, back)
+		if enough, err := look(since); err != nil || enough || last {
+			return time.Time{}, err
+		}
+	}
+	downTo = from.Add(-back / lookBackGrows)
+	by, err := f.byCampaign(ctx, tx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	if by.campaigns != nil && !by.someOf { // the latest of each is found by its key
+		f, back = by, lastLookBack
+	}
+	effort, end := context.WithTimeout(ctx, pageEffort)
+	defer end()
+	for ; effort.Err() == nil; back *= lookBackGrows {
+		since, last := f.lookBack(from, back)
+		enough := false
+		done, err := tryFor(ctx, tx, pageEffort, func() (err error) {
+			enough, err = look(since)
+			return err
+		})
+		switch {
+		case err != nil || !done:
+			return downTo, err
+		case enough || last:
+			return time.Time{}, nil
+		}
+		downTo = since
+	}
+	return downTo, nil
+}
+
+// tryFor runs statements of a reading transaction, each of which has so long, and says
+// whether they were done in time.
+func tryFor(ctx context.Context, tx pgx.Tx, limit time.Duration, f func() error) (done bool, err error) {
+	inner, err := tx.Begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	if _, err = inner.Exec(ctx, fmt.Sprintf(`SET LOCAL statement_timeout = %d`, limit.Milliseconds())); err == nil {
+		err = f()
+	}
+	if failed := inner.Rollback(ctx); failed != nil { // the limit goes with it
+		return false, failed
+	}
+	if sqlState(err) == "57014" { // query_canceled
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // onlyUnknown says that the filter chooses what waits for a ruling, which
@@ -172,15 +276,20 @@ func (f Filter) taskIDs(since time.Time) (sql string, args []any) {
 	case "not succeeded":
 		where.where = append(where.where, "t.reason IS NOT NULL") // as decided_tasks_reason has it
 	}
+	if f.decided {
+		where.where = append(where.where, "t.decided_at IS NOT NULL") // leaves the others out
+	}
 	limit := where.limit(f.Limit)
 	if f.campaigns == nil {
 		return `SELECT t.id FROM scheduler.tasks t WHERE ` + where.sql() + ` ORDER BY t.due_at DESC, t.id DESC LIMIT ` + limit, where.args
 	}
 	where.args = append(where.args, f.campaigns)
+	latest := `SELECT t.id, t.due_at FROM scheduler.tasks t WHERE t.campaign_id = k.id AND ` + where.sql() + ` ORDER BY t.due_at DESC, t.id DESC LIMIT `
+	// The latest tasks are those of the campaigns that have the latest ones.
 	return fmt.Sprintf(`
-		SELECT x.id FROM unnest($%[1]d::bigint[]) AS k (id)
-		 CROSS JOIN LATERAL (SELECT t.id, t.due_at FROM scheduler.tasks t WHERE t.campaign_id = k.id AND %[2]s ORDER BY t.due_at DESC, t.id DESC LIMIT %[3]s) x
-		 ORDER BY x.due_at DESC, x.id DESC LIMIT %[3]s`, len(where.args), where.sql(), limit), where.args
+		WITH latest AS MATERIALIZED (
+		  SELECT k.id FROM unnest($%[1]d::bigint[]) AS k (id) CROSS JOIN LATERAL (%[2]s1) x ORDER BY x.due_at DESC, x.id DESC LIMIT %[3]s)
+		SELECT x.id FROM latest k CROSS JOIN LATERAL (%[2]s%[3]s) x ORDER BY x.due_at DESC, x.id DESC LIMIT %[3]s`, len(where.args), latest, limit), where.args
 }
 
 // behindCursor leaves out what comes before the cursor in a list of tasks.
@@ -193,8 +302,8 @@ func (f Filter) behindCursor(where *conditions, id string) {
 }
 
 // maxAppCampaigns is up to how many campaigns of an app a page asks for one by one.
-// The tasks of an app that has more are dense enough to be found by their time.
-const maxAppCampaigns = 500
+// The latest tasks of an app that has more are found by their time.
+const maxAppCampaigns = 5000
 
 // upTo selects columns of tasks t under a condition, at most so many rows, of the
 // campaigns where byCampaign chose some. The inner limit has the planner ask for one
@@ -209,9 +318,10 @@ func (f Filter) upTo(most, columns, condition string, where *conditions) string 
 }
 
 // byCampaign has a filter of a page choose campaigns instead of the app that it names,
-// or of those that an author may see: deleted ones too, and only where they are few. No
-// index has decided tasks by their app: it would cost every decision, and to look for
-// those of one app among all takes as long as there are others.
+// or of those that an author may see: deleted ones too. No index has decided tasks by
+// their app: it would cost every decision, and to look for those of one app among all
+// takes as long as there are others. Of more campaigns than are asked for one by one it
+// chooses the newest.
 func (f Filter) byCampaign(ctx context.Context, tx pgx.Tx) (Filter, error) {
 	if f.patience == 0 || f.Campaign != 0 || f.onlyUnknown() {
 		return f, nil
@@ -225,15 +335,16 @@ func (f Filter) byCampaign(ctx context.Context, tx pgx.Tx) (Filter, error) {
 		WITH app AS (SELECT a.app_no FROM scheduler.apps a WHERE $1 IN ('', a.app_id) AND $2 IN ('', a.workspace_id))
 		SELECT DISTINCT x.id
 		  FROM app CROSS JOIN LATERAL (
-			(SELECT c.id FROM scheduler.campaigns c WHERE c.app_no = app.app_no LIMIT $3)
+			(SELECT c.id FROM scheduler.campaigns c WHERE c.app_no = app.app_no ORDER BY c.id DESC LIMIT $3)
 			UNION ALL
-			(SELECT h.campaign_id FROM scheduler.campaign_history h WHERE h.app_no = app.app_no AND h.action = 'delete' LIMIT $3)) x
-		 LIMIT $3`, f.AppID, f.WorkspaceID, maxAppCampaigns+1)
+			(SELECT h.campaign_id FROM scheduler.campaign_history h WHERE h.app_no = app.app_no AND h.action = 'delete' ORDER BY h.campaign_id DESC LIMIT $3)) x
+		 ORDER BY x.id DESC LIMIT $3`, f.AppID, f.WorkspaceID, maxAppCampaigns+1)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil || len(ids) > maxAppCampaigns {
+	if err != nil {
 		return f, err
 	}
-	f.AppID, f.WorkspaceID, f.campaigns = "", "", orEmpty(ids) // a campaign's app never changes
+	f.AppID, f.WorkspaceID = "", "" // a campaign's app never changes
+	f.campaigns, f.someOf = orEmpty(ids[:min(len(ids), maxAppCampaigns)]), len(ids) > maxAppCampaigns
 	return f, nil
 }
 
@@ -281,15 +392,10 @@ type DeliveryCount struct {
 
 // DeliveryCounts sums a task's deliveries up by status.
 func (s *Store) DeliveryCounts(ctx context.Context, taskID int64) ([]DeliveryCount, error) {
-	rows, _ := s.pool.Query(ctx, `
+	return readRows(ctx, s, fmt.Sprintf("count deliveries of task %d", taskID), pgx.RowToStructByPos[DeliveryCount], `
 		SELECT status, count(*), coalesce(sum(target_count), 0),
 		       coalesce((array_agg(reason ORDER BY slice_no) FILTER (WHERE reason IS NOT NULL AND status <> 'succeeded'))[1], '')
 		  FROM scheduler.deliveries WHERE task_id = $1 GROUP BY status ORDER BY count(*) DESC, status`, taskID)
-	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DeliveryCount])
-	if err != nil {
-		return nil, fmt.Errorf("count deliveries of task %d: %w", taskID, err)
-	}
-	return out, nil
 }
 
 // A RulingRow is a row of scheduler.rulings.
@@ -347,6 +453,8 @@ type Filter struct {
 	behind    TaskCursor    // of a list of tasks, the latest due first: those behind it
 	patience  time.Duration // with a statement of a page; zero: as the session has it
 	campaigns []int64       // of the app, where byCampaign chose them; nil: it did not
+	someOf    bool          // the app has more campaigns than these
+	decided   bool          // tasks that have ended, and no others
 }
 
 // conditions collects the conditions of a WHERE with their parameters.

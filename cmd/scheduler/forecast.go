@@ -49,11 +49,7 @@ func (p *program) forecast(ctx context.Context, s *store.Store, cfg *config.Conf
 	if err != nil {
 		return err
 	}
-	quotas, err := s.QuotaUsages(ctx)
-	if err != nil {
-		return err
-	}
-	r, err := forecast.Read(ctx, s, cfg.Apps, quotas, app, now, now.AddDate(0, 0, days))
+	r, err := forecast.Read(ctx, s, cfg.Apps, app, now, now.AddDate(0, 0, days))
 	if err != nil {
 		return err
 	}

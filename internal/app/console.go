@@ -20,6 +20,9 @@ import (
 // DefaultConsole is the default address of the console with the embedded database.
 const DefaultConsole = "127.0.0.1:8082"
 
+// ownerConns bounds the connections of whoever signed in with the link.
+const ownerConns = 4
+
 // consoleWrite bounds the time in which one page is served.
 const consoleWrite = 30 * time.Second
 
@@ -142,7 +145,14 @@ func (a *App) startConsole(ctx context.Context, apps []config.App) error {
 	o.Config = &settings
 	signIn, owner := a.Config.Database.URL.Reveal(), (*store.Store)(nil)
 	if a.postgres != nil {
-		signIn, owner = a.postgres.current().TCPURL(), a.store
+		signIn = a.postgres.current().TCPURL()
+		// A pool of its own: pages that wait for a connection keep the daemon from none.
+		own, err := store.Open(ctx, storeConfig(a.Config, a.databaseURL, ownerConns))
+		if err != nil {
+			return err
+		}
+		owner = own
+		a.closers = append(a.closers, closer{"console's database pool", func(context.Context) error { own.Close(); return nil }})
 	}
 	c, err := NewConsole(ctx, o, cmp.Or(address, DefaultConsole), signIn, owner)
 	if address == "" && errors.Is(err, syscall.EADDRINUSE) { // somebody has the usual port

@@ -36,7 +36,7 @@ func (c *Console) calendar(x *exchange) error {
 		At, Previous, Following string
 		Rows                    [][]calendarCell
 		Heads                   []string
-		Tasks                   []store.TaskRow
+		Tasks                   store.TaskPage
 		Planned                 []forecast.Occurrence // of the day that is shown, not stored as tasks yet
 		More, AtLeast           bool
 		LookedUntil             time.Time // as far as the occurrences are worked out; zero: to the end of what is shown
@@ -134,15 +134,11 @@ func (c *Console) coming(x *exchange, start, end time.Time, app string) (forecas
 	if !end.After(x.Now) {
 		return forecast.Result{}, nil
 	}
-	quotas, err := x.store.QuotaUsages(x.Context())
-	if err != nil {
-		return forecast.Result{}, err
-	}
 	from := start.Add(-forecast.Week)
 	if from.Before(x.Now) {
 		from = x.Now
 	}
-	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), quotas, app, x.Now, end.Add(-time.Microsecond))
+	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), app, mostCampaigns(app), x.Now, end.Add(-time.Microsecond))
 	if err != nil {
 		return forecast.Result{}, err
 	}

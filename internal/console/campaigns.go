@@ -119,7 +119,7 @@ func (c *Console) campaign(x *exchange) error {
 		Words    string
 		Next     []occurrence
 		Problems []judge.Problem
-		Outcomes []store.TaskRow
+		Outcomes store.TaskPage
 		Strip    []picture.Mark
 		Audit    []store.AuditRow
 		Coming   bool   // whether it pushes by itself again
@@ -153,7 +153,7 @@ func (c *Console) campaign(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range slices.Backward(d.Outcomes) {
+	for _, t := range slices.Backward(d.Outcomes.Rows) {
 		d.Strip = append(d.Strip, picture.Mark{Status: t.Status, Label: x.in(t.DueAt, d.TimeZone).Format("2006-01-02 15:04:05"), Link: "/tasks/" + strconv.FormatInt(t.ID, 10)})
 	}
 	if d.Audit, err = x.store.ListAudit(x.Context(), store.AuditFilter{Campaign: id}); err != nil {

@@ -13,6 +13,9 @@ import (
 // effectRows is how many of what waits, is missed or is held back the form shows.
 const effectRows = 10
 
+// maxAppQuotas is how many quotas an app may have: one for each channel.
+const maxAppQuotas = 1000
+
 // An effectPart is what the form says of the cap and the quota.
 type effectPart struct {
 	forecast.Effect
@@ -34,11 +37,11 @@ var ofStrategy = []string{"strategy_type", "strategy_content", "time_zone", "sho
 // the days of the forecast. It is no reason to refuse the form, so a read that
 // takes too long is only told of.
 func (c *Console) effect(x *exchange, f *campaignForm, v judge.Verdict, before *store.CampaignDetail) (*effectPart, error) {
-	quotas, err := x.store.QuotaUsages(x.Context())
+	appID, workspaceID := f.app()
+	quotas, err := x.store.QuotaFills(x.Context(), appID, maxAppQuotas)
 	if err != nil {
 		return nil, err
 	}
-	appID, workspaceID := f.app()
 	d := forecast.Draft{Campaign: forecast.Campaign{
 		Name: f.Name, App: forecast.AppKey{AppID: appID, WorkspaceID: workspaceID}, Channel: f.Channel, Zone: f.Zone,
 		Schedule: v.Schedule, Window: v.Spec.CatchUpWindow, Quiet: f.Quiet, Misfire: f.Misfire,
@@ -57,7 +60,7 @@ func (c *Console) effect(x *exchange, f *campaignForm, v judge.Verdict, before *
 			d.Quota = q.Weekly
 		}
 	}
-	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), quotas, appID, x.Now, x.Now.AddDate(0, 0, forecastDays))
+	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), appID, forecast.MaxCampaigns, x.Now, x.Now.AddDate(0, 0, forecastDays))
 	if errors.Is(err, store.ErrReadTooLong) {
 		return &effectPart{TooLong: true}, nil
 	} else if err != nil {
@@ -72,7 +75,12 @@ func (c *Console) effect(x *exchange, f *campaignForm, v judge.Verdict, before *
 
 // first returns as many of a list as the form shows, and whether there are more.
 func first[T any](list []T) ([]T, bool) {
-	return list[:min(len(list), effectRows)], len(list) > effectRows
+	return firstOf(list, effectRows)
+}
+
+// firstOf returns at most so many of a list, and whether there are more.
+func firstOf[T any](list []T, most int) ([]T, bool) {
+	return list[:min(len(list), most)], len(list) > most
 }
 
 // dueNow are the occurrences that are pushed as soon as the campaign is stored:

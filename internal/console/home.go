@@ -12,9 +12,10 @@ func (c *Console) home(x *exchange) error {
 	var d struct {
 		Attention store.Attention
 		Next      []store.UpcomingRow
-		Last      []store.TaskRow
+		Last      store.TaskPage
 		Empty     bool
 		Yesterday string
+		Overdue   string // until when what is overdue was due
 	}
 	var err error
 	if d.Attention, err = x.store.Attention(x.Context()); err != nil {
@@ -27,13 +28,14 @@ func (c *Console) home(x *exchange) error {
 	if d.Last, err = x.store.PageTasks(x.Context(), decided, store.TaskCursor{}); err != nil {
 		return err
 	}
-	if len(d.Next) == 0 && len(d.Last) == 0 {
+	if len(d.Next) == 0 && len(d.Last.Rows) == 0 {
 		some, _, err := x.store.FindCampaigns(x.Context(), "", store.Filter{Limit: 1}, 0)
 		if err != nil {
 			return err
 		}
 		d.Empty = len(some) == 0
 	}
+	d.Overdue = x.Now.Add(-time.Minute).UTC().Format(time.RFC3339)
 	d.Yesterday = x.Now.Add(-24 * time.Hour).UTC().Format(time.RFC3339)
 	return c.render(x, http.StatusOK, "home", d)
 }

@@ -13,6 +13,17 @@ import (
 // forecastDays is how far ahead the page of limits looks.
 const forecastDays = 14
 
+// mostCampaigns is how many campaigns a page works out what is to come of: fewer for all
+// apps, of which it shows little.
+func mostCampaigns(app string) int {
+	if app == "" {
+		return allAppsCampaigns
+	}
+	return forecast.MaxCampaigns
+}
+
+const allAppsCampaigns = 1000
+
 // limits shows how full everything is that has a bound, and what the bounds
 // will do to the coming pushes.
 func (c *Console) limits(x *exchange) error {
@@ -27,19 +38,29 @@ func (c *Console) limits(x *exchange) error {
 		NextFree time.Time
 	}
 	var d struct {
-		Apps     []app
-		Quotas   []quota
-		Forecast forecast.Result
+		App        string
+		Apps       []app
+		Fuller     bool // an app that is left out may be among the fullest
+		Quotas     []quota
+		MoreQuotas bool
+		Forecast   forecast.Result
+		More       struct{ Missed, Waiting, Held, Silent, Peaks, Bursts, Repeats, Ends bool } // than the forecast's lists show
 	}
-	apps, err := x.store.AppFills(x.Context(), pageRows)
+	d.App = x.FormValue("app")
+	apps, fuller, err := x.store.AppFills(x.Context(), d.App, pageRows)
+	if err != nil {
+		return err
+	}
+	d.Fuller = fuller
+	shown := make([]string, len(apps))
+	for i, a := range apps {
+		shown[i] = a.AppID
+	}
+	rows, err := x.store.AppsOf(x.Context(), shown)
 	if err != nil {
 		return err
 	}
 	quiet := make(map[forecast.AppKey]string)
-	rows, err := x.store.Apps(x.Context())
-	if err != nil {
-		return err
-	}
 	for _, a := range rows {
 		if a.Quiet != (store.QuietHours{}) {
 			quiet[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}] = a.Quiet.String()
@@ -49,59 +70,83 @@ func (c *Console) limits(x *exchange) error {
 		hours := quiet[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}]
 		d.Apps = append(d.Apps, app{a, picture.Meter(x.T("Pending tasks of %s", a.AppID), a.Pending, a.Limit), hours})
 	}
-	quotas, err := x.store.QuotaUsages(x.Context())
+	quotas, err := x.store.QuotaFills(x.Context(), d.App, pageRows+1)
 	if err != nil {
 		return err
 	}
-	for _, q := range quotas {
+	d.MoreQuotas = len(quotas) > pageRows
+	for _, q := range quotas[:min(len(quotas), pageRows)] {
 		row := quota{QuotaUsage: q, Meter: picture.Meter(x.T("Calls of %s in 7 days", q.Channel), q.Used, int64(q.Weekly))}
 		if q.NextFreeAt != nil {
 			row.NextFree = *q.NextFreeAt
 		}
 		d.Quotas = append(d.Quotas, row)
 	}
-	if d.Forecast, err = forecast.Read(x.Context(), x.store, c.settings(), quotas, x.FormValue("app"), x.Now, x.Now.AddDate(0, 0, forecastDays)); err != nil {
+	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), d.App, mostCampaigns(d.App), x.Now, x.Now.AddDate(0, 0, forecastDays))
+	if err != nil {
 		return err
 	}
+	r := &d.Forecast
+	*r = forecast.Make(in)
+	r.Missed, d.More.Missed = firstOf(r.Missed, pageRows)
+	r.Waiting, d.More.Waiting = firstOf(r.Waiting, pageRows)
+	r.Held, d.More.Held = firstOf(r.Held, pageRows)
+	r.Silent, d.More.Silent = firstOf(r.Silent, pageRows)
+	r.Peaks, d.More.Peaks = firstOf(r.Peaks, pageRows)
+	r.Bursts, d.More.Bursts = firstOf(r.Bursts, pageRows)
+	r.Repeats, d.More.Repeats = firstOf(r.Repeats, pageRows)
+	r.Ends, d.More.Ends = firstOf(r.Ends, pageRows)
 	return c.render(x, http.StatusOK, "limits", d)
 }
 
 // latenessTasks is how many pushes the page of lateness looks at in all where there
-// are more than are read in one pass; the hours share them.
+// are more than are read in one pass; the stretches share them.
 const latenessTasks = 16_800
+
+// latenessRanges are what the page of lateness can show: each stretch is found by
+// itself, so there are few.
+var latenessRanges = map[string]struct {
+	step  time.Duration
+	steps int
+}{
+	"24h": {time.Hour, 24},
+	"7d":  {4 * time.Hour, 42},
+}
 
 // lateness shows whether pushes keep their second.
 func (c *Console) lateness(x *exchange) error {
 	var d struct {
 		Range, App string
-		Hours      []store.LatenessHour
+		Steps      []store.LatenessStep
 		Picture    template.HTML
 		Zone       string
-		Most       int // pushes of an hour that are looked at
 	}
-	hours := map[string]int{"24h": 24, "7d": 168}[x.FormValue("range")]
 	d.Range, d.App = x.FormValue("range"), x.FormValue("app")
-	if hours == 0 {
-		hours, d.Range = 24, "24h"
+	if _, ok := latenessRanges[d.Range]; !ok {
+		d.Range = "24h"
 	}
-	d.Most = latenessTasks / hours
+	r := latenessRanges[d.Range]
 	d.Zone = x.in(x.Now, "UTC").Location().String()
-	since := x.Now.Truncate(time.Hour).Add(-time.Duration(hours-1) * time.Hour)
+	since := x.Now.Truncate(time.Hour).Add(time.Hour - time.Duration(r.steps)*r.step)
 	var err error
-	if d.Hours, err = x.store.LatenessByHour(x.Context(), since, hours, d.Most, store.Filter{AppID: d.App}); err != nil {
+	if d.Steps, err = x.store.Lateness(x.Context(), since, r.step, r.steps, latenessTasks/r.steps, store.Filter{AppID: d.App}); err != nil {
 		return err
 	}
-	columns := make([]picture.Column, hours)
+	columns := make([]picture.Column, r.steps)
 	for i := range columns {
-		columns[i].Label = x.in(since.Add(time.Duration(i)*time.Hour), "UTC").Format("01-02 15h")
+		columns[i].Label = x.in(since.Add(time.Duration(i)*r.step), "UTC").Format("01-02 15h")
 	}
-	for _, h := range d.Hours {
-		if i := int(h.Hour.Sub(since) / time.Hour); i >= 0 && i < hours {
-			columns[i].P50, columns[i].P95, columns[i].P99 = h.P50, h.P95, h.P99
+	for _, s := range d.Steps {
+		if i := int(s.From.Sub(since) / r.step); i >= 0 && i < r.steps {
+			columns[i].P50, columns[i].P95, columns[i].P99 = s.P50, s.P95, s.P99
 		}
 	}
-	if len(d.Hours) > 0 {
-		d.Picture = picture.Lateness(x.T("Lateness by hour"), x.T("Half, 95 and 99 of 100 pushes began within this time"), columns)
+	title := x.T("Lateness by hour")
+	if d.Range == "7d" {
+		title = x.T("Lateness by four hours")
+	}
+	if len(d.Steps) > 0 {
+		d.Picture = picture.Lateness(title, x.T("Half, 95 and 99 of 100 pushes began within this time"), columns)
 	}
 	return c.render(x, http.StatusOK, "lateness", d)
 }

@@ -26,7 +26,7 @@ func TestPagesSayWhereTheyEnd(t *testing.T) {
 		SELECT n, (SELECT app_no FROM scheduler.apps WHERE app_id = 'shop'), n %% 5000 + 1, 1, 'immediate', now() - n * interval '1 second', now() FROM generate_series(1, %d) n;
 		SET session_replication_role = origin`, store.MaxHeld+1))
 	b.post("/hold", url.Values{"note": {"wrong template"}}, http.StatusOK)
-	ahead := "/calendar?at=" + time.Now().AddDate(0, 0, 60).Format(time.DateOnly)
+	ahead := "/calendar?app=shop&at=" + time.Now().AddDate(0, 0, 60).Format(time.DateOnly)
 	has(t, b.get("/hold"), "more than 10000 overdue pushes", "; 0 more follow")
 	has(t, b.get(ahead), "There are too many planned occurrences: those after ", "are left out")
 	b.post("/preferences", url.Values{"language": {"zh"}}, http.StatusOK)

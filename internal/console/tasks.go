@@ -12,14 +12,18 @@ import (
 
 var taskStatuses = []string{"pending", "running", "succeeded", "failed", "missed", "cancelled", "unknown"}
 
+// A tasksPage is a list of tasks with what it was narrowed to.
+type tasksPage struct {
+	Status, App, Campaign, Since, Until string
+	Statuses                            []string
+	Rows                                []store.TaskRow
+	After                               string // of the next page; empty: there is none
+	DownTo                              string // the page ends there, though it is not full; empty: it does not
+	Problem                             string
+}
+
 func (c *Console) tasks(x *exchange) error {
-	var d struct {
-		Status, App, Campaign, Since, Until string
-		Statuses                            []string
-		Rows                                []store.TaskRow
-		After                               string // of the next page; empty: there is none
-		Problem                             string
-	}
+	var d tasksPage
 	d.Status, d.App, d.Campaign, d.Since, d.Until, d.Statuses = x.FormValue("status"), x.FormValue("app"), x.FormValue("campaign"), x.FormValue("since"), x.FormValue("until"), taskStatuses
 	f := store.Filter{AppID: d.App, Limit: pageRows + 1}
 	if slices.Contains(taskStatuses, d.Status) {
@@ -40,17 +44,25 @@ func (c *Console) tasks(x *exchange) error {
 		}
 		*bound.to = at
 	}
-	rows, err := x.store.PageTasks(x.Context(), f, cursorOf(x.FormValue("after")))
+	page, err := x.store.PageTasks(x.Context(), f, cursorOf(x.FormValue("after")))
 	if err != nil {
 		return err
 	}
-	if len(rows) > pageRows {
-		rows = rows[:pageRows]
-		last := rows[pageRows-1]
-		d.After = last.DueAt.UTC().Format(time.RFC3339Nano) + "." + strconv.FormatInt(last.ID, 10)
-	}
-	d.Rows = rows
+	d.show(x.view, page)
 	return c.render(x, http.StatusOK, "tasks", d)
+}
+
+// show takes over what was found, one more than a page has where there are more.
+func (d *tasksPage) show(v *view, page store.TaskPage) {
+	d.Rows = page.Rows
+	switch {
+	case len(d.Rows) > pageRows:
+		d.Rows = d.Rows[:pageRows]
+		last := d.Rows[pageRows-1]
+		d.After = textOf(store.TaskCursor{DueAt: last.DueAt, ID: last.ID})
+	case !page.DownTo.IsZero():
+		d.DownTo, d.After = v.Time(page.DownTo), textOf(store.TaskCursor{DueAt: page.DownTo})
+	}
 }
 
 // moment reads a time as people write it, in the reader's zone.
@@ -62,6 +74,11 @@ func (x *exchange) moment(text string) (time.Time, bool) {
 		}
 	}
 	return time.Time{}, false
+}
+
+// textOf writes where the next page of tasks begins.
+func textOf(c store.TaskCursor) string {
+	return c.DueAt.UTC().Format(time.RFC3339Nano) + "." + strconv.FormatInt(c.ID, 10)
 }
 
 // cursorOf reads where a page of tasks begins; what cannot be read is the first.
@@ -127,10 +144,11 @@ func (c *Console) unknown(x *exchange) error {
 		More bool
 	}
 	d.App = x.FormValue("app")
-	rows, err := x.store.PageTasks(x.Context(), store.Filter{AppID: d.App, Statuses: []string{"unknown"}, Limit: pageRows + 1}, store.TaskCursor{})
+	page, err := x.store.PageTasks(x.Context(), store.Filter{AppID: d.App, Statuses: []string{"unknown"}, Limit: pageRows + 1}, store.TaskCursor{})
 	if err != nil {
 		return err
 	}
+	rows := page.Rows
 	d.More = len(rows) > pageRows
 	d.Rows = rows[:min(len(rows), pageRows)]
 	return c.render(x, http.StatusOK, "unknown", d)

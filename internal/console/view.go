@@ -64,6 +64,12 @@ func (v *view) When(t time.Time, zone string) template.HTML {
 		template.HTMLEscapeString(v.Ago(t))))
 }
 
+// Time writes an instant in the reader's zone within a sentence.
+func (v *view) Time(t time.Time) string {
+	local := v.in(t, "UTC")
+	return local.Format("2006-01-02 15:04:05 ") + local.Location().String()
+}
+
 // Ago says how far from now an instant is, in its largest unit.
 func (v *view) Ago(t time.Time) string {
 	d := t.Sub(v.Now)

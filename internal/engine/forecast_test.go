@@ -50,12 +50,8 @@ func TestForecastIsWhatTheEngineDoes(t *testing.T) {
 		return get[int](t, r, `SELECT count(*) FROM scheduler.campaign_cursors`) == campaigns && get[int](t, r, `SELECT count(*) FROM scheduler.campaign_changes`) == 0
 	})
 
-	quotas, err := r.store.QuotaUsages(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	now := get[time.Time](t, r, `SELECT clock_timestamp()`)
-	f, err := forecast.Read(t.Context(), r.store, nil, quotas, "", now, today.AddDate(0, 0, days))
+	f, err := forecast.Read(t.Context(), r.store, nil, "", now, today.AddDate(0, 0, days))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -131,11 +127,7 @@ func TestForecastCountsTheCallsOfAPush(t *testing.T) {
 	now := get[time.Time](t, r, `SELECT clock_timestamp()`)
 	id := r.insert(t, "phone", "mpaas.push_multiple", 1, fixed(now.Add(time.Hour).Truncate(time.Second)), "catch_up_window", "1 hour")
 	r.targets(t, id, 600) // six calls
-	quotas, err := r.store.QuotaUsages(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := forecast.Read(t.Context(), r.store, nil, quotas, "", now, now.AddDate(0, 0, 1))
+	f, err := forecast.Read(t.Context(), r.store, nil, "", now, now.AddDate(0, 0, 1))
 	if err != nil {
 		t.Fatal(err)
 	}

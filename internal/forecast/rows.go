@@ -2,7 +2,6 @@ package forecast
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
@@ -12,50 +11,33 @@ import (
 
 // Read makes a forecast from what is stored, for an app or, where it is empty,
 // for all that the store's login may see. settings are the apps of the
-// configuration, for their calls per second, and quotas what QuotaUsages returned.
-// It looks ahead from now until then.
-func Read(ctx context.Context, s *store.Store, settings []config.App, quotas []store.QuotaUsage, appID string, now, until time.Time) (Result, error) {
-	in, err := ReadInput(ctx, s, settings, quotas, appID, now, until)
+// configuration, for their calls per second. It looks ahead from now until then.
+func Read(ctx context.Context, s *store.Store, settings []config.App, appID string, now, until time.Time) (Result, error) {
+	in, err := ReadInput(ctx, s, settings, appID, MaxCampaigns, now, until)
 	if err != nil {
 		return Result{}, err
 	}
 	return Make(in), nil
 }
 
-// ReadInput reads what Read makes its forecast of.
-func ReadInput(ctx context.Context, s *store.Store, settings []config.App, quotas []store.QuotaUsage, appID string, now, until time.Time) (Input, error) {
-	filter := store.ForecastFilter{AppID: appID, Campaigns: MaxCampaigns + 1, Until: until}
+// ReadInput reads what Read makes its forecast of, with at most so many campaigns.
+func ReadInput(ctx context.Context, s *store.Store, settings []config.App, appID string, campaigns int, now, until time.Time) (Input, error) {
+	filter := store.ForecastFilter{AppID: appID, Campaigns: campaigns, Until: until}
+	rates := make(map[AppKey]float64, len(settings))
 	for _, c := range settings {
 		if c.CallsPerSecond > 0 {
 			filter.CountFor = append(filter.CountFor, c.AppID)
-		}
-	}
-	for _, q := range quotas {
-		if q.Weekly > 0 && !slices.Contains(filter.CountOn, q.Channel) {
-			filter.CountOn = append(filter.CountOn, q.Channel)
+			rates[AppKey{c.AppID, c.WorkspaceID}] = c.CallsPerSecond
 		}
 	}
 	rows, err := s.ForecastRows(ctx, filter)
 	if err != nil {
 		return Input{}, err
 	}
-	apps, err := s.Apps(ctx)
-	if err != nil {
-		return Input{}, err
-	}
-	weekly := make(map[quotaKey]int, len(quotas))
-	for _, q := range quotas {
-		weekly[quotaKey{AppKey{q.AppID, q.WorkspaceID}, q.Channel}] = q.Weekly
-	}
 	in := Input{Now: now, Until: until, Partial: rows.Partial}
-	for _, a := range apps {
-		app := App{AppKey: AppKey{a.AppID, a.WorkspaceID}, PendingLimit: a.PendingLimit, Quiet: strategy.NewQuietHours(a.Quiet.From, a.Quiet.Until, a.Quiet.Zone)}
-		for _, c := range settings {
-			if c.AppID == a.AppID && c.WorkspaceID == a.WorkspaceID {
-				app.CallsPerSecond = c.CallsPerSecond
-			}
-		}
-		in.Apps = append(in.Apps, app)
+	for _, a := range rows.Apps {
+		key := AppKey{a.AppID, a.WorkspaceID}
+		in.Apps = append(in.Apps, App{AppKey: key, PendingLimit: a.PendingLimit, CallsPerSecond: rates[key], Quiet: strategy.NewQuietHours(a.Quiet.From, a.Quiet.Until, a.Quiet.Zone)})
 	}
 	for _, c := range rows.Campaigns {
 		schedule, _, err := strategy.Parse(SpecOf(c.CampaignSummary))
@@ -64,7 +46,7 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, quota
 		}
 		key := AppKey{c.AppID, c.WorkspaceID}
 		in.Campaigns = append(in.Campaigns, Campaign{
-			ID: c.ID, Name: c.Name, App: key, Channel: c.Channel, Zone: c.TimeZone, Schedule: schedule, Window: c.CatchUpWindow, Quiet: c.QuietPolicy, Misfire: c.MisfirePolicy, Calls: CallsOf(c.Targets, c.MaxTargets), Quota: weekly[quotaKey{key, c.Channel}],
+			ID: c.ID, Name: c.Name, App: key, Channel: c.Channel, Zone: c.TimeZone, Schedule: schedule, Window: c.CatchUpWindow, Quiet: c.QuietPolicy, Misfire: c.MisfirePolicy, Calls: CallsOf(c.Targets, c.MaxTargets), Quota: c.Quota,
 		})
 	}
 	for _, c := range rows.Calls {

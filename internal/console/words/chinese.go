@@ -123,7 +123,12 @@ var chinese = map[string]string{
 	"There are too many planned occurrences: those after %s are left out. Choose an app, or a week or a day.": "计划的推送过多：%s 之后的未显示。请选择一个应用，或改看周、日视图。",
 	"Waits for a quota, or is missed by it":                                                                   "等待配额，或因配额而错过", "peak": "高峰", "quota": "配额", "There are more.": "还有更多。",
 
+	"Looked back to %s; to look further takes longer.":                                                        "已向前查看到 %s；再往前需要更长时间。",
+	"Looked back to %s; to look further takes longer. Choose a campaign or an app, or go on with older ones.": "已向前查看到 %s；再往前需要更长时间。请选择一个活动或应用，或继续查看更早的。",
+
 	// limits and lateness
+	"There are more apps than were looked at, and some may be as full. Choose an app.": "还有应用未查看，其中可能有同样满的。请选择一个应用。",
+	"These are the fullest. Choose an app for all of its own.":                         "这些是占用最高的。选择一个应用可查看它的全部配额。",
 	"Pending tasks of each app": "各应用的待推送任务", "Pending tasks of %s": "%s 的待推送任务", "Pending": "待推送", "Limit": "上限", "How full": "占用",
 	"No app is yours to see.": "没有你可以查看的应用。", "Calls in any 7 days": "任意 7 天内的调用", "Calls of %s in 7 days": "%s 在 7 天内的调用", "Used": "已用", "Quota": "配额",
 	"The next becomes free": "下一次释放", "No channel has a quota.": "没有通道设有配额。",
@@ -131,10 +136,10 @@ var chinese = map[string]string{
 	"Missed by a quota": "因配额而错过", "Waiting for a quota": "等待配额", "the next becomes free": "下一次释放",
 	"More due in one second than may be pending; the rest follows at once": "一秒内到期的多于可待推送的；其余随即跟上", "Held back by calls per second": "受每秒调用数限制",
 	"Reaching the same users more than once in 7 days": "7 天内多次触达同一用户", "Loops that end": "将结束的循环",
-	"Range": "范围", "24 hours": "24 小时", "7 days": "7 天", "Hour": "小时", "Pushes": "推送数", "Lateness by hour": "每小时延迟",
-	"Half, 95 and 99 of 100 pushes began within this time":                              "每 100 次推送中有 50、95、99 次在此时间内开始",
-	"From due to the first call. Of more than 30,000 pushes, %s an hour are looked at.": "从应推送时间到首次调用。超过 30,000 次推送时，每小时只看 %s 次。",
-	"Nothing was pushed in this time.":                                                  "这段时间没有推送。",
+	"Range": "范围", "24 hours": "24 小时", "7 days": "7 天", "From": "起始", "Pushes": "推送数", "Lateness by hour": "每小时延迟", "Lateness by four hours": "每四小时延迟",
+	"Half, 95 and 99 of 100 pushes began within this time":                                                            "每 100 次推送中有 50、95、99 次在此时间内开始",
+	"From due to the first call. Of more than 30,000 pushes, and of more than 10,000 of an app, a part is looked at.": "从应推送时间到首次调用。推送超过 30,000 次，或一个应用的超过 10,000 次时，只看其中一部分。",
+	"Nothing was pushed in this time.":                                                                                "这段时间没有推送。",
 
 	// hold
 	"Pushes go out. A hold stops everything that has not begun, on every daemon, until it is released.": "推送正常进行。挂起会让所有守护进程上尚未开始的推送停下，直到解除。",
