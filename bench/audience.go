@@ -26,6 +26,8 @@ type crowd struct {
 	targets   int
 	delay     time.Duration // of each call, beyond the sandbox's
 	perSecond float64       // the app's bound; 0: none
+	paced     float64       // the app's bound of targets per second; 0: none
+	spread    time.Duration // of the campaign; 0: none
 	throttled int64         // the call that is answered with 429; 0: none
 	instant   bool          // no sandbox is called
 	collected bool          // garbage is collected all the while, so that a brief run shows what it takes
@@ -68,6 +70,8 @@ type crossing struct {
 	took        time.Duration // from the author's commit to the decision
 	writes, wal float64       // row writes (UPDATE, DELETE) and bytes of WAL, a delivery
 	peak        float64       // MiB in use at most, as a collection found them
+	late        float64       // ms that a call began after it was to, at most
+	busiest     float64       // targets of the calls that began within a second, at most
 }
 
 // cross lets one campaign push to a large audience.
@@ -75,9 +79,13 @@ func (b *bench) cross(ctx context.Context, db *database, name string, c crowd) (
 	if err := db.clear(ctx); err != nil {
 		return out, err
 	}
+	if _, err := db.Exec(ctx, `UPDATE scheduler.apps SET targets_per_second = nullif($1::float8, 0)`, c.paced); err != nil {
+		return out, err
+	}
 	var id int64
-	err = db.QueryRow(ctx, `INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, request, status)
-		VALUES ('audience', $1, $2, 'mpaas.push_multiple', '{"DeliveryType": 3, "ExpiredSeconds": 600, "TemplateName": "welcome"}', 'paused') RETURNING id`, appID(1), workspace).Scan(&id)
+	err = db.QueryRow(ctx, `INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, request, status, spread)
+		VALUES ('audience', $1, $2, 'mpaas.push_multiple', '{"DeliveryType": 3, "ExpiredSeconds": 600, "TemplateName": "welcome"}', 'paused', nullif($3::float8, 0) * interval '1 second') RETURNING id`,
+		appID(1), workspace, c.spread.Seconds()).Scan(&id)
 	if err != nil {
 		return out, err
 	}
@@ -127,6 +135,12 @@ func (b *bench) cross(ctx context.Context, db *database, name string, c crowd) (
 		return out, err
 	}
 	if err := db.QueryRow(ctx, wal).Scan(&after); err != nil {
+		return out, err
+	}
+	if err := db.QueryRow(ctx, `
+		SELECT max(extract(epoch FROM sent_at - ready_at) * 1000)::float8, max(n)::float8 FROM (
+			SELECT s.sent_at, s.ready_at, sum(cardinality(x.targets)) OVER (ORDER BY s.sent_at RANGE BETWEEN '0.999999 seconds' PRECEDING AND CURRENT ROW) AS n
+			  FROM scheduler.slices s JOIN scheduler.slice_targets x ON x.slice_id = s.id) w`).Scan(&out.late, &out.busiest); err != nil {
 		return out, err
 	}
 	if err := d.Stop(ctx); err != nil { // its connections tell what they wrote
@@ -209,19 +223,20 @@ func audience(ctx context.Context, b *bench) error {
 		return err
 	}
 	large, small, bounded := b.audience, 10_000, b.audience/5
-	const inFlight, slow, perSecondBound = 64, 50 * time.Millisecond, 200
+	const inFlight, slow, perSecondBound, spreadOver = 64, 50 * time.Millisecond, 200, 10 * time.Second
 	runs := map[string]*struct {
 		crowd
-		perSecond, writes, wal, peak sample
+		perSecond, writes, wal, peak, late, busiest sample
 	}{}
 	for name, c := range map[string]crowd{
 		"plain": {targets: large}, "slow": {targets: large, delay: slow}, "bound": {targets: bounded, perSecond: perSecondBound, instant: true},
+		"paced": {targets: bounded, paced: perSecondBound * perCall, instant: true}, "spread": {targets: bounded, spread: spreadOver, instant: true},
 		"smooth": {targets: bounded, instant: true, delay: slow}, "429": {targets: bounded, instant: true, delay: slow, throttled: 100}, "small": {targets: small, instant: true, collected: true},
 		"many": {targets: large, instant: true, collected: true},
 	} {
 		runs[name] = &struct {
 			crowd
-			perSecond, writes, wal, peak sample
+			perSecond, writes, wal, peak, late, busiest sample
 		}{crowd: c}
 	}
 	var bare, bareSlow, cancel sample
@@ -236,6 +251,7 @@ func audience(ctx context.Context, b *bench) error {
 			b.say("audience %s: %d calls in %v, %.2f writes and %.0f bytes of WAL a delivery, %.0f MiB", name, n, c.took, c.writes, c.wal, c.peak)
 			r.perSecond, r.writes = append(r.perSecond, rate(n, c.took)), append(r.writes, c.writes)
 			r.wal, r.peak = append(r.wal, c.wal), append(r.peak, c.peak)
+			r.late, r.busiest = append(r.late, c.late), append(r.busiest, c.busiest)
 		}
 		for _, l := range []struct {
 			delay time.Duration
@@ -264,6 +280,13 @@ func audience(ctx context.Context, b *bench) error {
 	b.table.hold("bytes of WAL a delivery, all in all", nil, plain, runs["plain"].wal)
 	b.table.hold("row writes a delivery at calls_per_second 200", new(atMost(2.1)), plain, runs["bound"].writes)
 	b.table.compare("calls at calls_per_second 200", new(atLeast(0.95)), perSecond, runs["bound"].perSecond, "the bound", sample{perSecondBound})
+	const bound = float64(perSecondBound * perCall)
+	b.table.hold("row writes a delivery at targets_per_second 20,000", new(atMost(2.1)), plain, runs["paced"].writes)
+	b.table.compare("calls of 100 targets at targets_per_second 20,000", new(atLeast(0.95)), perSecond, runs["paced"].perSecond, "the bound", sample{perSecondBound})
+	b.table.compare("targets that begin within any second of it, at most", new(atMost(1.15)), perSecond, runs["paced"].busiest, "the bound", sample{bound}) // a tenth together, a call, and a claim's moment
+	b.table.hold("row writes a delivery spread over 10 s", new(atMost(2.1)), plain, runs["spread"].writes)
+	b.table.compare("calls spread over 10 s", new(atLeast(0.95)), perSecond, runs["spread"].perSecond, "evenly", sample{rate(bounded/perCall, spreadOver)})
+	b.table.hold("a call begins after it was to, by the spread, at most", new(atMost(250)), millis, runs["spread"].late)
 	b.table.compare("an audience with one 429 without Retry-After, calls", new(atLeast(0.83)), perSecond, runs["429"].perSecond, "without", runs["smooth"].perSecond)
 	b.table.compare("heap in use, at most, "+targets, new(atMost(1.5)), mebibytes, runs["many"].peak, thousands(float64(small))+" targets", runs["small"].peak)
 	b.table.hold("cancel of "+thousands(float64(large))+" waiting deliveries, to its COMMIT", new(atMost(2000)), millis, cancel)

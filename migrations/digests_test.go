@@ -70,8 +70,10 @@ var digests = map[string]string{
 	"000027_ready.up.sql":           "482229ce3511d376bf9202964e4351ebe5f506f43648e3c2c545cf726fc4e3da",
 	"000028_quiet.down.sql":         "def21cb6c66b3cd2e7064d7a5c682941433da5f5d4b142f60bc0835fe6af7776",
 	"000028_quiet.up.sql":           "f4eda82b42d8687000b25870f765f547377881cf62510263c2309f17ee5ee0b5",
-	"000029_pages2.down.sql": "505f0af1c7b20c91aeea131feedf6e2bd5747b6d9a7a0a388e35fd26872b9bb8",
-	"000029_pages2.up.sql": "e8913af208466cad60e7a6f607df2d144418bdf91a7ad5f6b9c460d59e0596df",
+	"000029_pages2.down.sql":        "505f0af1c7b20c91aeea131feedf6e2bd5747b6d9a7a0a388e35fd26872b9bb8",
+	"000029_pages2.up.sql":          "e8913af208466cad60e7a6f607df2d144418bdf91a7ad5f6b9c460d59e0596df",
+	"000030_pace.down.sql":          "6cd31e6b87a28f2dcc6ca6447dab0dc553523d99e52ccd32f82dc5db3ce30df2",
+	"000030_pace.up.sql":            "5fbc052168766e86346b185a93d2cd5b931b8e219e1669279f516057778ca83c",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

@@ -115,6 +115,7 @@ type NewCampaign struct {
 	Times                             []string // of day
 	QuietPolicy                       string
 	CatchUpWindow                     *time.Duration
+	Spread                            time.Duration // zero: none
 	ResendUnknown                     *bool
 	ClientToken                       string
 	Digest                            []byte // of the call; with a ClientToken
@@ -208,9 +209,9 @@ func campaignError(err error) error {
 
 const insertCampaignSQL = `
 	INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone, misfire_policy,
-	       short_month_policy, dst_gap_policy, catch_up_window, resend_unknown, client_token, client_digest, times, quiet_policy)
+	       short_month_policy, dst_gap_policy, catch_up_window, resend_unknown, client_token, client_digest, times, quiet_policy, spread)
 	VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, nullif($8, ''), nullif($9, ''), nullif($10, ''), nullif($11, ''),
-	       $12::bigint * interval '1 second', $13, nullif($14, ''), $15, $16, nullif($17, ''))
+	       $12::bigint * interval '1 second', $13, nullif($14, ''), $15, $16, nullif($17, ''), $18)
 	RETURNING id`
 
 func (n *NewCampaign) args() []any {
@@ -221,7 +222,7 @@ func (n *NewCampaign) args() []any {
 	}
 	return []any{
 		n.Name, n.AppID, n.WorkspaceID, n.Channel, n.StrategyType, jsonText(n.StrategyContent), jsonText(n.Request), n.TimeZone, n.MisfirePolicy,
-		n.ShortMonthPolicy, n.DSTGapPolicy, window, n.ResendUnknown, n.ClientToken, n.Digest, n.Times, n.QuietPolicy,
+		n.ShortMonthPolicy, n.DSTGapPolicy, window, n.ResendUnknown, n.ClientToken, n.Digest, n.Times, n.QuietPolicy, orNone(n.Spread),
 	}
 }
 

@@ -15,13 +15,14 @@ type App struct {
 	PendingLimit       int
 	TimeZone           string
 	Quiet              QuietHours // zero: none
+	TargetsPerSecond   float64    // zero: no bound
 }
 
 // appColumns are what scanApp scans.
-const appColumns = `app_id, workspace_id, app_no, provider, pending_limit, time_zone, quiet_from, quiet_until`
+const appColumns = `app_id, workspace_id, app_no, provider, pending_limit, time_zone, quiet_from, quiet_until, coalesce(targets_per_second, 0)`
 
 func scanApp(row pgx.CollectableRow) (a App, err error) {
-	err = row.Scan(&a.AppID, &a.WorkspaceID, &a.AppNo, &a.Provider, &a.PendingLimit, &a.TimeZone, (*clockTime)(&a.Quiet.From), (*clockTime)(&a.Quiet.Until))
+	err = row.Scan(&a.AppID, &a.WorkspaceID, &a.AppNo, &a.Provider, &a.PendingLimit, &a.TimeZone, (*clockTime)(&a.Quiet.From), (*clockTime)(&a.Quiet.Until), &a.TargetsPerSecond)
 	if a.Quiet.From != a.Quiet.Until {
 		a.Quiet.Zone = a.TimeZone
 	}
@@ -46,9 +47,10 @@ func (s *Store) AppsOf(ctx context.Context, ids []string) ([]App, error) {
 // An AppSpec is an app as the configuration states it.
 type AppSpec struct {
 	AppID, WorkspaceID, Provider string
-	PendingLimit                 int    // zero: leave as it is, or the default
-	TimeZone                     string // empty: leave as it is, or the default
-	QuietFrom, QuietUntil        string // times of day; empty: leave them as they are, or none
+	PendingLimit                 int     // zero: leave as it is, or the default
+	TimeZone                     string  // empty: leave as it is, or the default
+	QuietFrom, QuietUntil        string  // times of day; empty: leave them as they are, or none
+	TargetsPerSecond             float64 // zero: leave as it is, or none
 	Quotas                       map[string]int
 }
 
@@ -87,14 +89,16 @@ func (s *Store) Register(ctx context.Context, channels []ChannelSpec, apps []App
 
 func registerApp(ctx context.Context, tx pgx.Tx, a AppSpec) error {
 	_, err := tx.Exec(ctx, `
-		INSERT INTO scheduler.apps AS a (app_id, workspace_id, provider, pending_limit, time_zone, quiet_from, quiet_until)
-		VALUES ($1, $2, $3, coalesce(nullif($4, 0), 100), coalesce(nullif($5, ''), 'Asia/Shanghai'), nullif($6, '')::time, nullif($7, '')::time)
+		INSERT INTO scheduler.apps AS a (app_id, workspace_id, provider, pending_limit, time_zone, quiet_from, quiet_until, targets_per_second)
+		VALUES ($1, $2, $3, coalesce(nullif($4, 0), 100), coalesce(nullif($5, ''), 'Asia/Shanghai'), nullif($6, '')::time, nullif($7, '')::time, nullif($8::double precision, 0))
 		ON CONFLICT (app_id, workspace_id) DO UPDATE SET provider = excluded.provider, updated_at = now(),
 			pending_limit = coalesce(nullif($4, 0), a.pending_limit), time_zone = coalesce(nullif($5, ''), a.time_zone),
-			quiet_from = coalesce(excluded.quiet_from, a.quiet_from), quiet_until = coalesce(excluded.quiet_until, a.quiet_until)
-		WHERE (a.provider, a.pending_limit, a.time_zone, a.quiet_from, a.quiet_until) IS DISTINCT FROM
-			(excluded.provider, coalesce(nullif($4, 0), a.pending_limit), coalesce(nullif($5, ''), a.time_zone), coalesce(excluded.quiet_from, a.quiet_from), coalesce(excluded.quiet_until, a.quiet_until))`,
-		a.AppID, a.WorkspaceID, a.Provider, a.PendingLimit, a.TimeZone, a.QuietFrom, a.QuietUntil)
+			quiet_from = coalesce(excluded.quiet_from, a.quiet_from), quiet_until = coalesce(excluded.quiet_until, a.quiet_until),
+			targets_per_second = coalesce(excluded.targets_per_second, a.targets_per_second)
+		WHERE (a.provider, a.pending_limit, a.time_zone, a.quiet_from, a.quiet_until, a.targets_per_second) IS DISTINCT FROM
+			(excluded.provider, coalesce(nullif($4, 0), a.pending_limit), coalesce(nullif($5, ''), a.time_zone), coalesce(excluded.quiet_from, a.quiet_from), coalesce(excluded.quiet_until, a.quiet_until),
+			 coalesce(excluded.targets_per_second, a.targets_per_second))`,
+		a.AppID, a.WorkspaceID, a.Provider, a.PendingLimit, a.TimeZone, a.QuietFrom, a.QuietUntil, a.TargetsPerSecond)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,8 @@ type Campaign struct {
 	Times            []string // of day, in order; none: StrategyContent's
 	MisfirePolicy    string
 	CatchUpWindow    time.Duration
-	QuietPolicy      string // hold, skip or ignore, as an exemption stands or not
+	QuietPolicy      string        // hold, skip or ignore, as an exemption stands or not
+	Spread           time.Duration // of a task's deliveries; zero: none
 	ResendUnknown    bool
 	WrittenAt        time.Time
 	Request          []byte
@@ -54,7 +55,7 @@ const campaignBytes = `(octet_length(c.name) + CASE WHEN pg_column_size(c.reques
 
 // campaignColumns are Campaign's fields in order, of a row named c.
 const campaignColumns = `c.id, c.app_no, c.revision, c.status, c.name, c.channel, c.strategy_type, c.strategy_content, c.time_zone,
-	c.short_month_policy, c.dst_gap_policy, c.times, c.misfire_policy, c.catch_up_window, ` + quietPolicy + `, c.resend_unknown,
+	c.short_month_policy, c.dst_gap_policy, c.times, c.misfire_policy, c.catch_up_window, c.spread, ` + quietPolicy + `, c.resend_unknown,
 	c.written_at, c.request, coalesce(c.audience_view, ''),
 	coalesce((SELECT k.max_targets FROM scheduler.channels k WHERE k.channel = c.channel), 0),
 	(SELECT count(*) FROM (SELECT FROM scheduler.campaign_targets t WHERE t.campaign_id = c.id LIMIT 101) x)`
@@ -69,13 +70,13 @@ func scanCampaign(row pgx.CollectableRow) (Campaign, error) {
 func (c *Campaign) columns() []any {
 	return []any{
 		&c.ID, &c.AppNo, &c.Revision, &c.Status, &c.Name, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone,
-		&c.ShortMonthPolicy, &c.DSTGapPolicy, &c.Times, &c.MisfirePolicy, (*interval)(&c.CatchUpWindow), &c.QuietPolicy, &c.ResendUnknown,
+		&c.ShortMonthPolicy, &c.DSTGapPolicy, &c.Times, &c.MisfirePolicy, (*interval)(&c.CatchUpWindow), (*interval)(&c.Spread), &c.QuietPolicy, &c.ResendUnknown,
 		&c.WrittenAt, &c.Request, &c.AudienceView, &c.MaxTargets, &c.Targets,
 	}
 }
 
 // interval scans the length of an interval, counted as extract(epoch) does: 24
-// hours a day, 30 days a month, 365.25 days a year.
+// hours a day, 30 days a month, 365.25 days a year. NULL is zero.
 type interval time.Duration
 
 // ScanInterval implements pgtype.IntervalScanner.

@@ -263,6 +263,7 @@ type CampaignDetail struct {
 	Request                     json.RawMessage
 	AudienceView, MisfirePolicy string
 	CatchUpWindow               time.Duration
+	Spread                      time.Duration // zero: none
 	ResendUnknown               bool
 	QuietPolicy                 string // as it was written; empty: hold
 	CreatedBy, UpdatedBy        string
@@ -280,11 +281,11 @@ func (s *Store) CampaignDetail(ctx context.Context, id int64) (CampaignDetail, e
 	err := s.read(ctx, fmt.Sprintf("read campaign %d", id), func(tx pgx.Tx) error {
 		return tx.QueryRow(ctx, `
 			SELECT `+summaryColumns+`, c.request, coalesce(c.audience_view, ''), c.misfire_policy, c.catch_up_window,
-			       c.resend_unknown, coalesce(c.quiet_policy, ''), c.created_by, c.updated_by, c.created_at, c.updated_at,
+			       c.spread, c.resend_unknown, coalesce(c.quiet_policy, ''), c.created_by, c.updated_by, c.created_at, c.updated_at,
 			       (SELECT count(*) FROM (SELECT FROM scheduler.campaign_targets t WHERE t.campaign_id = c.id LIMIT $2) x)
 			  FROM scheduler.campaigns c WHERE c.id = $1`, id, maxCountedTargets).
 			Scan(append(c.columns(), &c.Request, &c.AudienceView, &c.MisfirePolicy, (*interval)(&c.CatchUpWindow),
-				&c.ResendUnknown, &c.QuietPolicy, &c.CreatedBy, &c.UpdatedBy, &c.CreatedAt, &c.UpdatedAt, &c.Targets)...)
+				(*interval)(&c.Spread), &c.ResendUnknown, &c.QuietPolicy, &c.CreatedBy, &c.UpdatedBy, &c.CreatedAt, &c.UpdatedAt, &c.Targets)...)
 	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return CampaignDetail{}, fmt.Errorf("campaign %d: %w", id, ErrNoCampaign)
@@ -611,6 +612,7 @@ type CampaignDraft struct {
 	AudienceView, TimeZone            string          // empty: NULL
 	MisfirePolicy                     string
 	CatchUpWindow                     time.Duration
+	Spread                            time.Duration // zero: NULL
 	ShortMonth, DSTGap                string
 	Times                             []string // of day; none: NULL
 	QuietPolicy                       string   // empty: NULL
@@ -621,13 +623,21 @@ type CampaignDraft struct {
 
 // draftColumns are a draft's columns in order, and values what goes there.
 const draftColumns = `name, app_id, workspace_id, channel, strategy_type, strategy_content, request, audience_view, time_zone,
-	misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown, times, quiet_policy, status`
+	misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown, times, quiet_policy, spread, status`
 
 func (d *CampaignDraft) values() []any {
 	return []any{
 		d.Name, d.AppID, d.WorkspaceID, d.Channel, d.StrategyType, jsonText(d.StrategyContent), string(d.Request), orNull(d.AudienceView), orNull(d.TimeZone),
-		d.MisfirePolicy, d.CatchUpWindow, d.ShortMonth, d.DSTGap, d.ResendUnknown, d.Times, orNull(d.QuietPolicy), d.Status,
+		d.MisfirePolicy, d.CatchUpWindow, d.ShortMonth, d.DSTGap, d.ResendUnknown, d.Times, orNull(d.QuietPolicy), orNone(d.Spread), d.Status,
 	}
+}
+
+// orNone turns no length of time into NULL.
+func orNone(d time.Duration) *time.Duration {
+	if d == 0 {
+		return nil
+	}
+	return &d
 }
 
 // InsertDraft stores a campaign with its targets in one transaction and
@@ -636,7 +646,7 @@ func (s *Store) InsertDraft(ctx context.Context, d *CampaignDraft) (id int64, er
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
 			INSERT INTO scheduler.campaigns (`+draftColumns+`)
-			VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) RETURNING id`, d.values()...).Scan(&id)
+			VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) RETURNING id`, d.values()...).Scan(&id)
 		if err != nil {
 			return err
 		}
@@ -662,9 +672,9 @@ func (s *Store) UpdateCampaign(ctx context.Context, id int64, revision int32, d 
 	err := s.changeCampaign(ctx, id, revision, note, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `
 			UPDATE scheduler.campaigns SET (name, strategy_type, strategy_content, request, audience_view, time_zone,
-			       misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown, times, quiet_policy) =
-			       ($2, $3, $4::jsonb, $5::jsonb, $6, coalesce($7, time_zone), $8, $9, $10, $11, $12, $13, $14) WHERE id = $1`,
-			append([]any{id, d.Name}, d.values()[4:16]...)...)
+			       misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown, times, quiet_policy, spread) =
+			       ($2, $3, $4::jsonb, $5::jsonb, $6, coalesce($7, time_zone), $8, $9, $10, $11, $12, $13, $14, $15) WHERE id = $1`,
+			append([]any{id, d.Name}, d.values()[4:17]...)...)
 		return err
 	})
 	if err != nil {

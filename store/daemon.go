@@ -28,6 +28,13 @@ type Heartbeat struct {
 	Held   bool      // nothing may begin until an operator releases it
 	Left   bool      // ended daemons left calls behind: Reap has something to do
 	Stored bool      // there are stored deliveries: deliveries may begin or end
+	Paced  []Pace    // apps with a ceiling of targets per second
+}
+
+// A Pace is an app's ceiling of targets per second.
+type Pace struct {
+	AppNo            int32
+	TargetsPerSecond float64
 }
 
 // A Peer is a daemon as another sees it. It lives while its beats grow: how long
@@ -51,6 +58,8 @@ func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, 
 	var ids, counts, leases []int64
 	var lapsed []bool
 	var without []string
+	var paced []int32
+	var rates []float64
 	err := s.pool.QueryRow(ctx, `
 		WITH me AS (
 			UPDATE scheduler.daemons
@@ -63,18 +72,23 @@ func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, 
 		                   WHERE (SELECT d.ended_at FROM scheduler.daemons d WHERE d.id = c.daemon_id) IS NOT NULL)
 		       OR EXISTS (SELECT FROM scheduler.slices s
 		                   WHERE s.status = 'running' AND (SELECT d.ended_at FROM scheduler.daemons d WHERE d.id = s.daemon_id) IS NOT NULL),
-		       EXISTS (SELECT FROM scheduler.running_tasks)
-		  FROM (SELECT coalesce(array_agg(id ORDER BY id), '{}') AS ids, coalesce(array_agg(beats ORDER BY id), '{}') AS beats,
+		       EXISTS (SELECT FROM scheduler.running_tasks), a.apps, a.rates
+		  FROM (SELECT coalesce(array_agg(app_no), '{}') AS apps, coalesce(array_agg(targets_per_second), '{}') AS rates
+		          FROM scheduler.apps WHERE targets_per_second IS NOT NULL) a,
+		       (SELECT coalesce(array_agg(id ORDER BY id), '{}') AS ids, coalesce(array_agg(beats ORDER BY id), '{}') AS beats,
 		               coalesce(array_agg((extract(epoch FROM leased_until - seen_at) * 1000000)::bigint ORDER BY id), '{}') AS leases,
 		               coalesce(array_agg(leased_until < clock_timestamp() ORDER BY id), '{}') AS lapsed,
 		               coalesce(array_agg(array_to_string(lacks, ',') ORDER BY id), '{}') AS lacks
 		          FROM scheduler.daemons WHERE ended_at IS NULL) p`,
-		daemonID, lease.Microseconds(), beats, orEmpty(lacks)).Scan(&h.Now, &renewed, &h.Beats, &h.Held, &ids, &counts, &leases, &lapsed, &without, &h.Left, &h.Stored)
+		daemonID, lease.Microseconds(), beats, orEmpty(lacks)).Scan(&h.Now, &renewed, &h.Beats, &h.Held, &ids, &counts, &leases, &lapsed, &without, &h.Left, &h.Stored, &paced, &rates)
 	if err != nil {
 		return Heartbeat{}, fmt.Errorf("renew lease: %w", err)
 	}
 	for i, id := range ids {
 		h.Peers = append(h.Peers, Peer{ID: id, Beats: counts[i], Lease: time.Duration(leases[i]) * time.Microsecond, Lapsed: lapsed[i], Lacks: numbers(without[i])})
+	}
+	for i, no := range paced {
+		h.Paced = append(h.Paced, Pace{no, rates[i]})
 	}
 	if !renewed {
 		return h, ErrLeaseLost

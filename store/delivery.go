@@ -26,6 +26,8 @@ type WaitingDelivery struct {
 	ReadyAt    time.Time
 	Quota      bool // its channel has a weekly quota
 	Named      bool // it is kept to whom it goes
+	Targets    int  // of its call as it was cut; 1 where only the provider knows
+	Late       bool // so late that its task is spread anew before it may begin
 }
 
 // A WaitingApp is an app with deliveries that are ready soon.
@@ -101,7 +103,7 @@ func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings
 var waitingSQL = waitingColumns + `
 	  FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::integer[]) AS a (app_no, most, share, shares)
 	 CROSS JOIN LATERAL (
-		SELECT s.id, s.task_id, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
+		SELECT s.id, s.task_id, s.slice_no, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
 		 WHERE s.app_no = a.app_no AND s.status = 'waiting' AND s.ready_at <= (SELECT coalesce($5, clock_timestamp())) AND s.id % a.shares = a.share AND s.campaign_id <> ALL($6)
 		 ORDER BY s.app_no, s.ready_at, s.id LIMIT a.most) w
 	 CROSS JOIN LATERAL (SELECT * FROM scheduler.running_tasks r WHERE r.id = w.task_id OFFSET 0) r
@@ -109,9 +111,11 @@ var waitingSQL = waitingColumns + `
 
 // waitingColumns are WaitingDelivery's fields in order, of deliveries w of running
 // tasks r; waitingOf joins what else is asked of them.
-const waitingColumns = `
+var waitingColumns = `
 	SELECT w.id, w.task_id, w.app_no, w.campaign_id, c.revision, w.attempts, w.ready_at, coalesce(q.weekly_quota, ch.weekly_quota) > 0,
-	       (SELECT true FROM scheduler.slice_targets x WHERE x.slice_id = w.id) IS TRUE`
+	       (SELECT true FROM scheduler.slice_targets x WHERE x.slice_id = w.id) IS TRUE,
+	       greatest(1, least(ch.max_targets, r.targets - (w.slice_no - 1)::bigint * ch.max_targets)),
+	       c.spread IS NOT NULL AND r.slices > 1 AND w.attempts = 0 AND NOT w.maybe_sent AND ` + tooLate(`w.ready_at`, `clock_timestamp()`)
 
 var waitingOf = `
 	 CROSS JOIN LATERAL (SELECT * FROM scheduler.campaigns c WHERE c.id = w.campaign_id OFFSET 0) c
@@ -123,10 +127,10 @@ var waitingOf = `
 // ignoringSQL reads of apps in quiet hours what ignores them, task by task: a large
 // audience that is held is not gone through.
 var ignoringSQL = waitingColumns + `
-	  FROM (SELECT x.id, x.app_no, x.campaign_id, x.due_at, x.window_from FROM scheduler.running_tasks x
+	  FROM (SELECT x.id, x.app_no, x.campaign_id, x.due_at, x.window_from, x.slices, x.targets, x.spread_moves FROM scheduler.running_tasks x
 		 WHERE x.app_no = ANY($1) AND x.campaign_id <> ALL($3) AND scheduler.ignores_quiet_hours(x.campaign_id) ORDER BY x.due_at LIMIT 100) r
 	 CROSS JOIN LATERAL (
-		SELECT s.id, s.task_id, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
+		SELECT s.id, s.task_id, s.slice_no, s.app_no, s.campaign_id, s.attempts, s.ready_at, s.maybe_sent FROM scheduler.slices s
 		 WHERE s.task_id = r.id AND s.finished_at IS NULL AND s.status = 'waiting' AND s.ready_at <= (SELECT coalesce($2, clock_timestamp())) LIMIT 128) w
 ` + waitingOf + ` LIMIT 512`
 

@@ -12,8 +12,9 @@ import (
 type ForecastCampaign struct {
 	CampaignSummary
 	CatchUpWindow time.Duration
-	Quota         int    // calls of the app's channel in any 7 days; zero: it has none
-	QuietPolicy   string // as exemptions stand
+	Spread        time.Duration // of a push's deliveries; zero: none
+	Quota         int           // calls of the app's channel in any 7 days; zero: it has none
+	QuietPolicy   string        // as exemptions stand
 	MisfirePolicy string
 	MaxTargets    int   // a call of its channel may carry; zero: it takes none
 	Targets       int64 // rows of campaign_targets, as far as they were counted; zero: they were not
@@ -56,7 +57,7 @@ const (
 type ForecastFilter struct {
 	AppID     string   // empty: every app
 	Campaigns int      // at most so many are read
-	CountFor  []string // app_ids whose campaigns' targets are counted, beside those with a quota
+	CountFor  []string // app_ids whose campaigns' targets are counted, beside those with a quota, a spread or a ceiling of targets per second
 	Until     time.Time
 }
 
@@ -71,8 +72,8 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 		}
 		for _, part := range []func() error{
 			func() error { return out.readCampaigns(ctx, tx, f, some) },
-			func() error { return out.countTargets(ctx, tx, f.CountFor) },
 			func() error { return out.readApps(ctx, tx, f.AppID) },
+			func() error { return out.countTargets(ctx, tx, f.CountFor) },
 			func() error { return out.readStored(ctx, tx, f.Until) },
 		} {
 			if err := part(); err != nil {
@@ -103,12 +104,12 @@ func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastF
 	}
 	rows, _ := tx.Query(ctx, `
 		SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times,
-		       c.written_at, c.catch_up_window, `+quietPolicy+`, c.misfire_policy, k.max_targets, coalesce(q.weekly_quota, k.weekly_quota)
+		       c.written_at, c.catch_up_window, c.spread, `+quietPolicy+`, c.misfire_policy, k.max_targets, coalesce(q.weekly_quota, k.weekly_quota)
 		  FROM scheduler.campaigns c JOIN scheduler.channels k USING (channel) `+quota+`
 		 WHERE c.id = ANY (ARRAY(`+sql+`)) ORDER BY c.id`, args...)
 	r.Campaigns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c ForecastCampaign, err error) {
 		err = row.Scan(&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
-			&c.WrittenAt, (*interval)(&c.CatchUpWindow), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Quota)
+			&c.WrittenAt, (*interval)(&c.CatchUpWindow), (*interval)(&c.Spread), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Quota)
 		return c, err
 	})
 	r.Partial = downTo > 0
@@ -118,13 +119,18 @@ func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastF
 	return err
 }
 
-// countTargets counts those of the campaigns whose calls a quota or a rate holds back.
+// countTargets counts those of the campaigns whose calls a quota, a rate or a spread holds back.
 // The campaigns share the bound.
 func (r *ForecastRows) countTargets(ctx context.Context, tx pgx.Tx, countFor []string) error {
+	for _, a := range r.Apps {
+		if a.TargetsPerSecond > 0 {
+			countFor = append(countFor, a.AppID)
+		}
+	}
 	at := make(map[int64]int)
 	var ids []int64
 	for i, c := range r.Campaigns {
-		if c.MaxTargets > 0 && (c.Quota > 0 || slices.Contains(countFor, c.AppID)) {
+		if c.MaxTargets > 0 && (c.Quota > 0 || c.Spread > 0 || slices.Contains(countFor, c.AppID)) {
 			at[c.ID] = i
 			ids = append(ids, c.ID)
 		}

@@ -20,12 +20,12 @@ func (s *Store) Recut(ctx context.Context, w WaitingDelivery, in Start) (done bo
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		t := &startingTask{}
 		rows, _ := tx.Query(ctx, `
-			SELECT s.app_no, s.campaign_id, s.ready_at, coalesce(c.audience_view, '') FROM scheduler.slices s
+			SELECT s.app_no, s.campaign_id, s.ready_at, coalesce(c.audience_view, ''), c.spread, clock_timestamp(), `+runningEnd+` FROM scheduler.slices s
 			  JOIN scheduler.running_tasks r ON r.id = s.task_id
 			  JOIN scheduler.campaigns c ON c.id = s.campaign_id
 			 WHERE s.id = $1 AND s.status = 'waiting' AND s.attempts = $2 AND c.revision = $3 AND r.slices = 1
 			   FOR SHARE OF c SKIP LOCKED FOR UPDATE OF s SKIP LOCKED`, w.ID, w.Attempts, w.Revision)
-		_, err := pgx.ForEachRow(rows, []any{&t.appNo, &t.campaignID, &t.dueAt, &t.audienceView}, func() error { done = true; return nil })
+		_, err := pgx.ForEachRow(rows, []any{&t.appNo, &t.campaignID, &t.dueAt, &t.audienceView, (*interval)(&t.spread), &t.now, &t.expiresAt}, func() error { done = true; return nil })
 		if err != nil || !done {
 			return err
 		}
@@ -59,6 +59,9 @@ func (s *Store) Recut(ctx context.Context, w WaitingDelivery, in Start) (done bo
 			)
 			UPDATE scheduler.slices s SET attempts = o.attempts, maybe_sent = o.maybe_sent, sent_at = o.sent_at, reason = o.reason
 			  FROM old o WHERE s.task_id = o.task_id AND s.id <> $1`, w.ID, slices, targets)
+		if err == nil && t.spread > 0 && slices > 1 {
+			_, err = t.noteSpread(ctx, tx, w.TaskID, slices)
+		}
 		return err
 	})
 	if err != nil {

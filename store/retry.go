@@ -138,10 +138,12 @@ func (s *Store) CutClaimed(ctx context.Context, daemonID, claim int64, in Start)
 		t := &startingTask{}
 		var standing *int32
 		err = tx.QueryRow(ctx, `
-			SELECT t.app_no, t.revision, t.campaign_id, coalesce(c.channel, ''), coalesce(c.audience_view, ''), t.due_at, t.claimed_at, t.origin::text, c.revision
+			SELECT t.app_no, t.revision, t.campaign_id, coalesce(c.channel, ''), coalesce(c.audience_view, ''), t.due_at, t.claimed_at, t.origin::text, c.revision,
+			       c.spread, coalesce(`+windowEnd("t.app_no", "t.campaign_id", "t.due_at", "c.catch_up_window")+`, t.due_at)
 			  FROM scheduler.claimed_tasks t LEFT JOIN scheduler.campaigns c ON c.id = t.campaign_id
 			 WHERE t.claim_id = $1 AND t.id = $2`, claim, in.TaskID).
-			Scan(&t.appNo, &t.revision, &t.campaignID, &t.channel, &t.audienceView, &t.dueAt, &t.now, &t.origin, &standing)
+			Scan(&t.appNo, &t.revision, &t.campaignID, &t.channel, &t.audienceView, &t.dueAt, &t.now, &t.origin, &standing,
+				(*interval)(&t.spread), &t.expiresAt)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows): // an earlier transaction committed whose answer did not arrive
 			out.Begun = true

@@ -119,9 +119,9 @@ func settling(which string) string {
 		       CASE WHEN t.accepted = t.slices THEN 'succeeded' WHEN t.unknown > 0 THEN 'unknown'
 		            WHEN t.failed > 0 OR t.accepted > 0 THEN 'failed' WHEN t.cancelled > 0 THEN 'cancelled' ELSE 'missed' END AS status,
 		       CASE WHEN t.accepted = t.slices AND t.sent_at IS NULL THEN 'empty audience' -- all targets were deleted since
-		            WHEN t.accepted = t.slices THEN scheduler.left_out(o.id) WHEN t.slices = 1 THEN coalesce(f.reason, 'refused')
+		            WHEN t.accepted = t.slices THEN nullif(concat_ws('; ', scheduler.left_out(o.id), o.spread_note), '') WHEN t.slices = 1 THEN coalesce(f.reason, 'refused')
 		            ELSE format('%s of %s deliveries accepted, %s failed, %s unknown, %s cancelled, %s missed%s',
-		                        t.accepted, t.slices, t.failed, t.unknown, t.cancelled, t.missed, coalesce('; first: ' || f.reason, '')) || coalesce('; ' || scheduler.left_out(o.id), '') END AS why
+		                        t.accepted, t.slices, t.failed, t.unknown, t.cancelled, t.missed, coalesce('; first: ' || f.reason, '')) || coalesce('; ' || scheduler.left_out(o.id), '') || coalesce('; ' || o.spread_note, '') END AS why
 		  FROM over o JOIN tally t USING (id)
 		  LEFT JOIN scheduler.slices f ON f.task_id = o.id AND f.slice_no = t.first
 		  LEFT JOIN scheduler.slices s ON s.task_id = o.id AND s.slice_no = t.only AND t.slices = 1

@@ -28,6 +28,7 @@ type Started struct {
 	Targets int64     // its targets
 	Decided *Decision // then how
 	NoQuota bool      // the task stays pending until the quota frees up
+	Note    string    // how the window's end shortened the spread of its deliveries; empty: it did not
 }
 
 // StartTask begins a task whose deliveries are stored one by one. The audience
@@ -108,6 +109,7 @@ type startingTask struct {
 	windowFrom      *time.Time // where its catch-up window begins, when it is not dueAt
 	expiresAt, now  time.Time
 	origin          string
+	spread          time.Duration // of its deliveries; zero: none
 }
 
 // takeTask locks a pending task. A change of its campaign locks the task too, and
@@ -117,14 +119,14 @@ func takeTask(ctx context.Context, tx pgx.Tx, daemonID int64, now time.Time, in 
 	t := &startingTask{}
 	rows, _ := tx.Query(ctx, `
 		SELECT p.app_no, p.revision, p.campaign_id, c.channel, coalesce(c.audience_view, ''), p.due_at, p.window_from, `+windowEnd("p.app_no", "p.campaign_id", "coalesce(p.window_from, p.due_at)", "c.catch_up_window")+`,
-		       coalesce($3, clock_timestamp()), p.origin::text
+		       coalesce($3, clock_timestamp()), p.origin::text, c.spread
 		  FROM scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
 		 WHERE p.id = $2 AND p.ready_at <= coalesce($3, clock_timestamp()) AND p.revision = $4 AND c.revision = $4
 		   AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND `+notHeld+`
 		   AND `+outsideQuiet("p.app_no", "p.campaign_id", "coalesce($3, clock_timestamp())", "NULL::integer[]")+`
 		   FOR UPDATE OF p SKIP LOCKED`, daemonID, in.TaskID, at(now), in.Revision)
 	found := false
-	_, err := pgx.ForEachRow(rows, []any{&t.appNo, &t.revision, &t.campaignID, &t.channel, &t.audienceView, &t.dueAt, &t.windowFrom, &t.expiresAt, &t.now, &t.origin}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&t.appNo, &t.revision, &t.campaignID, &t.channel, &t.audienceView, &t.dueAt, &t.windowFrom, &t.expiresAt, &t.now, &t.origin, (*interval)(&t.spread)}, func() error {
 		found = true
 		return nil
 	})
@@ -167,18 +169,27 @@ func writeSlices(ctx context.Context, tx pgx.Tx, in Start, t *startingTask) (sli
 	if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0`); err != nil { // the context bounds it
 		return 0, 0, err
 	}
+	ready, all := `$4`, []any{in.TaskID, t.appNo, t.campaignID, t.dueAt, in.PerCall, args}
+	if t.spread > 0 {
+		begins, seconds, err := t.spreadOut(ctx, tx)
+		if err != nil {
+			return 0, 0, err
+		}
+		ready = `$4::timestamptz + $7::double precision * (slice_no - 1) / (SELECT count(*) FROM cut WHERE targets IS NOT NULL) * interval '1 second'`
+		all[3] = begins
+		all = append(all, seconds)
+	}
 	row := tx.QueryRow(ctx, `
 		WITH RECURSIVE `+cut+`, slice AS (
 			INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, ready_at)
-			SELECT $1, slice_no, $2, $3, $4 FROM cut WHERE targets IS NOT NULL
+			SELECT $1, slice_no, $2, $3, `+ready+` FROM cut WHERE targets IS NOT NULL
 			RETURNING id, slice_no
 		), listed AS (
 			INSERT INTO scheduler.slice_targets (slice_id, targets, details)
 			SELECT s.id, c.targets, c.details FROM slice s JOIN cut c USING (slice_no)
 			RETURNING cardinality(targets) AS size
 		)
-		SELECT count(*), coalesce(sum(size), 0) FROM listed`,
-		in.TaskID, t.appNo, t.campaignID, t.dueAt, in.PerCall, args)
+		SELECT count(*), coalesce(sum(size), 0) FROM listed`, all...)
 	err = row.Scan(&slices, &targets)
 	return slices, targets, err
 }
@@ -211,7 +222,34 @@ func (t *startingTask) run(ctx context.Context, tx pgx.Tx, id int64, s *Started)
 		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets, window_from)
 		VALUES ($1, $2, $3, $4, $5::scheduler.task_origin, $6, $7, $8, $9, $10)`,
 		id, t.appNo, t.campaignID, t.revision, t.origin, t.dueAt, t.now, s.Slices, s.Targets, t.windowFrom)
+	if err == nil && t.spread > 0 && s.Slices > 1 {
+		s.Note, err = t.noteSpread(ctx, tx, id, s.Slices)
+	}
 	return err
+}
+
+// spreadOut returns when the spread of a task that is cut now begins, and over how
+// many seconds its deliveries go out.
+func (t *startingTask) spreadOut(ctx context.Context, tx pgx.Tx) (begins time.Time, seconds float64, err error) {
+	begins = t.dueAt
+	if t.now.Sub(t.dueAt) > makeUpFor {
+		begins = t.now
+	}
+	err = tx.QueryRow(ctx, `SELECT scheduler.spread_seconds($1, 1, $2, $3)`, t.spread, begins, t.expiresAt).Scan(&seconds)
+	return begins, seconds, err
+}
+
+// noteSpread keeps with the running task what the times of its deliveries were worked
+// out from.
+func (t *startingTask) noteSpread(ctx context.Context, tx pgx.Tx, id int64, slices int) (note string, err error) {
+	begins, seconds, err := t.spreadOut(ctx, tx)
+	if err != nil {
+		return "", err
+	}
+	err = tx.QueryRow(ctx, `
+		UPDATE scheduler.running_tasks SET spread = $2, spread_until = $3::timestamptz + $4::double precision * interval '1 second', spread_note = scheduler.spread_note($2, $5, $5, $4)
+		 WHERE id = $1 RETURNING coalesce(spread_note, '')`, id, t.spread, begins, seconds, slices).Scan(&note)
+	return note, err
 }
 
 // decide ends a task that has nobody to push to, or whose audience cannot be read.

@@ -1,6 +1,9 @@
 package strategy
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // QuietHours are an app's: from a time of day until another, which is the next
 // day's where it is earlier. They say when pushes do not begin, beside every
@@ -82,6 +85,28 @@ func (q QuietHours) WindowFrom(due time.Time, window time.Duration) time.Time {
 }
 
 const oneDay = secondsPerDay * time.Second
+
+// Outside returns when a length of time has passed outside quiet hours since an
+// instant, or a later instant that ends it all.
+func (q QuietHours) Outside(from time.Time, length time.Duration, ends time.Time) time.Time {
+	for !q.None() && from.Before(ends) {
+		if end := q.End(from); !end.IsZero() {
+			from = end
+			continue
+		}
+		nights := q.around(from)
+		i := slices.IndexFunc(nights, func(n night) bool { return n.starts.After(from) })
+		if i < 0 || !from.Add(length).After(nights[i].starts) {
+			break
+		}
+		length -= nights[i].starts.Sub(from)
+		from = nights[i].ends
+	}
+	if at := from.Add(length); q.None() || at.Before(ends) {
+		return at
+	}
+	return ends
+}
 
 // length is how long they last on a day without a clock change.
 func (q QuietHours) length() time.Duration { return (q.until - q.from + oneDay) % oneDay }

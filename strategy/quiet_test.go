@@ -70,6 +70,34 @@ func TestQuietHoursByMinutes(t *testing.T) {
 	})
 }
 
+// TestOutsideByMinutes holds Outside against a walk over minutes, of which it counts
+// those that End calls loud.
+func TestOutsideByMinutes(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		from, until := rapid.IntRange(0, 24*60-1).Draw(t, "from"), rapid.IntRange(0, 24*60-1).Draw(t, "until")
+		q := strategy.NewQuietHours(time.Duration(from)*time.Minute, time.Duration(until)*time.Minute, rapid.SampledFrom(strategytest.Zones).Draw(t, "zone"))
+		start := time.Unix(60*rapid.Int64Range(1577836800/60, 1893456000/60).Draw(t, "minute"), 0).UTC()
+		length := rapid.IntRange(0, 24*60).Draw(t, "length")
+		ends := start.Add(time.Duration(rapid.IntRange(1, 5*24*60).Draw(t, "ends")) * time.Minute)
+		want := start
+		for passed := 0; passed < length || !q.End(want).IsZero(); want = want.Add(time.Minute) {
+			if !q.None() && !want.Before(ends) {
+				want = ends
+				break
+			}
+			if q.End(want).IsZero() {
+				passed++
+			} else if passed == length && length > 0 {
+				break // it has passed just as they begin
+			}
+		}
+		if got := q.Outside(start, time.Duration(length)*time.Minute, ends); !got.Equal(want) {
+			t.Fatalf("%d minutes from %v end at %v, want %v", length, start, got, want)
+		}
+	})
+}
+
 // quietEnd is the oracle.
 func quietEnd(zone *time.Location, from, until int, at time.Time) time.Time {
 	today := at.In(zone)

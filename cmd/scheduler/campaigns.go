@@ -160,6 +160,7 @@ func (p *program) printDetail(d campaignDetail) error {
 	f.add("targets", audience(d))
 	f.add("when late", misfireInWords(c))
 	f.add("quiet hours", quietInWords(c, d.plan.quiet))
+	f.add("spread", spreadInWords(c.Spread))
 	if c.ResendUnknown {
 		f.add("unknown", "sent again by itself: a push may arrive twice")
 	}
@@ -233,6 +234,14 @@ func misfireInWords(c store.CampaignRow) string {
 		return "missed occurrences are left out"
 	}
 	return "the latest missed occurrence is pushed, up to " + within + " late"
+}
+
+// spreadInWords says a spread; nothing where there is none.
+func spreadInWords(spread time.Duration) string {
+	if spread == 0 {
+		return ""
+	}
+	return "the deliveries of a push go out evenly over " + spread.String()
 }
 
 func countsByStatus(counts map[string]int64) string {
@@ -324,6 +333,7 @@ type campaignJSON struct {
 	TimeZone         string          `json:"time_zone"`
 	MisfirePolicy    string          `json:"misfire_policy"`
 	CatchUpSeconds   float64         `json:"catch_up_window_seconds"`
+	SpreadSeconds    float64         `json:"spread_seconds"` // 0: none
 	ShortMonthPolicy string          `json:"short_month_policy"`
 	DSTGapPolicy     string          `json:"dst_gap_policy"`
 	Times            []string        `json:"times"`        // of day; null: strategy_content's
@@ -350,7 +360,7 @@ func asCampaign(c store.CampaignRow) campaignJSON {
 	return campaignJSON{
 		ID: c.ID, Name: c.Name, AppID: c.AppID, WorkspaceID: c.WorkspaceID, Channel: c.Channel, Status: c.Status, StatusReason: c.StatusReason,
 		Revision: c.Revision, StrategyType: c.StrategyType, StrategyContent: c.StrategyContent, Schedule: describe(c), TimeZone: c.TimeZone,
-		MisfirePolicy: c.MisfirePolicy, CatchUpSeconds: c.CatchUpWindow.Seconds(), ShortMonthPolicy: c.ShortMonthPolicy, DSTGapPolicy: c.DSTGapPolicy,
+		MisfirePolicy: c.MisfirePolicy, CatchUpSeconds: c.CatchUpWindow.Seconds(), SpreadSeconds: c.Spread.Seconds(), ShortMonthPolicy: c.ShortMonthPolicy, DSTGapPolicy: c.DSTGapPolicy,
 		Times: c.Times, QuietPolicy: c.QuietPolicy, ResendUnknown: c.ResendUnknown, CreatedBy: c.CreatedBy, CreatedAt: inZone(c.CreatedAt, c.TimeZone).Format(time.RFC3339Nano),
 		UpdatedBy: c.UpdatedBy, UpdatedAt: inZone(c.UpdatedAt, c.TimeZone).Format(time.RFC3339Nano),
 		NextDueAt: timeJSON(c.NextDueAt, c.TimeZone), LastDueAt: timeJSON(c.LastDueAt, c.TimeZone), LastStatus: c.LastStatus,

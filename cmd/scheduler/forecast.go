@@ -15,7 +15,7 @@ import (
 
 const forecastHelp = `Shows what the bounds will do to what is planned: occurrences that will wait for
 a quota or be missed by it, seconds in which more falls due than an app may have
-pending, bursts that the app's calls per second hold back, campaigns that reach
+pending, bursts that the app's calls or targets per second hold back, campaigns that reach
 the same users more than once a week, and loops that end. Nothing is changed.
 
 Campaigns that are written later, outages, refusals, and how long a provider takes
@@ -96,9 +96,13 @@ func forecastText(r forecast.Result, now time.Time) string {
 		k := r.Peaks[i]
 		return fmt.Sprintf("%s UTC  app %s: %d due, %d may be pending", k.At.Format(time.DateTime), appName(k.AppID, k.Workspace), k.Due, k.Limit)
 	})
-	section("Held back by calls per second:", len(r.Bursts), func(i int) string {
+	section("Held back by calls or targets per second:", len(r.Bursts), func(i int) string {
 		k := r.Bursts[i]
 		return fmt.Sprintf("%s UTC  app %s: %s, the last after %s", k.From.UTC().Format(time.DateTime), appName(k.AppID, k.Workspace), count(k.Calls, "call"), k.Last.Sub(k.From).Round(time.Second))
+	})
+	section("Spread out:", len(r.Spreads), func(i int) string {
+		k := r.Spreads[i]
+		return fmt.Sprintf("%s  campaign %s: %s, the last after %s", inZone(k.From, k.Zone).Format(localTime), campaignName(k.CampaignID, k.Campaign), count(k.Calls, "call"), k.Last.Sub(k.From).Round(time.Second))
 	})
 	section("Reaching the same users more than once in 7 days:", len(r.Repeats), func(i int) string {
 		k := r.Repeats[i]

@@ -49,11 +49,11 @@ const previewExample = `  # Mondays and Thursdays at nine, in January and Februa
 // not a number or a time is reported as a problem of its field, together with the
 // other problems, as the database does.
 type previewFlags struct {
-	strategyType, content, zone, shortMonth, dstGap, window, now, channel string
-	times                                                                 []string
-	limit                                                                 int
-	campaign                                                              int64
-	calendar, asJSON                                                      bool
+	strategyType, content, zone, shortMonth, dstGap, window, spread, now, channel string
+	times                                                                         []string
+	limit                                                                         int
+	campaign                                                                      int64
+	calendar, asJSON                                                              bool
 }
 
 func newPreviewCommand(p *program) *cobra.Command {
@@ -80,7 +80,7 @@ func newPreviewCommand(p *program) *cobra.Command {
 		return p.preview(flags)
 	}
 	for _, column := range []string{
-		"strategy-type", "strategy-content", "time-zone", "now", "short-month-policy", "dst-gap-policy", "catch-up-window", "channel", "times",
+		"strategy-type", "strategy-content", "time-zone", "now", "short-month-policy", "dst-gap-policy", "catch-up-window", "channel", "times", "spread",
 	} {
 		c.MarkFlagsMutuallyExclusive("campaign", column)
 	}
@@ -98,6 +98,7 @@ func (f *previewFlags) add(c *cobra.Command) {
 	set.StringVar(&f.dstGap, "dst-gap-policy", string(strategy.DSTGapShift), "what a time that a clock change skips does: `shift|skip`")
 	set.StringSliceVar(&f.times, "times", nil, "times of day of a loop, `HH:mm:ss,…`, in place of its content's time")
 	set.StringVar(&f.window, "catch-up-window", "1h", "how late an occurrence may be pushed, an `INTERVAL` such as 1h30m")
+	set.StringVar(&f.spread, "spread", "", "over how long the deliveries of a push go out, an `INTERVAL` such as 30m")
 	set.StringVar(&f.channel, "channel", "", "the push API, for its quota: a `CHANNEL` such as alipay.label_send")
 	set.Int64Var(&f.campaign, "campaign", 0, "preview the stored campaign with this `ID` instead")
 	set.BoolVar(&f.calendar, "calendar", false, "draw the months with their push days")
@@ -113,12 +114,14 @@ func (p *program) preview(flags previewFlags) error {
 	spec, problems := flags.spec(p.now())
 	schedule, warnings, err := strategy.Parse(spec)
 	problems = append(problems, judge.OfStrategy(err)...)
-	if len(problems) > 0 {
+	spread, ofSpread := judge.Spread(flags.spread, spec.CatchUpWindow)
+	if problems = append(problems, ofSpread...); len(problems) > 0 {
 		return p.refuse("the strategy", problems, flags.asJSON)
 	}
 	// A fixed time may lie in the past by the catch-up window, plus the second to
 	// which fixedTime is truncated. A loop has no occurrence before it was written.
 	plan := newPlan(schedule, spec, spec.WrittenAt, spec.WrittenAt.Add(-spec.CatchUpWindow-2*time.Second), flags.limit)
+	plan.say(spread)
 	for _, w := range warnings {
 		plan.Warnings = append(plan.Warnings, w.String())
 	}
@@ -192,6 +195,13 @@ type occurrence struct {
 	Note  string `json:"note"`
 
 	at time.Time
+}
+
+// say adds to the words over how long each push goes out.
+func (p *plan) say(spread time.Duration) {
+	if spread > 0 {
+		p.words += "; " + spreadInWords(spread)
+	}
 }
 
 // skip marks the occurrences that are not pushed.
@@ -358,6 +368,7 @@ func (p *program) planOf(ctx context.Context, s *store.Store, c store.CampaignRo
 		return plan{}, problems, nil
 	}
 	out := newPlan(schedule, spec, now, now, limit)
+	out.say(c.Spread)
 	skips, err := s.Skips(ctx, c.ID, now)
 	if err != nil {
 		return plan{}, nil, err

@@ -114,6 +114,18 @@ func TestTimesParameter(t *testing.T) {
 	}
 }
 
+// A spread is taken in seconds, beside a window that holds it.
+func TestSpreadParameter(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.must(t, "crm", "PushMultiple", multipleCall(1).with("Spread", "1800"))
+	r.must(t, "crm", "PushMultiple", multipleCall(1).with("Spread", "7200", "CatchUpWindow", "86400"))
+	r.must(t, "crm", "PushMultiple", multipleCall(1))
+	if got := get[string](t, r, `SELECT string_agg(coalesce(spread::text, '-'), ' ' ORDER BY id) FROM scheduler.campaigns`); got != "00:30:00 02:00:00 -" {
+		t.Errorf("spreads %s", got)
+	}
+}
+
 // The documents' samples of StrategyContent, the escaped one too.
 func TestDocumentedStrategies(t *testing.T) {
 	t.Parallel()
@@ -226,6 +238,9 @@ func TestBadCalls(t *testing.T) {
 		{"times given twice", "PushSimple", simpleCall().with("Times", "09:00:00", "Times.1", "09:00:00")},
 		{"a quiet policy that is none", "PushSimple", simpleCall().with("QuietPolicy", "later")},
 		{"quiet hours ignored without leave", "PushSimple", simpleCall().with("QuietPolicy", "ignore")},
+		{"a spread that is none", "PushSimple", simpleCall().with("Spread", "30m")},
+		{"a spread beyond a day", "PushSimple", simpleCall().with("Spread", "86401", "CatchUpWindow", "864000")},
+		{"a spread longer than the window", "PushSimple", simpleCall().with("Spread", "3601")},
 		{"a key that StrategyContent has not", "PushSimple", simpleCall().with("StrategyType", "2", "StrategyContent", `{"name; x":1,"tmie":"1","time":"1"}`)},
 		{"keys of StrategyContent called like columns", "PushSimple", simpleCall().with("StrategyType", "2", "StrategyContent", `{"app_id":1,"name":1,"channel":1,"time":"1"}`)},
 		{"a boolean that is none", "PushSimple", simpleCall().with("ResendUnknown", "yes")},

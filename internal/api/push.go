@@ -14,6 +14,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/aliyun"
 	"github.com/campaign-scheduler/scheduler/internal/failpoint"
+	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/store"
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
@@ -195,8 +196,11 @@ func isNumber(s string) bool {
 	return err == nil && strconv.FormatInt(n, 10) == s
 }
 
-// maxSeconds is the longest catch-up window.
-const maxSeconds = int64(strategy.MaxCatchUpWindow / time.Second)
+// maxSeconds is the longest catch-up window, maxSpread the longest spread.
+const (
+	maxSeconds = int64(strategy.MaxCatchUpWindow / time.Second)
+	maxSpread  = int64(judge.MaxSpread / time.Second)
+)
 
 // readPolicies reads the parameters that mPaaS does not have.
 func (p *pushCall) readPolicies(params aliyun.Params) {
@@ -222,6 +226,14 @@ func (p *pushCall) readPolicies(params aliyun.Params) {
 			p.bad.add("CatchUpWindow", "must be a number of seconds from 1 to %d, not %.20q", maxSeconds, value)
 		} else {
 			n.CatchUpWindow = new(time.Duration(seconds) * time.Second)
+		}
+	}
+	if value := params.Get("Spread"); value != "" { // that it is no longer than the window is judged by the database
+		seconds, err := strconv.ParseInt(value, 10, 64)
+		if err != nil || seconds < 1 || seconds > maxSpread {
+			p.bad.add("Spread", "must be a number of seconds from 1 to %d, not %.20q", maxSpread, value)
+		} else {
+			n.Spread = time.Duration(seconds) * time.Second
 		}
 	}
 	token := params.Get("ClientToken")

@@ -261,7 +261,7 @@ func (a *App) register(ctx context.Context, apps []config.App) ([]store.App, err
 	for i, c := range apps {
 		specs[i] = store.AppSpec{
 			AppID: c.AppID, WorkspaceID: c.WorkspaceID, Provider: c.Provider, PendingLimit: c.PendingLimit, TimeZone: c.TimeZone,
-			QuietFrom: c.QuietFrom, QuietUntil: c.QuietUntil, Quotas: c.WeeklyQuota,
+			QuietFrom: c.QuietFrom, QuietUntil: c.QuietUntil, TargetsPerSecond: c.TargetsPerSecond, Quotas: c.WeeklyQuota,
 		}
 	}
 	if err := a.store.Register(ctx, channels, specs); err != nil {

@@ -61,6 +61,11 @@ func (r *registry) install(adapters []dispatch.Adapter, made map[appKey]*engine.
 			r.channels[c.Name] = ad
 		}
 	}
+	for _, row := range rows {
+		if a := made[appKey{row.AppID, row.WorkspaceID}]; a != nil {
+			a.TargetsPerSecond = row.TargetsPerSecond
+		}
+	}
 	apps := make(map[appKey]*engine.App, len(made))
 	for key, a := range made {
 		if old := r.apps[key]; old != nil {

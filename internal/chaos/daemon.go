@@ -36,7 +36,7 @@ const (
 var failpoints = []string{
 	"claim.before", "claim.after", "start.before", "start.after", "slice.claim.before", "slice.claim.after",
 	"call.before", "call.after", "record.before", "record.middle", "record.after",
-	"slice.record.before", "slice.record.after", "settle.before", "plan.before", "plan.middle", "plan.after", "reap.before", "reap.after",
+	"slice.record.before", "slice.record.after", "respread.before", "respread.after", "settle.before", "plan.before", "plan.middle", "plan.after", "reap.before", "reap.after",
 }
 
 // A daemon is one `scheduler serve` with a proxy on each of its two ways, which

@@ -352,8 +352,9 @@ func (e *editor) window(ctx context.Context, id int64) error {
 	e.windows[id] = true // even if it fails here it may have committed there
 	e.mu.Unlock()
 	tag, err := e.db.pool.Exec(ctx, `
-		UPDATE scheduler.campaigns SET misfire_policy = $2, catch_up_window = CASE WHEN channel LIKE 'alipay%' THEN '20 seconds' ELSE $3 END::interval
-		 WHERE id = $1 AND status IN ('active', 'paused')`, id, pick(e.rng, "latest", "all", "skip"), pick(e.rng, "3 seconds", "20 seconds", "1 hour"))
+		UPDATE scheduler.campaigns SET misfire_policy = $2, catch_up_window = CASE WHEN channel LIKE 'alipay%' THEN '20 seconds' ELSE $3 END::interval,
+		       spread = CASE WHEN spread IS NOT NULL THEN least($4::text::interval, CASE WHEN channel LIKE 'alipay%' THEN '20 seconds' ELSE $3 END::interval) END
+		 WHERE id = $1 AND status IN ('active', 'paused')`, id, pick(e.rng, "latest", "all", "skip"), pick(e.rng, "3 seconds", "20 seconds", "1 hour"), pick(e.rng, spreads...))
 	if err == nil && tag.RowsAffected() > 0 {
 		e.report.count("edits", 1)
 		e.report.count("edits: window", 1)

@@ -122,6 +122,12 @@ var Mutants = []Mutant{
 		},
 	},
 	{
+		Name:  "spread-ignored",
+		Break: "the deliveries of a task that is spread are ready at once",
+		Shows: []string{spread},
+		Edits: []Edit{{"store/start.go", "	if t.spread > 0 {\n		begins", "	if t.spread < 0 {\n		begins"}},
+	},
+	{
 		Name:  "quota-skipped",
 		Break: "quotas are counted and nobody is refused",
 		Shows: []string{quota},

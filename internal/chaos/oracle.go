@@ -96,6 +96,7 @@ func (o *oracle) judge(bans []*ban, hushes []*hush) {
 	o.quotaHeld()
 	o.rateHeld()
 	o.quietHoursHeld(hushes)
+	o.spreadHeld()
 	o.lostWasUnderWay()
 	o.decisionsAgree()
 	byCampaign := make(map[int64][]pushed)
@@ -398,32 +399,54 @@ func (o *oracle) quotaHeld() {
 // stood still with their daemon begin together.
 const rateSpan = 2 * time.Second
 
-// rateHeld: no app is called faster than its daemons are configured to.
+// rateHeld: no app is called faster than its daemons are configured to, by the number
+// of calls and by that of their targets.
 func (o *oracle) rateHeld() {
-	at := make(map[string][]time.Time)
+	calls := make(map[string][]pushed)
 	for _, c := range o.calls {
 		if !o.report.excused(c.ReceivedAt) {
-			at[c.AppID] = append(at[c.AppID], c.ReceivedAt)
+			calls[c.AppID] = append(calls[c.AppID], c)
 		}
 	}
 	for _, a := range apps {
-		if a.perSecond == 0 {
-			continue
+		slices.SortFunc(calls[a.id], func(x, y pushed) int { return x.ReceivedAt.Compare(y.ReceivedAt) })
+		o.rateOf(a.id, "calls", a.perSecond, calls[a.id], func(pushed) int { return 1 })
+		o.rateOf(a.id, "targets", a.targetsPerSecond, calls[a.id], func(c pushed) int { return max(len(c.targets), 1) })
+	}
+}
+
+// rateOf: the calls of an app, by the time of their arrival, had no more of what is
+// counted within a while than its bound allows.
+func (o *oracle) rateOf(app, what string, perSecond int, calls []pushed, size func(pushed) int) {
+	if perSecond == 0 {
+		return
+	}
+	sum, first, most, largest := 0, 0, 0, 0
+	for _, c := range calls {
+		for ; c.ReceivedAt.Sub(calls[first].ReceivedAt) >= rateSpan; first++ {
+			sum -= size(calls[first])
 		}
-		calls, first, most := at[a.id], 0, 0
-		slices.SortFunc(calls, time.Time.Compare)
-		for i := range calls {
-			for calls[i].Sub(calls[first]) >= rateSpan {
-				first++
-			}
-			most = max(most, i-first+1)
-		}
-		// Two daemons while one takes over, each with a tenth of a second's calls at once.
-		allowed := 2 * (a.perSecond*int(rateSpan/time.Second) + max(1, a.perSecond/10))
-		o.report.count("calls of "+a.id+" in 2 s, at most", most)
-		if most > allowed {
-			o.report.violate(rated, "app %s: %d calls within %s, calls_per_second %d", a.id, most, rateSpan, a.perSecond)
-		}
+		sum += size(c)
+		most, largest = max(most, sum), max(largest, size(c))
+	}
+	// Two daemons while one takes over, each with a tenth of a second's at once, and a
+	// call that pays for its targets afterwards.
+	allowed := 2 * (perSecond*int(rateSpan/time.Second) + max(largest, perSecond/10, 1))
+	if what == "targets" {
+		allowed += 2 * largest
+	}
+	o.report.count(what+" of "+app+" in 2 s, at most", most)
+	if most > allowed {
+		o.report.violate(rated, "app %s: %d %s within %s, the bound is %d a second", app, most, what, rateSpan, perSecond)
+	}
+}
+
+// spreadHeld: no delivery of a task that is spread begins before its part of the
+// spread has passed, in campaigns whose spread and window stood all the time.
+func (o *oracle) spreadHeld() {
+	o.report.count("deliveries that were spread", o.record.spread)
+	for _, e := range o.record.early {
+		o.report.violate(spread, "%s", e)
 	}
 }
 

@@ -59,7 +59,9 @@ type record struct {
 	channels map[int64]string
 	appOf    map[int64]string
 	versions []version
-	open     int // tasks that are due and not decided
+	open     int      // tasks that are due and not decided
+	spread   int      // deliveries of tasks that were spread
+	early    []string // those of them that began too early
 }
 
 // A version of a campaign has occurrences from the moment it was written to the
@@ -81,7 +83,7 @@ func readRecord(ctx context.Context, db *database) (*record, error) {
 		tasks: make(map[occurrence]*task), byID: make(map[int64]occurrence), resend: make(map[int64]bool),
 		windows: make(map[int64]time.Duration), channels: make(map[int64]string), appOf: make(map[int64]string),
 	}
-	for _, read := range []func(context.Context, *database) error{r.readTasks, r.readSlices, r.readVersions, r.readWindows, r.readOpen} {
+	for _, read := range []func(context.Context, *database) error{r.readTasks, r.readSlices, r.readVersions, r.readWindows, r.readOpen, r.readSpread} {
 		if err := read(ctx, db); err != nil {
 			return nil, fmt.Errorf("read the record: %w", err)
 		}
@@ -190,6 +192,22 @@ func (r *record) readWindows(ctx context.Context, db *database) error {
 		return nil
 	})
 	return err
+}
+
+// readSpread holds the beginnings of deliveries against the spread of their campaigns,
+// whose times are worked out here again.
+func (r *record) readSpread(ctx context.Context, db *database) error {
+	return db.pool.QueryRow(ctx, `
+		WITH delivery AS (
+			SELECT d.campaign_id, d.due_at, d.slices, s.slice_no, s.sent_at, extract(epoch FROM c.spread)::float8 AS spread, extract(epoch FROM c.catch_up_window)::float8 AS "window"
+			  FROM scheduler.campaigns c JOIN scheduler.decided_tasks d ON d.campaign_id = c.id JOIN scheduler.slices s ON s.task_id = d.id
+			 WHERE c.spread IS NOT NULL AND s.sent_at IS NOT NULL AND d.slices > 1 AND NOT EXISTS (
+				SELECT FROM scheduler.campaign_history h WHERE h.campaign_id = c.id
+				   AND ((h.before ->> 'spread')::interval IS DISTINCT FROM c.spread OR (h.before ->> 'catch_up_window')::interval IS DISTINCT FROM c.catch_up_window))
+		)
+		SELECT count(*), coalesce(array_agg(format('campaign %s due %s: delivery %s of %s began at %s', campaign_id, due_at, slice_no, slices, sent_at))
+		       FILTER (WHERE extract(epoch FROM sent_at - due_at) < least(spread, "window" - least(60, "window" / 10)) * (slice_no - 1) / slices - 0.001), '{}')
+		  FROM delivery`).Scan(&r.spread, &r.early)
 }
 
 // readOpen counts what is due and has no decision.

@@ -39,6 +39,7 @@ const (
 	bounded       = "no statement goes on for all that there is"
 	neighbours    = "one app's large audience delays no other app"
 	rated         = "no app is called faster than it may be"
+	spread        = "no delivery begins before its part of the spread"
 	agrees        = "a decision agrees with its deliveries"
 	once          = "an occurrence is decided once"
 	onePause      = "one throttled call stops an app for no longer than its pause"

@@ -131,6 +131,7 @@ type app struct {
 	inFlight                int // max_in_flight
 	labelQuota              int // alipay.label_send
 	perSecond               int // calls_per_second; 0: no bound
+	targetsPerSecond        int // targets_per_second; 0: no bound
 }
 
 // appOf returns the app of that name.
@@ -147,7 +148,7 @@ var apps = []app{
 	{id: "w2", provider: "webhook", limit: 5, inFlight: 64},
 	{id: "w3", provider: "webhook", limit: 40, inFlight: 32, perSecond: 20},
 	{id: "m1", workspace: sandbox.DefaultWorkspace, provider: "mpaas", limit: 10, inFlight: 16},
-	{id: "m2", workspace: sandbox.DefaultWorkspace, provider: "mpaas", limit: 100, inFlight: 32},
+	{id: "m2", workspace: sandbox.DefaultWorkspace, provider: "mpaas", limit: 100, inFlight: 32, targetsPerSecond: 300},
 	{id: "a1", provider: "alipay", limit: 100, inFlight: 64, labelQuota: 12},
 	{id: crowdApp, provider: "alipay", limit: 100, inFlight: 4, perSecond: 60},
 }
@@ -172,6 +173,9 @@ func appsYAML(credentials *sandbox.Credentials, addr, without string) string {
 			}
 			if a.perSecond > 0 {
 				fmt.Fprintf(&b, "    calls_per_second: %d\n", a.perSecond)
+			}
+			if a.targetsPerSecond > 0 {
+				fmt.Fprintf(&b, "    targets_per_second: %d\n", a.targetsPerSecond)
 			}
 			if a.labelQuota > 0 {
 				fmt.Fprintf(&b, "    weekly_quota: {alipay.label_send: %d}\n", a.labelQuota)

@@ -59,19 +59,24 @@ func (w *workload) insert(ctx context.Context) error {
 	if a.provider == "alipay" {
 		windows = []string{"8 seconds", "20 seconds"} // without quota until the end of the run is no state to end in
 	}
+	window := pick(w.rng, windows...)
+	var spread *string
+	if w.rng.IntN(3) == 0 && window != "3 seconds" {
+		spread = new(pick(w.rng, spreads...))
+	}
 	var id int64
 	err := w.db.pool.QueryRow(ctx, `
 		WITH c AS (
 			INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone,
-				misfire_policy, catch_up_window, resend_unknown, audience_view, times, quiet_policy)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::interval, $11, nullif($14, ''), $15, $16) RETURNING id
+				misfire_policy, catch_up_window, resend_unknown, audience_view, times, quiet_policy, spread)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::interval, $11, nullif($14, ''), $15, $16, $17::text::interval) RETURNING id
 		), t AS (
 			INSERT INTO scheduler.campaign_targets (campaign_id, target, msg_key)
 			SELECT c.id, 'u' || i, CASE WHEN $13 AND i % 5 = 0 THEN 'k' || i END FROM c, generate_series(1, $12) i
 		)
 		SELECT id FROM c`,
 		fmt.Sprintf("n%d.r0", w.n), a.id, a.workspace, c.channel, s.kind, s.content, c.request, s.zone,
-		pick(w.rng, "latest", "all", "skip"), pick(w.rng, windows...), w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0 && a.provider != "alipay", c.view, s.times, pick(w.rng, nil, nil, new("hold"), new("skip"))).Scan(&id)
+		pick(w.rng, "latest", "all", "skip"), window, w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0 && a.provider != "alipay", c.view, s.times, pick(w.rng, nil, nil, new("hold"), new("skip")), spread).Scan(&id)
 	if err != nil {
 		return err
 	}
@@ -79,11 +84,17 @@ func (w *workload) insert(ctx context.Context) error {
 	w.ids = append(w.ids, id)
 	w.mu.Unlock()
 	w.report.count("campaigns", 1)
+	if spread != nil {
+		w.report.count("campaigns with a spread", 1)
+	}
 	if s.times != nil {
 		w.report.count("campaigns with several times a day", 1)
 	}
 	return nil
 }
+
+// spreads that a campaign may have, none longer than the windows but the shortest.
+var spreads = []string{"1 second", "3 seconds", "8 seconds"}
 
 // A content is what a campaign pushes, and to how many stored targets.
 type content struct {

@@ -180,6 +180,9 @@ func (l *loader) checkApp(path string, app App) {
 	if app.CallsPerSecond < 0 {
 		l.problem(path+".calls_per_second", "must not be negative; 0 is no bound")
 	}
+	if n := app.TargetsPerSecond; n != 0 && (n < MinTargetsPerSecond || n > MaxTargetsPerSecond) {
+		l.problem(path+".targets_per_second", "must be from 0.01 to 10000000, or 0 for what the database has")
+	}
 }
 
 // checkQuiet checks the app's quiet hours by the rules of scheduler.apps.
@@ -207,6 +210,12 @@ func (l *loader) checkQuiet(path string, app App) {
 		l.problem(path+".quiet_until", "must differ from quiet_from; to push nothing at all, pause the campaigns")
 	}
 }
+
+// What an app's ceiling of targets per second may be, as the database has it.
+const (
+	MinTargetsPerSecond = 0.01
+	MaxTargetsPerSecond = 10_000_000
+)
 
 // tryApp makes the adapter judge the app's options, such as keys that cannot be
 // read. It does nothing when an option has been reported already.

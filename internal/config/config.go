@@ -186,6 +186,9 @@ type App struct {
 	MaxInFlight int `yaml:"max_in_flight"`
 	// CallsPerSecond bounds the app's rate, in each daemon. Zero: no bound.
 	CallsPerSecond float64 `yaml:"calls_per_second"`
+	// TargetsPerSecond bounds how many targets the app's calls have, over all
+	// daemons. Zero: what the database has, which is no bound at first.
+	TargetsPerSecond float64 `yaml:"targets_per_second"`
 	// WeeklyQuota overrides, by channel, how many calls the provider allows in
 	// any rolling 7 × 24 h. Zero: no quota.
 	WeeklyQuota map[string]int `yaml:"weekly_quota"`

@@ -131,6 +131,7 @@ apps:
     time_zone: Europe/Rome
     private_key_file: key.pem
     calls_per_second: 2.5
+    targets_per_second: 1500
 `, "token", "s3same\n", "key.pem", "PEM\r\n")
 	got := load(t, path, "DB_USER=ada", "DB_PASSWORD=p: x\napps: []")
 
@@ -147,7 +148,7 @@ apps:
 		Options: map[string]config.Secret{"access_key_id": "${literal} $plain", "access_key_secret": "two\nlines"},
 	}, {
 		AppID: "b", Provider: "alipay", Endpoint: "https://alipay.example", TimeZone: "Europe/Rome",
-		PendingLimit: 100, MaxInFlight: 64, CallsPerSecond: 2.5,
+		PendingLimit: 100, MaxInFlight: 64, CallsPerSecond: 2.5, TargetsPerSecond: 1500,
 		Options: map[string]config.Secret{"private_key": "PEM"},
 	}}
 	if diff := cmp.Diff(&want, got, byValue); diff != "" {

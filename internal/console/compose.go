@@ -29,7 +29,7 @@ type campaignForm struct {
 	Time                           string
 	Times                          string // several, in place of Time
 	Request, Targets, AudienceView string
-	Zone, Misfire, Window          string
+	Zone, Misfire, Window, Spread  string
 	ShortMonth, DSTGap, Quiet      string
 	Resend, Paused                 bool
 	Note                           string
@@ -48,7 +48,7 @@ func formFrom(x *exchange) campaignForm {
 	f := campaignForm{
 		Name: value("name"), App: value("app"), Channel: value("channel"), Type: value("type"), Fixed: value("fixed"), Start: value("start"), End: value("end"),
 		Circle: value("circle"), Days: x.PostForm["day"], Time: value("time"), Times: value("times"), Request: value("request"), Targets: value("targets"), AudienceView: value("audience_view"),
-		Zone: value("time_zone"), Misfire: value("misfire_policy"), Window: value("catch_up_window"), ShortMonth: value("short_month_policy"), DSTGap: value("dst_gap_policy"), Quiet: value("quiet_policy"),
+		Zone: value("time_zone"), Misfire: value("misfire_policy"), Window: value("catch_up_window"), Spread: value("spread"), ShortMonth: value("short_month_policy"), DSTGap: value("dst_gap_policy"), Quiet: value("quiet_policy"),
 		Resend: value("resend_unknown") != "", Paused: value("paused") != "", Note: value("note"),
 	}
 	revision, _ := strconv.ParseInt(value("revision"), 10, 32) // none is no revision that stands
@@ -61,7 +61,7 @@ func formOf(d *store.CampaignDetail) campaignForm {
 	f := campaignForm{
 		ID: d.ID, Revision: d.Revision, Name: d.Name, App: appValue(d.AppID, d.WorkspaceID), Channel: d.Channel, Type: strconv.Itoa(int(d.StrategyType)),
 		AudienceView: d.AudienceView, Zone: d.TimeZone, Misfire: d.MisfirePolicy, Window: d.CatchUpWindow.String(), ShortMonth: d.ShortMonth, DSTGap: d.DSTGap, Quiet: d.QuietPolicy,
-		Times: strings.Join(d.Times, ", "), Resend: d.ResendUnknown, Request: indented(d.Request), Circle: "1",
+		Spread: spreadText(d.Spread), Times: strings.Join(d.Times, ", "), Resend: d.ResendUnknown, Request: indented(d.Request), Circle: "1",
 	}
 	var content struct {
 		FixedTime, StartTime, EndTime int64
@@ -193,17 +193,26 @@ func (f *campaignForm) campaign(stored bool) *judge.Campaign {
 	}
 	return &judge.Campaign{
 		Name: f.Name, AppID: appID, WorkspaceID: workspaceID, Channel: f.Channel, StrategyType: kind, StrategyContent: f.content(f.Zone),
-		Request: json.RawMessage(f.Request), TimeZone: f.Zone, MisfirePolicy: f.Misfire, CatchUpWindow: f.Window, ShortMonth: f.ShortMonth, DSTGap: f.DSTGap,
+		Request: json.RawMessage(f.Request), TimeZone: f.Zone, MisfirePolicy: f.Misfire, CatchUpWindow: f.Window, Spread: f.Spread, ShortMonth: f.ShortMonth, DSTGap: f.DSTGap,
 		Times: f.times(), QuietPolicy: f.Quiet, ResendUnknown: f.Resend, AudienceView: f.AudienceView, StoredTargets: stored || len(f.targets()) > 0, Status: "active",
 	}
+}
+
+// spreadText is a spread as the form shows it.
+func spreadText(spread time.Duration) string {
+	if spread == 0 {
+		return ""
+	}
+	return spread.String()
 }
 
 // draft is the form as the store writes it.
 func (f *campaignForm) draft(window time.Duration) *store.CampaignDraft {
 	c := f.campaign(false)
+	spread, _ := judge.Interval(c.Spread) // what is no interval is a problem of the form
 	d := &store.CampaignDraft{
 		Name: c.Name, AppID: c.AppID, WorkspaceID: c.WorkspaceID, Channel: c.Channel, StrategyType: int16(c.StrategyType), StrategyContent: c.StrategyContent,
-		Request: c.Request, AudienceView: c.AudienceView, TimeZone: c.TimeZone, MisfirePolicy: c.MisfirePolicy, CatchUpWindow: window,
+		Request: c.Request, AudienceView: c.AudienceView, TimeZone: c.TimeZone, MisfirePolicy: c.MisfirePolicy, CatchUpWindow: window, Spread: spread,
 		ShortMonth: c.ShortMonth, DSTGap: c.DSTGap, Times: c.Times, QuietPolicy: c.QuietPolicy, ResendUnknown: c.ResendUnknown, Status: "active", Targets: f.targets(),
 	}
 	if f.Paused {
@@ -235,7 +244,7 @@ type change struct{ Column, Before, After string }
 // fieldOf says beside which field of the form a problem is shown.
 var fieldOf = map[string]string{
 	"name": "name", "app_id": "app", "workspace_id": "app", "channel": "channel", "strategy_type": "type", "fixedTime": "fixed", "startTime": "start", "endTime": "end",
-	"circleType": "circle", "circleValue": "day", "time": "time", "times": "times", "time_zone": "time_zone", "misfire_policy": "misfire_policy", "catch_up_window": "catch_up_window",
+	"circleType": "circle", "circleValue": "day", "time": "time", "times": "times", "time_zone": "time_zone", "misfire_policy": "misfire_policy", "catch_up_window": "catch_up_window", "spread": "spread",
 	"short_month_policy": "short_month_policy", "dst_gap_policy": "dst_gap_policy", "quiet_policy": "quiet_policy", "audience_view": "audience_view", "request": "request", "targets": "targets",
 }
 
@@ -347,6 +356,9 @@ func (f *campaignForm) sql(window time.Duration) string {
 	} else if f.ID != 0 {
 		columns = append(columns, struct{ name, value string }{"quiet_policy", "NULL"})
 	}
+	if f.ID != 0 || d.Spread != 0 {
+		columns = append(columns, struct{ name, value string }{"spread", quoteSpread(d.Spread)})
+	}
 	if f.ID != 0 {
 		var sets []string
 		for _, c := range columns {
@@ -392,6 +404,14 @@ func quoteTimes(times []string) string {
 	return "ARRAY[" + strings.Join(quoted, ", ") + "]"
 }
 
+// quoteSpread writes the column spread as SQL.
+func quoteSpread(spread time.Duration) string {
+	if spread == 0 {
+		return "NULL"
+	}
+	return quote(strconv.FormatFloat(spread.Seconds(), 'f', -1, 64) + " seconds")
+}
+
 // quote writes a literal of SQL under standard_conforming_strings.
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
@@ -414,6 +434,9 @@ func changesOf(before, after campaignForm) []change {
 	a, _ := judge.Interval(before.Window)
 	b, _ := judge.Interval(after.Window) // what is no interval is a problem of the form
 	note("catch_up_window", a.String(), b.String())
+	a, _ = judge.Interval(before.Spread)
+	b, _ = judge.Interval(after.Spread)
+	note("spread", spreadText(a), spreadText(b))
 	note("short_month_policy", before.ShortMonth, after.ShortMonth)
 	note("dst_gap_policy", before.DSTGap, after.DSTGap)
 	note("quiet_policy", before.Quiet, after.Quiet)

@@ -225,6 +225,40 @@ func TestQuietHours(t *testing.T) {
 	has(t, b.get(at+"/edit"), `<option value="skip" selected>跳过</option>`)
 }
 
+// A campaign with a spread: written, refused beside its field, stored, shown in both
+// languages, edited and copied; and an app's ceiling of targets on the page of limits.
+func TestSpreadInTheForm(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.as(t, "mei")
+	form := with(weekly(), "spread", "30 minutes")
+	wrong := b.post("/campaigns", with(form, "spread", "2h", "do", "insert"), http.StatusUnprocessableEntity)
+	has(t, wrong, `name="spread" value="2h" placeholder="30m" aria-invalid="true"`, "must not be longer than catch_up_window", "<details open>")
+	preview := b.post("/campaigns", with(form, "do", "preview"), http.StatusOK)
+	has(t, preview, html.EscapeString("'1800 seconds'"))
+	has(t, b.post("/campaigns", with(form, "do", "insert"), http.StatusOK), "<dt>Spread</dt><dd>30m0s</dd>")
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.campaigns WHERE spread = '30 minutes'`); n != 1 {
+		t.Fatalf("%d campaigns have the spread, want 1", n)
+	}
+	at := fmt.Sprintf("/campaigns/%d", count(t, r.db, `SELECT max(id) FROM scheduler.campaigns`))
+	for _, page := range []string{at + "/edit", at + "/copy"} {
+		has(t, b.get(page), `name="spread" value="30m0s"`)
+	}
+	edit := b.post(at, with(form, "revision", "1", "spread", "10m", "do", "preview"), http.StatusOK)
+	has(t, edit, "<td>spread</td><td><pre>30m0s</pre></td><td><pre>10m0s</pre></td>", html.EscapeString("spread = '600 seconds'"))
+	b.post("/preferences", url.Values{"language": {"zh"}}, http.StatusOK)
+	has(t, b.post(at, with(form, "revision", "1", "spread", "3d", "do", "update"), http.StatusUnprocessableEntity), "必须是时长")
+	has(t, b.post(at, with(form, "revision", "1", "spread", "2h", "do", "update"), http.StatusUnprocessableEntity), "不能比 catch_up_window 更长", "请缩短分散时长")
+	b.post(at, with(form, "revision", "1", "spread", "", "do", "update"), http.StatusOK)
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.campaigns WHERE spread IS NULL AND revision = 2`); n != 1 {
+		t.Errorf("%d campaigns went back to none, want 1", n)
+	}
+	if _, err := r.db.Exec(t.Context(), `UPDATE scheduler.apps SET targets_per_second = 250.5`); err != nil {
+		t.Fatal(err)
+	}
+	has(t, b.get("/limits"), "每秒目标数", `<td class="number">250.5</td>`)
+}
+
 // A person's first ten minutes: sign in, see what to do, write a weekly campaign
 // with two mistakes, fix them at their fields, store it, see it in the calendar,
 // pause and resume it, skip one day, change it, and see who did that.

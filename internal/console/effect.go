@@ -54,7 +54,7 @@ func (c *Console) effect(x *exchange, f *campaignForm, v judge.Verdict, before *
 			d.Due = nil // those are tasks already, or decided
 		}
 	}
-	d.Calls = forecast.CallsOf(targets, c.maxTargets(f.Channel))
+	d.Calls, d.Targets, d.Spread = forecast.CallsOf(targets, c.maxTargets(f.Channel)), int(targets), v.Spread
 	for _, q := range quotas {
 		if q.AppID == appID && q.WorkspaceID == workspaceID && q.Channel == f.Channel {
 			d.Quota = q.Weekly

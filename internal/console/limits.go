@@ -3,6 +3,7 @@ package console
 import (
 	"html/template"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/console/picture"
@@ -31,6 +32,7 @@ func (c *Console) limits(x *exchange) error {
 		store.AppFill
 		Meter template.HTML
 		Quiet string // its quiet hours; empty: none
+		Pace  string // targets per second; empty: no bound
 	}
 	type quota struct {
 		store.QuotaUsage
@@ -44,7 +46,7 @@ func (c *Console) limits(x *exchange) error {
 		Quotas     []quota
 		MoreQuotas bool
 		Forecast   forecast.Result
-		More       struct{ Missed, Waiting, Held, Silent, Peaks, Bursts, Repeats, Ends bool } // than the forecast's lists show
+		More       struct{ Missed, Waiting, Held, Silent, Peaks, Bursts, Spreads, Repeats, Ends bool } // than the forecast's lists show
 	}
 	d.App = x.FormValue("app")
 	apps, fuller, err := x.store.AppFills(x.Context(), d.App, pageRows)
@@ -60,15 +62,22 @@ func (c *Console) limits(x *exchange) error {
 	if err != nil {
 		return err
 	}
-	quiet := make(map[forecast.AppKey]string)
+	// The rows of the apps have what the view of how full they are has not.
+	type bounds struct{ quiet, pace string }
+	more := make(map[forecast.AppKey]bounds)
 	for _, a := range rows {
+		var b bounds
 		if a.Quiet != (store.QuietHours{}) {
-			quiet[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}] = a.Quiet.String()
+			b.quiet = a.Quiet.String()
 		}
+		if a.TargetsPerSecond > 0 {
+			b.pace = strconv.FormatFloat(a.TargetsPerSecond, 'f', -1, 64)
+		}
+		more[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}] = b
 	}
 	for _, a := range apps {
-		hours := quiet[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}]
-		d.Apps = append(d.Apps, app{a, picture.Meter(x.T("Pending tasks of %s", a.AppID), a.Pending, a.Limit), hours})
+		b := more[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}]
+		d.Apps = append(d.Apps, app{a, picture.Meter(x.T("Pending tasks of %s", a.AppID), a.Pending, a.Limit), b.quiet, b.pace})
 	}
 	quotas, err := x.store.QuotaFills(x.Context(), d.App, pageRows+1)
 	if err != nil {
@@ -94,6 +103,7 @@ func (c *Console) limits(x *exchange) error {
 	r.Silent, d.More.Silent = firstOf(r.Silent, pageRows)
 	r.Peaks, d.More.Peaks = firstOf(r.Peaks, pageRows)
 	r.Bursts, d.More.Bursts = firstOf(r.Bursts, pageRows)
+	r.Spreads, d.More.Spreads = firstOf(r.Spreads, pageRows)
 	r.Repeats, d.More.Repeats = firstOf(r.Repeats, pageRows)
 	r.Ends, d.More.Ends = firstOf(r.Ends, pageRows)
 	return c.render(x, http.StatusOK, "limits", d)

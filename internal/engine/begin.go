@@ -217,7 +217,8 @@ func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 		return true, time.Time{} // no call of this task's begins here
 	}
 	here := time.Now() // the app's bounds are held by our own clock
-	ok, retry := e.compiled.app.begin(here)
+	e.leaveFor = e.compiled.targetsOfCall()
+	ok, retry := e.compiled.app.begin(here, e.leaveFor)
 	if ok {
 		return true, time.Time{}
 	}
@@ -316,7 +317,7 @@ func (d *dispatcher) rejudged(ctx context.Context, campaigns []int64) {
 func (d *dispatcher) put(entries ...*entry) {
 	for _, e := range entries {
 		if e.compiled.app != nil {
-			e.compiled.app.undo()
+			e.compiled.app.undo(e.leaveFor)
 		}
 	}
 	d.limit.release(len(entries))
@@ -414,6 +415,9 @@ func (d *dispatcher) startOne(ctx context.Context, e *entry) {
 		d.wakes.tasksDecided([]int64{e.task.CampaignID})
 	case started.Slices > 0:
 		d.traces.started(e, began)
+		if started.Note != "" {
+			d.log.InfoContext(ctx, "spread shortened", "campaign", e.task.CampaignID, "task", e.task.ID, "why", started.Note)
+		}
 		d.causes.note(e.task.ID, d.causes.of(e, d.clock.Now(), d.lease.steadyFor(), d.lease.releasedAt()))
 		d.wakes.deliveriesStored()
 	}

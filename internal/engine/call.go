@@ -206,6 +206,7 @@ func (d *dispatcher) push(t *claimed) {
 	case d.quiet.hold(&v.campaign, d.clock.Now()):
 		d.putOff(t, quietBegan)
 	default:
+		v.app.counted(time.Now(), max(n, 1)-t.leaveFor)
 		p := v.push(t.task.ID, 1, t.task.DueAt, t.targets)
 		o, sent := d.caller.call(d.pushing, t.daemon, v.app, p)
 		d.traces.called(t.traced(), 1, 1, p, o, sent)
@@ -405,6 +406,19 @@ func (v *compiled) storedTargets(due time.Time, rows []store.Target) []dispatch.
 
 // needsTargets says whether a call of the campaign must name targets.
 func (v *compiled) needsTargets() bool { return v.message.Channel.MaxTargets > 0 }
+
+// targetsOfCall is how many targets the one call of a task has, as far as it is known
+// before the claim: one, where only the provider knows.
+func (v *compiled) targetsOfCall() int {
+	switch {
+	case !v.needsTargets():
+		return 1
+	case len(v.message.Inline) > 0:
+		return len(v.message.Inline)
+	default:
+		return max(v.campaign.Targets, 1)
+	}
+}
 
 // stored says whether the task's deliveries have to be stored one by one: more
 // than one call, a quota to keep, or an audience that only the database knows.

@@ -38,6 +38,7 @@ type deliveries struct {
 	outcomes []attemptEnd
 	held     map[int64]*heldCampaign
 	running  map[int64]int32 // the attempt under way of each delivery
+	moving   map[int64]bool  // tasks whose deliveries are being spread anew
 	idle     chan struct{}   // closed when nothing is under way; nil: nobody waits
 }
 
@@ -102,7 +103,7 @@ func newDeliveries(parts deliveriesParts) *deliveries {
 	s := &deliveries{
 		deliveriesParts: parts, queue: newDeliveryQueue(), poke: make(chan struct{}, 1), cutting: make(chan struct{}, maxStarts),
 		reading: make(chan struct{}, readers),
-		running: make(map[int64]int32), held: make(map[int64]*heldCampaign),
+		running: make(map[int64]int32), held: make(map[int64]*heldCampaign), moving: make(map[int64]bool),
 	}
 	s.reader = newLoop("delivery reader", parts.log, 10*time.Second, nil, s.readAhead)
 	s.writer = newLoop("delivery recorder", parts.log, 0, nil, s.record)
@@ -186,7 +187,7 @@ func (s *deliveries) mayBegin(w *waiting, now time.Time) (headRuling, time.Time)
 	case v.message == nil || s.uncut(w):
 		return takeIt, time.Time{} // no call is made
 	}
-	ok, retry := v.app.leave(now, func() {
+	ok, retry := v.app.leave(now, w.Targets, func() {
 		s.queue.release(w.AppNo)
 		signal(s.poke)
 	})
@@ -236,7 +237,7 @@ func (s *deliveries) claim(ctx context.Context, batch []*waiting) bool {
 	for _, w := range kept {
 		if !begun[w.ID] {
 			if w.leave {
-				w.compiled.app.undo()
+				w.compiled.app.undo(w.Targets)
 			}
 			s.limit.release(1)
 		}
@@ -332,6 +333,44 @@ func (s *deliveries) ask(ctx context.Context, daemon int64, want []store.Waiting
 		s.running[d.ID] = d.Attempts
 	}
 	return got, nil
+}
+
+// respread works out anew when the deliveries of a task begin that are so late that
+// they would go out at once. Nothing waits for it, since it writes each of them. Where
+// it cannot be done now, the next reading asks again.
+func (s *deliveries) respread(task int64) {
+	s.mu.Lock()
+	moving := s.moving[task]
+	s.moving[task] = true
+	s.mu.Unlock()
+	if moving {
+		return
+	}
+	s.calls.Go(func() {
+		if respread(s.pushing, s.store, s.lease, s.log, task) { // a pass of the reader ends before
+			defer s.reader.Wake()
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.moving, task)
+	})
+}
+
+// respread spreads what waits of a task anew, says so in the log, and returns whether
+// it has moved something.
+func respread(ctx context.Context, s *store.Store, l *lease, log *slog.Logger, task int64) bool {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	failpoint.Hit("respread.before")
+	spread, err := s.Respread(ctx, l.id(), time.Time{}, task)
+	failpoint.Hit("respread.after")
+	if err != nil {
+		l.trouble(ctx, "spread deliveries anew", err)
+	}
+	if spread.Waiting > 0 {
+		log.InfoContext(ctx, "deliveries spread anew", "task", task, "deliveries", spread.Waiting, "until", spread.Until, "shortened", spread.Note)
+	}
+	return spread.Waiting > 0
 }
 
 // recut slices a delivery anew of which nobody knows any more to whom it goes.

@@ -105,9 +105,13 @@ func (s *deliveries) enterSome(ctx context.Context, found []store.WaitingDeliver
 		return err
 	}
 	now, here := s.clock.Now(), time.Now()
-	list := make([]*waiting, 0, len(found))
+	list, late := make([]*waiting, 0, len(found)), make(map[int64]bool)
 	s.mu.Lock()
 	for _, w := range found {
+		if w.Late {
+			late[w.TaskID] = true
+			continue
+		}
 		_, running := s.running[w.ID] // the reading began before its claim
 		if v := s.cache.get(w.CampaignID); v != nil && v.campaign.Revision == w.Revision && !running {
 			if quiet := s.quiet.of(&v.campaign).End(now); quiet.After(w.ReadyAt) {
@@ -118,6 +122,9 @@ func (s *deliveries) enterSome(ctx context.Context, found []store.WaitingDeliver
 	}
 	s.mu.Unlock()
 	s.queue.add(list)
+	for task := range late {
+		s.respread(task)
+	}
 	return nil
 }
 

@@ -32,6 +32,7 @@ type lease struct {
 	memory  *memory
 	ledger  *ledger
 	wakes   wakes
+	app     func(appNo int32) *App
 	setKeys func(Keys)                                             // of the database, by which messages are named
 	rewrite func(*store.Known, ledgerCopy, *store.Recognition) int // writes records again that the database lost
 
@@ -40,6 +41,7 @@ type lease struct {
 	daemons  []int64
 	lacking  map[int64][]int32 // of daemons: the apps they have no credentials for
 	lacks    map[int32]bool    // the same of this one
+	paced    map[int32]bool    // apps with a ceiling of targets per second; only the running loop touches it
 	peers    sightings
 	dead     []store.Peer // found dead and not ended yet; only the running loop touches it
 	renewed  time.Time    // begin of the last successful renewal, by our monotonic clock
@@ -65,7 +67,7 @@ func newLease(cfg *Config, clock *Clock, t *traces, w wakes, inline func(*store.
 	l := &lease{
 		store: cfg.Store, log: cfg.Log, metrics: cfg.Metrics, clock: clock, name: cfg.Name, version: cfg.Version, length: cfg.Lease, alone: cfg.Alone,
 		guard: cfg.Guard, traces: t, memory: &memory{dir: cfg.Guard.Dir, log: cfg.Log}, ledger: newLedger(),
-		wakes: w, inline: inline, setKeys: setKeys, rewrite: rewrite,
+		wakes: w, inline: inline, app: cfg.App, setKeys: setKeys, rewrite: rewrite,
 	}
 	l.loop = newLoop("heartbeat", cfg.Log, cfg.Lease, nil, l.beat)
 	return l
@@ -174,6 +176,7 @@ func (l *lease) beat(ctx context.Context) error {
 	l.recovers()
 	l.watchJump(ctx, l.clock.Set(hb.Now, asked, answered))
 	l.watchHold(ctx, hb.Held)
+	l.pace(hb.Paced)
 	l.keep(asked, hb.Peers)
 	l.remember(hb)
 	l.watchClock(ctx)
@@ -184,6 +187,26 @@ func (l *lease) beat(ctx context.Context) error {
 		return l.reap(ctx)
 	}
 	return nil
+}
+
+// pace takes over the apps' ceilings of targets per second.
+func (l *lease) pace(paced []store.Pace) {
+	if len(paced)+len(l.paced) == 0 {
+		return
+	}
+	rates := make(map[int32]float64, len(paced)+len(l.paced))
+	for no := range l.paced {
+		rates[no] = 0
+	}
+	l.paced = make(map[int32]bool, len(paced))
+	for _, p := range paced {
+		rates[p.AppNo], l.paced[p.AppNo] = p.TargetsPerSecond, true
+	}
+	for no, perSecond := range rates {
+		if app := l.app(no); app != nil && app.setTargetsPerSecond(perSecond) {
+			l.wakes.paceChanged()
+		}
+	}
 }
 
 // renew has less time than a lease, so that an outage is noticed early and its

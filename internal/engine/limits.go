@@ -18,19 +18,38 @@ type App struct {
 	Pusher                 dispatch.Pusher
 	MaxInFlight            int     // calls under way at once; 0: no bound of its own
 	CallsPerSecond         float64 // 0: no bound
+	TargetsPerSecond       float64 // 0: no bound; the database's, which each heartbeat tells
 	AllowAudienceSchedules bool
 	Region                 string
 
 	throttle throttle
 }
 
-// Limited says whether the app's rate is bounded by configuration. Such an app
-// is served by one daemon at a time, so that the bound holds for all together;
+// Limited says whether the app's rate is bounded, of calls or of targets. Such an
+// app is served by one daemon at a time, so that the bound holds for all together;
 // a bound of calls in flight is each daemon's own.
 func (a *App) Limited() bool {
 	a.throttle.mu.Lock()
 	defer a.throttle.mu.Unlock()
-	return a.CallsPerSecond > 0
+	return a.CallsPerSecond > 0 || a.TargetsPerSecond > 0
+}
+
+// setTargetsPerSecond takes over the ceiling that the database has for the app, and
+// says whether it is another. What earlier calls have still to pay they pay at the
+// new rate.
+func (a *App) setTargetsPerSecond(perSecond float64) (changed bool) {
+	t := &a.throttle
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if a.TargetsPerSecond == perSecond {
+		return false
+	}
+	if left := time.Until(t.paid); left > 0 && perSecond > 0 {
+		t.paid = time.Now().Add(time.Duration(float64(left) * a.TargetsPerSecond / perSecond))
+	}
+	a.TargetsPerSecond = perSecond
+	t.wakeAll() // the ceiling may be higher
+	return true
 }
 
 // Reconfigure gives the App what another was made with. Calls that have begun
@@ -44,8 +63,13 @@ func (a *App) Reconfigure(from *App) {
 		t.limiter = nil // made anew with the new bound
 	}
 	a.Pusher, a.MaxInFlight, a.CallsPerSecond = from.Pusher, from.MaxInFlight, from.CallsPerSecond
-	a.AllowAudienceSchedules, a.Region = from.AllowAudienceSchedules, from.Region
-	for _, wake := range t.waiting { // the bounds may be wider
+	a.AllowAudienceSchedules, a.Region, a.TargetsPerSecond = from.AllowAudienceSchedules, from.Region, from.TargetsPerSecond
+	t.wakeAll() // the bounds may be wider
+}
+
+// wakeAll has whoever waits for the app ask again. t.mu is held.
+func (t *throttle) wakeAll() {
+	for _, wake := range t.waiting {
 		go wake()
 	}
 	t.waiting = nil
@@ -79,6 +103,7 @@ type throttle struct {
 	slowedAt time.Time     // when the penalty was last imposed
 	growth   float64       // by which it is eased each time
 	recent   callRate
+	paid     time.Time // until when the targets of earlier calls take the app's time, by its ceiling of targets
 
 	heavy   int64     // what the app's heaviest call of late weighs; zero: all were light
 	weighed time.Time // when a call weighed as much last
@@ -88,15 +113,15 @@ type throttle struct {
 	yielded bool      // deliveries have had leave since it was last kept
 }
 
-// begin asks for leave to begin a call now, for a task at its second. When it is
-// refused, retry says when to ask again; zero: when a call of the app has ended.
-// The next leave is then kept for it, so that a large audience of the same app
-// cannot take every one.
-func (a *App) begin(now time.Time) (ok bool, retry time.Time) {
+// begin asks for leave to begin a call of so many targets now, for a task at its
+// second. When it is refused, retry says when to ask again; zero: when a call of the
+// app has ended. The next leave is then kept for it, so that a large audience of the
+// same app cannot take every one.
+func (a *App) begin(now time.Time, targets int) (ok bool, retry time.Time) {
 	t := &a.throttle
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ok, retry = a.ask(now)
+	ok, retry = a.ask(now, targets)
 	switch {
 	case ok:
 		t.first = time.Time{}
@@ -115,14 +140,14 @@ const keptFor = 20 * time.Millisecond
 // leave asks for leave to begin the call of a stored delivery now. When it is
 // refused, retry says when there will be leave at the earliest; zero: when a call
 // of the app has ended, of which wake is then told once.
-func (a *App) leave(now time.Time, wake func()) (ok bool, retry time.Time) {
+func (a *App) leave(now time.Time, targets int, wake func()) (ok bool, retry time.Time) {
 	t := &a.throttle
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if now.Before(t.first) {
 		return false, t.first
 	}
-	ok, retry = a.ask(now)
+	ok, retry = a.ask(now, targets)
 	switch {
 	case ok:
 		t.yielded = true
@@ -133,13 +158,16 @@ func (a *App) leave(now time.Time, wake func()) (ok bool, retry time.Time) {
 }
 
 // ask is begin and leave. t.mu is held.
-func (a *App) ask(now time.Time) (ok bool, retry time.Time) {
+func (a *App) ask(now time.Time, targets int) (ok bool, retry time.Time) {
 	t := &a.throttle
 	if now.Before(t.resume) {
 		return false, t.resume
 	}
 	if a.MaxInFlight > 0 && t.inFlight >= a.MaxInFlight || t.heavy > 0 && t.inFlight >= t.most(now) {
 		return false, time.Time{}
+	}
+	if free := t.paid.Add(-targetsTogether); a.TargetsPerSecond > 0 && free.After(now) {
+		return false, free
 	}
 	if t.limiter == nil && a.CallsPerSecond > 0 {
 		t.limiter = rate.NewLimiter(rate.Limit(a.CallsPerSecond), burst(a.CallsPerSecond))
@@ -150,7 +178,32 @@ func (a *App) ask(now time.Time) (ok bool, retry time.Time) {
 	}
 	t.inFlight++
 	t.recent.add(now)
+	a.pay(now, targets)
 	return true, time.Time{}
+}
+
+// targetsTogether is how much of the app's time calls may have taken up ahead when
+// another begins, by the ceiling of targets: a tenth of a second's begin together.
+const targetsTogether = time.Second / 10
+
+// pay takes the app's time for targets, by its ceiling; less than none gives it back.
+// t.mu is held.
+func (a *App) pay(now time.Time, targets int) {
+	t := &a.throttle
+	if a.TargetsPerSecond <= 0 || targets == 0 {
+		return
+	}
+	if targets > 0 && t.paid.Before(now) {
+		t.paid = now
+	}
+	t.paid = t.paid.Add(time.Duration(float64(targets) / a.TargetsPerSecond * float64(time.Second)))
+}
+
+// counted corrects how many targets a call has that had leave for others.
+func (a *App) counted(now time.Time, more int) {
+	a.throttle.mu.Lock()
+	defer a.throttle.mu.Unlock()
+	a.pay(now, more)
 }
 
 // most is how many calls an app may have under way whose calls were heavy of late,
@@ -174,14 +227,15 @@ func (a *App) weigh(now time.Time, n int64) {
 }
 
 // undo gives back the leave to begin a call that was not made, with its share of
-// the rate.
-func (a *App) undo() {
+// the rates.
+func (a *App) undo(targets int) {
 	t := &a.throttle
 	t.mu.Lock()
 	if t.limiter != nil {
 		t.limiter.AllowN(time.Now(), -1)
 	}
 	t.recent.now--
+	a.pay(time.Time{}, -targets)
 	t.mu.Unlock()
 	a.free()
 }

@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"math"
+	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 )
@@ -27,19 +31,19 @@ func TestInFlightBound(t *testing.T) {
 	t.Parallel()
 	a := &App{MaxInFlight: 2}
 	for range 2 {
-		if ok, _ := a.begin(noon); !ok {
+		if ok, _ := a.begin(noon, 1); !ok {
 			t.Fatal("refused below the bound")
 		}
 	}
-	if ok, retry := a.begin(noon); ok || !retry.IsZero() {
+	if ok, retry := a.begin(noon, 1); ok || !retry.IsZero() {
 		t.Fatalf("third call: %v, retry %v; want to wait for an end", ok, retry)
 	}
-	a.undo()
-	if ok, _ := a.begin(noon); !ok {
+	a.undo(1)
+	if ok, _ := a.begin(noon, 1); !ok {
 		t.Error("refused though leave was given back")
 	}
 	a.end(noon, taken)
-	if ok, _ := a.begin(noon); !ok {
+	if ok, _ := a.begin(noon, 1); !ok {
 		t.Error("refused though a call has ended")
 	}
 }
@@ -49,7 +53,7 @@ func TestInFlightBound(t *testing.T) {
 func through(a *App, from time.Time, d time.Duration) (n int) {
 	for at := from; at.Before(from.Add(d)); at = at.Add(time.Millisecond) {
 		for {
-			ok, _ := a.begin(at)
+			ok, _ := a.begin(at, 1)
 			if !ok {
 				break
 			}
@@ -79,8 +83,8 @@ func TestCallsPerSecondBound(t *testing.T) {
 func TestRetryIsWithinReach(t *testing.T) {
 	t.Parallel()
 	a := &App{CallsPerSecond: 2}
-	a.begin(noon)
-	ok, retry := a.begin(noon)
+	a.begin(noon, 1)
+	ok, retry := a.begin(noon, 1)
 	if ok || !retry.After(noon) || retry.After(noon.Add(time.Second)) {
 		t.Errorf("second call: %v, retry %v", ok, retry)
 	}
@@ -90,7 +94,7 @@ func TestThrottlingSlowsAndRecovers(t *testing.T) {
 	t.Parallel()
 	a := &App{}
 	for i := range 100 { // 100 in a second
-		a.begin(noon.Add(time.Duration(i) * 10 * time.Millisecond))
+		a.begin(noon.Add(time.Duration(i)*10*time.Millisecond), 1)
 	}
 	last := noon.Add(time.Second)
 	for range 98 {
@@ -100,7 +104,7 @@ func TestThrottlingSlowsAndRecovers(t *testing.T) {
 	a.heard(noon, last.Add(time.Millisecond), throttled(10*time.Second)) // another call under way is told to wait longer
 	a.free()
 	for _, wait := range []time.Duration{0, 2 * time.Second, 9 * time.Second} {
-		if ok, retry := a.begin(last.Add(wait)); ok || !retry.Equal(last.Add(10*time.Second+time.Millisecond)) {
+		if ok, retry := a.begin(last.Add(wait), 1); ok || !retry.Equal(last.Add(10*time.Second+time.Millisecond)) {
 			t.Errorf("after %v: %v, retry %v; the provider said 10 s", wait, ok, retry)
 		}
 	}
@@ -145,7 +149,7 @@ func (p *audience) push(within time.Duration) time.Duration {
 			return now.Sub(noon)
 		}
 		for p.accepted+len(p.under) < p.calls {
-			if ok, _ := p.app.leave(now, func() {}); !ok {
+			if ok, _ := p.app.leave(now, 1, func() {}); !ok {
 				break
 			}
 			p.begun++
@@ -224,7 +228,7 @@ func TestLateAnswersSlowNothing(t *testing.T) {
 	t.Parallel()
 	a := &App{}
 	for range 20 {
-		a.begin(noon)
+		a.begin(noon, 1)
 	}
 	a.heard(noon, noon.Add(time.Millisecond), throttled(0))
 	pace := a.throttle.limiter.Limit()
@@ -235,11 +239,11 @@ func TestLateAnswersSlowNothing(t *testing.T) {
 	if now := a.throttle.limiter.Limit(); now != pace {
 		t.Errorf("%v calls a second after late answers, %v before", now, pace)
 	}
-	if ok, retry := a.begin(after); !ok {
+	if ok, retry := a.begin(after, 1); !ok {
 		t.Errorf("refused until %v though the pause is over", retry)
 	}
 	a.heard(noon, after, throttled(2*time.Second))
-	if ok, retry := a.begin(after); ok || !retry.Equal(after.Add(2*time.Second)) {
+	if ok, retry := a.begin(after, 1); ok || !retry.Equal(after.Add(2*time.Second)) {
 		t.Errorf("begin: %v, retry %v; the provider said 2 s", ok, retry)
 	}
 }
@@ -247,7 +251,7 @@ func TestLateAnswersSlowNothing(t *testing.T) {
 func TestPenaltyIsNeverFasterThanTheBound(t *testing.T) {
 	t.Parallel()
 	a := &App{CallsPerSecond: 0.2}
-	a.begin(noon)
+	a.begin(noon, 1)
 	a.end(noon, throttled(0))
 	if n := through(a, noon.Add(2*time.Second), 60*time.Second); n > 14 {
 		t.Errorf("%d calls in a minute, at 0.2 per second", n)
@@ -263,18 +267,18 @@ func TestThrottlingWithoutAHint(t *testing.T) {
 	t.Parallel()
 	for _, first := range []time.Duration{0, time.Minute} {
 		a := &App{}
-		a.begin(noon)
+		a.begin(noon, 1)
 		a.end(noon, throttled(first))
 		resume := noon.Add(max(first, 100*time.Millisecond))
-		if ok, retry := a.begin(resume.Add(-time.Millisecond)); ok || !retry.Equal(resume) {
+		if ok, retry := a.begin(resume.Add(-time.Millisecond), 1); ok || !retry.Equal(resume) {
 			t.Errorf("begin: %v, retry %v", ok, retry)
 		}
-		if ok, _ := a.begin(resume); !ok {
+		if ok, _ := a.begin(resume, 1); !ok {
 			t.Error("refused after the pause")
 		}
 		soon := resume.Add(10 * time.Millisecond)
 		a.end(soon, throttled(0))
-		if ok, retry := a.begin(soon); ok || !retry.Equal(soon.Add(time.Second)) {
+		if ok, retry := a.begin(soon, 1); ok || !retry.Equal(soon.Add(time.Second)) {
 			t.Errorf("after the second: %v, retry %v", ok, retry)
 		}
 	}
@@ -341,14 +345,111 @@ func TestHeavyAppBeginsFewer(t *testing.T) {
 	a := &App{}
 	a.weigh(noon, 4<<20)
 	for i := range 8 {
-		if ok, _ := a.begin(noon); !ok {
+		if ok, _ := a.begin(noon, 1); !ok {
 			t.Fatalf("call %d is refused", i+1)
 		}
 	}
-	if ok, retry := a.begin(noon); ok || !retry.IsZero() {
+	if ok, retry := a.begin(noon, 1); ok || !retry.IsZero() {
 		t.Errorf("ninth call: %v, retry %v; want to wait for an end", ok, retry)
 	}
-	if ok, _ := a.begin(noon.Add(11 * time.Second)); !ok {
+	if ok, _ := a.begin(noon.Add(11*time.Second), 1); !ok {
 		t.Error("refused though no heavy call was seen for long")
+	}
+}
+
+// asked asks every millisecond for calls of so many targets, in turn, for a while.
+func asked(a *App, from time.Time, d time.Duration, targets ...int) (at []time.Time, n []int) {
+	for now := from; now.Before(from.Add(d)); now = now.Add(time.Millisecond) {
+		for {
+			m := targets[len(n)%len(targets)]
+			if ok, _ := a.begin(now, m); !ok {
+				break
+			}
+			a.end(now, taken)
+			at, n = append(at, now), append(n, m)
+		}
+	}
+	return at, n
+}
+
+// mostIn is the most targets of calls that begin within a second.
+func mostIn(at []time.Time, n []int) (most int) {
+	for i, sum, first := 0, 0, 0; i < len(at); i++ {
+		for sum += n[i]; at[i].Sub(at[first]) >= time.Second; first++ {
+			sum -= n[first]
+		}
+		most = max(most, sum)
+	}
+	return most
+}
+
+// The ceiling of targets per second is reached and not passed: in any second begin
+// at most its targets, a tenth of them, and those of one call.
+func TestTargetsPerSecondBound(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(rt *rapid.T) {
+		rate := rapid.SampledFrom([]float64{7, 50, 100, 999, 10_000}).Draw(rt, "targets per second")
+		sizes := rapid.SliceOfN(rapid.SampledFrom([]int{1, 1, 10, 99, 100}), 1, 5).Draw(rt, "targets of the calls")
+		a := &App{TargetsPerSecond: rate}
+		largest := float64(slices.Max(sizes))
+		seconds := max(20, math.Ceil(20*largest/rate)) // so long that a call more or less is little
+		at, n := asked(a, noon, time.Duration(seconds)*time.Second, sizes...)
+		sum := 0
+		for _, m := range n {
+			sum += m
+		}
+		if got := float64(sum); got < 0.95*rate*seconds-largest || got > rate*(seconds+0.1)+largest {
+			rt.Errorf("%v targets per second on the whole, the bound is %v", got/seconds, rate)
+		}
+		if most := mostIn(at, n); float64(most) > 1.1*rate+largest {
+			rt.Errorf("%d targets begin within a second, the bound is %v, a call has up to %v", most, rate, largest)
+		}
+	})
+}
+
+// A call of more targets than the bound is made, and pays for them.
+func TestLargeCallTakesItsTime(t *testing.T) {
+	t.Parallel()
+	a := &App{TargetsPerSecond: 50}
+	at, _ := asked(a, noon, 10*time.Second, 100)
+	for i := 1; i < len(at); i++ {
+		if d := at[i].Sub(at[i-1]); d < 1900*time.Millisecond || d > 2001*time.Millisecond {
+			t.Errorf("call %d came %v after the one before it", i+1, d)
+		}
+	}
+	if len(at) != 6 {
+		t.Errorf("%d calls in 10 s, want 6", len(at))
+	}
+	if ok, retry := a.begin(noon.Add(10*time.Second), 1); ok || retry.Sub(at[5]) != 2*time.Second {
+		t.Errorf("another call: %v, retry %v after the last", ok, retry.Sub(at[5]))
+	}
+}
+
+// What a call did not use of its leave, and what it needs beyond it.
+func TestTargetsAreCounted(t *testing.T) {
+	t.Parallel()
+	a := &App{TargetsPerSecond: 100}
+	now := time.Now()
+	a.begin(now, 100)
+	if ok, _ := a.begin(now, 1); ok {
+		t.Error("a call begins while the one before it takes a second")
+	}
+	a.undo(100)
+	if ok, _ := a.begin(now, 1); !ok {
+		t.Error("refused though leave was given back")
+	}
+	a.counted(now, 99)
+	if ok, retry := a.begin(now, 1); ok || retry.Sub(now).Round(time.Millisecond) != 900*time.Millisecond {
+		t.Errorf("a call of 100 targets that was taken for one: %v, retry after %v", ok, retry.Sub(now))
+	}
+	if a.setTargetsPerSecond(100) || !a.setTargetsPerSecond(1000) {
+		t.Error("the change of the bound")
+	}
+	if ok, retry := a.begin(now, 1); !ok && retry.Sub(now) > 500*time.Millisecond {
+		t.Errorf("at ten times the rate: %v, retry after %v", ok, retry.Sub(now))
+	}
+	a.setTargetsPerSecond(0)
+	if ok, _ := a.begin(now, 1000); !ok || a.Limited() {
+		t.Errorf("without a bound: %v, limited %v", ok, a.Limited())
 	}
 }

@@ -139,7 +139,27 @@ func (s *settler) sweep(ctx context.Context) error {
 			break
 		}
 	}
+	if err := s.respread(ctx); err != nil {
+		return err
+	}
 	return s.settle(ctx, nil)
+}
+
+// respread spreads deliveries anew whose campaign has another spread now, or a window
+// that ends at another time.
+func (s *settler) respread(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, s.statementTimeout)
+	defer cancel()
+	tasks, err := s.store.SpreadMoved(bounded, settleAtOnce)
+	if err != nil {
+		return err
+	}
+	for _, task := range tasks {
+		if respread(ctx, s.store, s.lease, s.log, task) {
+			s.wakes.deliveriesStored() // some may be ready sooner
+		}
+	}
+	return nil
 }
 
 // place brings one batch to its place and says whether there may be more.

@@ -66,7 +66,8 @@ func (w wakes) rejectedTouched(campaign int64) { w.e.rejudge.rejected(campaign) 
 // time for what is due by then. Without the hint, the planner's sweep finds the room.
 func (w wakes) tasksBegun(by time.Time, apps ...int32) { w.e.planner.Hint(by, apps...) }
 
-// deliveriesStored is for the dispatcher: a task's deliveries wait.
+// deliveriesStored is for the dispatcher and the settler: a task's deliveries wait, or
+// wait for another time.
 func (w wakes) deliveriesStored() { w.e.deliveries.Wake() }
 
 // deliveriesFound is for the lease: the heartbeat or the reaper saw deliveries that
@@ -89,6 +90,14 @@ func (w wakes) tasksDecided(campaigns []int64) { w.e.finisher.hint(campaigns) }
 func (w wakes) shareChanged() {
 	w.e.dispatcher.Wake()
 	w.e.deliveries.Wake()
+}
+
+// paceChanged is for the lease: an app has another ceiling of targets per second. What
+// was read ahead waits for the old one, and may be another daemon's to begin.
+func (w wakes) paceChanged() {
+	w.e.dispatcher.reloaded.Store(true)
+	w.e.dispatcher.Wake()
+	w.e.deliveries.reload()
 }
 
 // daemonsGone is for the lease: the room that only they knew of has to be counted,

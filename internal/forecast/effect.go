@@ -33,7 +33,8 @@ type Effect struct {
 	Missed  []Push
 	Waiting []Push // for a quota, or for longer than without the draft
 	Bursts  []Burst
-	Repeats int // how often the same users are reached in 7 days, where that is more than once
+	Spread  SpreadOut // the draft's first occurrence that is spread; no Calls: none is
+	Repeats int       // how often the same users are reached in 7 days, where that is more than once
 }
 
 // With works out what a draft changes. Of the input only the draft's app counts.
@@ -99,6 +100,9 @@ func compare(a, b Result, in Input, d Draft) Effect {
 		if !slices.Contains(a.Bursts, r) {
 			e.Bursts = append(e.Bursts, r)
 		}
+	}
+	if i := slices.IndexFunc(b.Spreads, func(s SpreadOut) bool { return s.CampaignID == d.ID }); i >= 0 {
+		e.Spread = b.Spreads[i]
 	}
 	for _, r := range b.Repeats {
 		if r.CampaignID == d.ID {

@@ -1,7 +1,7 @@
 // Package forecast says what the bounds will do to what is planned: which
 // occurrences will wait for a quota or be missed by it, when more falls due than
-// an app may have pending, when a burst's last call goes out, which users are
-// reached more than once a week, and which loops end. Make is pure: rows and the
+// an app may have pending, when a burst's last call goes out and that of an
+// occurrence that is spread, which users are reached more than once a week, and which loops end. Make is pure: rows and the
 // time are handed in. Read hands it what is stored.
 //
 // It follows the engine's rules: a quota counts the calls of any rolling
@@ -37,9 +37,10 @@ type AppKey struct{ AppID, WorkspaceID string }
 // An App is an app's bounds. Zero: none.
 type App struct {
 	AppKey
-	PendingLimit   int
-	CallsPerSecond float64 // of all daemons together
-	Quiet          strategy.QuietHours
+	PendingLimit     int
+	CallsPerSecond   float64 // of all daemons together
+	TargetsPerSecond float64 // of all daemons together
+	Quiet            strategy.QuietHours
 }
 
 // A Campaign is what the forecast needs of an active campaign.
@@ -54,6 +55,8 @@ type Campaign struct {
 	Quiet    string        // its quiet_policy as exemptions stand: hold, skip or ignore; empty: hold
 	Misfire  string        // latest, all or skip; empty: latest
 	Calls    int           // an occurrence needs; 0 counts as one
+	Targets  int           // that they have; a call counts as one at least
+	Spread   time.Duration // of the calls of an occurrence; zero: none
 	Quota    int           // calls of the app's channel in any 7 days; zero: no quota
 }
 
@@ -120,14 +123,25 @@ type Peak struct {
 	Limit     int       `json:"limit"`
 }
 
-// A Burst is a stretch of calls that the app's calls per second hold back. Last
-// is when the last of them goes out.
+// A Burst is a stretch of calls that the app's calls or targets per second hold
+// back. Last is when the last of them goes out.
 type Burst struct {
 	AppID     string    `json:"app_id"`
 	Workspace string    `json:"workspace_id"`
 	From      time.Time `json:"from"`
 	Last      time.Time `json:"last"`
 	Calls     int       `json:"calls"`
+}
+
+// A SpreadOut is an occurrence whose calls go out over a while. Last is when the last
+// of them does, as far as the app's rate has to do with it alone.
+type SpreadOut struct {
+	CampaignID int64     `json:"campaign_id"`
+	Campaign   string    `json:"campaign"`
+	From       time.Time `json:"from"`
+	Last       time.Time `json:"last"`
+	Calls      int       `json:"calls"`
+	Zone       string    `json:"time_zone"`
 }
 
 // A Repeat is a campaign that reaches the same users more than once in 7 days.
@@ -150,17 +164,18 @@ type End struct {
 
 // A Result is what will happen until then, each list by time.
 type Result struct {
-	Until       time.Time `json:"until"`
-	Occurrences int       `json:"occurrences"`
-	AtLeast     bool      `json:"at_least"` // not everything could be looked at: there may be more
-	Waiting     []Push    `json:"waiting"`  // for a quota, inside their window
-	Missed      []Push    `json:"missed"`   // since the quota frees up too late
-	Held        []Push    `json:"held"`     // until quiet hours end, at free_at
-	Silent      []Push    `json:"silent"`   // left out for quiet hours, or overtaken within them by a later one
-	Peaks       []Peak    `json:"peaks"`
-	Bursts      []Burst   `json:"bursts"`
-	Repeats     []Repeat  `json:"repeats"`
-	Ends        []End     `json:"ends"`
+	Until       time.Time   `json:"until"`
+	Occurrences int         `json:"occurrences"`
+	AtLeast     bool        `json:"at_least"` // not everything could be looked at: there may be more
+	Waiting     []Push      `json:"waiting"`  // for a quota, inside their window
+	Missed      []Push      `json:"missed"`   // since the quota frees up too late
+	Held        []Push      `json:"held"`     // until quiet hours end, at free_at
+	Silent      []Push      `json:"silent"`   // left out for quiet hours, or overtaken within them by a later one
+	Peaks       []Peak      `json:"peaks"`
+	Bursts      []Burst     `json:"bursts"`
+	Spreads     []SpreadOut `json:"spreads"`
+	Repeats     []Repeat    `json:"repeats"`
+	Ends        []End       `json:"ends"`
 
 	Coming []Occurrence `json:"-"` // all of them, by time
 
@@ -169,7 +184,7 @@ type Result struct {
 
 // Make works the forecast out. It takes time in proportion to the occurrences.
 func Make(in Input) Result {
-	r := Result{Until: in.Until, Waiting: []Push{}, Missed: []Push{}, Held: []Push{}, Silent: []Push{}, Peaks: []Peak{}, Bursts: []Burst{}, Repeats: []Repeat{}, Ends: []End{}}
+	r := Result{Until: in.Until, Waiting: []Push{}, Missed: []Push{}, Held: []Push{}, Silent: []Push{}, Peaks: []Peak{}, Bursts: []Burst{}, Spreads: []SpreadOut{}, Repeats: []Repeat{}, Ends: []End{}}
 	campaigns := in.Campaigns
 	if len(campaigns) > MaxCampaigns {
 		campaigns, r.AtLeast = campaigns[:MaxCampaigns], true
@@ -186,6 +201,7 @@ func Make(in Input) Result {
 	r.quotas(pushed, quiet, in)
 	r.peaks(all, in.Now, in.Apps)
 	r.bursts(pushed, in.Now, in.Apps)
+	r.spreads(pushed, quiet, in.Now, in.Apps)
 	r.repeats(pushed)
 	for i := range campaigns {
 		c := &campaigns[i]
@@ -405,32 +421,66 @@ func (r *Result) peaks(all []Occurrence, now time.Time, apps []App) {
 // least is the delay from which a burst is worth telling of.
 const least = time.Second
 
-// bursts follows each app's calls through its calls per second.
-func (r *Result) bursts(all []Occurrence, now time.Time, apps []App) {
-	rates := make(map[AppKey]float64, len(apps))
+// A rate is what an app's bounds let through in a second; zero: no bound.
+type rate struct{ calls, targets float64 }
+
+func ratesOf(apps []App) map[AppKey]rate {
+	rates := make(map[AppKey]rate, len(apps))
 	for _, a := range apps {
-		rates[a.AppKey] = a.CallsPerSecond
+		rates[a.AppKey] = rate{a.CallsPerSecond, a.TargetsPerSecond}
 	}
-	busy := make(map[AppKey]*Burst)
-	end := func(b *Burst) {
+	return rates
+}
+
+// takes is how long after the first of calls the last of them goes out.
+func (r rate) takes(calls, targets int) time.Duration {
+	var seconds float64
+	if r.calls > 0 {
+		seconds = float64(calls-1) / r.calls
+	}
+	if r.targets > 0 { // the last call pays for its targets afterwards
+		seconds = max(seconds, float64(targets)*float64(calls-1)/float64(calls)/r.targets)
+	}
+	return time.Duration(math.Round(seconds * float64(time.Second)))
+}
+
+// size is how many calls an occurrence needs, and the targets that they count for.
+func (c *Campaign) size() (calls, targets int) {
+	calls = max(c.Calls, 1)
+	return calls, max(c.Targets, calls)
+}
+
+// isSpread says whether the calls of an occurrence go out over a while.
+func (c *Campaign) isSpread() bool { return c.Spread > 0 && c.Calls > 1 }
+
+// bursts follows each app's calls through its rate. Those that are spread go out
+// beside.
+func (r *Result) bursts(all []Occurrence, now time.Time, apps []App) {
+	rates := ratesOf(apps)
+	type busyApp struct {
+		Burst
+		targets int
+	}
+	busy := make(map[AppKey]*busyApp)
+	end := func(b *busyApp) {
 		if b != nil && b.Last.Sub(b.From) >= least {
-			r.Bursts = append(r.Bursts, *b)
+			r.Bursts = append(r.Bursts, b.Burst)
 		}
 	}
 	for _, o := range all {
 		rate := rates[o.Campaign.App]
-		if rate <= 0 {
+		if rate.calls <= 0 && rate.targets <= 0 || o.Campaign.isSpread() {
 			continue
 		}
 		b, at := busy[o.Campaign.App], later(o.begins(), now)
 		if b == nil || at.After(b.Last) {
 			end(b)
-			b = &Burst{o.Campaign.App.AppID, o.Campaign.App.WorkspaceID, at, at, 0}
+			b = &busyApp{Burst: Burst{o.Campaign.App.AppID, o.Campaign.App.WorkspaceID, at, at, 0}}
 			busy[o.Campaign.App] = b
 		}
-		n := max(o.Campaign.Calls, 1)
-		b.Calls += n
-		b.Last = b.From.Add(time.Duration(math.Round(float64(b.Calls-1) / rate * float64(time.Second))))
+		calls, targets := o.Campaign.size()
+		b.Calls, b.targets = b.Calls+calls, b.targets+targets
+		b.Last = b.From.Add(rate.takes(b.Calls, b.targets))
 	}
 	for _, b := range busy {
 		end(b)
@@ -438,6 +488,28 @@ func (r *Result) bursts(all []Occurrence, now time.Time, apps []App) {
 	slices.SortFunc(r.Bursts, func(a, b Burst) int {
 		return cmp.Or(a.From.Compare(b.From), cmp.Compare(a.AppID, b.AppID), cmp.Compare(a.Workspace, b.Workspace))
 	})
+}
+
+// spreads says of each occurrence that is spread when its last call goes out: the
+// window may shorten the spread, and the app's rate lengthen it.
+func (r *Result) spreads(all []Occurrence, quiet map[AppKey]strategy.QuietHours, now time.Time, apps []App) {
+	rates := ratesOf(apps)
+	for _, o := range all {
+		c := o.Campaign
+		if !c.isSpread() {
+			continue
+		}
+		q := quiet[c.App]
+		if c.Quiet == "ignore" {
+			q = strategy.QuietHours{}
+		}
+		at, closes := later(o.begins(), now), q.WindowFrom(o.At, c.Window).Add(c.Window)
+		left := closes.Sub(at)
+		over := max(min(c.Spread, left-min(time.Minute, left/10)), 0)
+		calls, targets := c.size()
+		last := max(time.Duration(float64(over)*float64(calls-1)/float64(calls)), rates[c.App].takes(calls, targets))
+		r.Spreads = append(r.Spreads, SpreadOut{c.ID, c.Name, at, q.Outside(at, last, closes), calls, c.Zone})
+	}
 }
 
 // repeats finds campaigns whose channel chooses the audience itself, so that

@@ -222,3 +222,64 @@ func TestStoredOccurrences(t *testing.T) {
 		t.Error("a part of the rows does not make it say \"at least\"")
 	}
 }
+
+// An occurrence whose calls are spread: when the last of them goes out, by the spread,
+// the window's end and the app's rate.
+func TestSpreads(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name           string
+		app            forecast.App
+		calls, targets int
+		spread, window time.Duration
+		want           time.Duration // from the first to the last; negative: it is not spread
+	}{
+		{"none", forecast.App{}, 10, 1000, 0, time.Hour, -1},
+		{"one call", forecast.App{}, 1, 100, time.Minute, time.Hour, -1},
+		{"by the spread", forecast.App{}, 10, 1000, 10 * time.Minute, time.Hour, 9 * time.Minute},
+		{"by the window", forecast.App{}, 10, 1000, time.Hour, time.Hour, 59 * time.Minute * 9 / 10},
+		{"by calls per second", forecast.App{CallsPerSecond: 0.01}, 10, 1000, 10 * time.Minute, time.Hour, 900 * time.Second},
+		{"by targets per second", forecast.App{TargetsPerSecond: 1}, 10, 1000, 10 * time.Minute, time.Hour, 900 * time.Second},
+		{"the rate is no bound", forecast.App{CallsPerSecond: 1, TargetsPerSecond: 100}, 10, 1000, 10 * time.Minute, time.Hour, 9 * time.Minute},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.app.AppKey = life
+			in := forecast.Input{Now: now, Until: now.AddDate(0, 0, 2), Apps: []forecast.App{c.app}, Campaigns: []forecast.Campaign{
+				{ID: 1, Name: "c", App: life, Zone: "UTC", Schedule: daily(t, "10:00:00", 1), Window: c.window, Calls: c.calls, Targets: c.targets, Spread: c.spread},
+			}}
+			r := forecast.Make(in)
+			if c.want < 0 {
+				if len(r.Spreads) > 0 {
+					t.Errorf("spread: %+v", r.Spreads)
+				}
+				return
+			}
+			if len(r.Spreads) != 1 || r.Spreads[0].Last.Sub(r.Spreads[0].From) != c.want || r.Spreads[0].Calls != c.calls || len(r.Bursts) > 0 {
+				t.Errorf("spread %+v, want %v; bursts %+v", r.Spreads, c.want, r.Bursts)
+			}
+		})
+	}
+}
+
+// Targets per second hold a burst back as calls per second do, whichever is slower.
+func TestBurstsOfTargets(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		app  forecast.App
+		want time.Duration
+	}{
+		{forecast.App{TargetsPerSecond: 100}, 19 * time.Second}, // 20 calls of 100 targets
+		{forecast.App{CallsPerSecond: 2, TargetsPerSecond: 1000}, 9500 * time.Millisecond},
+	} {
+		c.app.AppKey = life
+		in := forecast.Input{Now: now, Until: now.AddDate(0, 0, 2), Apps: []forecast.App{c.app}}
+		for id := range int64(2) {
+			in.Campaigns = append(in.Campaigns, forecast.Campaign{ID: id + 1, App: life, Schedule: daily(t, "10:00:00", 1), Window: time.Hour, Calls: 10, Targets: 1000})
+		}
+		r := forecast.Make(in)
+		if len(r.Bursts) != 1 || r.Bursts[0].Calls != 20 || r.Bursts[0].Last.Sub(r.Bursts[0].From) != c.want {
+			t.Errorf("%+v: bursts %+v, want one of 20 calls in %v", c.app, r.Bursts, c.want)
+		}
+	}
+}

@@ -37,7 +37,7 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, appID
 	in := Input{Now: now, Until: until, Partial: rows.Partial}
 	for _, a := range rows.Apps {
 		key := AppKey{a.AppID, a.WorkspaceID}
-		in.Apps = append(in.Apps, App{AppKey: key, PendingLimit: a.PendingLimit, CallsPerSecond: rates[key], Quiet: strategy.NewQuietHours(a.Quiet.From, a.Quiet.Until, a.Quiet.Zone)})
+		in.Apps = append(in.Apps, App{AppKey: key, PendingLimit: a.PendingLimit, CallsPerSecond: rates[key], TargetsPerSecond: a.TargetsPerSecond, Quiet: strategy.NewQuietHours(a.Quiet.From, a.Quiet.Until, a.Quiet.Zone)})
 	}
 	for _, c := range rows.Campaigns {
 		schedule, _, err := strategy.Parse(SpecOf(c.CampaignSummary))
@@ -46,7 +46,7 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, appID
 		}
 		key := AppKey{c.AppID, c.WorkspaceID}
 		in.Campaigns = append(in.Campaigns, Campaign{
-			ID: c.ID, Name: c.Name, App: key, Channel: c.Channel, Zone: c.TimeZone, Schedule: schedule, Window: c.CatchUpWindow, Quiet: c.QuietPolicy, Misfire: c.MisfirePolicy, Calls: CallsOf(c.Targets, c.MaxTargets), Quota: c.Quota,
+			ID: c.ID, Name: c.Name, App: key, Channel: c.Channel, Zone: c.TimeZone, Schedule: schedule, Window: c.CatchUpWindow, Quiet: c.QuietPolicy, Misfire: c.MisfirePolicy, Spread: c.Spread, Targets: int(c.Targets), Calls: CallsOf(c.Targets, c.MaxTargets), Quota: c.Quota,
 		})
 	}
 	for _, c := range rows.Calls {

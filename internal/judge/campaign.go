@@ -31,6 +31,7 @@ type Campaign struct {
 	TimeZone        string          `json:"time_zone"`
 	MisfirePolicy   string          `json:"misfire_policy"`
 	CatchUpWindow   string          `json:"catch_up_window"`
+	Spread          string          `json:"spread"`
 	ShortMonth      string          `json:"short_month_policy"`
 	DSTGap          string          `json:"dst_gap_policy"`
 	Times           []string        `json:"times"`
@@ -172,6 +173,30 @@ func (c *Campaign) spec(app config.App, now time.Time) (strategy.Spec, []Problem
 	}
 	spec.CatchUpWindow = window
 	return spec, nil
+}
+
+// The shortest and the longest spread of a task's deliveries.
+const (
+	MinSpread = time.Second
+	MaxSpread = 24 * time.Hour
+)
+
+// Spread reads a campaign's spread and judges it beside its catch-up window, by the
+// rules of the database. An empty text is none, and zero.
+func Spread(text string, window time.Duration) (time.Duration, []Problem) {
+	if text == "" {
+		return 0, nil
+	}
+	spread, err := Interval(text)
+	switch {
+	case err != nil:
+		return 0, []Problem{{"spread", err.Error()}}
+	case spread < MinSpread || spread > MaxSpread:
+		return 0, []Problem{{"spread", "must be from 1 second to 24 hours; write an interval such as '30 minutes', or none for all deliveries at once"}}
+	case spread > window:
+		return 0, []Problem{{"spread", "must not be longer than catch_up_window; deliveries after the end of the window would be missed: make the spread shorter or catch_up_window longer"}}
+	}
+	return spread, nil
 }
 
 // units are the units of an interval as psql prints and reads them. Months are left

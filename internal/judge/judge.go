@@ -30,6 +30,7 @@ type Verdict struct {
 	Warnings []string
 	Spec     strategy.Spec
 	Schedule strategy.Schedule
+	Spread   time.Duration // of a task's deliveries; zero: none, or a problem
 }
 
 // A Judge knows the adapters whose rules count. It is safe for concurrent use.
@@ -40,7 +41,8 @@ type Judge struct{ Adapters []dispatch.Adapter }
 func (j Judge) Campaign(c *Campaign, app config.App, now time.Time) Verdict {
 	spec, problems := c.spec(app, now)
 	schedule, warnings, err := strategy.Parse(spec)
-	v := Verdict{Spec: spec, Schedule: schedule, Problems: append(problems, OfStrategy(err)...), Warnings: []string{}}
+	spread, ofSpread := Spread(c.Spread, spec.CatchUpWindow)
+	v := Verdict{Spec: spec, Schedule: schedule, Spread: spread, Problems: slices.Concat(problems, OfStrategy(err), ofSpread), Warnings: []string{}}
 	for _, w := range warnings {
 		v.Warnings = append(v.Warnings, w.String())
 	}

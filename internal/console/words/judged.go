@@ -89,6 +89,8 @@ var rules = sentences(
 	"must not be longer than %s characters", "不能超过 ${1} 个字符",
 	"must be a JSON object", "必须是 JSON 对象",
 	"must not hold a number beyond what PostgreSQL stores", "不能含有超出 PostgreSQL 存储范围的数",
+	"must be from 1 second to 24 hours", "必须在 1 秒至 24 小时之间",
+	"must not be longer than catch_up_window", "不能比 catch_up_window 更长",
 	"must not be further in the past than catch_up_window", "不能比 catch_up_window 更早",
 	"must be Unix milliseconds of the years 1970 to 9999", "必须是 1970 至 9999 年之间的 Unix 毫秒数",
 	"must be a whole number", "必须是整数",
@@ -237,6 +239,8 @@ var mends = sentences(
 	"use an Area/Location name such as Asia/Shanghai, or UTC; abbreviations and offsets are not zones", "请用 Asia/Shanghai 这样的“地区/地点”名，或 UTC；缩写和偏移量不是时区",
 	"skip leaves out a month without the day; last_day takes the month's last day instead", "skip 跳过没有这一天的月份；last_day 改用当月最后一天",
 	"shift moves a local time that a clock change skips forward by the gap; skip leaves that day out", "shift 把被时钟调整跳过的时刻顺延；skip 跳过那一天",
+	"write an interval such as '30 minutes', or none for all deliveries at once", "请写时长，例如 '30 minutes'，或不填，即全部立即发出",
+	"deliveries after the end of the window would be missed: make the spread shorter or catch_up_window longer", "窗口结束后的调用会错过：请缩短分散时长，或加长 catch_up_window",
 	"write an interval such as '1 hour'", "请写时长，例如 '1 hour'",
 )
 
