@@ -224,7 +224,7 @@ func (b *bench) nextOccurrence() error {
 	worst, allocs := 0.0, int64(0)
 	for _, zone := range []string{"Asia/Shanghai", "America/New_York", "Australia/Lord_Howe"} {
 		for _, kind := range []string{`"circleType":1`, `"circleType":2,"circleValue":[2,5]`, `"circleType":3,"circleValue":[1,15,31]`} {
-			r, err := timeNext(zone, kind+`,"time":"09:30:00"`, nil)
+			r, err := timeNext(zone, kind+`,"time":"09:30:00"`, nil, false)
 			if err != nil {
 				return err
 			}
@@ -242,18 +242,20 @@ func (b *bench) nextOfTimes() error {
 	for i := range hours {
 		hours[i] = fmt.Sprintf("%02d:30:00", i)
 	}
-	var content, column, all sample
+	var content, column, all, workdays sample
 	for range max(b.rounds, 3) {
 		for _, c := range []struct {
-			keys  string
-			times []string
-			took  *sample
+			keys   string
+			times  []string
+			closed bool
+			took   *sample
 		}{
-			{`"circleType":1,"time":"09:30:00"`, nil, &content},
-			{`"circleType":1`, []string{"09:30:00"}, &column},
-			{`"circleType":1`, hours, &all},
+			{`"circleType":1,"time":"09:30:00"`, nil, false, &content},
+			{`"circleType":1`, []string{"09:30:00"}, false, &column},
+			{`"circleType":1`, hours, false, &all},
+			{`"circleType":1,"time":"09:30:00"`, nil, true, &workdays},
 		} {
-			r, err := timeNext("America/New_York", c.keys, c.times)
+			r, err := timeNext("America/New_York", c.keys, c.times, c.closed)
 			if err != nil {
 				return err
 			}
@@ -261,17 +263,26 @@ func (b *bench) nextOfTimes() error {
 		}
 	}
 	b.table.compare("Schedule.Next, a single time in the column times", new(atMost(1.10)), nanos, column, "StrategyContent's time", content)
+	b.table.compare("Schedule.Next, by a calendar of workdays", new(atMost(1.25)), nanos, workdays, "without one", content)
 	b.table.hold("Schedule.Next, 24 times a day", new(atMost(6000)), nanos, all)
 	return nil
 }
 
-// timeNext times Schedule.Next of a loop over half a year.
-func timeNext(zone, keys string, times []string) (testing.BenchmarkResult, error) {
+// timeNext times Schedule.Next of a loop over half a year, on workdays only where closed
+// says so.
+func timeNext(zone, keys string, times []string, closed bool) (testing.BenchmarkResult, error) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	s, _, err := strategy.Parse(strategy.Spec{
+	spec := strategy.Spec{
 		Type: strategy.Loop, Zone: zone, WrittenAt: now, CatchUpWindow: time.Hour, ShortMonth: "skip", DSTGap: "shift", Times: times,
 		Content: fmt.Appendf(nil, `{"startTime":%d,"endTime":%d,%s}`, now.AddDate(0, 0, 1).UnixMilli(), now.AddDate(0, 0, 170).UnixMilli(), keys),
-	})
+	}
+	if closed { // on weekends
+		spec.Calendar, spec.CalendarPolicy = "workdays", strategy.CalendarNextOpen
+		for saturday := time.Date(2026, 2, 28, 5, 0, 0, 0, time.UTC); saturday.Year() < 2027; saturday = saturday.AddDate(0, 0, 7) {
+			spec.Closed = append(spec.Closed, saturday, saturday.AddDate(0, 0, 2))
+		}
+	}
+	s, _, err := strategy.Parse(spec)
 	if err != nil {
 		return testing.BenchmarkResult{}, err
 	}

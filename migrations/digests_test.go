@@ -74,6 +74,8 @@ var digests = map[string]string{
 	"000029_pages2.up.sql":          "e8913af208466cad60e7a6f607df2d144418bdf91a7ad5f6b9c460d59e0596df",
 	"000030_pace.down.sql":          "6cd31e6b87a28f2dcc6ca6447dab0dc553523d99e52ccd32f82dc5db3ce30df2",
 	"000030_pace.up.sql":            "5fbc052168766e86346b185a93d2cd5b931b8e219e1669279f516057778ca83c",
+	"000031_calendars.down.sql":     "6960605c0ec21a619412b01647908fc3411780bbd5aae697d73a510c256b947b",
+	"000031_calendars.up.sql":       "1837883a0bd559c5b600c86b9855657df731fda2b7c3e3358702d8318c605e8b",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

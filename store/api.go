@@ -114,6 +114,7 @@ type NewCampaign struct {
 	ShortMonthPolicy, DSTGapPolicy    string
 	Times                             []string // of day
 	QuietPolicy                       string
+	Calendar, CalendarPolicy          string
 	CatchUpWindow                     *time.Duration
 	Spread                            time.Duration // zero: none
 	ResendUnknown                     *bool
@@ -209,9 +210,9 @@ func campaignError(err error) error {
 
 const insertCampaignSQL = `
 	INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone, misfire_policy,
-	       short_month_policy, dst_gap_policy, catch_up_window, resend_unknown, client_token, client_digest, times, quiet_policy, spread)
+	       short_month_policy, dst_gap_policy, catch_up_window, resend_unknown, client_token, client_digest, times, quiet_policy, spread, calendar, calendar_policy)
 	VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, nullif($8, ''), nullif($9, ''), nullif($10, ''), nullif($11, ''),
-	       $12::bigint * interval '1 second', $13, nullif($14, ''), $15, $16, nullif($17, ''), $18)
+	       $12::bigint * interval '1 second', $13, nullif($14, ''), $15, $16, nullif($17, ''), $18, nullif($19, ''), nullif($20, ''))
 	RETURNING id`
 
 func (n *NewCampaign) args() []any {
@@ -222,7 +223,7 @@ func (n *NewCampaign) args() []any {
 	}
 	return []any{
 		n.Name, n.AppID, n.WorkspaceID, n.Channel, n.StrategyType, jsonText(n.StrategyContent), jsonText(n.Request), n.TimeZone, n.MisfirePolicy,
-		n.ShortMonthPolicy, n.DSTGapPolicy, window, n.ResendUnknown, n.ClientToken, n.Digest, n.Times, n.QuietPolicy, orNone(n.Spread),
+		n.ShortMonthPolicy, n.DSTGapPolicy, window, n.ResendUnknown, n.ClientToken, n.Digest, n.Times, n.QuietPolicy, orNone(n.Spread), n.Calendar, n.CalendarPolicy,
 	}
 }
 
@@ -314,6 +315,7 @@ func (s *Store) Occurrences(ctx context.Context, c Caller, f OccurrenceFilter) (
 const occurrenceListSQL = `
 	WITH version AS MATERIALIZED (
 		SELECT c.id AS campaign_id, c.status, c.strategy_type, c.strategy_content AS content, c.time_zone AS zone, c.short_month_policy, c.dst_gap_policy, c.times, c.written_at,
+		       c.calendar_policy, c.calendar_closed, c.calendar_since,
 		       ($3::timestamptz AT TIME ZONE 'UTC')::date - 2 AS first_day, ($4::timestamptz AT TIME ZONE 'UTC')::date + 2 AS last_day
 		  FROM scheduler.campaigns c
 		 WHERE c.app_id = $1 AND c.workspace_id = $2 AND c.strategy_type <> 0 AND ($5 = '' OR c.channel = $5) AND ($6 = 0 OR c.id = $6)

@@ -25,6 +25,7 @@ type Campaign struct {
 	ShortMonthPolicy string
 	DSTGapPolicy     string
 	Times            []string // of day, in order; none: StrategyContent's
+	Calendar         CalendarSays
 	MisfirePolicy    string
 	CatchUpWindow    time.Duration
 	QuietPolicy      string        // hold, skip or ignore, as an exemption stands or not
@@ -55,7 +56,7 @@ const campaignBytes = `(octet_length(c.name) + CASE WHEN pg_column_size(c.reques
 
 // campaignColumns are Campaign's fields in order, of a row named c.
 const campaignColumns = `c.id, c.app_no, c.revision, c.status, c.name, c.channel, c.strategy_type, c.strategy_content, c.time_zone,
-	c.short_month_policy, c.dst_gap_policy, c.times, c.misfire_policy, c.catch_up_window, c.spread, ` + quietPolicy + `, c.resend_unknown,
+	c.short_month_policy, c.dst_gap_policy, c.times, ` + calendarColumns + `, c.misfire_policy, c.catch_up_window, c.spread, ` + quietPolicy + `, c.resend_unknown,
 	c.written_at, c.request, coalesce(c.audience_view, ''),
 	coalesce((SELECT k.max_targets FROM scheduler.channels k WHERE k.channel = c.channel), 0),
 	(SELECT count(*) FROM (SELECT FROM scheduler.campaign_targets t WHERE t.campaign_id = c.id LIMIT 101) x)`
@@ -70,7 +71,8 @@ func scanCampaign(row pgx.CollectableRow) (Campaign, error) {
 func (c *Campaign) columns() []any {
 	return []any{
 		&c.ID, &c.AppNo, &c.Revision, &c.Status, &c.Name, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone,
-		&c.ShortMonthPolicy, &c.DSTGapPolicy, &c.Times, &c.MisfirePolicy, (*interval)(&c.CatchUpWindow), (*interval)(&c.Spread), &c.QuietPolicy, &c.ResendUnknown,
+		&c.ShortMonthPolicy, &c.DSTGapPolicy, &c.Times, &c.Calendar.Name, &c.Calendar.Policy, &c.Calendar.Closed, (*timeOrZero)(&c.Calendar.Since),
+		&c.MisfirePolicy, (*interval)(&c.CatchUpWindow), (*interval)(&c.Spread), &c.QuietPolicy, &c.ResendUnknown,
 		&c.WrittenAt, &c.Request, &c.AudienceView, &c.MaxTargets, &c.Targets,
 	}
 }

@@ -231,6 +231,10 @@ func campaignFromJSON(row []byte) (Campaign, error) {
 		ShortMonthPolicy string          `json:"short_month_policy"`
 		DSTGapPolicy     string          `json:"dst_gap_policy"`
 		Times            []string        `json:"times"`
+		Calendar         string          `json:"calendar"`
+		CalendarPolicy   string          `json:"calendar_policy"`
+		CalendarClosed   []time.Time     `json:"calendar_closed"`
+		CalendarSince    time.Time       `json:"calendar_since"` // null leaves it zero
 		WrittenAt        time.Time       `json:"written_at"`
 	}
 	if err := json.Unmarshal(row, &j); err != nil {
@@ -239,7 +243,8 @@ func campaignFromJSON(row []byte) (Campaign, error) {
 	return Campaign{
 		ID: j.ID, AppNo: j.AppNo, Revision: j.Revision, Status: j.Status, Channel: j.Channel,
 		StrategyType: j.StrategyType, StrategyContent: j.StrategyContent, TimeZone: j.TimeZone,
-		ShortMonthPolicy: j.ShortMonthPolicy, DSTGapPolicy: j.DSTGapPolicy, Times: j.Times, WrittenAt: j.WrittenAt,
+		ShortMonthPolicy: j.ShortMonthPolicy, DSTGapPolicy: j.DSTGapPolicy, Times: j.Times,
+		Calendar: CalendarSays{Name: j.Calendar, Policy: j.CalendarPolicy, Closed: j.CalendarClosed, Since: j.CalendarSince}, WrittenAt: j.WrittenAt,
 	}, nil
 }
 

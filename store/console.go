@@ -157,6 +157,7 @@ type CampaignSummary struct {
 	StrategyContent              json.RawMessage
 	TimeZone, ShortMonth, DSTGap string
 	Times                        []string
+	Calendar                     CalendarSays
 	WrittenAt                    time.Time
 	LastStatus                   string
 	LastDueAt                    time.Time
@@ -164,12 +165,13 @@ type CampaignSummary struct {
 
 // summaryColumns are those of campaigns c that a summary has, and columns where they go.
 const summaryColumns = `c.id, c.revision, c.name, c.app_id, c.workspace_id, c.channel, c.status, coalesce(c.status_reason, ''), c.strategy_type, c.strategy_content,
-	c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times, c.written_at`
+	c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times, ` + calendarColumns + `, c.written_at`
 
 func (c *CampaignSummary) columns() []any {
 	return []any{
 		&c.ID, &c.Revision, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.Status, &c.Reason, &c.StrategyType, &c.StrategyContent,
-		&c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times, &c.WrittenAt,
+		&c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
+		&c.Calendar.Name, &c.Calendar.Policy, &c.Calendar.Closed, (*timeOrZero)(&c.Calendar.Since), &c.WrittenAt,
 	}
 }
 
@@ -616,6 +618,7 @@ type CampaignDraft struct {
 	ShortMonth, DSTGap                string
 	Times                             []string // of day; none: NULL
 	QuietPolicy                       string   // empty: NULL
+	Calendar, CalendarPolicy          string   // empty: NULL
 	ResendUnknown                     bool
 	Status                            string
 	Targets                           []string // rows of campaign_targets
@@ -623,12 +626,12 @@ type CampaignDraft struct {
 
 // draftColumns are a draft's columns in order, and values what goes there.
 const draftColumns = `name, app_id, workspace_id, channel, strategy_type, strategy_content, request, audience_view, time_zone,
-	misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown, times, quiet_policy, spread, status`
+	misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown, times, calendar, calendar_policy, quiet_policy, spread, status`
 
 func (d *CampaignDraft) values() []any {
 	return []any{
 		d.Name, d.AppID, d.WorkspaceID, d.Channel, d.StrategyType, jsonText(d.StrategyContent), string(d.Request), orNull(d.AudienceView), orNull(d.TimeZone),
-		d.MisfirePolicy, d.CatchUpWindow, d.ShortMonth, d.DSTGap, d.ResendUnknown, d.Times, orNull(d.QuietPolicy), orNone(d.Spread), d.Status,
+		d.MisfirePolicy, d.CatchUpWindow, d.ShortMonth, d.DSTGap, d.ResendUnknown, d.Times, orNull(d.Calendar), orNull(d.CalendarPolicy), orNull(d.QuietPolicy), orNone(d.Spread), d.Status,
 	}
 }
 
@@ -646,7 +649,7 @@ func (s *Store) InsertDraft(ctx context.Context, d *CampaignDraft) (id int64, er
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
 			INSERT INTO scheduler.campaigns (`+draftColumns+`)
-			VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18) RETURNING id`, d.values()...).Scan(&id)
+			VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) RETURNING id`, d.values()...).Scan(&id)
 		if err != nil {
 			return err
 		}
@@ -672,9 +675,9 @@ func (s *Store) UpdateCampaign(ctx context.Context, id int64, revision int32, d 
 	err := s.changeCampaign(ctx, id, revision, note, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `
 			UPDATE scheduler.campaigns SET (name, strategy_type, strategy_content, request, audience_view, time_zone,
-			       misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown, times, quiet_policy, spread) =
-			       ($2, $3, $4::jsonb, $5::jsonb, $6, coalesce($7, time_zone), $8, $9, $10, $11, $12, $13, $14, $15) WHERE id = $1`,
-			append([]any{id, d.Name}, d.values()[4:17]...)...)
+			       misfire_policy, catch_up_window, short_month_policy, dst_gap_policy, resend_unknown, times, calendar, calendar_policy, quiet_policy, spread) =
+			       ($2, $3, $4::jsonb, $5::jsonb, $6, coalesce($7, time_zone), $8, $9, $10, $11, $12, $13, $14, $15, $16, $17) WHERE id = $1`,
+			append([]any{id, d.Name}, d.values()[4:19]...)...)
 		return err
 	})
 	if err != nil {

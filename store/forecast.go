@@ -103,12 +103,13 @@ func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastF
 		quota = `LEFT JOIN scheduler.quota_usage q ON q.app_id = c.app_id AND q.workspace_id = c.workspace_id AND q.channel = c.channel`
 	}
 	rows, _ := tx.Query(ctx, `
-		SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times,
+		SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times, `+calendarColumns+`,
 		       c.written_at, c.catch_up_window, c.spread, `+quietPolicy+`, c.misfire_policy, k.max_targets, coalesce(q.weekly_quota, k.weekly_quota)
 		  FROM scheduler.campaigns c JOIN scheduler.channels k USING (channel) `+quota+`
 		 WHERE c.id = ANY (ARRAY(`+sql+`)) ORDER BY c.id`, args...)
 	r.Campaigns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c ForecastCampaign, err error) {
 		err = row.Scan(&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
+			&c.Calendar.Name, &c.Calendar.Policy, &c.Calendar.Closed, (*timeOrZero)(&c.Calendar.Since),
 			&c.WrittenAt, (*interval)(&c.CatchUpWindow), (*interval)(&c.Spread), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Quota)
 		return c, err
 	})

@@ -20,7 +20,11 @@ import (
 func TestOccurrencesAgreeWithStrategy(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
-	many := rapid.SliceOfN(rapid.Custom(strategytest.Good), 30, 30)
+	withCalendar := rapid.Custom(func(t *rapid.T) strategy.Spec {
+		s, _ := strategytest.WithCalendar(t)
+		return s
+	})
+	many := rapid.SliceOfN(rapid.OneOf(rapid.Custom(strategytest.Good), withCalendar), 30, 30)
 	rapid.Check(t, func(t *rapid.T) {
 		var specs []strategy.Spec
 		var want [][]time.Time
@@ -86,9 +90,18 @@ func daily(t *testing.T, zone, written, clock string) strategy.Spec {
 func compareOccurrences(t tester, spec strategy.Spec, want, got []time.Time) {
 	t.Helper()
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("strategy %d in %s, policies %s and %s, times %v, written %s:\n%s\n(-Go +SQL)\n%s", spec.Type, spec.Zone, spec.ShortMonth, spec.DSTGap, spec.Times,
+		t.Errorf("strategy %d in %s, policies %s and %s, times %v, calendar policy %q, closed %v since %s, written %s:\n%s\n(-Go +SQL)\n%s", spec.Type, spec.Zone, spec.ShortMonth, spec.DSTGap, spec.Times, spec.CalendarPolicy, spec.Closed, spec.Since,
 			spec.WrittenAt.Format(time.RFC3339Nano), spec.Content, diff)
 	}
+}
+
+// closedText writes instants as an array of SQL.
+func closedText(closed []time.Time) string {
+	texts := make([]string, len(closed))
+	for i, at := range closed {
+		texts[i] = at.UTC().Format(time.RFC3339Nano)
+	}
+	return "{" + strings.Join(texts, ",") + "}"
 }
 
 func occurrences(s strategy.Schedule) []time.Time {
@@ -104,6 +117,7 @@ func occurrencesInSQL(t tester, db *pgtest.DB, specs []strategy.Spec) [][]time.T
 	n := len(specs)
 	types, contents, zones := make([]int16, n), make([]string, n), make([]string, n)
 	months, gaps, times, written := make([]string, n), make([]string, n), make([]*string, n), make([]time.Time, n)
+	policies, closed, since := make([]*string, n), make([]*string, n), make([]*time.Time, n)
 	for i, s := range specs {
 		types[i], contents[i], zones[i] = int16(s.Type), string(s.Content), s.Zone
 		months[i], gaps[i], written[i] = string(s.ShortMonth), string(s.DSTGap), s.WrittenAt
@@ -111,16 +125,27 @@ func occurrencesInSQL(t tester, db *pgtest.DB, specs []strategy.Spec) [][]time.T
 			list := "{" + strings.Join(s.Times, ",") + "}"
 			times[i] = &list
 		}
+		if s.Calendar == "" {
+			continue
+		}
+		edges := closedText(s.Closed)
+		closed[i] = &edges
+		if s.CalendarPolicy != "" {
+			policies[i] = (*string)(&specs[i].CalendarPolicy)
+		}
+		if !s.Since.IsZero() {
+			since[i] = &specs[i].Since
+		}
 	}
 	out := make([][]time.Time, n)
 	err := pgx.BeginFunc(context.Background(), db.Pool, func(tx pgx.Tx) error {
 		rows, err := tx.Query(t.Context(), `
 			WITH version AS (
-				SELECT u.*, u.list::text[] AS times, '-infinity'::date AS first_day, 'infinity'::date AS last_day
-				  FROM unnest($1::smallint[], $2::jsonb[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[])
-				       WITH ORDINALITY AS u (strategy_type, content, zone, short_month_policy, dst_gap_policy, written_at, list, n)
+				SELECT u.*, u.list::text[] AS times, u.edges::timestamptz[] AS calendar_closed, '-infinity'::date AS first_day, 'infinity'::date AS last_day
+				  FROM unnest($1::smallint[], $2::jsonb[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::text[], $9::text[], $10::timestamptz[])
+				       WITH ORDINALITY AS u (strategy_type, content, zone, short_month_policy, dst_gap_policy, written_at, list, calendar_policy, edges, calendar_since, n)
 			)
-			SELECT DISTINCT n, due_at FROM (`+store.OccurrencesSQL+`) o ORDER BY n, due_at`, types, contents, zones, months, gaps, written, times)
+			SELECT DISTINCT n, due_at FROM (`+store.OccurrencesSQL+`) o ORDER BY n, due_at`, types, contents, zones, months, gaps, written, times, policies, closed, since)
 		if err != nil {
 			return err
 		}

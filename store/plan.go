@@ -236,7 +236,7 @@ type Candidate struct {
 
 // candidateColumns are a Candidate's columns, of rows named k and c.
 const candidateColumns = `k.next_due_at, c.id, c.revision, c.channel, c.strategy_type, c.strategy_content, c.time_zone,
-	c.short_month_policy, c.dst_gap_policy, c.times, c.catch_up_window, ` + quietPolicy + `, c.written_at`
+	c.short_month_policy, c.dst_gap_policy, c.times, ` + calendarColumns + `, c.catch_up_window, ` + quietPolicy + `, c.written_at`
 
 // Candidates returns the app's active campaigns with the earliest occurrences
 // before the given instant, at most limit, earliest first.
@@ -272,7 +272,8 @@ func collectCandidates(rows pgx.Rows) ([]Candidate, error) {
 		var c Candidate
 		m := &c.Campaign
 		err := row.Scan(&c.NextDueAt, &m.ID, &m.Revision, &m.Channel, &m.StrategyType, &m.StrategyContent, &m.TimeZone,
-			&m.ShortMonthPolicy, &m.DSTGapPolicy, &m.Times, (*interval)(&m.CatchUpWindow), &m.QuietPolicy, &m.WrittenAt)
+			&m.ShortMonthPolicy, &m.DSTGapPolicy, &m.Times, &m.Calendar.Name, &m.Calendar.Policy, &m.Calendar.Closed, (*timeOrZero)(&m.Calendar.Since),
+			(*interval)(&m.CatchUpWindow), &m.QuietPolicy, &m.WrittenAt)
 		return c, err
 	})
 	if err != nil {

@@ -36,6 +36,8 @@ func newPeople(t *testing.T) people {
 	}
 	p.exec(t, `
 		INSERT INTO scheduler.apps (app_id, provider) VALUES ('mine', 'webhook'), ('theirs', 'webhook');
+		INSERT INTO scheduler.calendars (name, time_zone, open_weekdays) VALUES ('open', 'UTC', '{1,2,3,4,5,6,7}');
+		INSERT INTO scheduler.calendar_days (calendar, day) VALUES ('open', '2027-01-01');
 		INSERT INTO scheduler.campaigns (id, name, app_id, channel, strategy_type, strategy_content)
 		SELECT n, app_id, app_id, 'webhook', 1, '{"fixedTime": 4102444800000}' FROM (VALUES (1000001, 'mine'), (1000002, 'theirs')) v (n, app_id);
 		INSERT INTO scheduler.campaign_targets (campaign_id, target) VALUES (1000001, 'a'), (1000002, 'b');
@@ -131,6 +133,15 @@ func TestRoles(t *testing.T) {
 			{sql: `WITH new AS (` + mine + ` RETURNING id) INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT id, 'x' FROM new`, rows: 1},
 			{sql: `UPDATE scheduler.campaigns SET name = 'x'`, rows: 1},
 			{sql: `UPDATE scheduler.campaigns SET times = '{09:00:00}'`, rows: 1},
+			{sql: `SELECT FROM scheduler.calendars`, rows: 1},
+			{sql: `SELECT FROM scheduler.calendar_days`, rows: 1},
+			{sql: `UPDATE scheduler.campaigns SET calendar = 'open'`, rows: 1},
+			{sql: `UPDATE scheduler.campaigns SET calendar_closed = '{}'`, state: denied},
+			{sql: `INSERT INTO scheduler.calendars (name) VALUES ('mine')`, state: denied},
+			{sql: `INSERT INTO scheduler.calendar_days (calendar, day) VALUES ('open', '2027-01-02')`, state: denied},
+			{sql: `UPDATE scheduler.calendar_days SET open = true`, state: denied},
+			{sql: `SELECT scheduler.delete_calendar('open')`, state: denied},
+			{sql: `SELECT scheduler.delete_calendar_days('open', '{2027-01-01}')`, state: denied},
 			{sql: `UPDATE scheduler.campaigns SET status = 'paused'`, rows: 1},
 			{sql: `UPDATE scheduler.campaigns SET status = 'cancelled'`, rows: 1},
 			{sql: `SELECT scheduler.delete_campaign(id) FROM scheduler.campaigns`, rows: 1},
@@ -215,6 +226,11 @@ func TestRoles(t *testing.T) {
 			{sql: `SELECT FROM audience.members`, rows: 0},
 			{sql: `DELETE FROM scheduler.pending_tasks`, rows: 2},
 			{sql: `SET LOCAL scheduler.daemon = 'on'; UPDATE scheduler.campaigns SET status = 'finished'`, rows: 2},
+			{sql: `SELECT FROM scheduler.calendar_days`, rows: 1},
+			{sql: `INSERT INTO scheduler.calendars (name) VALUES ('mine')`, state: denied},
+			{sql: `UPDATE scheduler.calendar_days SET open = true`, state: denied},
+			{sql: `DELETE FROM scheduler.calendar_days`, state: denied},
+			{sql: `SELECT scheduler.delete_calendar('open')`, state: denied},
 
 			{sql: `UPDATE scheduler.campaigns SET status = 'paused'`, state: denied}, // the engine sets what is the engine's, and nothing else
 			{sql: `SET LOCAL scheduler.daemon = 'on'; UPDATE scheduler.campaigns SET status = 'cancelled'`, state: denied},
@@ -258,6 +274,14 @@ func TestRoles(t *testing.T) {
 			{sql: `SELECT scheduler.resolve_task(1000001, true, true)`, state: "22023"},
 			{sql: `SELECT scheduler.hold_pushes('too many'), scheduler.hold_skips_overdue(), scheduler.skip_overdue(1), scheduler.release_hold()`, rows: 1},
 
+			{sql: `INSERT INTO scheduler.calendars (name, time_zone) VALUES ('mine', 'UTC')`, rows: 1},
+			{sql: `UPDATE scheduler.calendars SET open_weekdays = '{1}'`, rows: 1},
+			{sql: `INSERT INTO scheduler.calendar_days (calendar, day) VALUES ('open', '2027-01-01') ON CONFLICT (calendar, day) DO UPDATE SET open = excluded.open`, rows: 1},
+			{sql: `SELECT scheduler.delete_calendar('open')`, rows: 1},
+			{sql: `SELECT scheduler.delete_calendar_days('open', '{2027-01-01}')`, rows: 1},
+			{sql: `UPDATE scheduler.calendars SET updated_by = 'x'`, state: denied},
+			{sql: `DELETE FROM scheduler.calendars`, state: denied},
+			{sql: `UPDATE scheduler.campaigns SET calendar_closed = '{}'`, state: denied},
 			{sql: `DELETE FROM scheduler.decided_tasks`, state: denied},
 			{sql: `DELETE FROM scheduler.pending_tasks`, state: denied},
 			{sql: `DELETE FROM scheduler.campaign_history`, state: denied},

@@ -32,6 +32,9 @@ func TestStrategyCasesInSQL(t *testing.T) {
 	t.Parallel()
 	db := pgtest.New(t)
 	for _, c := range strategytest.Cases(t, "../strategy/testdata") {
+		if !c.Spec.Since.IsZero() {
+			continue // the database does not judge a row again when its calendar changes
+		}
 		spec, ok := asStored(t, db.Pool, c.Spec)
 		if !ok {
 			if !strings.Contains(c.Want, "problem ") {
@@ -132,18 +135,23 @@ func judgeInSQL(t tester, pool *pgxpool.Pool, spec strategy.Spec) string {
 	}
 	arguments := []any{
 		int16(spec.Type), content, spec.Zone, string(spec.ShortMonth), string(spec.DSTGap), spec.CatchUpWindow, spec.WrittenAt, spec.Times,
+		spec.Calendar, string(spec.CalendarPolicy), closedText(spec.Closed),
 	}
 	problems := collect[strategy.Problem](t, pool, `SELECT field, message, value, hint
-		FROM scheduler.strategy_problems($1, $2::text::jsonb, $3, $4, $5, $6, $7, $8)`, arguments)
+		FROM scheduler.strategy_problems($1, $2::text::jsonb, $3, $4, $5, $6, $7, $8, nullif($9, ''), nullif($10, ''), $11::text::timestamptz[])`, arguments)
 	warnings := collect[strategy.Warning](t, pool, `SELECT field, message
-		FROM scheduler.strategy_warnings($1, $2::text::jsonb, $3, $4, $5, $6, $7, $8)`, arguments)
+		FROM scheduler.strategy_warnings($1, $2::text::jsonb, $3, $4, $5, $6, $7, $8, nullif($9, ''), nullif($10, ''), $11::text::timestamptz[])`, arguments)
+	// It is asked of known zones only: of another one its plan may be an error.
+	if slices.ContainsFunc(problems, func(p strategy.Problem) bool { return p.Field == "time_zone" }) {
+		return strategytest.Judgement(warnings, problems)
+	}
 	var plain bool
 	if err := pool.QueryRow(t.Context(), `SELECT coalesce(scheduler.strategy_is_plain($1, $2::text::jsonb, $3, $5) AND $4 = 'shift', false)
 		FROM scheduler.time_zones WHERE name = $3 UNION ALL SELECT false LIMIT 1`,
 		int16(spec.Type), content, spec.Zone, string(spec.DSTGap), spec.WrittenAt).Scan(&plain); err != nil {
 		t.Fatal(err)
 	}
-	if plain && len(spec.Times) == 0 && spec.CatchUpWindow >= time.Second && spec.CatchUpWindow <= 30*24*time.Hour && (spec.ShortMonth == "skip" || spec.ShortMonth == "last_day") && len(problems)+len(warnings) > 0 {
+	if plain && len(spec.Times) == 0 && spec.Calendar == "" && spec.CalendarPolicy == "" && spec.CatchUpWindow >= time.Second && spec.CatchUpWindow <= 30*24*time.Hour && (spec.ShortMonth == "skip" || spec.ShortMonth == "last_day") && len(problems)+len(warnings) > 0 {
 		t.Errorf("strategy_is_plain takes what strategy_verdict does not: %s\n%s", spec.Content, strategytest.Judgement(warnings, problems))
 	}
 	return strategytest.Judgement(warnings, problems)

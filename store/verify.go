@@ -325,8 +325,9 @@ const verifyLeasesSQL = `
 	)`
 
 // What follows works occurrences out anew for Verify. It shares no code with
-// package strategy nor with the functions that judge a strategy in SQL: it
-// walks local days with generate_series and asks PostgreSQL's own time zones.
+// package strategy, nor with the functions that judge a strategy in SQL but for
+// scheduler.open_occurrences, of campaigns with a calendar: it walks local days with
+// generate_series and asks PostgreSQL's own time zones.
 
 // versionsSQL lists every strategy a campaign ever had, with the interval in
 // which it stood: from written_at to ended_at, which is NULL while it stands.
@@ -334,12 +335,14 @@ const verifyLeasesSQL = `
 // the row itself is left out.
 const versionsSQL = `
 	SELECT c.id AS campaign_id, c.app_no, c.strategy_type, c.strategy_content AS content, c.time_zone AS zone, c.short_month_policy,
-	       c.dst_gap_policy, c.times, c.written_at, NULL::timestamptz AS ended_at, c.updated_at, c.status, c.catch_up_window
+	       c.dst_gap_policy, c.times, c.calendar_policy, c.calendar_closed, c.calendar_since, c.written_at, NULL::timestamptz AS ended_at, c.updated_at, c.status, c.catch_up_window
 	  FROM scheduler.campaigns c WHERE c.status <> 'cancelled'
 	UNION ALL
 	SELECT h.campaign_id, h.app_no, (h.before ->> 'strategy_type')::smallint, h.before -> 'strategy_content', h.before ->> 'time_zone',
 	       h.before ->> 'short_month_policy', h.before ->> 'dst_gap_policy',
-	       CASE WHEN jsonb_typeof(h.before -> 'times') = 'array' THEN ARRAY(SELECT x FROM jsonb_array_elements_text(h.before -> 'times') x) END, (h.before ->> 'written_at')::timestamptz, h.changed_at, h.changed_at, 'over',
+	       CASE WHEN jsonb_typeof(h.before -> 'times') = 'array' THEN ARRAY(SELECT x FROM jsonb_array_elements_text(h.before -> 'times') x) END,
+	       h.before ->> 'calendar_policy', CASE WHEN jsonb_typeof(h.before -> 'calendar_closed') = 'array' THEN ARRAY(SELECT x::timestamptz FROM jsonb_array_elements_text(h.before -> 'calendar_closed') x) END,
+	       (h.before ->> 'calendar_since')::timestamptz, (h.before ->> 'written_at')::timestamptz, h.changed_at, h.changed_at, 'over',
 	       (h.before ->> 'catch_up_window')::interval
 	  FROM scheduler.campaign_history h WHERE h.strategy_ended AND h.before ->> 'status' <> 'cancelled'`
 
@@ -355,7 +358,7 @@ const versionsSQL = `
 const occurrencesSQL = `
 	SELECT v.*, v.written_at AS due_at FROM version v WHERE v.strategy_type = 0
 	UNION ALL
-	SELECT v.*, to_timestamp(trunc((v.content ->> 'fixedTime')::numeric / 1000)::double precision) FROM version v WHERE v.strategy_type = 1
+	SELECT v.*, to_timestamp(trunc((v.content ->> 'fixedTime')::numeric / 1000)::double precision) FROM version v WHERE v.strategy_type = 1 AND v.calendar_closed IS NULL
 	UNION ALL
 	SELECT v.*, i.due_at
 	  FROM version v
@@ -380,10 +383,16 @@ const occurrencesSQL = `
 		                      CASE WHEN o.after AT TIME ZONE v.zone = w.wall THEN o.after END),
 		                CASE WHEN v.dst_gap_policy = 'shift' THEN o.before END) AS due_at
 	 ) i
-	 WHERE v.strategy_type = 2 AND i.due_at >= v.written_at
+	 WHERE v.strategy_type = 2 AND v.calendar_closed IS NULL AND i.due_at >= v.written_at
 	   AND CASE l.kind WHEN 1 THEN true
 	       WHEN 2 THEN extract(isodow FROM g.day) = ANY (l.chosen)
 	       ELSE extract(day FROM g.day) = ANY (l.chosen)
 	         OR v.short_month_policy = 'last_day' AND extract(day FROM g.day + interval '1 day') = 1
 	            AND extract(day FROM g.day) < (SELECT max(x) FROM unnest(l.chosen) x)
-	       END`
+	       END
+	UNION ALL
+	SELECT v.*, p.due_at
+	  FROM version v
+	 CROSS JOIN LATERAL scheduler.open_occurrences(v.strategy_type, v.content, v.zone, v.short_month_policy, v.dst_gap_policy, v.times,
+		v.written_at, v.calendar_policy, v.calendar_closed, v.calendar_since) AS p (due_at)
+	 WHERE v.calendar_closed IS NOT NULL`

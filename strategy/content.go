@@ -29,6 +29,12 @@ const fieldContent = "strategy_content"
 // fieldTimes is the column that stands in place of time.
 const fieldTimes = "times"
 
+// The columns of a calendar.
+const (
+	fieldCalendar       = "calendar"
+	fieldCalendarPolicy = "calendar_policy"
+)
+
 const (
 	objectHint = "write a JSON object, or a JSON string that holds one"
 	fixedHint  = `write {"fixedTime": <Unix milliseconds>}`

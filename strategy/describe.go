@@ -10,7 +10,12 @@ import (
 // Note says why the occurrence at t differs from the day and time that its author
 // wrote. It is empty when there is no difference, and when t is no occurrence.
 func (s Schedule) Note(t time.Time) string {
-	if s.days == nil || !s.Next(t.Add(-1)).Equal(t) {
+	switch {
+	case !s.Next(t.Add(-1)).Equal(t):
+		return ""
+	case !s.from.IsZero():
+		return moved([]string{s.from.In(s.zone).Format(time.DateOnly)})
+	case s.days == nil:
 		return ""
 	}
 	return s.days.noteOf(t.Unix())
@@ -18,7 +23,7 @@ func (s Schedule) Note(t time.Time) string {
 
 // noteOf is the note of whichever time of day falls onto the instant. Where two
 // do, one of them as it was written, that one's note is the shorter.
-func (c *calendar) noteOf(unix int64) string {
+func (c *timetable) noteOf(unix int64) string {
 	text, found := "", false
 	for ; c != nil; c = c.also {
 		if c.after(unix-1) != unix {
@@ -31,11 +36,13 @@ func (c *calendar) noteOf(unix int64) string {
 	return text
 }
 
-func (c *calendar) note(unix int64) string {
+func (c *timetable) note(unix int64) string {
 	day := c.dayAfter(unix - 1)
 	var notes []string
 	nominal := dateOf(c.first + int64(day))
-	if c.kind == monthly && c.days&(1<<nominal.Day()) == 0 {
+	if dates := c.moves.sources(c, day); len(dates) > 0 {
+		notes = append(notes, moved(dates))
+	} else if c.kind == monthly && c.days&(1<<nominal.Day()) == 0 {
 		missing := c.days >> (nominal.Day() + 1) << (nominal.Day() + 1)
 		notes = append(notes, "last day of a month without day "+join(numbers(missing), "or"))
 	}
@@ -44,6 +51,15 @@ func (c *calendar) note(unix int64) string {
 			": a clock change skips "+time.Unix(c.wall(day), 0).UTC().Format(time.DateTime))
 	}
 	return strings.Join(notes, "; ")
+}
+
+// moved is the note of an occurrence that stands for those of closed days.
+func moved(dates []string) string {
+	const most = 3
+	if n := len(dates) - most; n > 0 {
+		dates = append(dates[:most:most], strconv.Itoa(n)+" more")
+	}
+	return "moved from " + join(dates, "and") + ", closed in the calendar"
 }
 
 // length writes seconds as people do: "1h", "30m", "44m30s".
@@ -61,7 +77,7 @@ func length(seconds int64) string {
 // Describe says the schedule in words, for people.
 func (s Schedule) Describe() string {
 	switch {
-	case s.kind == Fixed:
+	case s.kind == Fixed && !s.once.IsZero():
 		return "once, on " + s.once.In(s.zone).Format("Monday 2006-01-02 at 15:04:05") + " (" + s.zone.String() + ")"
 	case s.days != nil:
 		return s.days.describe()
@@ -71,7 +87,7 @@ func (s Schedule) Describe() string {
 	return "at once"
 }
 
-func (c *calendar) describe() string {
+func (c *timetable) describe() string {
 	var times []string
 	gaps := false
 	for k := c; k != nil; k = k.also {
@@ -79,7 +95,11 @@ func (c *calendar) describe() string {
 		gaps = gaps || k.gaps
 	}
 	at := " at " + join(times, "and") + " (" + c.zone.String() + ")"
-	return c.rhythm() + at + ", " + period(date(c.first), date(c.end)) + c.policies(gaps, len(times) > 1)
+	text := c.rhythm() + at + ", " + period(date(c.first), date(c.end)) + c.policies(gaps, len(times) > 1)
+	if c.moves != nil {
+		text += c.moves.describe()
+	}
+	return text
 }
 
 func period(first, end string) string {
@@ -89,7 +109,7 @@ func period(first, end string) string {
 	return "from " + first + " to " + end
 }
 
-func (c *calendar) rhythm() string {
+func (c *timetable) rhythm() string {
 	switch c.kind {
 	case weekly:
 		names := make([]string, 0, 7)
@@ -109,7 +129,7 @@ func (c *calendar) rhythm() string {
 
 // policies says what happens in short months and on clock changes, where the
 // schedule can meet one.
-func (c *calendar) policies(gaps, several bool) string {
+func (c *timetable) policies(gaps, several bool) string {
 	text := ""
 	if c.kind == monthly && c.days>>29 != 0 {
 		text += "; months without the day " + map[ShortMonthPolicy]string{

@@ -1,6 +1,9 @@
 package strategy
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 const (
 	// maxMillis is the end of the year 9999, in Unix milliseconds.
@@ -25,20 +28,61 @@ func (j *judge) fixed(m *members) Schedule {
 	}
 	unix, ok := j.moment(m, keyFixedTime)
 	if ok && j.window {
-		j.notTooOld(m, unix)
+		ok = j.notTooOld(m, unix)
 	}
 	j.ignore(m, Loop, keys[1:]...)
 	if len(j.problems) == 0 {
 		j.storable(m.text)
 	}
-	return Schedule{kind: Fixed, once: time.Unix(unix, 0).UTC(), zone: j.zone}
+	s := Schedule{kind: Fixed, once: time.Unix(unix, 0).UTC(), zone: j.zone}
+	if ok && j.zone != nil && j.closing != nil {
+		j.moveFixed(m, unix, &s)
+	}
+	return s
+}
+
+// moveFixed has the calendar move a fixed time.
+func (j *judge) moveFixed(m *members, unix int64, s *Schedule) {
+	at, ok := j.closing.fixed(j.zone, unix, j.spec.from(), j.spec.DSTGap)
+	switch {
+	case !j.spec.Since.IsZero() && (!ok || at < wholeSecond(j.spec.Since)):
+		s.once = time.Time{} // it had one when it was written
+	case !ok:
+		j.closedThen(m, unix)
+	case at != unix:
+		s.once, s.from = time.Unix(at, 0).UTC(), s.once
+	}
+}
+
+// closedThen refuses a fixed time on a closed day that moves nowhere.
+func (j *judge) closedThen(m *members, unix int64) {
+	message := "must have an open day of the calendar within 31 days to move to"
+	hint := "it means " + time.Unix(unix, 0).In(j.zone).Format(time.DateTime) + " in " + j.zone.String() + ", where calendar " + j.spec.Calendar +
+		" is closed: write another moment"
+	if j.closing.step == 0 {
+		message = "must not lie on a day that the calendar closes"
+		hint += ", or calendar_policy next_open or previous_open"
+	}
+	j.problem(keyFixedTime, message, m.values[keyFixedTime], hint)
+}
+
+// FixedTime reads the fixedTime of a StrategyContent, false where there is none that
+// could be one. For those who look up what a calendar says of the days around it.
+func FixedTime(content []byte) (time.Time, bool) {
+	var c struct {
+		FixedTime *int64 `json:"fixedTime"`
+	}
+	if err := json.Unmarshal(content, &c); err != nil || c.FixedTime == nil || *c.FixedTime < 0 || *c.FixedTime > maxMillis {
+		return time.Time{}, false
+	}
+	return time.Unix(*c.FixedTime/1000, 0).UTC(), true
 }
 
 // notTooOld applies the catch-up rule to a fixedTime in the past.
-func (j *judge) notTooOld(m *members, unix int64) {
+func (j *judge) notTooOld(m *members, unix int64) bool {
 	at := time.Unix(unix, 0)
 	if !at.Before(j.spec.WrittenAt.Add(-j.spec.CatchUpWindow)) {
-		return
+		return true
 	}
 	zone := j.zone
 	if zone == nil {
@@ -47,6 +91,7 @@ func (j *judge) notTooOld(m *members, unix int64) {
 	j.problem(keyFixedTime, "must not be further in the past than catch_up_window", m.values[keyFixedTime],
 		hintSeconds(unix, "it means "+at.In(zone).Format(time.DateTime)+" in "+zone.String()+
 			": write a moment to come, or a longer catch_up_window"))
+	return false
 }
 
 // hintSeconds replaces a hint when a moment lies in the past because it was

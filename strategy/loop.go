@@ -23,7 +23,7 @@ type cycle struct {
 	first, end int64  // days, both included
 	kind       int64  // daily, weekly or monthly
 	days       uint32 // bit n: day n of the week (1 Monday) or of the month
-	time       int64  // seconds after local midnight; a loop with several has a calendar for each
+	time       int64  // seconds after local midnight; a loop with several has a timetable for each
 	shortMonth ShortMonthPolicy
 	dstGap     DSTGapPolicy
 }
@@ -54,16 +54,24 @@ func (j *judge) loop(m *members) Schedule {
 	if len(j.problems) > 0 {
 		return Schedule{}
 	}
-	s := c.schedule(times, j.spec.WrittenAt)
-	if s.Last().IsZero() {
-		clock := keyTime
-		if len(j.spec.Times) > 0 {
-			clock = fieldTimes
-		}
-		j.problem(fieldContent, "must yield at least one occurrence from now on", m.text,
-			"widen startTime to endTime, or change circleValue, "+clock+", short_month_policy or dst_gap_policy")
+	s := c.schedule(times, j.spec.from(), j.closing)
+	if s.Last().IsZero() && j.spec.Since.IsZero() {
+		j.problem(fieldContent, "must yield at least one occurrence from now on", m.text, j.widen())
 	}
 	return s
+}
+
+// widen says how a loop gets occurrences.
+func (j *judge) widen() string {
+	clock := keyTime
+	if len(j.spec.Times) > 0 {
+		clock = fieldTimes
+	}
+	text := "widen startTime to endTime, or change circleValue, " + clock + ", short_month_policy"
+	if j.spec.Calendar == "" {
+		return text + " or dst_gap_policy"
+	}
+	return text + ", dst_gap_policy or calendar_policy; calendar " + j.spec.Calendar + " closes days among these"
 }
 
 // dates reads the first and the last day and holds them against today.

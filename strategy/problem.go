@@ -6,7 +6,8 @@ import "strings"
 type Problem struct {
 	// Field is a key of StrategyContent such as "circleValue", or a column:
 	// strategy_type, strategy_content (as a whole), time_zone,
-	// short_month_policy, dst_gap_policy, catch_up_window or times.
+	// short_month_policy, dst_gap_policy, catch_up_window, times or
+	// calendar_policy.
 	Field string
 	// Message is the rule, worded to follow the field: "must not be empty".
 	Message string

@@ -12,21 +12,30 @@ import (
 type Schedule struct {
 	kind Type
 	zone *time.Location // Fixed only
-	once time.Time      // Now and Fixed; UTC
-	days *calendar      // Loop only
+	once time.Time      // Now and Fixed; UTC; zero: never
+	from time.Time      // Fixed only: the fixedTime from which the calendar moves it to once; zero: it does not
+	days *timetable     // Loop only
 }
 
-// A calendar holds the occurrences of a loop at one time of day, of which there
+// A timetable holds the occurrences of a loop at one time of day, of which there
 // are at most 181: one bit a day, and the offsets that turn local times into
-// instants. A loop with several times of day is a list of calendars.
-type calendar struct {
+// instants. A loop with several times of day is a list of timetables.
+type timetable struct {
 	cycle
-	also        *calendar // the same loop at its next time of day
-	chosen      [3]uint64 // bit n: the n-th day from first has an occurrence
-	runs        []run     // by day, at least one
-	early, last int64     // Unix seconds of the first and last occurrence
-	gaps        bool      // a clock change skips the time of a day it would choose
+	also        *timetable // the same loop at its next time of day
+	chosen      dayset     // with an occurrence
+	runs        []run      // by day, at least one
+	early, last int64      // Unix seconds of the first and last occurrence
+	gaps        bool       // a clock change skips the time of a day it would choose
+	moves       *moves     // what the calendar does; nil: there is none
 }
+
+// A dayset has bit n for the n-th day from cycle.first.
+type dayset [3]uint64
+
+func (s *dayset) add(day int)      { s[day/64] |= 1 << (day % 64) }
+func (s *dayset) drop(day int)     { s[day/64] &^= 1 << (day % 64) }
+func (s *dayset) has(day int) bool { return s[day/64]&(1<<(day%64)) != 0 }
 
 // A run is a row of days whose local time converts with the same offset.
 type run struct {
@@ -59,7 +68,7 @@ func (s Schedule) Last() time.Time {
 }
 
 // latest returns the last occurrence at any of the times of day.
-func (c *calendar) latest() time.Time {
+func (c *timetable) latest() time.Time {
 	last := int64(minUnix)
 	for ; c != nil; c = c.also {
 		if !c.empty() {
@@ -74,7 +83,7 @@ func (c *calendar) latest() time.Time {
 
 // next returns the first occurrence at any of the times of day. Two that fall
 // onto one instant, as a clock change may have it, are one occurrence.
-func (c *calendar) next(after time.Time) time.Time {
+func (c *timetable) next(after time.Time) time.Time {
 	unix := after.Unix()
 	at := c.after(unix)
 	for c = c.also; c != nil; c = c.also {
@@ -88,7 +97,7 @@ func (c *calendar) next(after time.Time) time.Time {
 
 // after returns the first occurrence at this time of day after a Unix time, or
 // maxUnix when there is none.
-func (c *calendar) after(unix int64) int64 {
+func (c *timetable) after(unix int64) int64 {
 	switch {
 	case c.empty() || unix >= c.last:
 		return maxUnix
@@ -100,7 +109,7 @@ func (c *calendar) after(unix int64) int64 {
 
 // dayAfter returns the chosen day of the first occurrence after a Unix time. There
 // must be one.
-func (c *calendar) dayAfter(unix int64) int {
+func (c *timetable) dayAfter(unix int64) int {
 	// No offset reaches 16 hours, so that no earlier day can be the one.
 	day := max(0, int((unix-c.wall(0)-16*3600)/secondsPerDay))
 	for day = c.chosenFrom(day); c.at(day) <= unix; {
@@ -109,11 +118,11 @@ func (c *calendar) dayAfter(unix int64) int {
 	return day
 }
 
-func (c *calendar) empty() bool { return c.chosen == [3]uint64{} }
+func (c *timetable) empty() bool { return c.chosen == dayset{} }
 
 // chosenFrom returns the first chosen day from the given one on. There must be
 // one.
-func (c *calendar) chosenFrom(day int) int {
+func (c *timetable) chosenFrom(day int) int {
 	word := day / 64
 	rest := c.chosen[word] >> (day % 64) << (day % 64)
 	for rest == 0 {
@@ -124,7 +133,7 @@ func (c *calendar) chosenFrom(day int) int {
 }
 
 // at returns the instant of a day's local time, in Unix seconds.
-func (c *calendar) at(day int) int64 {
+func (c *timetable) at(day int) int64 {
 	k := len(c.runs) - 1
 	for c.runs[k].day > day {
 		k--
@@ -133,57 +142,77 @@ func (c *calendar) at(day int) int64 {
 }
 
 // wall returns a day's local time as though its zone were UTC.
-func (c *calendar) wall(day int) int64 {
+func (c *timetable) wall(day int) int64 {
 	return (c.first+int64(day))*secondsPerDay + c.time
 }
 
-func (c *calendar) choose(day int) { c.chosen[day/64] |= 1 << (day % 64) }
-
-func (c *calendar) drop(day int) { c.chosen[day/64] &^= 1 << (day % 64) }
-
-// schedule computes the occurrences at each of the times of day.
-func (y cycle) schedule(times []int64, written time.Time) Schedule {
+// schedule computes the occurrences at each of the times of day that are not before
+// a Unix time.
+func (y cycle) schedule(times []int64, from int64, calendar *closing) Schedule {
 	spans := spansOf(y.zone, (y.first-2)*secondsPerDay, (y.end+3)*secondsPerDay)
 	s := Schedule{kind: Loop}
 	for _, at := range slices.Backward(times) {
 		y.time = at
-		c := y.calendar(spans, written)
+		c := y.timetable(spans, from, calendar)
 		c.also = s.days
 		s.days = c
 	}
 	return s
 }
 
-// calendar computes the occurrences at one time of day, day by day. Local times
-// before written are not occurrences.
-func (y cycle) calendar(spans []span, written time.Time) *calendar {
-	c := &calendar{cycle: y}
-	from := written.Add(time.Second - 1).Unix() // the first whole second that is not before it
-	previous := -1
-	for day := 0; y.first+int64(day) <= y.end; day++ {
+// timetable computes the occurrences at one time of day, day by day.
+func (y cycle) timetable(spans []span, from int64, calendar *closing) *timetable {
+	c := &timetable{cycle: y}
+	var wanted, lost dayset // by the cycle; for want of their local time
+	for day := range y.length() {
 		offset, gap := resolve(spans, c.wall(day))
 		if len(c.runs) == 0 || c.runs[len(c.runs)-1].offset != offset {
 			c.runs = append(c.runs, run{day: day, offset: offset})
 		}
-		at := c.wall(day) - offset
-		if at < from || !y.wants(y.first+int64(day)) {
+		if gap && y.dstGap == DSTGapSkip {
+			lost.add(day)
+		}
+		if y.wants(y.first + int64(day)) {
+			wanted.add(day)
+			c.gaps = c.gaps || gap && c.wall(day)-offset >= from
+		}
+	}
+	if calendar != nil {
+		c.moves = &moves{closing: calendar, wanted: wanted, lost: lost, from: from}
+		c.moves.look(c)
+	}
+	for day := range y.length() {
+		if !wanted.has(day) || lost.has(day) {
 			continue
 		}
-		if c.gaps = c.gaps || gap; gap && y.dstGap == DSTGapSkip {
+		if onto, _ := c.moves.onto(c, day); onto >= 0 && c.at(onto) >= from {
+			c.chosen.add(onto)
+		}
+	}
+	c.settle()
+	return c
+}
+
+// length is how many days a cycle has, chosen or not; none when it ends before it begins.
+func (y *cycle) length() int { return max(0, int(y.end-y.first)+1) }
+
+// settle finds the first and the last occurrence. A zone that leaps over a whole day,
+// as Samoa's did, shifts its push onto the next day's: that is one occurrence.
+func (c *timetable) settle() {
+	previous := -1
+	for day := range c.length() {
+		if !c.chosen.has(day) {
 			continue
 		}
-		if previous >= 0 && at == c.last {
-			// A zone that leaps over a whole day, as Samoa's did, shifts its
-			// push onto the next day's: that is one occurrence.
-			c.drop(previous)
-		}
-		if previous < 0 {
+		at := c.at(day)
+		switch {
+		case previous < 0:
 			c.early = at
+		case at == c.last:
+			c.chosen.drop(previous)
 		}
-		c.choose(day)
 		previous, c.last = day, at
 	}
-	return c
 }
 
 // resolve returns the offset for a local time. A time that occurs twice gets the

@@ -98,7 +98,7 @@ func TestNoteIsEmptyBetweenOccurrences(t *testing.T) {
 
 func TestNextDoesNotAllocate(t *testing.T) {
 	for _, times := range [][]string{nil, {"02:30:00"}, {"02:30:00", "03:30:00", "18:00:00"}} {
-		spec := loopAcrossClockChange()
+		spec := onWorkdays(loopAcrossClockChange())
 		spec.Times = times
 		s := parse(t, spec)
 		at := s.Next(time.Time{})
@@ -114,6 +114,15 @@ func loopAcrossClockChange() strategy.Spec {
 	s.Zone = "America/New_York"
 	s.WrittenAt = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 	s.Content = []byte(`{"startTime":1767268800000,"endTime":1782820800000,"circleType":1,"time":"02:30:00"}`)
+	return s
+}
+
+// onWorkdays gives a Spec a calendar that closes weekends, for half a year and more.
+func onWorkdays(s strategy.Spec) strategy.Spec {
+	s.Calendar, s.CalendarPolicy = "workdays", strategy.CalendarNextOpen
+	for at := time.Date(2025, 12, 27, 5, 0, 0, 0, time.UTC); at.Year() < 2027; at = at.AddDate(0, 0, 7) {
+		s.Closed = append(s.Closed, at, at.AddDate(0, 0, 2))
+	}
 	return s
 }
 
@@ -137,6 +146,8 @@ func BenchmarkNext(b *testing.B) {
 		"three times":  `{"startTime":1767268800000,"endTime":1782820800000,"circleType":1}`,
 		"every hour":   `{"startTime":1767268800000,"endTime":1782820800000,"circleType":1}`,
 
+		"on workdays": `{"startTime":1767268800000,"endTime":1782820800000,"circleType":1,"time":"02:30:00"}`,
+
 		"daily":   `{"startTime":1767268800000,"endTime":1782820800000,"circleType":1,"time":"02:30:00"}`,
 		"weekly":  `{"startTime":1767268800000,"endTime":1782820800000,"circleType":2,"circleValue":[6],"time":"02:30:00"}`,
 		"monthly": `{"startTime":1767268800000,"endTime":1782820800000,"circleType":3,"circleValue":[31],"time":"02:30:00"}`,
@@ -144,6 +155,9 @@ func BenchmarkNext(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			spec := loopAcrossClockChange()
 			spec.Content, spec.Times = []byte(content), several[name]
+			if name == "on workdays" {
+				spec = onWorkdays(spec)
+			}
 			s := parse(b, spec)
 			b.ReportAllocs()
 			for at := spec.WrittenAt; b.Loop(); {

@@ -88,6 +88,18 @@ type Spec struct {
 	// Times are a loop's times of day, "HH:mm:ss", in any order. Where there are
 	// any, they stand in place of the time in Content.
 	Times []string
+	// Calendar names the calendar of a fixed time or a loop; empty: none. What it says
+	// is in Closed.
+	Calendar string
+	// CalendarPolicy is empty or one of the policies; empty means skip.
+	CalendarPolicy CalendarPolicy
+	// Closed is when the calendar is closed: from the first of these instants, which
+	// ascend, until the second, from the third until the fourth, and so on.
+	Closed []time.Time
+	// Since is when Closed was last changed after the strategy was written; zero:
+	// never. There is no occurrence before it. A Spec with it was judged before: it is
+	// not refused for what its calendar closes now.
+	Since time.Time
 	// CatchUpWindow is how late an occurrence may still be pushed, and so how
 	// far in the past a fixedTime may lie.
 	CatchUpWindow time.Duration
@@ -115,6 +127,7 @@ type judge struct {
 	zone     *time.Location // nil when Spec.Zone is none
 	window   bool           // Spec.CatchUpWindow is one
 	times    []int64        // Spec.Times in order, in seconds after midnight
+	closing  *closing       // nil: there is no calendar, or its policy is none
 	problems Problems
 	warnings []Warning
 }
@@ -144,6 +157,34 @@ func (j *judge) columns() {
 	if len(s.Times) > 0 {
 		j.timesOfDay()
 	}
+	j.calendar()
+}
+
+func (j *judge) calendar() {
+	s := &j.spec
+	if s.Calendar != "" && s.Type == Now {
+		j.warn(fieldCalendar, "is ignored: it belongs to strategy types "+Fixed.String()+" and "+Loop.String())
+	}
+	switch s.CalendarPolicy {
+	case "", CalendarSkip, CalendarNextOpen, CalendarPreviousOpen:
+		if s.CalendarPolicy != "" && s.Calendar == "" {
+			j.problem(fieldCalendarPolicy, "must come with a calendar", string(s.CalendarPolicy),
+				"name a calendar in the column calendar, or leave calendar_policy out")
+		}
+	default:
+		j.problem(fieldCalendarPolicy, "must be skip, next_open or previous_open", string(s.CalendarPolicy),
+			"skip leaves out what falls on a closed day; next_open and previous_open move it to the nearest open day after or before")
+	}
+	j.closing = newClosing(s)
+}
+
+// from is the first second at which an occurrence may lie that is not in the past.
+func (s *Spec) from() int64 {
+	from := wholeSecond(s.WrittenAt)
+	if !s.Since.IsZero() {
+		from = max(from, wholeSecond(s.Since))
+	}
+	return from
 }
 
 // seconds writes a duration to the microsecond, which is as fine as PostgreSQL

@@ -203,7 +203,15 @@ func (p *program) printComing(d campaignDetail) error {
 	if err := p.print("\n" + p.drawCalendar(d.plan.pushed())); err != nil {
 		return err
 	}
-	return p.printWarnings(d.plan)
+	return p.printClosed(d.plan)
+}
+
+// given returns nil for nothing.
+func given(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
 }
 
 // describe says the schedule in words.
@@ -338,6 +346,8 @@ type campaignJSON struct {
 	DSTGapPolicy     string          `json:"dst_gap_policy"`
 	Times            []string        `json:"times"`        // of day; null: strategy_content's
 	QuietPolicy      string          `json:"quiet_policy"` // as exemptions stand
+	Calendar         *string         `json:"calendar"`
+	CalendarPolicy   *string         `json:"calendar_policy"`
 	ResendUnknown    bool            `json:"resend_unknown"`
 	CreatedBy        string          `json:"created_by"`
 	CreatedAt        string          `json:"created_at"`
@@ -361,7 +371,7 @@ func asCampaign(c store.CampaignRow) campaignJSON {
 		ID: c.ID, Name: c.Name, AppID: c.AppID, WorkspaceID: c.WorkspaceID, Channel: c.Channel, Status: c.Status, StatusReason: c.StatusReason,
 		Revision: c.Revision, StrategyType: c.StrategyType, StrategyContent: c.StrategyContent, Schedule: describe(c), TimeZone: c.TimeZone,
 		MisfirePolicy: c.MisfirePolicy, CatchUpSeconds: c.CatchUpWindow.Seconds(), SpreadSeconds: c.Spread.Seconds(), ShortMonthPolicy: c.ShortMonthPolicy, DSTGapPolicy: c.DSTGapPolicy,
-		Times: c.Times, QuietPolicy: c.QuietPolicy, ResendUnknown: c.ResendUnknown, CreatedBy: c.CreatedBy, CreatedAt: inZone(c.CreatedAt, c.TimeZone).Format(time.RFC3339Nano),
+		Times: c.Times, Calendar: given(c.Calendar.Name), CalendarPolicy: given(c.Calendar.Policy), QuietPolicy: c.QuietPolicy, ResendUnknown: c.ResendUnknown, CreatedBy: c.CreatedBy, CreatedAt: inZone(c.CreatedAt, c.TimeZone).Format(time.RFC3339Nano),
 		UpdatedBy: c.UpdatedBy, UpdatedAt: inZone(c.UpdatedAt, c.TimeZone).Format(time.RFC3339Nano),
 		NextDueAt: timeJSON(c.NextDueAt, c.TimeZone), LastDueAt: timeJSON(c.LastDueAt, c.TimeZone), LastStatus: c.LastStatus,
 	}

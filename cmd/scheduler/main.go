@@ -103,6 +103,7 @@ func newRootCommand(p *program) *cobra.Command {
 func commands(p *program) []*cobra.Command {
 	return []*cobra.Command{
 		newAPICommand(p),
+		newCalendarsCommand(p),
 		newCampaignsCommand(p),
 		newConsoleCommand(p),
 		newDoctorCommand(p),

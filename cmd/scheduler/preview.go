@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -24,7 +25,7 @@ const previewHelp = `Shows when a strategy pushes: the next occurrences, the sch
 what its author should know. Nothing is stored or sent.
 
 The strategy is given as the columns of scheduler.campaigns, and no database is
-used. --now is the moment at which the row is taken to be written; "today" in the
+used, but for --calendar-name. --now is the moment at which the row is taken to be written; "today" in the
 rules is its day in the zone. A fixed time that has passed is shown while the
 catch-up window is open. With --channel its quota counts too.
 
@@ -51,6 +52,7 @@ const previewExample = `  # Mondays and Thursdays at nine, in January and Februa
 type previewFlags struct {
 	strategyType, content, zone, shortMonth, dstGap, window, spread, now, channel string
 	times                                                                         []string
+	calendarName, calendarPolicy                                                  string
 	limit                                                                         int
 	campaign                                                                      int64
 	calendar, asJSON                                                              bool
@@ -76,11 +78,15 @@ func newPreviewCommand(p *program) *cobra.Command {
 			})
 		case !c.Flags().Changed("strategy-type") && !c.Flags().Changed("strategy-content"):
 			return usageError("say what to preview: --campaign, or --strategy-type, and for types 1 and 2 --strategy-content")
+		case flags.calendarName != "":
+			return p.withStore(c.Context(), database, func(s *store.Store, _ *config.Config) error {
+				return p.preview(c.Context(), s, flags)
+			})
 		}
-		return p.preview(flags)
+		return p.preview(c.Context(), nil, flags)
 	}
 	for _, column := range []string{
-		"strategy-type", "strategy-content", "time-zone", "now", "short-month-policy", "dst-gap-policy", "catch-up-window", "channel", "times", "spread",
+		"strategy-type", "strategy-content", "time-zone", "now", "short-month-policy", "dst-gap-policy", "catch-up-window", "channel", "times", "spread", "calendar-name", "calendar-policy",
 	} {
 		c.MarkFlagsMutuallyExclusive("campaign", column)
 	}
@@ -97,6 +103,8 @@ func (f *previewFlags) add(c *cobra.Command) {
 	set.StringVar(&f.shortMonth, "short-month-policy", string(strategy.ShortMonthSkip), "what a month without the day does: `skip|last_day`")
 	set.StringVar(&f.dstGap, "dst-gap-policy", string(strategy.DSTGapShift), "what a time that a clock change skips does: `shift|skip`")
 	set.StringSliceVar(&f.times, "times", nil, "times of day of a loop, `HH:mm:ss,…`, in place of its content's time")
+	set.StringVar(&f.calendarName, "calendar-name", "", "the `NAME` of a calendar in the database, by which closed days are left out")
+	set.StringVar(&f.calendarPolicy, "calendar-policy", "", "what falls on a closed day does: `skip|next_open|previous_open` (default skip)")
 	set.StringVar(&f.window, "catch-up-window", "1h", "how late an occurrence may be pushed, an `INTERVAL` such as 1h30m")
 	set.StringVar(&f.spread, "spread", "", "over how long the deliveries of a push go out, an `INTERVAL` such as 30m")
 	set.StringVar(&f.channel, "channel", "", "the push API, for its quota: a `CHANNEL` such as alipay.label_send")
@@ -108,10 +116,23 @@ func (f *previewFlags) add(c *cobra.Command) {
 	complete("strategy-type", "0\tnow", "1\tfixed time", "2\tloop")
 	complete("short-month-policy", "skip", "last_day")
 	complete("dst-gap-policy", "shift", "skip")
+	complete("calendar-policy", "skip", "next_open", "previous_open")
 }
 
-func (p *program) preview(flags previewFlags) error {
+// preview shows a strategy that is given as flags. The store is nil where no calendar
+// is named.
+func (p *program) preview(ctx context.Context, s *store.Store, flags previewFlags) error {
 	spec, problems := flags.spec(p.now())
+	if s != nil {
+		closed, err := closedAround(ctx, s, spec)
+		switch {
+		case errors.Is(err, store.ErrNoCalendar):
+			problems = append(problems, problem{Field: "calendar", Message: fmt.Sprintf("must be a calendar in scheduler.calendars, not %q", flags.calendarName)})
+		case err != nil:
+			return err
+		}
+		spec.Closed = closed
+	}
 	schedule, warnings, err := strategy.Parse(spec)
 	problems = append(problems, judge.OfStrategy(err)...)
 	spread, ofSpread := judge.Spread(flags.spread, spec.CatchUpWindow)
@@ -126,7 +147,22 @@ func (p *program) preview(flags previewFlags) error {
 		plan.Warnings = append(plan.Warnings, w.String())
 	}
 	plan.Warnings = append(plan.Warnings, reachWarnings(plan.all, quotaOf(flags.channel))...)
+	if s != nil {
+		if err := plan.readClosed(ctx, s, spec, schedule); err != nil {
+			return err
+		}
+	}
 	return p.showPlan(plan, flags)
+}
+
+// closedAround reads when the calendar of a strategy that is given as flags is closed
+// in its days.
+func closedAround(ctx context.Context, s *store.Store, spec strategy.Spec) ([]time.Time, error) {
+	from, until := spec.WrittenAt, spec.WrittenAt.AddDate(0, 0, strategy.MaxDays+3)
+	if fixed, ok := strategy.FixedTime(spec.Content); ok && spec.Type == strategy.Fixed {
+		from, until = fixed.AddDate(0, 0, -strategy.MaxMove), fixed.AddDate(0, 0, strategy.MaxMove)
+	}
+	return s.CalendarClosed(ctx, spec.Calendar, from, until)
 }
 
 func (p *program) showPlan(plan plan, flags previewFlags) error {
@@ -149,6 +185,7 @@ func (f *previewFlags) spec(now time.Time) (strategy.Spec, []problem) {
 	spec := strategy.Spec{
 		Content: []byte(f.content), Zone: f.zone, WrittenAt: now.Truncate(time.Second), CatchUpWindow: time.Hour,
 		ShortMonth: strategy.ShortMonthPolicy(f.shortMonth), DSTGap: strategy.DSTGapPolicy(f.dstGap), Times: f.times,
+		Calendar: f.calendarName, CalendarPolicy: strategy.CalendarPolicy(f.calendarPolicy),
 	}
 	if n, err := strconv.Atoi(f.strategyType); err == nil {
 		spec.Type = strategy.Type(n)
@@ -182,12 +219,46 @@ func (f *previewFlags) spec(now time.Time) (strategy.Spec, []problem) {
 type plan struct {
 	Occurrences []occurrence `json:"occurrences"`
 	Warnings    []string     `json:"warnings"`
+	Closed      []closedJSON `json:"closed,omitempty"` // only of a strategy with a calendar
 
 	words string // the schedule in words
 	now   time.Time
 	quiet store.QuietHours // the app's; zero: none, or there is no app
 	all   []time.Time      // also those beyond the limit and those that are skipped, in the zone
 	skips map[int64]string // who skipped an occurrence and why, by its Unix microseconds
+
+	calendar   string
+	closed     []forecast.Closed
+	moreClosed int
+	zone       string
+}
+
+// A closedJSON is an occurrence that the calendar moves or leaves out.
+type closedJSON struct {
+	DueAt   string `json:"due_at"`   // RFC 3339 in the campaign's zone, to the second: without the calendar
+	MovedTo string `json:"moved_to"` // empty: it is left out
+	Why     string `json:"why"`      // the word that the calendar has of its day
+	Note    string `json:"note"`     // why it does not move
+}
+
+// shownClosed bounds what is listed of what a calendar moves and leaves out.
+const shownClosed = 20
+
+// readClosed lists what the calendar moves and leaves out of what is to come.
+func (p *plan) readClosed(ctx context.Context, s *store.Store, spec strategy.Spec, schedule strategy.Schedule) (err error) {
+	if spec.Calendar == "" {
+		return nil
+	}
+	p.calendar, p.zone = spec.Calendar, spec.Zone
+	p.closed, p.moreClosed, err = forecast.ReadClosed(ctx, s, spec.Calendar, schedule, p.now, shownClosed)
+	for _, c := range p.closed {
+		out := closedJSON{DueAt: inZone(c.From, spec.Zone).Format(time.RFC3339), Why: c.Word, Note: c.Why}
+		if !c.To.IsZero() {
+			out.MovedTo = inZone(c.To, spec.Zone).Format(time.RFC3339)
+		}
+		p.Closed = append(p.Closed, out)
+	}
+	return err
 }
 
 type occurrence struct {
@@ -279,7 +350,7 @@ func (p *program) printPlan(plan plan) error {
 		if err := p.print("nothing is to come\n"); err != nil {
 			return err
 		}
-		return p.printWarnings(plan)
+		return p.printClosed(plan)
 	}
 	t := table{header: []string{"DAY", "LOCAL TIME", "WHEN", "NOTE"}}
 	for _, o := range plan.Occurrences {
@@ -292,6 +363,32 @@ func (p *program) printPlan(plan plan) error {
 		last := plan.all[len(plan.all)-1]
 		if err := p.print(fmt.Sprintf("… and %d more, the last on %s\n", more, last.Format("Mon "+localTime))); err != nil {
 			return err
+		}
+	}
+	return p.printClosed(plan)
+}
+
+// printClosed lists what the calendar moves and leaves out, and then the warnings.
+func (p *program) printClosed(plan plan) error {
+	if len(plan.closed) > 0 {
+		if err := p.print("\n"); err != nil {
+			return err
+		}
+		t := table{header: []string{"CLOSED IN " + strings.ToUpper(plain.Line(plan.calendar)), "WHY", "BECOMES"}}
+		for _, c := range plan.closed {
+			becomes := c.Why
+			if !c.To.IsZero() {
+				becomes = inZone(c.To, plan.zone).Format("Mon " + localTime)
+			}
+			t.add(inZone(c.From, plan.zone).Format("Mon "+localTime), c.Word, becomes)
+		}
+		if err := t.write(p); err != nil {
+			return err
+		}
+		if plan.moreClosed > 0 {
+			if err := p.print(fmt.Sprintf("… and %d more\n", plan.moreClosed)); err != nil {
+				return err
+			}
 		}
 	}
 	return p.printWarnings(plan)
@@ -374,6 +471,9 @@ func (p *program) planOf(ctx context.Context, s *store.Store, c store.CampaignRo
 		return plan{}, nil, err
 	}
 	out.skip(skips)
+	if err := out.readClosed(ctx, s, spec, schedule); err != nil {
+		return plan{}, nil, err
+	}
 	if out.quiet, err = s.QuietHoursOf(ctx, c.AppNo); err != nil {
 		return plan{}, nil, err
 	}
@@ -395,6 +495,7 @@ func specOf(c store.CampaignRow) strategy.Spec {
 	return strategy.Spec{
 		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, WrittenAt: c.WrittenAt,
 		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonthPolicy), DSTGap: strategy.DSTGapPolicy(c.DSTGapPolicy), Times: c.Times,
+		Calendar: c.Calendar.Name, CalendarPolicy: strategy.CalendarPolicy(c.Calendar.Policy), Closed: c.Calendar.Closed, Since: c.Calendar.Since,
 		CatchUpWindow: strategy.MaxCatchUpWindow,
 	}
 }

@@ -241,7 +241,7 @@ func (p problems) about(param string) bool {
 var columns = map[string]string{
 	"app_id": "AppId", "workspace_id": "WorkspaceId", "channel": "AppId", "name": "TaskName", "strategy_type": "StrategyType",
 	"strategy_content": "StrategyContent", "time_zone": "TimeZone", "misfire_policy": "MisfirePolicy", "catch_up_window": "CatchUpWindow", "spread": "Spread",
-	"short_month_policy": "ShortMonthPolicy", "dst_gap_policy": "DstGapPolicy", "times": "Times", "quiet_policy": "QuietPolicy", "resend_unknown": "ResendUnknown", "client_token": "ClientToken",
+	"short_month_policy": "ShortMonthPolicy", "dst_gap_policy": "DstGapPolicy", "times": "Times", "calendar": "Calendar", "calendar_policy": "CalendarPolicy", "quiet_policy": "QuietPolicy", "resend_unknown": "ResendUnknown", "client_token": "ClientToken",
 	"fixedTime": "StrategyContent.fixedTime", "startTime": "StrategyContent.startTime", "endTime": "StrategyContent.endTime",
 	"circleType": "StrategyContent.circleType", "circleValue": "StrategyContent.circleValue", "time": "StrategyContent.time",
 	"targets": "TargetMsg", "request": "request",

@@ -211,6 +211,8 @@ func (p *pushCall) readPolicies(params aliyun.Params) {
 	n.DSTGapPolicy = oneOf(params, "DstGapPolicy", &p.bad, "shift", "skip")
 	n.QuietPolicy = oneOf(params, "QuietPolicy", &p.bad, "hold", "skip", "ignore")
 	p.readTimes(params)
+	n.Calendar = params.Get("Calendar")
+	n.CalendarPolicy = oneOf(params, "CalendarPolicy", &p.bad, "skip", "next_open", "previous_open")
 	switch value := params.Get("ResendUnknown"); strings.ToLower(value) { // Python writes True
 	case "":
 	case "true", "1":

@@ -13,7 +13,7 @@ import (
 // that is new is told here on purpose.
 var writes = map[string]map[string]string{
 	"scheduler_admin": {
-		"apps": "I U", "app_quotas": "I U", "campaigns": "I U", "campaign_targets": "I U",
+		"apps": "I U", "app_quotas": "I U", "campaigns": "I U", "campaign_targets": "I U", "calendars": "I U", "calendar_days": "I U",
 	},
 	"scheduler_author": {"campaigns": "I U", "campaign_targets": "I U"},
 	"scheduler_reader": {},

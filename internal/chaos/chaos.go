@@ -100,7 +100,7 @@ func (r *run) setUp(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(m.Up(ctx), r.db.admit(ctx), r.db.views(ctx)); err != nil {
+	if err := errors.Join(m.Up(ctx), r.db.admit(ctx), r.db.views(ctx), r.db.makeCalendars(ctx)); err != nil {
 		return err
 	}
 	if r.Mutant != nil && r.Mutant.SQL != "" {

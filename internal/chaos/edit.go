@@ -92,7 +92,7 @@ func (e *editor) edit(ctx context.Context, id int64) error {
 	if b := e.paused[id]; b != nil && e.rng.IntN(2) == 0 {
 		return e.resume(ctx, b)
 	}
-	switch e.rng.IntN(15) {
+	switch e.rng.IntN(16) {
 	case 0, 1:
 		return e.pause(ctx, id)
 	case 2:
@@ -115,6 +115,8 @@ func (e *editor) edit(ctx context.Context, id int64) error {
 		return e.rewrite(ctx)
 	case 13:
 		return e.quiet(ctx)
+	case 14:
+		return e.turnDay(ctx)
 	default:
 		return e.limit(ctx)
 	}
@@ -243,8 +245,9 @@ func (e *editor) reschedule(ctx context.Context, id int64) error {
 		s = w.strategy(now)
 	}
 	tag, err := e.db.pool.Exec(ctx, `
-		UPDATE scheduler.campaigns SET strategy_type = $2, strategy_content = $3, time_zone = $4, times = $5 WHERE id = $1 AND status <> 'cancelled'`,
-		id, s.kind, s.content, s.zone, s.times)
+		UPDATE scheduler.campaigns SET strategy_type = $2, strategy_content = $3, time_zone = $4, times = $5,
+		       calendar = nullif($6, ''), calendar_policy = nullif($7, '') WHERE id = $1 AND status <> 'cancelled'`,
+		id, s.kind, s.content, s.zone, s.times, s.calendar, s.policy)
 	if err == nil && tag.RowsAffected() > 0 {
 		e.report.count("edits", 1)
 		e.report.count("edits: reschedule", 1)
@@ -274,6 +277,42 @@ func (e *editor) dropTargets(ctx context.Context, id int64) error {
 	e.mu.Unlock()
 	return e.change(ctx, &ban{action: dropTargets, campaign: id, targets: names},
 		`DELETE FROM scheduler.campaign_targets WHERE campaign_id = $1 AND target = ANY($2)`, names)
+}
+
+// calendars are those that campaigns name. Every weekday is open in them.
+var calendars = []string{"chaos east", "chaos west"}
+
+// makeCalendars makes them, in two zones whose days differ most.
+func (d *database) makeCalendars(ctx context.Context) error {
+	_, err := d.pool.Exec(ctx, `
+		INSERT INTO scheduler.calendars (name, time_zone, open_weekdays)
+		SELECT u.name, u.zone, '{1,2,3,4,5,6,7}' FROM unnest($1::text[], '{Pacific/Kiritimati,Etc/GMT+12}'::text[]) AS u (name, zone)`, calendars)
+	if err != nil {
+		return fmt.Errorf("make calendars: %w", err)
+	}
+	return nil
+}
+
+// turnDay closes a day of a calendar, of those around today, or opens one that is
+// closed. At times the transaction stays open for a while.
+func (e *editor) turnDay(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	err := pgx.BeginFunc(ctx, e.db.pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO scheduler.calendar_days AS d (calendar, day, open, why)
+			SELECT k.name, (clock_timestamp() AT TIME ZONE k.time_zone)::date + $2::integer, false, 'chaos' FROM scheduler.calendars k WHERE k.name = $1
+			    ON CONFLICT (calendar, day) DO UPDATE SET open = NOT d.open`, pick(e.rng, calendars...), e.rng.IntN(4)-1)
+		if e.rng.IntN(6) == 0 {
+			sleep(ctx, time.Duration(e.rng.IntN(2500))*time.Millisecond)
+		}
+		return err
+	})
+	if err == nil {
+		e.report.count("edits", 1)
+		e.report.count("edits: a day of a calendar", 1)
+	}
+	return err
 }
 
 // readdress is the change of a campaign's audience.

@@ -74,6 +74,10 @@ type version struct {
 	short     string
 	gap       string
 	times     []string
+	calendar  string
+	policy    string
+	closed    []time.Time
+	since     time.Time
 	writtenAt time.Time
 	until     time.Time // zero: it stands
 }
@@ -156,6 +160,10 @@ func (r *record) readVersions(ctx context.Context, db *database) error {
 			Short   string          `json:"short_month_policy"`
 			Gap     string          `json:"dst_gap_policy"`
 			Times   []string        `json:"times"`
+			Name    string          `json:"calendar"`
+			Policy  string          `json:"calendar_policy"`
+			Closed  []time.Time     `json:"calendar_closed"`
+			Since   time.Time       `json:"calendar_since"`
 			Resend  bool            `json:"resend_unknown"`
 			Written time.Time       `json:"written_at"`
 		}
@@ -165,7 +173,10 @@ func (r *record) readVersions(ctx context.Context, db *database) error {
 		if c.Status == "rejected" {
 			return fmt.Errorf("campaign %d was rejected: %s", c.ID, c.Reason)
 		}
-		v := version{campaign: c.ID, kind: c.Kind, content: c.Content, zone: c.Zone, short: c.Short, gap: c.Gap, times: c.Times, writtenAt: c.Written}
+		v := version{
+			campaign: c.ID, kind: c.Kind, content: c.Content, zone: c.Zone, short: c.Short, gap: c.Gap, times: c.Times, writtenAt: c.Written,
+			calendar: c.Name, policy: c.Policy, closed: c.Closed, since: c.Since,
+		}
 		if until != nil {
 			v.until = *until
 		}
@@ -228,6 +239,7 @@ func (v *version) due(now time.Time) ([]time.Time, error) {
 	s, _, err := strategy.Parse(strategy.Spec{
 		Type: strategy.Type(v.kind), Content: v.content, Zone: v.zone, ShortMonth: strategy.ShortMonthPolicy(v.short),
 		DSTGap: strategy.DSTGapPolicy(v.gap), Times: v.times, CatchUpWindow: strategy.MaxCatchUpWindow, WrittenAt: v.writtenAt,
+		Calendar: v.calendar, CalendarPolicy: strategy.CalendarPolicy(v.policy), Closed: v.closed, Since: v.since,
 	})
 	if err != nil {
 		return nil, err

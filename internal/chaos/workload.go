@@ -5,6 +5,7 @@ package chaos
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // zones that loops are written in. Their clocks show different days.
@@ -68,15 +70,19 @@ func (w *workload) insert(ctx context.Context) error {
 	err := w.db.pool.QueryRow(ctx, `
 		WITH c AS (
 			INSERT INTO scheduler.campaigns (name, app_id, workspace_id, channel, strategy_type, strategy_content, request, time_zone,
-				misfire_policy, catch_up_window, resend_unknown, audience_view, times, quiet_policy, spread)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::interval, $11, nullif($14, ''), $15, $16, $17::text::interval) RETURNING id
+				misfire_policy, catch_up_window, resend_unknown, audience_view, times, quiet_policy, spread, calendar, calendar_policy)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10::interval, $11, nullif($14, ''), $15, $16, $17::text::interval, nullif($18, ''), nullif($19, '')) RETURNING id
 		), t AS (
 			INSERT INTO scheduler.campaign_targets (campaign_id, target, msg_key)
 			SELECT c.id, 'u' || i, CASE WHEN $13 AND i % 5 = 0 THEN 'k' || i END FROM c, generate_series(1, $12) i
 		)
 		SELECT id FROM c`,
 		fmt.Sprintf("n%d.r0", w.n), a.id, a.workspace, c.channel, s.kind, s.content, c.request, s.zone,
-		pick(w.rng, "latest", "all", "skip"), window, w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0 && a.provider != "alipay", c.view, s.times, pick(w.rng, nil, nil, new("hold"), new("skip")), spread).Scan(&id)
+		pick(w.rng, "latest", "all", "skip"), window, w.rng.IntN(4) < w.resend, c.targets, w.rng.IntN(2) == 0 && a.provider != "alipay", c.view, s.times, pick(w.rng, nil, nil, new("hold"), new("skip")), spread, s.calendar, s.policy).Scan(&id)
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && pg.Code == "23514" && s.calendar != "" {
+		w.report.count("campaigns that their calendar refused", 1)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -89,6 +95,9 @@ func (w *workload) insert(ctx context.Context) error {
 	}
 	if s.times != nil {
 		w.report.count("campaigns with several times a day", 1)
+	}
+	if s.calendar != "" {
+		w.report.count("campaigns with a calendar", 1)
 	}
 	return nil
 }
@@ -245,11 +254,21 @@ type strategyColumns struct {
 	content *string
 	zone    string
 	times   []string // nil: none
+
+	calendar, policy string // empty: none
 }
 
 // strategy draws when to push: at once, at a fixed time within the horizon, or
 // each day, week or month at a time of day that lies within it.
 func (w *workload) strategy(now time.Time) strategyColumns {
+	s := w.when(now)
+	if s.kind != 0 && w.rng.IntN(3) == 0 {
+		s.calendar, s.policy = pick(w.rng, calendars...), pick(w.rng, "", "skip", "next_open", "next_open", "previous_open")
+	}
+	return s
+}
+
+func (w *workload) when(now time.Time) strategyColumns {
 	zone := pick(w.rng, zones...)
 	ahead := time.Duration(w.rng.Int64N(int64(horizon)))
 	if left := time.Until(w.until); left < horizon {
@@ -264,7 +283,7 @@ func (w *workload) strategy(now time.Time) strategyColumns {
 	case 6, 7:
 		loop := w.loop(now, due, zone)
 		delete(loop, "time")
-		return strategyColumns{2, text(loop), zone, w.times(now, due, zone)}
+		return strategyColumns{kind: 2, content: text(loop), zone: zone, times: w.times(now, due, zone)}
 	default:
 		return strategyColumns{kind: 2, content: text(w.loop(now, due, zone)), zone: zone}
 	}

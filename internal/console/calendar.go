@@ -23,6 +23,7 @@ type calendarCell struct {
 	Quiet   bool // quiet hours hold something, or leave it out
 	Today   bool
 	Other   bool // of another month
+	Days    []store.NamedDay
 }
 
 type statusCount struct {
@@ -88,6 +89,11 @@ func (c *Console) calendar(x *exchange) error {
 		d.LookedUntil = coming.Until
 	}
 	fillCells(x, cells, bounds, counts, coming)
+	if d.View != "day" {
+		if err := markDays(x, cells); err != nil {
+			return err
+		}
+	}
 	d.Rows = slices.Collect(slices.Chunk(cells, columns))
 	if d.View == "day" {
 		d.Tasks, err = x.store.PageTasks(x.Context(), store.Filter{AppID: d.App, Since: midnight, Until: end, Limit: pageRows}, store.TaskCursor{})
@@ -105,6 +111,24 @@ func (c *Console) calendar(x *exchange) error {
 		}
 	}
 	return c.render(x, http.StatusOK, "calendar", d)
+}
+
+// markDays writes into each cell which calendars differ from its weekday, and why.
+func markDays(x *exchange, cells []calendarCell) error {
+	days, err := x.store.NamedDays(x.Context(), cells[0].Start, cells[len(cells)-1].Start, pageRows)
+	if err != nil {
+		return err
+	}
+	on := make(map[string]*calendarCell, len(cells))
+	for i := range cells {
+		on[dateOf(cells[i].Start)] = &cells[i]
+	}
+	for _, d := range days {
+		if cell := on[dateOf(d.Day)]; cell != nil {
+			cell.Days = append(cell.Days, d)
+		}
+	}
+	return nil
 }
 
 func dateOf(t time.Time) string { return t.Format(time.DateOnly) }

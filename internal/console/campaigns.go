@@ -118,6 +118,7 @@ func (c *Console) campaign(x *exchange) error {
 		store.CampaignDetail
 		Words    string
 		Next     []occurrence
+		Closed   closedPart
 		Problems []judge.Problem
 		Outcomes store.TaskPage
 		Strip    []picture.Mark
@@ -131,6 +132,9 @@ func (c *Console) campaign(x *exchange) error {
 	}
 	if schedule, _, err := strategy.Parse(forecast.SpecOf(d.CampaignSummary)); err == nil {
 		d.Words, d.Next = x.Schedule(schedule.Describe()), nextOccurrences(schedule, x.Now, 10)
+		if d.Closed, err = c.closedPart(x, d.Calendar.Name, d.TimeZone, schedule); err != nil {
+			return err
+		}
 	}
 	skips, err := x.store.Skips(x.Context(), id, x.Now)
 	if err != nil {
@@ -166,6 +170,7 @@ func (c *Console) campaign(x *exchange) error {
 func (c *Console) judgeStored(d *store.CampaignDetail, now time.Time) []judge.Problem {
 	form := formOf(d)
 	k := form.campaign(d.Targets > 0)
+	k.Closed = d.Calendar.Closed
 	app, _ := k.AppAmong(c.settings())
 	v := c.Judge.Campaign(k, app, now)
 	return judge.OnePerField(v.Problems)

@@ -28,6 +28,7 @@ type campaignForm struct {
 	Days                           []string
 	Time                           string
 	Times                          string // several, in place of Time
+	Calendar, CalendarPolicy       string
 	Request, Targets, AudienceView string
 	Zone, Misfire, Window, Spread  string
 	ShortMonth, DSTGap, Quiet      string
@@ -47,7 +48,7 @@ func formFrom(x *exchange) campaignForm {
 	}
 	f := campaignForm{
 		Name: value("name"), App: value("app"), Channel: value("channel"), Type: value("type"), Fixed: value("fixed"), Start: value("start"), End: value("end"),
-		Circle: value("circle"), Days: x.PostForm["day"], Time: value("time"), Times: value("times"), Request: value("request"), Targets: value("targets"), AudienceView: value("audience_view"),
+		Circle: value("circle"), Days: x.PostForm["day"], Time: value("time"), Times: value("times"), Calendar: value("calendar"), CalendarPolicy: value("calendar_policy"), Request: value("request"), Targets: value("targets"), AudienceView: value("audience_view"),
 		Zone: value("time_zone"), Misfire: value("misfire_policy"), Window: value("catch_up_window"), Spread: value("spread"), ShortMonth: value("short_month_policy"), DSTGap: value("dst_gap_policy"), Quiet: value("quiet_policy"),
 		Resend: value("resend_unknown") != "", Paused: value("paused") != "", Note: value("note"),
 	}
@@ -61,7 +62,7 @@ func formOf(d *store.CampaignDetail) campaignForm {
 	f := campaignForm{
 		ID: d.ID, Revision: d.Revision, Name: d.Name, App: appValue(d.AppID, d.WorkspaceID), Channel: d.Channel, Type: strconv.Itoa(int(d.StrategyType)),
 		AudienceView: d.AudienceView, Zone: d.TimeZone, Misfire: d.MisfirePolicy, Window: d.CatchUpWindow.String(), ShortMonth: d.ShortMonth, DSTGap: d.DSTGap, Quiet: d.QuietPolicy,
-		Spread: spreadText(d.Spread), Times: strings.Join(d.Times, ", "), Resend: d.ResendUnknown, Request: indented(d.Request), Circle: "1",
+		Spread: spreadText(d.Spread), Times: strings.Join(d.Times, ", "), Calendar: d.Calendar.Name, CalendarPolicy: d.Calendar.Policy, Resend: d.ResendUnknown, Request: indented(d.Request), Circle: "1",
 	}
 	var content struct {
 		FixedTime, StartTime, EndTime int64
@@ -173,6 +174,15 @@ func (f *campaignForm) times() []string {
 	return times
 }
 
+// policy is what the form says of closed days: nothing where there is no calendar,
+// since its field always says something.
+func (f *campaignForm) policy() string {
+	if f.Calendar == "" {
+		return ""
+	}
+	return f.CalendarPolicy
+}
+
 // targets are the lines of the targets' field.
 func (f *campaignForm) targets() []string {
 	var out []string
@@ -194,7 +204,7 @@ func (f *campaignForm) campaign(stored bool) *judge.Campaign {
 	return &judge.Campaign{
 		Name: f.Name, AppID: appID, WorkspaceID: workspaceID, Channel: f.Channel, StrategyType: kind, StrategyContent: f.content(f.Zone),
 		Request: json.RawMessage(f.Request), TimeZone: f.Zone, MisfirePolicy: f.Misfire, CatchUpWindow: f.Window, Spread: f.Spread, ShortMonth: f.ShortMonth, DSTGap: f.DSTGap,
-		Times: f.times(), QuietPolicy: f.Quiet, ResendUnknown: f.Resend, AudienceView: f.AudienceView, StoredTargets: stored || len(f.targets()) > 0, Status: "active",
+		Times: f.times(), Calendar: f.Calendar, CalendarPolicy: f.policy(), QuietPolicy: f.Quiet, ResendUnknown: f.Resend, AudienceView: f.AudienceView, StoredTargets: stored || len(f.targets()) > 0, Status: "active",
 	}
 }
 
@@ -213,7 +223,7 @@ func (f *campaignForm) draft(window time.Duration) *store.CampaignDraft {
 	d := &store.CampaignDraft{
 		Name: c.Name, AppID: c.AppID, WorkspaceID: c.WorkspaceID, Channel: c.Channel, StrategyType: int16(c.StrategyType), StrategyContent: c.StrategyContent,
 		Request: c.Request, AudienceView: c.AudienceView, TimeZone: c.TimeZone, MisfirePolicy: c.MisfirePolicy, CatchUpWindow: window, Spread: spread,
-		ShortMonth: c.ShortMonth, DSTGap: c.DSTGap, Times: c.Times, QuietPolicy: c.QuietPolicy, ResendUnknown: c.ResendUnknown, Status: "active", Targets: f.targets(),
+		ShortMonth: c.ShortMonth, DSTGap: c.DSTGap, Times: c.Times, Calendar: c.Calendar, CalendarPolicy: c.CalendarPolicy, QuietPolicy: c.QuietPolicy, ResendUnknown: c.ResendUnknown, Status: "active", Targets: f.targets(),
 	}
 	if f.Paused {
 		d.Status = "paused"
@@ -223,19 +233,21 @@ func (f *campaignForm) draft(window time.Duration) *store.CampaignDraft {
 
 // A composePage is the form with what its campaign would come to.
 type composePage struct {
-	Form     campaignForm
-	Apps     []store.App
-	Channels []string
-	Problems map[string][]string // by field of the form
-	Warnings []string
-	Words    string
-	Next     []occurrence
-	SameHour []store.UpcomingRow // of the app, in the hour of the first occurrence
-	Effect   *effectPart         // nil: something is wrong with the form
-	SQL      string
-	Changes  []change // of an edit
-	Judged   bool
-	Good     bool
+	Form      campaignForm
+	Apps      []store.App
+	Channels  []string
+	Problems  map[string][]string // by field of the form
+	Warnings  []string
+	Words     string
+	Next      []occurrence
+	Closed    closedPart
+	Calendars []store.Calendar
+	SameHour  []store.UpcomingRow // of the app, in the hour of the first occurrence
+	Effect    *effectPart         // nil: something is wrong with the form
+	SQL       string
+	Changes   []change // of an edit
+	Judged    bool
+	Good      bool
 }
 
 // A change is one column before and after an edit.
@@ -244,7 +256,7 @@ type change struct{ Column, Before, After string }
 // fieldOf says beside which field of the form a problem is shown.
 var fieldOf = map[string]string{
 	"name": "name", "app_id": "app", "workspace_id": "app", "channel": "channel", "strategy_type": "type", "fixedTime": "fixed", "startTime": "start", "endTime": "end",
-	"circleType": "circle", "circleValue": "day", "time": "time", "times": "times", "time_zone": "time_zone", "misfire_policy": "misfire_policy", "catch_up_window": "catch_up_window", "spread": "spread",
+	"circleType": "circle", "circleValue": "day", "time": "time", "times": "times", "calendar": "calendar", "calendar_policy": "calendar_policy", "time_zone": "time_zone", "misfire_policy": "misfire_policy", "catch_up_window": "catch_up_window", "spread": "spread",
 	"short_month_policy": "short_month_policy", "dst_gap_policy": "dst_gap_policy", "quiet_policy": "quiet_policy", "audience_view": "audience_view", "request": "request", "targets": "targets",
 }
 
@@ -254,6 +266,10 @@ func (c *Console) formPage(x *exchange, f campaignForm) (*composePage, error) {
 	var err error
 	p.Apps, err = x.store.Apps(x.Context())
 	_, p.Channels = c.Judge.Channel("")
+	if err != nil {
+		return nil, err
+	}
+	p.Calendars, err = x.store.Calendars(x.Context())
 	return p, err
 }
 
@@ -275,8 +291,13 @@ func (c *Console) compose(x *exchange, f campaignForm, before *store.CampaignDet
 	}
 	p.Form.Zone = cmp.Or(f.Zone, settings.TimeZone)
 	draft := p.Form
-	v := c.Judge.Campaign(draft.campaign(before != nil && before.Targets > 0), settings, x.Now)
-	problems := v.Problems
+	campaign := draft.campaign(before != nil && before.Targets > 0)
+	unknown, err := c.closed(x, campaign)
+	if err != nil {
+		return nil, err
+	}
+	v := c.Judge.Campaign(campaign, settings, x.Now)
+	problems := append(v.Problems, unknown...)
 	if f.Name == "" {
 		problems = append(problems, judge.Problem{Field: "name", Message: "is required"})
 	}
@@ -302,6 +323,9 @@ func (c *Console) compose(x *exchange, f campaignForm, before *store.CampaignDet
 		p.Words = x.Schedule(v.Schedule.Describe())
 		p.Next = nextOccurrences(v.Schedule, x.Now.Add(-v.Spec.CatchUpWindow), 10)
 		markQuiet(p.Next, quiet, f.Quiet, p.Form.Zone)
+		if p.Closed, err = c.closedPart(x, f.Calendar, draft.Zone, v.Schedule); err != nil {
+			return nil, err
+		}
 	}
 	if len(p.Next) > 0 {
 		hour := p.Next[0].At.Truncate(time.Hour)
@@ -359,6 +383,9 @@ func (f *campaignForm) sql(window time.Duration) string {
 	if f.ID != 0 || d.Spread != 0 {
 		columns = append(columns, struct{ name, value string }{"spread", quoteSpread(d.Spread)})
 	}
+	if f.ID != 0 || d.Calendar != "" {
+		columns = append(columns, struct{ name, value string }{"calendar", quoteOrNull(d.Calendar)}, struct{ name, value string }{"calendar_policy", quoteOrNull(d.CalendarPolicy)})
+	}
 	if f.ID != 0 {
 		var sets []string
 		for _, c := range columns {
@@ -412,6 +439,14 @@ func quoteSpread(spread time.Duration) string {
 	return quote(strconv.FormatFloat(spread.Seconds(), 'f', -1, 64) + " seconds")
 }
 
+// quoteOrNull writes a literal, or NULL for nothing.
+func quoteOrNull(text string) string {
+	if text == "" {
+		return "NULL"
+	}
+	return quote(text)
+}
+
 // quote writes a literal of SQL under standard_conforming_strings.
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
@@ -427,6 +462,8 @@ func changesOf(before, after campaignForm) []change {
 	note("strategy_type", before.Type, after.Type)
 	note("strategy_content", string(before.content(before.Zone)), string(after.content(after.Zone)))
 	note("times", strings.Join(before.times(), ", "), strings.Join(slices.Sorted(slices.Values(after.times())), ", "))
+	note("calendar", before.Calendar, after.Calendar)
+	note("calendar_policy", before.policy(), after.policy())
 	note("request", before.Request, indented(json.RawMessage(after.Request)))
 	note("audience_view", before.AudienceView, after.AudienceView)
 	note("time_zone", before.Zone, after.Zone)

@@ -124,6 +124,7 @@ func allRoutes() []route {
 	return []route{
 		{"GET /{$}", (*Console).home, false},
 		{"GET /calendar", (*Console).calendar, false},
+		{"GET /calendars", (*Console).calendars, false},
 		{"GET /campaigns", (*Console).campaigns, false},
 		{"POST /campaigns", (*Console).insertCampaign, false},
 		{"GET /campaigns/new", (*Console).newCampaign, false},

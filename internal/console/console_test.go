@@ -259,6 +259,45 @@ func TestSpreadInTheForm(t *testing.T) {
 	has(t, b.get("/limits"), "每秒目标数", `<td class="number">250.5</td>`)
 }
 
+// A campaign with a calendar: chosen from a list, shown with what it moves and why,
+// refused beside its field, edited, and on the pages of calendars.
+func TestACalendarOfOpenDays(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.as(t, "mei")
+	has(t, b.get("/calendars"), "There is none yet.")
+	zone := time.FixedZone("CST", 8*3600)
+	day := time.Now().In(zone).AddDate(0, 0, 3)
+	exec(t, r.db, `INSERT INTO scheduler.calendars (name, open_weekdays) VALUES ('china', '{1,2,3,4,5,6,7}')`)
+	exec(t, r.db, `INSERT INTO scheduler.calendar_days (calendar, day, why) VALUES ('china', $1::date, 'day of <rest>')`, day)
+	closed := time.Date(day.Year(), day.Month(), day.Day(), 10, 0, 0, 0, zone).UTC()
+
+	form := with(weekly(), "circle", "1", "calendar", "china", "calendar_policy", "next_open")
+	preview := b.post("/campaigns", with(form, "do", "preview"), http.StatusOK)
+	has(t, preview, "what falls on a closed day of calendar china moves to the next open day", "On closed days of calendar china", "day of &lt;rest&gt;",
+		closed.Format(time.RFC3339), html.EscapeString("'china', 'next_open'"), `<option selected>china</option>`)
+	wrong := b.post("/campaigns", with(form, "calendar", "none"), http.StatusUnprocessableEntity)
+	has(t, wrong, `name="calendar" aria-invalid="true"`, "must be a calendar in scheduler.calendars")
+	exec(t, r.db, `UPDATE scheduler.calendars SET open_weekdays = '{}'`)
+	has(t, b.post("/campaigns", with(form, "do", "insert"), http.StatusUnprocessableEntity), "must yield at least one occurrence from now on", "calendar china closes days among these")
+	exec(t, r.db, `UPDATE scheduler.calendars SET open_weekdays = '{1,2,3,4,5,6,7}'`)
+	has(t, b.post("/campaigns", with(form, "do", "insert"), http.StatusOK), "moves to the next open day", "day of &lt;rest&gt;", `<a href="/calendars?name=china">china</a>`)
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.campaigns WHERE calendar = 'china' AND calendar_policy = 'next_open'`); n != 1 {
+		t.Fatalf("%d campaigns with the calendar are stored, want 1", n)
+	}
+	edit := b.post("/campaigns/1", with(form, "revision", "1", "calendar_policy", "skip", "do", "preview"), http.StatusOK)
+	has(t, edit, "<td>calendar_policy</td><td><pre>next_open</pre></td><td><pre>skip</pre></td>", "left out")
+	has(t, b.post("/campaigns/1", with(form, "revision", "1", "calendar", "", "do", "update"), http.StatusOK), "every day at 10:00:00")
+	if n := count(t, r.db, `SELECT count(*) FROM scheduler.campaigns WHERE calendar IS NULL AND calendar_policy IS NULL`); n != 1 {
+		t.Errorf("%d campaigns went back to no calendar, want 1", n)
+	}
+
+	has(t, b.get("/calendar?at="+day.Format(time.DateOnly)), "closed (china): day of &lt;rest&gt;")
+	has(t, b.get("/calendars?name=china&year="+day.Format("2006")), day.Format(time.DateOnly), "day of &lt;rest&gt;", "Mon, Tue, Wed, Thu, Fri, Sat, Sun")
+	b.post("/preferences", url.Values{"language": {"zh"}}, http.StatusOK)
+	has(t, b.post("/campaigns", with(form, "do", "preview"), http.StatusOK), "日历 china 的休息日顺延到下一个开放日", "在日历 china 的休息日")
+}
+
 // A person's first ten minutes: sign in, see what to do, write a weekly campaign
 // with two mistakes, fix them at their fields, store it, see it in the calendar,
 // pause and resume it, skip one day, change it, and see who did that.

@@ -30,8 +30,9 @@ func (e *effectPart) Quiet() bool {
 }
 
 // ofStrategy are the columns that say when a campaign pushes: a change of one of
-// them is a new strategy, as in the database's strategy_changed.
-var ofStrategy = []string{"strategy_type", "strategy_content", "time_zone", "short_month_policy", "dst_gap_policy", "times"}
+// them is a new strategy, as in the database's strategy_changed. The last is
+// no field of the form.
+var ofStrategy = []string{"strategy_type", "strategy_content", "time_zone", "short_month_policy", "dst_gap_policy", "times", "calendar", "calendar_policy", "calendar_closed"}
 
 // effect works out what the campaign of a good form would change for its app in
 // the days of the forecast. It is no reason to refuse the form, so a read that

@@ -228,17 +228,18 @@ func (c *compileCache) putAll(prepared []*compiled, resets int) bool {
 }
 
 // What a compiled campaign takes beside its texts, and how often the request is in it: as
-// the adapter encodes it, and its parts. Its schedule has a calendar for each of several
-// times of day.
+// the adapter encodes it, and its parts. Its schedule has a timetable for each of several
+// times of day, and when its calendar is closed, twice.
 const (
 	campaignOverhead = 1 << 10
-	timeOverhead     = 512
+	timeOverhead     = 640
+	closedOverhead   = 32
 	messageFactor    = 2
 )
 
 func (c *compileCache) prepare(campaign store.Campaign) *compiled {
-	v := &compiled{campaign: campaign, app: c.app(campaign.AppNo), keys: c.namedBy(), bytes: campaignOverhead + int64(len(campaign.Name)+len(campaign.StrategyContent)+messageFactor*len(campaign.Request)+timeOverhead*len(campaign.Times))}
-	defer func() { v.campaign.Request, v.campaign.StrategyContent = nil, nil }() // the message and the schedule have what is needed of it
+	v := &compiled{campaign: campaign, app: c.app(campaign.AppNo), keys: c.namedBy(), bytes: campaignOverhead + int64(len(campaign.Name)+len(campaign.StrategyContent)+messageFactor*len(campaign.Request)+timeOverhead*len(campaign.Times)+closedOverhead*len(campaign.Calendar.Closed))}
+	defer func() { v.campaign.Request, v.campaign.StrategyContent, v.campaign.Calendar.Closed = nil, nil, nil }() // the message and the schedule have what is needed of it
 	if campaign.Unreadable != "" {
 		v.problem = campaign.Unreadable
 		return v

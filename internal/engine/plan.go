@@ -576,7 +576,13 @@ func schedule(c *store.Campaign) (strategy.Schedule, error) {
 		DSTGap:        strategy.DSTGapPolicy(c.DSTGapPolicy),
 		CatchUpWindow: strategy.MaxCatchUpWindow,
 		Times:         c.Times,
-		WrittenAt:     c.WrittenAt,
+
+		Calendar:       c.Calendar.Name,
+		CalendarPolicy: strategy.CalendarPolicy(c.Calendar.Policy),
+		Closed:         c.Calendar.Closed,
+		Since:          c.Calendar.Since,
+
+		WrittenAt: c.WrittenAt,
 	})
 	return s, err
 }

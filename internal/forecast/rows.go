@@ -73,5 +73,6 @@ func SpecOf(c store.CampaignSummary) strategy.Spec {
 	return strategy.Spec{
 		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, WrittenAt: c.WrittenAt,
 		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonth), DSTGap: strategy.DSTGapPolicy(c.DSTGap), Times: c.Times, CatchUpWindow: strategy.MaxCatchUpWindow,
+		Calendar: c.Calendar.Name, CalendarPolicy: strategy.CalendarPolicy(c.Calendar.Policy), Closed: c.Calendar.Closed, Since: c.Calendar.Since,
 	}
 }

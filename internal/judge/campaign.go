@@ -35,11 +35,17 @@ type Campaign struct {
 	ShortMonth      string          `json:"short_month_policy"`
 	DSTGap          string          `json:"dst_gap_policy"`
 	Times           []string        `json:"times"`
+	Calendar        string          `json:"calendar"`
+	CalendarPolicy  string          `json:"calendar_policy"`
 	QuietPolicy     string          `json:"quiet_policy"`
 	ResendUnknown   bool            `json:"resend_unknown"`
 	AudienceView    string          `json:"audience_view"`
 	StoredTargets   bool            `json:"stored_targets"`
 	Status          string          `json:"status"`
+
+	// Closed is when the calendar is closed, as strategy.Spec has it; nil: that is not
+	// known, and the calendar is not asked.
+	Closed []time.Time
 }
 
 // keys are the keys that a campaign may have.
@@ -163,6 +169,7 @@ func (c *Campaign) spec(app config.App, now time.Time) (strategy.Spec, []Problem
 	spec := strategy.Spec{
 		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, CatchUpWindow: time.Hour,
 		ShortMonth: strategy.ShortMonthPolicy(c.ShortMonth), DSTGap: strategy.DSTGapPolicy(c.DSTGap), Times: c.Times, WrittenAt: now,
+		Calendar: c.Calendar, CalendarPolicy: strategy.CalendarPolicy(c.CalendarPolicy), Closed: c.Closed,
 	}
 	if spec.Zone == "" {
 		spec.Zone = app.TimeZone

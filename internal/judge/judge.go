@@ -46,6 +46,9 @@ func (j Judge) Campaign(c *Campaign, app config.App, now time.Time) Verdict {
 	for _, w := range warnings {
 		v.Warnings = append(v.Warnings, w.String())
 	}
+	if c.Calendar != "" && c.Closed == nil && spec.Type != strategy.Now {
+		v.Warnings = append(v.Warnings, "calendar is not asked here: only the database knows which days it closes")
+	}
 	v.Problems = append(v.Problems, j.request(c, app)...)
 	return v
 }

@@ -101,12 +101,31 @@ func (c *Case) set(key, value string) (err error) {
 		c.Spec.WrittenAt, err = time.Parse(time.RFC3339, value)
 	case "times":
 		c.Spec.Times = strings.Split(value, ",")
+	case "calendar":
+		c.Spec.Calendar = value
+	case "calendar_policy":
+		c.Spec.CalendarPolicy = strategy.CalendarPolicy(value)
+	case "closed":
+		c.Spec.Closed, err = parseInstants(value)
+	case "since":
+		c.Spec.Since, err = time.Parse(time.RFC3339, value)
 	case "text_only":
 		c.TextOnly = true
 	default:
 		err = fmt.Errorf("unknown line")
 	}
 	return err
+}
+
+func parseInstants(list string) (out []time.Time, err error) {
+	for text := range strings.SplitSeq(list, ",") {
+		at, err := time.Parse(time.RFC3339, text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, at)
+	}
+	return out, nil
 }
 
 // Judgement writes warnings and problems as the table of cases has them.

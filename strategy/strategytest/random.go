@@ -43,6 +43,8 @@ func Good(t *rapid.T) strategy.Spec {
 
 type member struct{ key, value string }
 
+func digits(n int64) string { return fmt.Sprint(n) }
+
 func goodMembers(t *rapid.T, s strategy.Spec) []member {
 	if s.Type == strategy.Fixed {
 		ahead := rapid.Int64Range(-3_590_000, 1<<40).Draw(t, "ahead")
@@ -135,6 +137,14 @@ func breakColumns(t *rapid.T, s *strategy.Spec) {
 	if odds("bad catch_up") {
 		us := rapid.SampledFrom([]int64{0, -1, 1, -1_500_000, 36525*86400_000_000 + 1, 36525 * 86400_000_000, 9e15}).Draw(t, "other catch_up")
 		s.CatchUpWindow = time.Duration(us) * time.Microsecond
+	}
+	if odds("calendar") {
+		s.Calendar = rapid.SampledFrom([]string{"open", "中国"}).Draw(t, "calendar name")
+		closed := Calendars(t, s.WrittenAt)
+		s.Closed = closed.Closed(t, s.WrittenAt, s.WrittenAt.AddDate(0, 0, 190))
+	}
+	if odds("calendar_policy") {
+		s.CalendarPolicy = rapid.SampledFrom([]strategy.CalendarPolicy{"skip", "next_open", "previous_open", "Skip", "next"}).Draw(t, "policy")
 	}
 	if odds("bad times") {
 		s.Times = rapid.SliceOfN(rapid.OneOf(rapid.Custom(clock), rapid.SampledFrom(badTimes)), 0, strategy.MaxTimes+2).Draw(t, "other times")

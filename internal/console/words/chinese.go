@@ -77,6 +77,11 @@ var chinese = map[string]string{
 	// the form
 	"New campaign": "新建活动", "Name": "名称", "At once": "立即", "Once, at a fixed time": "一次，在固定时间", "Again and again": "循环", "the app's": "应用的时区",
 	"Fixed time": "固定时间", "First day": "第一天", "Last day": "最后一天", "Time of day": "时刻", "Several times of day, in place of the one above": "每天多个时刻，代替上面的一个", "How often": "频率",
+	"Closed days": "休息日", "Calendar of open days": "开放日日历", "none: every day is open": "无：每天都开放", "What falls on a closed day": "落在休息日的推送",
+	"moves to the next open day": "顺延到下一个开放日", "moves to the previous open day": "提前到上一个开放日", "On closed days of calendar %s": "在日历 %s 的休息日",
+	"Calendars": "开放日日历", "Which days are open. An admin writes them, with SQL or with scheduler calendars import.": "哪些天开放。管理员用 SQL 或 scheduler calendars import 编写。",
+	"Open weekdays": "每周开放", "Days that differ": "例外日", "The last of them": "最后一个例外日", "There is none yet.": "还没有。", "Open": "开放", "open": "开放", "closed": "休息",
+	"No day of this year differs from its weekday.": "这一年没有例外日。", "Calendars of open and closed days": "开放日与休息日的日历",
 	"every day": "每天", "on days of the week": "每周的某些天", "on days of the month": "每月的某些天",
 	"Days (week: 1 Monday to 7 Sunday; month: 1 to 31)":     "哪些天（周：1 周一至 7 周日；月：1 至 31）",
 	"Request: the push API's own parameters, as JSON":       "请求：推送接口自己的参数，JSON",

@@ -1,0 +1,48 @@
+package forecast
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/campaign-scheduler/scheduler/store"
+	"github.com/campaign-scheduler/scheduler/strategy"
+)
+
+// A Closed is an occurrence that a campaign's calendar moves or leaves out, with the
+// word why its day is closed, where somebody wrote one.
+type Closed struct {
+	strategy.Displaced
+	Word string
+}
+
+// ReadClosed lists what the calendar of a schedule moves or leaves out after an
+// instant, the earliest first and at most so many of them, and how many more there are.
+func ReadClosed(ctx context.Context, s *store.Store, calendar string, schedule strategy.Schedule, after time.Time, most int) (list []Closed, more int, err error) {
+	displaced := slices.DeleteFunc(schedule.Displaced(), func(d strategy.Displaced) bool { return !d.From.After(after) && !d.To.After(after) })
+	if len(displaced) == 0 {
+		return nil, 0, nil
+	}
+	slices.SortFunc(displaced, func(a, b strategy.Displaced) int { return cmp.Or(a.From.Compare(b.From), a.To.Compare(b.To)) })
+	shown := displaced[:min(len(displaced), most)]
+	k, days, err := s.Calendar(ctx, calendar, shown[0].From.AddDate(0, 0, -2), shown[len(shown)-1].From.AddDate(0, 0, 2))
+	if err != nil && !errors.Is(err, store.ErrNoCalendar) {
+		return nil, 0, err
+	}
+	words := make(map[string]string, len(days))
+	for _, d := range days {
+		if !d.Open {
+			words[d.Day.Format(time.DateOnly)] = d.Why
+		}
+	}
+	zone, err := time.LoadLocation(k.TimeZone) // of no calendar it is UTC
+	if err != nil {
+		zone = time.UTC
+	}
+	for _, d := range shown {
+		list = append(list, Closed{d, words[d.From.In(zone).Format(time.DateOnly)]})
+	}
+	return list, len(displaced) - len(shown), nil
+}
