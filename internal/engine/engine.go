@@ -125,16 +125,18 @@ func New(cfg Config) *Engine {
 	e.cache = newCompileCache(cfg.ReadAhead, faults.guard(cfg.Compile), cfg.App, cfg.Store.LoadCampaigns, e.revisit)
 	e.lease = newLease(&cfg, e.clock, traces, e.wakes, inlineNames(faults.guard(cfg.Compile)), e.cache.setKeys, e.lostAgain)
 
+	// Calls under way are bounded.
+	e.limit, e.calls = newCallLimit(cfg.MaxInFlight), newPool(faults)
+
 	// Step 1: tasks are planned, and campaigns are judged again where need be.
 	e.planner = NewPlanner(PlannerConfig{
 		Store: cfg.Store, Log: cfg.Log, Compile: cfg.Compile, Horizon: cfg.Horizon, Sweep: cfg.Sweep, Metrics: cfg.Metrics,
 		OnReady: e.ready, Others: e.hasOthers, OnRejected: e.wakes.rejectedTouched, traces: traces, answers: e.lease.answers,
 	})
-	e.rejudge = newRejudge(&cfg, e.wakes)
+	e.rejudge = newRejudge(&cfg, e.limit.idle, e.wakes)
 	e.zoneRules = newZoneRules(&cfg, e.wakes)
 
 	// Steps 2 to 5: a task is read ahead, claimed, called and recorded.
-	e.limit, e.calls = newCallLimit(cfg.MaxInFlight), newPool(faults)
 	heavy := newHeavyCalls()
 	quiet := newQuietHours(cfg.Store, func() {
 		e.cache.reset()

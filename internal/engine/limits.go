@@ -451,6 +451,13 @@ func (l *callLimit) spare() int {
 	return l.free - l.size/2 + 1
 }
 
+// idle says that no call is under way.
+func (l *callLimit) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.free >= l.size
+}
+
 // available is how many slots are free now.
 func (l *callLimit) available() int {
 	l.mu.Lock()

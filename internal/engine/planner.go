@@ -357,6 +357,11 @@ func (p *Planner) planOnce(ctx context.Context, app int32, now time.Time, looked
 		for _, c := range changes {
 			out.taken[c.CampaignID] = true
 		}
+		if len(changes) == 0 { // a hint of room, which costs nothing where nothing waits for it
+			if out.next, err = tx.NextWaiting(ctx); err != nil || out.next.IsZero() {
+				return err
+			}
+		}
 		a, err := p.apply(ctx, tx, changes, looked.problems)
 		if err != nil {
 			return err

@@ -22,6 +22,7 @@ type rejudge struct {
 	log     *slog.Logger
 	app     func(appNo int32) *App
 	compile compileFunc
+	idle    func() bool // no call is under way
 	wakes   wakes
 
 	mu    sync.Mutex
@@ -29,8 +30,8 @@ type rejudge struct {
 	named map[int64]bool // rejected campaigns that something happened to
 }
 
-func newRejudge(cfg *Config, w wakes) *rejudge {
-	r := &rejudge{store: cfg.Store, log: cfg.Log, app: cfg.App, compile: silent.guard(cfg.Compile), wakes: w, all: true, named: make(map[int64]bool)}
+func newRejudge(cfg *Config, idle func() bool, w wakes) *rejudge {
+	r := &rejudge{store: cfg.Store, log: cfg.Log, app: cfg.App, compile: silent.guard(cfg.Compile), idle: idle, wakes: w, all: true, named: make(map[int64]bool)}
 	r.loop = newLoop("judge", cfg.Log, 0, nil, r.run)
 	return r
 }
@@ -48,6 +49,10 @@ func (r *rejudge) rejected(id int64) {
 	defer r.mu.Unlock()
 	r.named[id] = true
 }
+
+// busyRest is the rest after each page of a look at all campaigns while calls are
+// under way: right after a start, or in a burst, pushes go first.
+const busyRest = time.Second
 
 // judgedAtOnce is how many campaigns are read together.
 const judgedAtOnce = 200
@@ -85,6 +90,9 @@ func (r *rejudge) pages(ctx context.Context, list func(ctx context.Context, afte
 			return err
 		}
 		after = ids[len(ids)-1]
+		if !r.idle() {
+			sleep(ctx, busyRest) // what is due is judged when it begins
+		}
 		pace(ctx, began)
 	}
 }
