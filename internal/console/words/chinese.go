@@ -135,9 +135,11 @@ var chinese = map[string]string{
 	// limits and lateness
 	"There are more apps than were looked at, and some may be as full. Choose an app.": "还有应用未查看，其中可能有同样满的。请选择一个应用。",
 	"These are the fullest. Choose an app for all of its own.":                         "这些是占用最高的。选择一个应用可查看它的全部配额。",
-	"Pending tasks of each app": "各应用的待推送任务", "Pending tasks of %s": "%s 的待推送任务", "Pending": "待推送", "Limit": "上限", "How full": "占用", "Targets a second": "每秒目标数",
+
+	"Pending tasks of each app": "各应用的待推送任务", "Pending tasks of %s": "%s 的待推送任务", "Pending": "待推送", "Limit": "上限", "How full": "占用",
 	"No app is yours to see.": "没有你可以查看的应用。", "Calls in any 7 days": "任意 7 天内的调用", "Calls of %s in 7 days": "%s 在 7 天内的调用", "Used": "已用", "Quota": "配额",
 	"The next becomes free": "下一次释放", "No channel has a quota.": "没有通道设有配额。",
+	"Targets a second": "每秒目标数",
 	"The next 14 days": "未来 14 天", "%s occurrences until %s": "到 %[2]s 为止有 %[1]s 次", "At least %s occurrences until %s": "到 %[2]s 为止至少有 %[1]s 次",
 	"Missed by a quota": "因配额而错过", "Waiting for a quota": "等待配额", "the next becomes free": "下一次释放",
 	"More due in one second than may be pending; the rest follows at once": "一秒内到期的多于可待推送的；其余随即跟上", "Held back by calls or targets per second": "受每秒调用数或目标数限制", "Spread out, to the last call": "分散发出，直到最后一次调用",
