@@ -128,6 +128,12 @@ var Mutants = []Mutant{
 		Edits: []Edit{{"store/start.go", "	if t.spread > 0 {\n		begins", "	if t.spread < 0 {\n		begins"}},
 	},
 	{
+		Name:  "ceiling-unpaid",
+		Break: "targets take nothing of the app's time by its ceiling",
+		Shows: []string{rated},
+		Edits: []Edit{{"internal/engine/limits.go", "	if a.TargetsPerSecond <= 0 || targets == 0 {", "	if a.TargetsPerSecond <= 0 || targets >= 0 {"}},
+	},
+	{
 		Name:  "quota-skipped",
 		Break: "quotas are counted and nobody is refused",
 		Shows: []string{quota},

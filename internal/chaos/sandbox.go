@@ -148,7 +148,7 @@ var apps = []app{
 	{id: "w2", provider: "webhook", limit: 5, inFlight: 64},
 	{id: "w3", provider: "webhook", limit: 40, inFlight: 32, perSecond: 20},
 	{id: "m1", workspace: sandbox.DefaultWorkspace, provider: "mpaas", limit: 10, inFlight: 16},
-	{id: "m2", workspace: sandbox.DefaultWorkspace, provider: "mpaas", limit: 100, inFlight: 32, targetsPerSecond: 300},
+	{id: "m2", workspace: sandbox.DefaultWorkspace, provider: "mpaas", limit: 100, inFlight: 32, targetsPerSecond: 100},
 	{id: "a1", provider: "alipay", limit: 100, inFlight: 64, labelQuota: 12},
 	{id: crowdApp, provider: "alipay", limit: 100, inFlight: 4, perSecond: 60},
 }
