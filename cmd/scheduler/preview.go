@@ -124,7 +124,7 @@ func (f *previewFlags) add(c *cobra.Command) {
 func (p *program) preview(ctx context.Context, s *store.Store, flags previewFlags) error {
 	spec, problems := flags.spec(p.now())
 	if s != nil {
-		closed, err := closedAround(ctx, s, spec)
+		closed, err := forecast.ClosedAround(ctx, s, spec.Calendar, spec.Type, spec.Content, spec.WrittenAt)
 		switch {
 		case errors.Is(err, store.ErrNoCalendar):
 			problems = append(problems, problem{Field: "calendar", Message: fmt.Sprintf("must be a calendar in scheduler.calendars, not %q", flags.calendarName)})
@@ -153,16 +153,6 @@ func (p *program) preview(ctx context.Context, s *store.Store, flags previewFlag
 		}
 	}
 	return p.showPlan(plan, flags)
-}
-
-// closedAround reads when the calendar of a strategy that is given as flags is closed
-// in its days.
-func closedAround(ctx context.Context, s *store.Store, spec strategy.Spec) ([]time.Time, error) {
-	from, until := spec.WrittenAt, spec.WrittenAt.AddDate(0, 0, strategy.MaxDays+3)
-	if fixed, ok := strategy.FixedTime(spec.Content); ok && spec.Type == strategy.Fixed {
-		from, until = fixed.AddDate(0, 0, -strategy.MaxMove), fixed.AddDate(0, 0, strategy.MaxMove)
-	}
-	return s.CalendarClosed(ctx, spec.Calendar, from, until)
 }
 
 func (p *program) showPlan(plan plan, flags previewFlags) error {

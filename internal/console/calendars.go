@@ -38,12 +38,8 @@ func (c *Console) closed(x *exchange, k *judge.Campaign) ([]judge.Problem, error
 	if k.Calendar == "" {
 		return nil, nil
 	}
-	from, until := x.Now, x.Now.AddDate(0, 0, strategy.MaxDays+3)
-	if fixed, ok := strategy.FixedTime(k.StrategyContent); ok && k.StrategyType == int(strategy.Fixed) {
-		from, until = fixed.AddDate(0, 0, -strategy.MaxMove), fixed.AddDate(0, 0, strategy.MaxMove)
-	}
 	var err error
-	k.Closed, err = x.store.CalendarClosed(x.Context(), k.Calendar, from, until)
+	k.Closed, err = forecast.ClosedAround(x.Context(), x.store, k.Calendar, strategy.Type(k.StrategyType), k.StrategyContent, x.Now)
 	if errors.Is(err, store.ErrNoCalendar) {
 		k.Closed = []time.Time{}
 		return []judge.Problem{{Field: "calendar", Message: "must be a calendar in scheduler.calendars"}}, nil

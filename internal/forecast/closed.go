@@ -18,6 +18,16 @@ type Closed struct {
 	Word string
 }
 
+// ClosedAround reads when a calendar is closed in the days of a strategy that is
+// written now, as strategy.Spec has it. The error may be store.ErrNoCalendar.
+func ClosedAround(ctx context.Context, s *store.Store, calendar string, kind strategy.Type, content []byte, now time.Time) ([]time.Time, error) {
+	from, until := now, now.AddDate(0, 0, strategy.MaxDays+3)
+	if fixed, ok := strategy.FixedTime(content); ok && kind == strategy.Fixed {
+		from, until = fixed.AddDate(0, 0, -strategy.MaxMove), fixed.AddDate(0, 0, strategy.MaxMove)
+	}
+	return s.CalendarClosed(ctx, calendar, from, until)
+}
+
 // ReadClosed lists what the calendar of a schedule moves or leaves out after an
 // instant, the earliest first and at most so many of them, and how many more there are.
 func ReadClosed(ctx context.Context, s *store.Store, calendar string, schedule strategy.Schedule, after time.Time, most int) (list []Closed, more int, err error) {

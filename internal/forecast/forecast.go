@@ -1,8 +1,9 @@
 // Package forecast says what the bounds will do to what is planned: which
 // occurrences will wait for a quota or be missed by it, when more falls due than
 // an app may have pending, when a burst's last call goes out and that of an
-// occurrence that is spread, which users are reached more than once a week, and which loops end. Make is pure: rows and the
-// time are handed in. Read hands it what is stored.
+// occurrence that is spread, which users are reached more than once a week, and
+// which loops end. Make is pure: rows and the time are handed in. Read hands it
+// what is stored.
 //
 // It follows the engine's rules: a quota counts the calls of any rolling
 // 7 x 24 h; a task without quota waits, the earliest due first, until one is free,
@@ -200,8 +201,9 @@ func Make(in Input) Result {
 	pushed := r.quiet(all, quiet, in.Now)
 	r.quotas(pushed, quiet, in)
 	r.peaks(all, in.Now, in.Apps)
-	r.bursts(pushed, in.Now, in.Apps)
-	r.spreads(pushed, quiet, in.Now, in.Apps)
+	rates := ratesOf(in.Apps)
+	r.bursts(pushed, in.Now, rates)
+	r.spreads(pushed, quiet, in.Now, rates)
 	r.repeats(pushed)
 	for i := range campaigns {
 		c := &campaigns[i]
@@ -301,6 +303,14 @@ func quietHours(apps []App) map[AppKey]strategy.QuietHours {
 	return out
 }
 
+// hours are the quiet hours that hold a campaign: its app's, unless it ignores them.
+func (c *Campaign) hours(quiet map[AppKey]strategy.QuietHours) strategy.QuietHours {
+	if c.Quiet == "ignore" {
+		return strategy.QuietHours{}
+	}
+	return quiet[c.App]
+}
+
 // quiet says what quiet hours do to the occurrences, and returns those that are
 // pushed, by when they are.
 func (r *Result) quiet(all []Occurrence, quiet map[AppKey]strategy.QuietHours, now time.Time) []Occurrence {
@@ -310,10 +320,8 @@ func (r *Result) quiet(all []Occurrence, quiet map[AppKey]strategy.QuietHours, n
 	pushed := make([]Occurrence, 0, len(all))
 	for i := range all {
 		o := &all[i]
-		c, q := o.Campaign, quiet[o.Campaign.App]
-		if c.Quiet != "ignore" {
-			o.Held = q.End(later(o.At, now))
-		}
+		c, q := o.Campaign, o.Campaign.hours(quiet)
+		o.Held = q.End(later(o.At, now))
 		push := Push{c.ID, c.Name, c.App.AppID, c.App.WorkspaceID, c.Channel, o.At, c.Zone, o.Held}
 		switch {
 		case o.Held.IsZero():
@@ -369,11 +377,9 @@ func (r *Result) quotas(all []Occurrence, quiet map[AppKey]strategy.QuietHours, 
 					at = free
 				}
 			}
-			closes := o.At.Add(c.Window)
-			if q := quiet[c.App]; c.Quiet != "ignore" && !q.None() {
-				at = later(at, q.End(at))
-				closes = q.WindowFrom(o.At, c.Window).Add(c.Window)
-			}
+			q := c.hours(quiet)
+			at = later(at, q.End(at))
+			closes := q.WindowFrom(o.At, c.Window).Add(c.Window)
 			push := Push{c.ID, c.Name, c.App.AppID, c.App.WorkspaceID, c.Channel, o.At, c.Zone, at}
 			// A call is made a moment after its task is due, and counts from then: what
 			// is free only when the window closes comes too late.
@@ -455,8 +461,7 @@ func (c *Campaign) isSpread() bool { return c.Spread > 0 && c.Calls > 1 }
 
 // bursts follows each app's calls through its rate. Those that are spread go out
 // beside.
-func (r *Result) bursts(all []Occurrence, now time.Time, apps []App) {
-	rates := ratesOf(apps)
+func (r *Result) bursts(all []Occurrence, now time.Time, rates map[AppKey]rate) {
 	type busyApp struct {
 		Burst
 		targets int
@@ -492,17 +497,13 @@ func (r *Result) bursts(all []Occurrence, now time.Time, apps []App) {
 
 // spreads says of each occurrence that is spread when its last call goes out: the
 // window may shorten the spread, and the app's rate lengthen it.
-func (r *Result) spreads(all []Occurrence, quiet map[AppKey]strategy.QuietHours, now time.Time, apps []App) {
-	rates := ratesOf(apps)
+func (r *Result) spreads(all []Occurrence, quiet map[AppKey]strategy.QuietHours, now time.Time, rates map[AppKey]rate) {
 	for _, o := range all {
 		c := o.Campaign
 		if !c.isSpread() {
 			continue
 		}
-		q := quiet[c.App]
-		if c.Quiet == "ignore" {
-			q = strategy.QuietHours{}
-		}
+		q := c.hours(quiet)
 		at, closes := later(o.begins(), now), q.WindowFrom(o.At, c.Window).Add(c.Window)
 		left := closes.Sub(at)
 		over := max(min(c.Spread, left-min(time.Minute, left/10)), 0)
