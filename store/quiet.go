@@ -43,6 +43,13 @@ func windowEnd(app, campaign, from, window string) string {
 	return `(CASE WHEN ` + app + ` = ANY(` + quietApps + `) THEN scheduler.held_window_end(` + app + `, ` + campaign + `, ` + from + `, ` + window + `) ELSE scheduler.window_end(` + from + `, ` + window + `) END)`
 }
 
+// pendingEnd and runningEnd are windowEnd of a pending task p and of a running task r,
+// of a campaign c.
+var (
+	pendingEnd = windowEnd("p.app_no", "p.campaign_id", "coalesce(p.window_from, p.due_at)", "c.catch_up_window")
+	runningEnd = windowEnd("r.app_no", "r.campaign_id", "coalesce(r.window_from, r.due_at)", "c.catch_up_window")
+)
+
 // quietPolicy is what a campaign, of a row named c, does about quiet hours as things
 // stand: to ignore them it needs an exemption, which only such a one is asked for.
 const quietPolicy = `CASE WHEN c.quiet_policy = 'ignore' THEN CASE WHEN scheduler.quiet_exempt(c.app_no, c.channel, c.name) THEN 'ignore' ELSE 'hold' END ELSE coalesce(c.quiet_policy, 'hold') END`

@@ -24,9 +24,6 @@ func tooLate(ready, now string) string {
 	return fmt.Sprintf(`%s < %s - interval '%d milliseconds' * (1 << least(r.spread_moves, 20))`, ready, now, makeUpFor.Milliseconds())
 }
 
-// runningEnd is until when deliveries of a running task r of a campaign c may begin.
-var runningEnd = windowEnd("r.app_no", "r.campaign_id", "coalesce(r.window_from, r.due_at)", "c.catch_up_window")
-
 // spreadMoved says whether the spread of a running task r does not fit its campaign c
 // any more: it has another, or the window now ends within it, or it was shortened by
 // the window and need not be so much.

@@ -110,6 +110,8 @@ type startingTask struct {
 	expiresAt, now  time.Time
 	origin          string
 	spread          time.Duration // of its deliveries; zero: none
+	spreadBegins    time.Time     // when it begins, once the deliveries are cut,
+	spreadSeconds   float64       // and over how long they go out
 }
 
 // takeTask locks a pending task. A change of its campaign locks the task too, and
@@ -118,7 +120,7 @@ type startingTask struct {
 func takeTask(ctx context.Context, tx pgx.Tx, daemonID int64, now time.Time, in Start) (*startingTask, bool, error) {
 	t := &startingTask{}
 	rows, _ := tx.Query(ctx, `
-		SELECT p.app_no, p.revision, p.campaign_id, c.channel, coalesce(c.audience_view, ''), p.due_at, p.window_from, `+windowEnd("p.app_no", "p.campaign_id", "coalesce(p.window_from, p.due_at)", "c.catch_up_window")+`,
+		SELECT p.app_no, p.revision, p.campaign_id, c.channel, coalesce(c.audience_view, ''), p.due_at, p.window_from, `+pendingEnd+`,
 		       coalesce($3, clock_timestamp()), p.origin::text, c.spread
 		  FROM scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
 		 WHERE p.id = $2 AND p.ready_at <= coalesce($3, clock_timestamp()) AND p.revision = $4 AND c.revision = $4
@@ -171,13 +173,12 @@ func writeSlices(ctx context.Context, tx pgx.Tx, in Start, t *startingTask) (sli
 	}
 	ready, all := `$4`, []any{in.TaskID, t.appNo, t.campaignID, t.dueAt, in.PerCall, args}
 	if t.spread > 0 {
-		begins, seconds, err := t.spreadOut(ctx, tx)
-		if err != nil {
+		if err := t.spreadOut(ctx, tx); err != nil {
 			return 0, 0, err
 		}
 		ready = `$4::timestamptz + $7::double precision * (slice_no - 1) / (SELECT count(*) FROM cut WHERE targets IS NOT NULL) * interval '1 second'`
-		all[3] = begins
-		all = append(all, seconds)
+		all[3] = t.spreadBegins
+		all = append(all, t.spreadSeconds)
 	}
 	row := tx.QueryRow(ctx, `
 		WITH RECURSIVE `+cut+`, slice AS (
@@ -228,27 +229,22 @@ func (t *startingTask) run(ctx context.Context, tx pgx.Tx, id int64, s *Started)
 	return err
 }
 
-// spreadOut returns when the spread of a task that is cut now begins, and over how
+// spreadOut works out when the spread of a task that is cut now begins, and over how
 // many seconds its deliveries go out.
-func (t *startingTask) spreadOut(ctx context.Context, tx pgx.Tx) (begins time.Time, seconds float64, err error) {
-	begins = t.dueAt
+func (t *startingTask) spreadOut(ctx context.Context, tx pgx.Tx) error {
+	t.spreadBegins = t.dueAt
 	if t.now.Sub(t.dueAt) > makeUpFor {
-		begins = t.now
+		t.spreadBegins = t.now
 	}
-	err = tx.QueryRow(ctx, `SELECT scheduler.spread_seconds($1, 1, $2, $3)`, t.spread, begins, t.expiresAt).Scan(&seconds)
-	return begins, seconds, err
+	return tx.QueryRow(ctx, `SELECT scheduler.spread_seconds($1, 1, $2, $3)`, t.spread, t.spreadBegins, t.expiresAt).Scan(&t.spreadSeconds)
 }
 
 // noteSpread keeps with the running task what the times of its deliveries were worked
 // out from.
 func (t *startingTask) noteSpread(ctx context.Context, tx pgx.Tx, id int64, slices int) (note string, err error) {
-	begins, seconds, err := t.spreadOut(ctx, tx)
-	if err != nil {
-		return "", err
-	}
 	err = tx.QueryRow(ctx, `
 		UPDATE scheduler.running_tasks SET spread = $2, spread_until = $3::timestamptz + $4::double precision * interval '1 second', spread_note = scheduler.spread_note($2, $5, $5, $4)
-		 WHERE id = $1 RETURNING coalesce(spread_note, '')`, id, t.spread, begins, seconds, slices).Scan(&note)
+		 WHERE id = $1 RETURNING coalesce(spread_note, '')`, id, t.spread, t.spreadBegins, t.spreadSeconds, slices).Scan(&note)
 	return note, err
 }
 

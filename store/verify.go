@@ -232,15 +232,15 @@ var verifyPendingSQL = `
 		  FROM scheduler.pending_tasks p LEFT JOIN scheduler.campaigns c ON c.id = p.campaign_id
 		 WHERE c.status IS DISTINCT FROM 'active' AND (c.status = 'finished' AND p.origin = 'triggered') IS NOT TRUE
 		UNION ALL
-		SELECT 'undecided', p.app_no, p.campaign_id, p.due_at, p.id, 'still pending, though its catch-up window closed at ' || ` + windowEnd("p.app_no", "p.campaign_id", "coalesce(p.window_from, p.due_at)", "c.catch_up_window") + `
+		SELECT 'undecided', p.app_no, p.campaign_id, p.due_at, p.id, 'still pending, though its catch-up window closed at ' || ` + pendingEnd + `
 		  FROM setting s, scheduler.pending_tasks p JOIN scheduler.campaigns c ON c.id = p.campaign_id
-		 WHERE NOT s.held AND p.due_at >= s.since AND ` + windowEnd("p.app_no", "p.campaign_id", "coalesce(p.window_from, p.due_at)", "c.catch_up_window") + ` + s.grace < s.now
+		 WHERE NOT s.held AND p.due_at >= s.since AND ` + pendingEnd + ` + s.grace < s.now
 		UNION ALL
 		SELECT 'undecided', r.app_no, r.campaign_id, r.due_at, r.id, 'running without a delivery that could still end'
 		  FROM setting s, scheduler.running_tasks r LEFT JOIN scheduler.campaigns c ON c.id = r.campaign_id
 		 WHERE NOT s.held AND r.started_at + s.grace < s.now AND NOT EXISTS (
 			SELECT FROM scheduler.slices x WHERE x.task_id = r.id
-			   AND (x.finished_at IS NULL AND (x.status = 'running' OR coalesce(` + windowEnd("r.app_no", "r.campaign_id", "coalesce(r.window_from, r.due_at)", "c.catch_up_window") + `, s.now) + s.grace >= s.now) OR x.finished_at + s.grace >= s.now))
+			   AND (x.finished_at IS NULL AND (x.status = 'running' OR coalesce(` + runningEnd + `, s.now) + s.grace >= s.now) OR x.finished_at + s.grace >= s.now))
 	), looked AS (
 		SELECT 0::bigint AS occurrences, 0::bigint AS tasks
 	)`

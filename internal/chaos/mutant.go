@@ -125,7 +125,7 @@ var Mutants = []Mutant{
 		Name:  "spread-ignored",
 		Break: "the deliveries of a task that is spread are ready at once",
 		Shows: []string{spread},
-		Edits: []Edit{{"store/start.go", "	if t.spread > 0 {\n		begins", "	if t.spread < 0 {\n		begins"}},
+		Edits: []Edit{{"store/start.go", "	if t.spread > 0 {\n		if err := t.spreadOut", "	if t.spread < 0 {\n		if err := t.spreadOut"}},
 	},
 	{
 		Name:  "ceiling-unpaid",
