@@ -202,6 +202,21 @@ const (
 	maxSpread  = int64(judge.MaxSpread / time.Second)
 )
 
+// readSeconds reads a length of time from one second to so many; zero: it is not given,
+// or bad.
+func (p *pushCall) readSeconds(params aliyun.Params, name string, most int64) time.Duration {
+	value := params.Get(name)
+	if value == "" {
+		return 0
+	}
+	seconds, err := strconv.ParseInt(value, 10, 64)
+	if err != nil || seconds < 1 || seconds > most {
+		p.bad.add(name, "must be a number of seconds from 1 to %d, not %.20q", most, value)
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
+}
+
 // readPolicies reads the parameters that mPaaS does not have.
 func (p *pushCall) readPolicies(params aliyun.Params) {
 	n := &p.campaign
@@ -222,22 +237,10 @@ func (p *pushCall) readPolicies(params aliyun.Params) {
 	default:
 		p.bad.add("ResendUnknown", "must be true or false, not %.40q", value)
 	}
-	if value := params.Get("CatchUpWindow"); value != "" {
-		seconds, err := strconv.ParseInt(value, 10, 64)
-		if err != nil || seconds < 1 || seconds > maxSeconds {
-			p.bad.add("CatchUpWindow", "must be a number of seconds from 1 to %d, not %.20q", maxSeconds, value)
-		} else {
-			n.CatchUpWindow = new(time.Duration(seconds) * time.Second)
-		}
+	if window := p.readSeconds(params, "CatchUpWindow", maxSeconds); window > 0 {
+		n.CatchUpWindow = &window
 	}
-	if value := params.Get("Spread"); value != "" { // that it is no longer than the window is judged by the database
-		seconds, err := strconv.ParseInt(value, 10, 64)
-		if err != nil || seconds < 1 || seconds > maxSpread {
-			p.bad.add("Spread", "must be a number of seconds from 1 to %d, not %.20q", maxSpread, value)
-		} else {
-			n.Spread = time.Duration(seconds) * time.Second
-		}
-	}
+	n.Spread = p.readSeconds(params, "Spread", maxSpread) // that it is no longer than the window is judged by the database
 	token := params.Get("ClientToken")
 	if len(token) > maxToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		p.bad.add("ClientToken", "must have 1 to %d visible ASCII characters", maxToken)

@@ -180,8 +180,8 @@ func (l *loader) checkApp(path string, app App) {
 	if app.CallsPerSecond < 0 {
 		l.problem(path+".calls_per_second", "must not be negative; 0 is no bound")
 	}
-	if n := app.TargetsPerSecond; n != 0 && (n < MinTargetsPerSecond || n > MaxTargetsPerSecond) {
-		l.problem(path+".targets_per_second", "must be from 0.01 to 10000000, or 0 for what the database has")
+	if n := app.TargetsPerSecond; n != 0 && (n < minTargetsPerSecond || n > maxTargetsPerSecond) {
+		l.problem(path+".targets_per_second", "must be from %v to %d, or 0 for what the database has", minTargetsPerSecond, maxTargetsPerSecond)
 	}
 }
 
@@ -213,8 +213,8 @@ func (l *loader) checkQuiet(path string, app App) {
 
 // What an app's ceiling of targets per second may be, as the database has it.
 const (
-	MinTargetsPerSecond = 0.01
-	MaxTargetsPerSecond = 10_000_000
+	minTargetsPerSecond = 0.01
+	maxTargetsPerSecond = 10_000_000
 )
 
 // tryApp makes the adapter judge the app's options, such as keys that cannot be

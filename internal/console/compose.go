@@ -375,10 +375,8 @@ func (f *campaignForm) sql(window time.Duration) string {
 	if f.ID != 0 || len(d.Times) > 0 {
 		columns = append(columns, struct{ name, value string }{"times", quoteTimes(d.Times)})
 	}
-	if d.QuietPolicy != "" {
-		columns = append(columns, struct{ name, value string }{"quiet_policy", quote(d.QuietPolicy)})
-	} else if f.ID != 0 {
-		columns = append(columns, struct{ name, value string }{"quiet_policy", "NULL"})
+	if f.ID != 0 || d.QuietPolicy != "" {
+		columns = append(columns, struct{ name, value string }{"quiet_policy", quoteOrNull(d.QuietPolicy)})
 	}
 	if f.ID != 0 || d.Spread != 0 {
 		columns = append(columns, struct{ name, value string }{"spread", quoteSpread(d.Spread)})

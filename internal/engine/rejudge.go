@@ -90,10 +90,11 @@ func (r *rejudge) pages(ctx context.Context, list func(ctx context.Context, afte
 			return err
 		}
 		after = ids[len(ids)-1]
-		if !r.idle() {
+		if r.idle() {
+			pace(ctx, began)
+		} else {
 			sleep(ctx, busyRest) // what is due is judged when it begins
 		}
-		pace(ctx, began)
 	}
 }
 

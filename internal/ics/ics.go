@@ -15,6 +15,8 @@ import (
 
 	"github.com/emersion/go-ical"
 	"github.com/teambition/rrule-go"
+
+	"github.com/campaign-scheduler/scheduler/dispatch"
 )
 
 // Bounds of a file. The days are as many as a calendar may have.
@@ -253,11 +255,11 @@ func (r *reader) add(date time.Time, word string) error {
 		if len(r.days) == maxDays {
 			return fmt.Errorf("the file has more than %d days", maxDays)
 		}
-		r.days[date] = &Day{Date: date, Open: open, Word: clip(word)}
+		r.days[date] = &Day{Date: date, Open: open, Word: dispatch.Clip(word, maxWord)}
 	case d.Open != open:
 		return fmt.Errorf("%s is both open and closed", date.Format(time.DateOnly))
 	case word != "" && !strings.Contains(d.Word, word):
-		d.Word = clip(strings.Join(slices.DeleteFunc([]string{d.Word, word}, func(s string) bool { return s == "" }), ", "))
+		d.Word = dispatch.Clip(strings.Join(slices.DeleteFunc([]string{d.Word, word}, func(s string) bool { return s == "" }), ", "), maxWord)
 	}
 	return nil
 }
@@ -283,16 +285,4 @@ func summary(e *ical.Event) string {
 		return ""
 	}
 	return strings.Join(strings.Fields(cmp.Or(text(e, ical.PropSummary), p.Value)), " ")
-}
-
-// clip cuts a word to the bytes that a calendar keeps.
-func clip(word string) string {
-	if len(word) <= maxWord {
-		return word
-	}
-	for n := maxWord - len("…"); ; n-- {
-		if utf8.RuneStart(word[n]) {
-			return word[:n] + "…"
-		}
-	}
 }
