@@ -199,8 +199,15 @@ func (s *Server) LogFile() string { return filepath.Join(s.cfg.Dir, "log") }
 
 func (s *Server) release() {
 	if s.lock != nil {
-		_ = s.lock.Close() // which drops the flock
+		dropLock(s.lock)
 	}
+}
+
+// dropLock drops an flock of takeLock. To close the file is not enough: a process that
+// is being started has it too, from its fork to its exec, and so the flock.
+func dropLock(f *os.File) {
+	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+	_ = f.Close()
 }
 
 // ErrInUse says that another live process owns the directory.

@@ -6,6 +6,8 @@ package embedpg
 var (
 	ShellQuote = shellQuote
 	SocketDir  = socketDir
+	TakeLock   = takeLock
+	DropLock   = dropLock
 )
 
 // Choose is choose with installations given as directory → major version.

@@ -16,6 +16,27 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/embedpg"
 )
 
+// A process that is being started has every file of its parent until its exec.
+func TestLockIsDroppedWhileAForkHasIt(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "lock")
+	f, err := embedpg.TakeLock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forked, err := syscall.Dup(int(f.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Close(forked) }()
+	embedpg.DropLock(f)
+	again, err := embedpg.TakeLock(path)
+	if err != nil {
+		t.Fatalf("the lock is not dropped: %v", err)
+	}
+	embedpg.DropLock(again)
+}
+
 func TestServerDiesWithItsParent(t *testing.T) {
 	t.Parallel()
 	cfg := embedpg.Config{Dir: serverDir(t)}
