@@ -74,12 +74,8 @@ func flood(ctx context.Context, b *bench) error {
 // floodedLate runs a scene, under a flood or not, and returns how many calls a second
 // were refused.
 func (b *bench) floodedLate(ctx context.Context, db *database, s scene, flooded bool) (late spell, calls float64, err error) {
-	free, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	address, err := freeAddress(ctx)
 	if err != nil {
-		return late, 0, err
-	}
-	address := free.Addr().String()
-	if err := free.Close(); err != nil {
 		return late, 0, err
 	}
 	if _, err := stageAhead(func(due time.Time) error { return db.stage(ctx, fill{tasks: s.n, due: due, spread: s.spread}) }); err != nil {
@@ -102,6 +98,15 @@ func (b *bench) floodedLate(ctx context.Context, db *database, s scene, flooded 
 	}
 	late, err = b.box.spell(from, s.n)
 	return late, calls, err
+}
+
+// freeAddress is one of loopback on which nobody listens.
+func freeAddress(ctx context.Context) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
 }
 
 // awaitDecided looks seldom, so that it weighs on nothing.

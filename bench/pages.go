@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -14,7 +15,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,7 +33,10 @@ const (
 	pageAuthor   = "bench_reader" // of one app as most are
 	pageLarge    = "bench_large"  // of an app with a fiftieth of all campaigns
 	pageClickers = 200
-	consoleConns = 4 // of all who click: the console's own pool
+	pagePerson   = "bench_person" // who clicks
+	pageFront    = "bench_front"  // the console's login
+	consoleConns = 4
+	pageThinks   = 7 * time.Second // as TPC-W has it
 )
 
 // pages is every page of the console over much that is stored, for an admin, who sees
@@ -146,41 +150,40 @@ func (b *bench) slowest(ctx context.Context, p consolePage, visitors map[string]
 	return what, worst, nil
 }
 
-// A visitor has a console of their own, in which they are signed in.
+// A visitor is signed in to a console.
 type visitor struct {
-	store   *store.Store
-	console *console.Console
-	server  *httptest.Server
-	client  *http.Client
+	url    string
+	client *http.Client
+	close  func()
 }
 
+// newVisitor makes a console for one visitor.
 func newVisitor(ctx context.Context, databaseURL string) (*visitor, error) {
-	v := &visitor{}
-	var err error
-	if v.store, err = store.Open(ctx, store.Config{URL: databaseURL, MaxConns: consoleConns}); err != nil {
-		return nil, err
-	}
-	v.console, err = console.New(console.Config{
-		Owner: v.store, Judge: judge.Judge{Adapters: []dispatch.Adapter{mpaas.Adapter{}}}, Log: slog.New(slog.DiscardHandler),
-		SignIn: func(context.Context, string, string) (*store.Store, error) { return nil, console.ErrSignIn },
-	})
+	s, err := store.Open(ctx, store.Config{URL: databaseURL, MaxConns: consoleConns})
 	if err != nil {
 		return nil, err
 	}
-	v.server = httptest.NewServer(v.console.Handler())
+	c, err := console.New(console.Config{
+		Owner: s, Judge: judge.Judge{Adapters: []dispatch.Adapter{mpaas.Adapter{}}}, Log: slog.New(slog.DiscardHandler),
+		SignIn: func(context.Context, string, string) (*store.Store, error) { return nil, console.ErrSignIn },
+	})
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	server := httptest.NewServer(c.Handler())
+	v := &visitor{url: server.URL, close: func() {
+		server.Close()
+		c.Close()
+		s.Close()
+	}}
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		return nil, err
 	}
-	v.client = &http.Client{Jar: jar, Transport: &http.Transport{MaxIdleConnsPerHost: pageClickers}}
-	_, err = v.open(ctx, v.console.Link(), url.Values{})
+	v.client = &http.Client{Jar: jar}
+	_, err = v.open(ctx, c.Link(), url.Values{})
 	return v, err
-}
-
-func (v *visitor) close() {
-	v.server.Close()
-	v.console.Close()
-	v.store.Close()
 }
 
 // open asks for a page, or posts a form, and says how long the whole answer took.
@@ -189,7 +192,7 @@ func (v *visitor) open(ctx context.Context, path string, form url.Values) (time.
 	if form != nil {
 		method = http.MethodPost
 	}
-	r, err := http.NewRequestWithContext(ctx, method, v.server.URL+path, strings.NewReader(form.Encode()))
+	r, err := http.NewRequestWithContext(ctx, method, v.url+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		return 0, err
 	}
@@ -295,8 +298,9 @@ var pagesSQL = []string{
 }
 
 // clicking is scheduled pushes of the program itself, in a process of its own, with
-// and without people who click through a console beside it. A person looks at each
-// page for a second or so. All share the console's few connections.
+// and without people who click through the console that it serves. A person looks at a
+// page for seven seconds on average, exponentially distributed. All come through a
+// proxy, so that they share the connections of console.max_connections.
 func clicking(ctx context.Context, b *bench) error {
 	db, err := b.pg.scheduler(ctx, "bench_clicking")
 	if err != nil {
@@ -304,6 +308,13 @@ func clicking(ctx context.Context, b *bench) error {
 	}
 	defer db.Close()
 	if err := b.register(ctx, db, 100); err != nil {
+		return err
+	}
+	_, err = db.Exec(ctx, `DO $$ BEGIN
+		CREATE ROLE `+pagePerson+` IN ROLE scheduler_admin;
+		CREATE ROLE `+pageFront+` LOGIN PASSWORD 'bench' NOINHERIT IN ROLE scheduler_front, `+pagePerson+`;
+	EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
+	if err != nil {
 		return err
 	}
 	s := scene{10_000, 20 * time.Second}
@@ -315,24 +326,18 @@ func clicking(ctx context.Context, b *bench) error {
 		return err
 	}
 	warm.stop()
-	v, err := newVisitor(ctx, db.url)
-	if err != nil {
-		return err
-	}
-	defer v.close()
 	var alone, clicked sample
 	for range b.rounds {
 		b.machine.calibrate()
-		without, err := b.clickedLate(ctx, db, s, nil)
+		without, _, err := b.clickedLate(ctx, db, s, 0)
 		if err != nil {
 			return err
 		}
-		var clicks atomic.Int64
-		with, err := b.clickedLate(ctx, db, s, func(ctx context.Context) error { return click(ctx, v, &clicks) })
+		with, clicks, err := b.clickedLate(ctx, db, s, pageClickers)
 		if err != nil {
 			return err
 		}
-		b.say("clicking: p99 %v, and %v with %d clicks", without.p99, with.p99, clicks.Load())
+		b.say("clicking: p99 %v, and %v with %d pages, half of them within %.0f ms", without.p99, with.p99, len(clicks), clicks.median())
 		alone, clicked = append(alone, inMillis(without.p99)), append(clicked, inMillis(with.p99))
 	}
 	b.table.compare(fmt.Sprintf("%s over %v, p99 lateness with %d people clicking in the console", thousands(float64(s.n)), s.spread, pageClickers),
@@ -340,60 +345,86 @@ func clicking(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// clickedLate runs a scene, with people who click where there are some.
-func (b *bench) clickedLate(ctx context.Context, db *database, s scene, people func(context.Context) error) (late spell, err error) {
+// clickedLate runs a scene with people who click, and returns how long each page took.
+func (b *bench) clickedLate(ctx context.Context, db *database, s scene, people int) (late spell, clicks sample, err error) {
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return late, nil, err
+	}
+	front, err := url.Parse(db.url)
+	if err != nil {
+		return late, nil, err
+	}
+	front.User = url.UserPassword(pageFront, "bench")
 	if _, err := stageAhead(func(due time.Time) error { return db.stage(ctx, fill{tasks: s.n, due: due, spread: s.spread}) }); err != nil {
-		return late, err
+		return late, nil, err
 	}
 	from := b.box.mark()
-	p, err := b.startProgram(ctx, db, 100)
+	p, err := b.startProgram(ctx, db, 100, fmt.Sprintf(`console:
+  listen: %s
+  sign_in: proxy
+  database_url: %q
+  proxy: {header: X-Person, from: [127.0.0.1]}
+  roles: [{value: bench, role: %s}]
+`, address, front, pagePerson))
 	if err != nil {
-		return late, err
+		return late, nil, err
 	}
 	defer p.stop()
-	ended := make(chan error, 1)
-	clicks, stop := context.WithCancel(ctx)
-	defer stop()
-	if people == nil {
-		people = func(context.Context) error { return nil }
-	}
-	go func() { ended <- people(clicks) }()
+	stop := click(ctx, &visitor{url: "http://" + address, client: &http.Client{Transport: byProxy{&http.Transport{MaxIdleConnsPerHost: people}}}}, people)
 	err = db.awaitDecided(ctx, s.n)
-	stop()
-	if clickErr := <-ended; err == nil {
-		err = clickErr
+	clicks, clickErr := stop()
+	if err = errors.Join(err, clickErr, b.dearest(ctx, db)); err != nil {
+		return late, nil, err
 	}
-	if err != nil {
-		return late, err
-	}
-	return b.box.spell(from, s.n)
+	late, err = b.box.spell(from, s.n)
+	return late, clicks, err
 }
 
-// click has people open one page after the other until the context ends. The first
-// error of a page ends it too.
-func click(ctx context.Context, v *visitor, clicks *atomic.Int64) error {
+// byProxy names whom a proxy would name.
+type byProxy struct{ http.RoundTripper }
+
+func (t byProxy) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("X-Person", "bench")
+	return t.RoundTripper.RoundTrip(r)
+}
+
+// click has people open one page after the other until it is stopped; stop returns how
+// long each page took. The first error of a page ends it too.
+func click(ctx context.Context, v *visitor, people int) (stop func() (sample, error)) {
 	var paths []string
 	for _, p := range consolePages {
 		if p.form == nil {
 			paths = append(paths, p.paths...)
 		}
 	}
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
+	ctx, cancel := context.WithCancelCause(ctx)
+	var mu sync.Mutex
+	var took sample
 	var wait sync.WaitGroup
-	for range pageClickers {
+	for range people {
 		wait.Go(func() {
-			for sleepUntil(ctx, time.Now().Add(time.Duration(rand.Int64N(int64(2*time.Second))))) == nil { //nolint:gosec // no secret
-				if _, err := v.open(ctx, paths[rand.IntN(len(paths))], nil); err != nil && ctx.Err() == nil { //nolint:gosec // no secret
-					stop(err)
+			for sleepUntil(ctx, time.Now().Add(time.Duration(rand.ExpFloat64()*float64(pageThinks)))) == nil { //nolint:gosec // no secret
+				d, err := v.open(ctx, paths[rand.IntN(len(paths))], nil) //nolint:gosec // no secret
+				switch {
+				case errors.Is(err, syscall.ECONNREFUSED): // it does not listen yet
+				case err != nil && ctx.Err() == nil:
+					cancel(err)
+				default:
+					mu.Lock()
+					took = append(took, inMillis(d))
+					mu.Unlock()
 				}
-				clicks.Add(1)
 			}
 		})
 	}
-	wait.Wait()
-	if cause := context.Cause(ctx); cause != context.Canceled { //nolint:errorlint // the plain end
-		return cause
+	return func() (sample, error) {
+		cancel(nil)
+		wait.Wait()
+		if cause := context.Cause(ctx); cause != context.Canceled { //nolint:errorlint // the plain end
+			return nil, cause
+		}
+		return took, nil
 	}
-	return nil
 }

@@ -23,8 +23,12 @@ const DefaultConsole = "127.0.0.1:8082"
 // ownerConns bounds the connections of whoever signed in with the link.
 const ownerConns = 4
 
-// consoleWrite bounds the time in which one page is served.
-const consoleWrite = 30 * time.Second
+// Bounds of the console's listener: the time in which one page is served, and the
+// connections, of which each browser keeps a few.
+const (
+	consoleWrite = 30 * time.Second
+	consoleConns = 1000
+)
 
 // A Console is the web console on its listener.
 type Console struct {
@@ -58,7 +62,7 @@ func NewConsole(ctx context.Context, o Options, address, databaseURL string, own
 		cfg.Front = out.front
 	}
 	if err := out.serve(ctx, cfg, listen.Config{
-		Listen: address, TLS: secure, MaxBody: console.MaxForm, WriteTimeout: consoleWrite, Log: o.Log,
+		Listen: address, TLS: secure, MaxConns: consoleConns, MaxBody: console.MaxForm, WriteTimeout: consoleWrite, Log: o.Log,
 		Plain: secure == nil && !c.BehindProxy,
 	}); err != nil {
 		out.closeFront()

@@ -88,7 +88,7 @@ func doors(t *testing.T) []*door {
 	return []*door{
 		{name: "admin", addr: ops.Addr().String(), path: "/readyz", body: "/readyz", open: true, most: 128},
 		{name: "api", addr: mpaas.Addr(), path: "/", body: "/", most: 256},
-		{name: "console", addr: strings.TrimPrefix(pages.URL(), "http://"), path: "/sign-in", body: "/sign-in", most: 128},
+		{name: "console", addr: strings.TrimPrefix(pages.URL(), "http://"), path: "/sign-in", body: "/sign-in", most: 1000},
 		{name: "sandbox", addr: box.Addr(), path: "/_sandbox/stats", body: "/webhook/x", open: true, most: 64},
 	}
 }

@@ -71,13 +71,14 @@ type Console struct {
 	handler  http.Handler
 	apps     atomic.Pointer[[]config.App]
 	gate     atomic.Pointer[gate]
+	turns    turns
 
 	strangers, unmapped rate.Sometimes // bound what is logged of them
 }
 
 // New makes a Console.
 func New(cfg Config) (*Console, error) {
-	c := &Console{Config: cfg, sessions: newSessions(cfg.Secure), strangers: seldom(), unmapped: seldom()}
+	c := &Console{Config: cfg, sessions: newSessions(cfg.Secure), turns: newTurns(), strangers: seldom(), unmapped: seldom()}
 	c.SetApps(cfg.Apps)
 	if cfg.Front == nil {
 		c.Settings = config.Console{SignIn: config.SignInLogin}
@@ -180,7 +181,11 @@ func (c *Console) routes() (http.Handler, error) {
 }
 
 // MaxForm bounds a posted form in bytes: a campaign with ten thousand targets.
-const MaxForm = 4 << 20
+// strangersForm bounds those that somebody who is not signed in may post.
+const (
+	MaxForm       = 4 << 20
+	strangersForm = 64 << 10
+)
 
 // headers are on every answer. The script may only put text into the page that
 // came from here, and nothing may frame it.
@@ -210,11 +215,12 @@ type exchange struct {
 	*view
 	person *person // nil: not signed in
 	store  *store.Store
+	done   func() // gives up the turn
 }
 
 // serve runs one page and turns its error into a page.
 func (c *Console) serve(w http.ResponseWriter, r *http.Request, to route) {
-	x := &exchange{ResponseWriter: w, Request: r, view: newView(r)}
+	x := &exchange{ResponseWriter: w, Request: r, view: newView(r), done: func() {}}
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
 	x.Request = r.WithContext(ctx)
@@ -231,9 +237,23 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, to route) {
 		http.Redirect(w, r, "/sign-in?next="+template.URLQueryEscaper(r.URL.RequestURI()), http.StatusSeeOther)
 		return
 	}
+	if r.Method == http.MethodPost { // before the turn, since a browser may be slow
+		if to.open {
+			x.Body = http.MaxBytesReader(w, x.Body, strangersForm)
+		}
+		if err := x.ParseForm(); err != nil {
+			c.fail(x, errForm)
+			return
+		}
+	}
 	if x.person != nil {
+		if x.done, err = c.turns.take(ctx); err != nil {
+			c.fail(x, err)
+			return
+		}
+		defer x.done()
 		ctx = x.person.as(ctx)
-		x.Request = r.WithContext(ctx)
+		x.Request = x.WithContext(ctx)
 		x.store, x.Rights = x.person.store, x.person.rights
 		state, err := x.store.State(ctx)
 		if err != nil {
@@ -241,12 +261,6 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, to route) {
 			return
 		}
 		x.State, x.Now = state, state.Now
-	}
-	if r.Method == http.MethodPost {
-		if err := x.ParseForm(); err != nil {
-			c.fail(x, errForm)
-			return
-		}
 	}
 	if err := to.serve(c, x); err != nil {
 		c.fail(x, err)
@@ -284,6 +298,8 @@ func (c *Console) fail(x *exchange, err error) {
 		status, text = http.StatusUnprocessableEntity, refused.Error()
 	case store.IsDenied(err):
 		status, text = http.StatusForbidden, x.T("Your database role may not do this.")
+	case errors.Is(err, errBusy):
+		status, text = http.StatusServiceUnavailable, x.T("Too many people look at pages now. Try again.")
 	case store.IsOutage(err), store.IsBlocked(err):
 		status, text = http.StatusServiceUnavailable, x.T("The database does not answer now. Try again.")
 	default:

@@ -198,6 +198,7 @@ func (c *Console) render(x *exchange, status int, page string, data any) error {
 	if err != nil {
 		return fmt.Errorf("page %s: %w", page, err)
 	}
+	x.done()
 	x.ResponseWriter.Header().Set("Content-Type", "text/html; charset=utf-8")
 	x.ResponseWriter.Header().Set("Content-Language", x.Lang())
 	x.WriteHeader(status)

@@ -32,6 +32,7 @@ var chinese = map[string]string{
 	"Somebody changed the campaign meanwhile. Nothing of yours was written; look at it again.": "其间有人改动了这个活动。你的改动没有写入；请再看一遍。",
 	"Your database role may not do this.":                                                      "你的数据库角色无权这样做。",
 	"The database does not answer now. Try again.":                                             "数据库暂时没有响应。请重试。",
+	"Too many people look at pages now. Try again.":                                            "现在查看页面的人太多。请重试。",
 
 	// the way in
 	"Your organisation says who you are. You see and do here what your database role may.": "由贵组织确认你的身份。你在这里能看到和能做的，以你的数据库角色为准。",

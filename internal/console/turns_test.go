@@ -1,0 +1,115 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		turns := make(turns, 1)
+		began := time.Now()
+		var came []int
+		page := func(n int, takes time.Duration) {
+			done, err := turns.take(t.Context())
+			if err != nil {
+				t.Errorf("page %d: %v", n, err)
+				return
+			}
+			came = append(came, n)
+			time.Sleep(takes)
+			done()
+			done() // which changes nothing
+		}
+		var pages sync.WaitGroup
+		defer pages.Wait()
+		for n, takes := range []time.Duration{100 * time.Millisecond, 10 * time.Second, 30 * time.Millisecond, 0} {
+			pages.Go(func() { page(n, takes) })
+			synctest.Wait()
+		}
+		time.Sleep(100*time.Millisecond + turnLasts + 30*time.Millisecond) // the second one gives up its turn and goes on
+		synctest.Wait()
+		if want := []int{0, 1, 2, 3}; !slices.Equal(came, want) {
+			t.Errorf("after %v pages had their turns in the order %v, want %v", time.Since(began), came, want)
+		}
+		if len(turns) != 0 {
+			t.Error("a turn was not given up")
+		}
+
+		hold, err := turns.take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer hold()
+		ctx, cancel := context.WithTimeout(t.Context(), turnLasts/2)
+		defer cancel()
+		if _, err := turns.take(ctx); !errors.Is(err, errBusy) {
+			t.Errorf("a page that gets no turn in its time: %v", err)
+		}
+	})
+}
+
+// A browser may send a form and take a page as slowly as it likes: it holds no turn
+// meanwhile.
+func TestASlowBrowserHoldsNoTurn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.console.turns = make(turns, 1)
+	b := r.owner(t)
+	at, err := url.Parse(r.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	form := with(weekly(), "do", "preview").Encode()
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		var bytes int
+		watch := func(n int) {
+			bytes += n
+			if len(r.console.turns) != 0 {
+				t.Errorf("%s: a turn is held while the browser is waited for", method)
+			}
+		}
+		req := httptest.NewRequestWithContext(t.Context(), method, r.url+"/campaigns", watchedReader{strings.NewReader(form), watch})
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		for _, c := range b.client.Jar.Cookies(at) {
+			req.AddCookie(c)
+		}
+		answer := httptest.NewRecorder()
+		r.console.Handler().ServeHTTP(watchedWriter{answer, watch}, req)
+		if answer.Code >= http.StatusBadRequest || bytes < 1000 {
+			t.Errorf("%s: status %d, %d bytes watched", method, answer.Code, bytes)
+		}
+	}
+}
+
+type watchedReader struct {
+	io.Reader
+	watch func(n int)
+}
+
+func (r watchedReader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	r.watch(n)
+	return n, err
+}
+
+type watchedWriter struct {
+	http.ResponseWriter
+	watch func(n int)
+}
+
+func (w watchedWriter) Write(p []byte) (int, error) {
+	w.watch(len(p))
+	return w.ResponseWriter.Write(p)
+}
