@@ -247,11 +247,13 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, to route) {
 		}
 	}
 	if x.person != nil {
-		if x.done, err = c.turns.take(ctx); err != nil {
+		done, err := c.turns.take(ctx)
+		if err != nil {
 			c.fail(x, err)
 			return
 		}
-		defer x.done()
+		defer done()
+		x.done = done
 		ctx = x.person.as(ctx)
 		x.Request = x.WithContext(ctx)
 		x.store, x.Rights = x.person.store, x.person.rights

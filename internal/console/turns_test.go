@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -67,10 +66,6 @@ func TestASlowBrowserHoldsNoTurn(t *testing.T) {
 	r := newRig(t)
 	r.console.turns = make(turns, 1)
 	b := r.owner(t)
-	at, err := url.Parse(r.url)
-	if err != nil {
-		t.Fatal(err)
-	}
 	form := with(weekly(), "do", "preview").Encode()
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		var bytes int
@@ -82,14 +77,36 @@ func TestASlowBrowserHoldsNoTurn(t *testing.T) {
 		}
 		req := httptest.NewRequestWithContext(t.Context(), method, r.url+"/campaigns", watchedReader{strings.NewReader(form), watch})
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		for _, c := range b.client.Jar.Cookies(at) {
-			req.AddCookie(c)
-		}
+		b.signs(req)
 		answer := httptest.NewRecorder()
 		r.console.Handler().ServeHTTP(watchedWriter{answer, watch}, req)
 		if answer.Code >= http.StatusBadRequest || bytes < 1000 {
 			t.Errorf("%s: status %d, %d bytes watched", method, answer.Code, bytes)
 		}
+	}
+}
+
+func TestNoTurnInTime(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := r.owner(t)
+	r.console.turns = make(turns) // whose turns others have
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	req := httptest.NewRequestWithContext(ctx, http.MethodGet, r.url+"/campaigns", nil)
+	b.signs(req)
+	answer := httptest.NewRecorder()
+	r.console.Handler().ServeHTTP(answer, req)
+	if answer.Code != http.StatusServiceUnavailable {
+		t.Errorf("status %d, want 503", answer.Code)
+	}
+	has(t, answer.Body.String(), "Too many people look at pages now")
+}
+
+// signs gives a request the browser's session.
+func (b *browser) signs(r *http.Request) {
+	for _, c := range b.client.Jar.Cookies(r.URL) {
+		r.AddCookie(c)
 	}
 }
 
