@@ -78,7 +78,7 @@ func TestListSaysWhereItEnds(t *testing.T) {
 	} {
 		req, answer := httptest.NewRequestWithContext(t.Context(), "GET", "/tasks", nil), httptest.NewRecorder()
 		req.Header.Set("Accept-Language", lang)
-		x := &exchange{ResponseWriter: answer, Request: req, view: newView(req)}
+		x := newExchange(answer, req)
 		d := tasksPage{Status: "failed"}
 		d.show(x.view, store.TaskPage{DownTo: downTo})
 		if err := r.console.render(x, 200, "tasks", d); err != nil {

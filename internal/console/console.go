@@ -218,9 +218,13 @@ type exchange struct {
 	done   func() // gives up the turn
 }
 
+func newExchange(w http.ResponseWriter, r *http.Request) *exchange {
+	return &exchange{ResponseWriter: w, Request: r, view: newView(r), done: func() {}}
+}
+
 // serve runs one page and turns its error into a page.
 func (c *Console) serve(w http.ResponseWriter, r *http.Request, to route) {
-	x := &exchange{ResponseWriter: w, Request: r, view: newView(r), done: func() {}}
+	x := newExchange(w, r)
 	ctx, cancel := context.WithTimeout(r.Context(), pageTimeout)
 	defer cancel()
 	x.Request = r.WithContext(ctx)

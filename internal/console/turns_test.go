@@ -19,6 +19,7 @@ func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := make(turns, 1)
 		began := time.Now()
+		var mu sync.Mutex
 		var came []int
 		page := func(n int, takes time.Duration) {
 			done, err := turns.take(t.Context())
@@ -26,7 +27,9 @@ func TestTurns(t *testing.T) {
 				t.Errorf("page %d: %v", n, err)
 				return
 			}
+			mu.Lock()
 			came = append(came, n)
+			mu.Unlock()
 			time.Sleep(takes)
 			done()
 			done() // which changes nothing
