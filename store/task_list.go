@@ -398,49 +398,6 @@ func (s *Store) DeliveryCounts(ctx context.Context, taskID int64) ([]DeliveryCou
 		  FROM scheduler.deliveries WHERE task_id = $1 GROUP BY status ORDER BY count(*) DESC, status`, taskID)
 }
 
-// A RulingRow is a row of scheduler.rulings.
-type RulingRow struct {
-	RuledAt        time.Time
-	Ruling         string // sent or not_sent
-	Resend         bool
-	Note           string
-	RuledBy        string // the database role
-	Operator       string // the user of the operating system, as he says
-	PreviousReason string
-}
-
-// Rulings returns what was ruled on a task, oldest first.
-func (s *Store) Rulings(ctx context.Context, taskID int64) ([]RulingRow, error) {
-	rows, _ := s.pool.Query(ctx, `
-		SELECT ruled_at, ruling, resend, coalesce(note, ''), ruled_by, coalesce(operator, ''), coalesce(previous_reason, '')
-		  FROM scheduler.rulings WHERE task_id = $1 ORDER BY id`, taskID)
-	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RulingRow])
-	if err != nil {
-		return nil, fmt.Errorf("list rulings of task %d: %w", taskID, err)
-	}
-	return out, nil
-}
-
-// A TriggerRow is a row of scheduler.triggered_tasks.
-type TriggerRow struct {
-	By       string // the database login
-	Operator string // the user of the operating system, as he says
-	At       time.Time
-}
-
-// Triggered returns who triggered a task; nil: nobody did.
-func (s *Store) Triggered(ctx context.Context, taskID int64) (*TriggerRow, error) {
-	rows, _ := s.pool.Query(ctx, `SELECT triggered_by, coalesce(operator, ''), triggered_at FROM scheduler.triggered_tasks WHERE task_id = $1`, taskID)
-	t, err := pgx.CollectOneRow(rows, pgx.RowToAddrOfStructByPos[TriggerRow])
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil //nolint:nilnil // most tasks are of their strategy
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read who triggered task %d: %w", taskID, err)
-	}
-	return t, nil
-}
-
 // A Filter chooses rows for people to look at. Zero fields choose all.
 type Filter struct {
 	AppID, WorkspaceID string
