@@ -13,8 +13,8 @@ import (
 // ErrNoCampaign says that there is no campaign with the id.
 var ErrNoCampaign = errors.New("there is no such campaign")
 
-// A CampaignRow is a row of scheduler.campaigns, as people look at it, with
-// where it stands.
+// A CampaignRow is a row of scheduler.campaigns for people to look at, with its
+// next and its last occurrence.
 type CampaignRow struct {
 	Campaign
 	AppID        string
@@ -107,7 +107,7 @@ type HistoryRow struct {
 	ChangedAt time.Time
 	ChangedBy string
 	Action    string
-	Revision  int32 // the one that ended
+	Revision  int32 // that the change ended
 	Before    json.RawMessage
 }
 

@@ -10,7 +10,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A Refusal is what the database's rules say to an author's or operator's deed.
+// A Refusal says by which rule the database refuses what an author or operator
+// wants to do.
 type Refusal struct{ Message, Hint string }
 
 // Error is the rule, and the fix when there is one.
@@ -21,8 +22,8 @@ func (r Refusal) Error() string {
 	return r.Message + "; " + r.Hint
 }
 
-// refusal turns what a rule of the database raised into words; missing says what
-// there is none of.
+// refusal turns an error that a rule of the database raised into a Refusal. It
+// returns missing where the row is not there, and other errors as they are.
 func refusal(err, missing error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return missing
@@ -90,10 +91,11 @@ func (s *Store) Triggered(ctx context.Context, taskID int64) (*TriggerRow, error
 	return t, nil
 }
 
-// SkipOccurrence decides one coming occurrence of a campaign as cancelled, or
-// takes that back while it is still to come. changed is false when it was so
-// already. The error may be ErrNoCampaign, or a Refusal of what is past, has
-// begun, or is no occurrence.
+// SkipOccurrence decides one coming occurrence of a campaign as cancelled. With
+// back it takes that decision back, while the occurrence is still to come.
+// changed is false when nothing had to change. The error may be ErrNoCampaign,
+// or a Refusal of an instant that is past, whose push has begun, or that is no
+// occurrence.
 func (s *Store) SkipOccurrence(ctx context.Context, campaignID int64, due time.Time, note string, back bool) (changed bool, err error) {
 	do := `SELECT scheduler.skip_occurrence($1, $2, $3)`
 	if back {
@@ -112,7 +114,7 @@ type Skip struct {
 	Note  string // why; may be empty
 }
 
-// Words say who skipped the occurrence and why.
+// Words returns a text that says who skipped the occurrence and why.
 func (k Skip) Words() string {
 	if k.Note == "" {
 		return "skipped by " + k.By
@@ -134,27 +136,27 @@ func (s *Store) Skips(ctx context.Context, campaignID int64, after time.Time) ([
 // ErrNoTask says that there is no task with the id.
 var ErrNoTask = errors.New("there is no such task")
 
-// A Ruling is what an operator found out about the calls of a task whose
-// outcome was unknown.
+// A Ruling states what an operator found out about a task's calls whose outcome
+// was unknown.
 type Ruling struct {
 	TaskID   int64
 	Sent     bool   // they arrived; else they did not
-	Resend   bool   // make them again, with the same message keys; not with Sent
+	Resend   bool   // make the calls again, with the same message keys; not with Sent
 	Note     string // why
 	Operator string // the user of the operating system, for the audit
 }
 
-// Ruled is what became of the task.
+// A Ruled is the state of the task after a ruling.
 type Ruled struct {
 	Status string // succeeded, failed, or running when it is sent again
 	Reason string
 }
 
 // Resolve applies a ruling and keeps the audit, in one transaction, by the
-// database's own function. Only the deliveries of unknown outcome are touched:
-// those that were accepted are never sent again. A ruling that nothing was sent
-// returns the quota. The error may be ErrNoTask, or a Refusal of a task whose
-// outcome is no question, or of a resend for a campaign that may not push.
+// database's own function. It touches only deliveries of unknown outcome, so
+// accepted ones are never sent again. A ruling that nothing was sent gives the
+// quota back. The error may be ErrNoTask, or a Refusal of a task whose outcome
+// is known, or of a resend for a campaign that may not push.
 func (s *Store) Resolve(ctx context.Context, r Ruling) (Ruled, error) {
 	var out Ruled
 	err := s.pool.QueryRow(ctx, `SELECT status, reason FROM scheduler.resolve_task($1, $2, $3, $4, $5)`, r.TaskID, r.Sent, r.Resend, r.Note, r.Operator).
@@ -176,7 +178,7 @@ type RulingRow struct {
 	PreviousReason string
 }
 
-// Rulings returns what was ruled on a task, oldest first.
+// Rulings returns the rulings on a task, oldest first.
 func (s *Store) Rulings(ctx context.Context, taskID int64) ([]RulingRow, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT ruled_at, ruling, resend, coalesce(note, ''), ruled_by, coalesce(operator, ''), coalesce(previous_reason, '')
