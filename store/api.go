@@ -310,7 +310,7 @@ func (s *Store) Occurrences(ctx context.Context, c Caller, f OccurrenceFilter) (
 // Occurrences that are tasks are listed as tasks, even where the strategy has
 // changed since. The others are worked out from the strategy, as far as they may
 // still be pushed. All are worked out once for all campaigns, and only the
-// campaigns of the page are read again: the query's plan does not know how many
+// campaigns of the page are read again. The query's plan does not know how many
 // campaigns there are, so it must not work anything out for each one. The total
 // is returned even without a row, so a page after the last one has it.
 const occurrenceListSQL = `

@@ -150,11 +150,12 @@ type Delivery struct {
 	Targets      []string
 }
 
-// ClaimDeliveries begins one attempt of each of the deliveries that may begin.
-// Nobody has begun it since it was read, its campaign still has that revision and
-// allows it, its window is open, this daemon has a lease, and neither the guard nor
-// quiet hours hold it. A delivery whose quota is used up is put off instead. The
-// deliveries returned may be pushed at once; the others have to be read again.
+// ClaimDeliveries begins one attempt of each of the deliveries that may begin. Such
+// a delivery was not begun since it was read, its campaign still has that revision
+// and allows it, and its window is open. This daemon has a lease, and neither the
+// guard nor quiet hours hold the delivery. A delivery whose quota is used up is put
+// off instead. The deliveries returned may be pushed at once; the others have to be
+// read again.
 //
 // The claim locks the campaign against authors. So a change by an author either
 // waits for the claim, which is short, or is seen by it. Deliveries of a

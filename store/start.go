@@ -81,9 +81,9 @@ func (t *startingTask) store(ctx context.Context, tx pgx.Tx, daemonID int64, in 
 	return err
 }
 
-// viewFault turns errors of an audience view that a retry cannot fix into a text:
-// the view or one of its columns is missing, the daemon may not read the view, or
-// it cannot be computed. It returns any other error as it is.
+// viewFault turns errors of an audience view that a retry cannot fix into a text.
+// The view or one of its columns is missing, the daemon may not read the view, or
+// the view cannot be computed. It returns any other error as it is.
 func viewFault(err error, view string) (fault string, _ error) {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || view == "" || len(pg.Code) != 5 || !slices.Contains(viewFaults, pg.Code[:2]) {

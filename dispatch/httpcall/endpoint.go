@@ -36,11 +36,12 @@ func ParseEndpoint(s string) (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }
 
-// ParseURL reads an endpoint of the configuration that is a whole URL, and puts
-// it into the form in which it is written on the wire: a host outside ASCII as
-// name servers and certificates know it, and characters that no request line may
-// hold percent-encoded. It refuses a URL that fits into no well-formed request
-// line. Errors do not quote the text, since it may hold a password or a token.
+// ParseURL reads an endpoint of the configuration that is a whole URL. It
+// returns the URL in the form in which it is sent: a host outside ASCII as name
+// servers and certificates know it, and percent-encoded all characters that a
+// request line may not hold. It refuses a URL that fits into no well-formed
+// request line. Errors do not quote the text, since it may hold a password or a
+// token.
 func ParseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {

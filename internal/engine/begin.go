@@ -89,7 +89,7 @@ func (d *dispatcher) Start(ctx, pushing context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() { d.run(ctx) })
 }
 
-// Wake asks for a fresh look at what is ready.
+// Wake asks for a new reading of ready tasks.
 func (d *dispatcher) Wake() { d.reader.Wake() }
 
 // run begins tasks whenever the next one's time comes or a slot is freed.
@@ -124,8 +124,8 @@ func (d *dispatcher) untilNext(again time.Duration) time.Duration {
 	return wait
 }
 
-// begin begins what is ready and returns how long to wait before trying again;
-// zero: until the next entry's time.
+// begin begins the ready tasks and returns how long to wait before trying
+// again; zero: until the next entry's time.
 func (d *dispatcher) begin(ctx context.Context) time.Duration {
 	for ctx.Err() == nil {
 		if !d.lease.alive() {

@@ -170,8 +170,9 @@ func (d *dispatcher) keepNames(ctx context.Context, tasks []*claimed) error {
 }
 
 // unknownTo says whether nobody could tell the targets of the task's one call
-// if this daemon died now: neither from the claim, since the campaign was
-// changed after it was read, nor from the request of the claimed revision.
+// if this daemon died now. The claim does not have them, since the campaign was
+// changed after it was read, and the request of the claimed revision does not
+// name them.
 func (t *claimed) unknownTo() bool {
 	m := t.compiled.message
 	switch {

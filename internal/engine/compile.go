@@ -242,7 +242,7 @@ const (
 
 func (c *compileCache) prepare(campaign store.Campaign) *compiled {
 	v := &compiled{campaign: campaign, app: c.app(campaign.AppNo), keys: c.namedBy(), bytes: campaignOverhead + int64(len(campaign.Name)+len(campaign.StrategyContent)+messageFactor*len(campaign.Request)+timeOverhead*len(campaign.Times)+closedOverhead*len(campaign.Calendar.Closed))}
-	defer func() { v.campaign.Request, v.campaign.StrategyContent, v.campaign.Calendar.Closed = nil, nil, nil }() // the message and the schedule have what is needed of it
+	defer func() { v.campaign.Request, v.campaign.StrategyContent, v.campaign.Calendar.Closed = nil, nil, nil }() // the message and the schedule hold the parts that are needed
 	if campaign.Unreadable != "" {
 		v.problem = campaign.Unreadable
 		return v

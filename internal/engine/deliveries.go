@@ -120,10 +120,10 @@ func (s *deliveries) Start(ctx, pushing, recording context.Context, wg, late *sy
 	s.writer.Start(recording, late)
 }
 
-// Wake asks for a fresh look at what is ready.
+// Wake asks for a new reading of ready deliveries.
 func (s *deliveries) Wake() { s.reader.Wake() }
 
-// reload forgets what was read with the old configuration.
+// reload forgets deliveries that were read with the old configuration.
 func (s *deliveries) reload() {
 	s.queue.clear()
 	s.Wake()

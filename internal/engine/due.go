@@ -416,7 +416,7 @@ func (d *dispatcher) readAhead(ctx context.Context) error {
 		return err
 	}
 	if d.reloaded.Swap(false) {
-		d.due.clear() // what is there was read with the old configuration
+		d.due.clear() // the tasks in it were read with the old configuration
 	}
 	share, shares, ok := d.lease.share()
 	if !ok {
@@ -456,11 +456,11 @@ func (d *dispatcher) crowded() []int32 {
 }
 
 // enter takes in tasks that are new, or that were changed after they were taken in:
-// whether a task that waits for its app's leave is missed is decided by its
-// campaign as it stands. Early tasks are taken in some at a time, with rests in
-// between, since one reading returns whole seconds of tasks and calls are due all
-// the time. A reading each second finds tasks that are due from half the horizon
-// on. Early means well before that.
+// a task that waits for its app's leave may be missed by its campaign's new window
+// or policy. Early tasks are taken in some at a time, with rests in between, since
+// one reading returns whole seconds of tasks and calls are due all the time. A
+// reading each second finds tasks that are due from half the horizon on. Early
+// means well before that.
 func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
 	d.due.outdated(tasks)
 	var fresh []store.ReadyTask

@@ -1,9 +1,9 @@
 // Package engine does the daemon's work: it plans tasks, begins each at its
 // second, makes outcomes durable and rules on what others left behind.
 //
-// Every service is a loop with one pass (loop.go). robfig/cron is the
-// heartbeat that wakes them; notifications wake them sooner; a pass works from
-// what is stored, so any number of missed beats loses nothing. No SQL is here.
+// Every service is a loop with one pass (loop.go). robfig/cron is the heartbeat
+// that wakes them; notifications wake them sooner; a pass works from the stored
+// rows, so any number of missed beats loses nothing. No SQL is here.
 package engine
 
 import (
@@ -296,8 +296,8 @@ func (e *Engine) Ready(context.Context) error {
 	return e.lease.failing()
 }
 
-// Reload forgets what was compiled with the old configuration, and bounds the
-// calls under way anew. Calls under way go on.
+// Reload forgets campaigns that were compiled with the old configuration, and
+// bounds the calls under way anew. Calls under way go on.
 func (e *Engine) Reload(maxInFlight int) {
 	strategy.ForgetZones()
 	e.cache.reset()

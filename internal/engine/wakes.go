@@ -64,7 +64,8 @@ func (w wakes) campaignsToPlan() { w.e.planner.Wake() }
 func (w wakes) rejectedTouched(campaign int64) { w.e.rejudge.rejected(campaign) }
 
 // tasksBegun is for the dispatcher: the apps have room, which the planner fills in
-// time for what is due by then. Without the hint, the planner's sweep finds the room.
+// time for occurrences that are due by then. Without the hint, the planner's sweep
+// finds the room.
 func (w wakes) tasksBegun(by time.Time, apps ...int32) { w.e.planner.Hint(by, apps...) }
 
 // deliveriesStored is for the dispatcher and the settler: a task's deliveries were
@@ -105,8 +106,8 @@ func (w wakes) paceChanged() {
 // next pass counts the room that this left.
 func (w wakes) daemonsGone() { w.e.planner.Recount() }
 
-// leaseLost is for the lease, when it is lost or a hold began: what was read ahead
-// is forgotten, and read again later.
+// leaseLost is for the lease, when it is lost or a hold began: tasks and
+// deliveries that were read ahead are forgotten, and read again later.
 func (w wakes) leaseLost() {
 	w.e.dispatcher.due.clear()
 	w.e.deliveries.queue.clear()

@@ -9,9 +9,10 @@ import (
 	"sync"
 )
 
-// conns are a listener's open connections. Those that no handler serves now wait
-// in a list, the longest first; they are what is closed to make room, so that
-// whoever asks something is served however many only hold a connection.
+// conns are a listener's open connections. Connections that no handler serves
+// now are in a list, those that have waited longest first. They are closed to
+// make room, so that clients with a request are served however many others only
+// hold a connection.
 type conns struct {
 	most int
 
