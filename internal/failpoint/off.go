@@ -9,5 +9,5 @@
 // CHAOS_FAILPOINT arms one.
 package failpoint
 
-// Hit is a moment with a name.
+// Hit marks a moment with a name.
 func Hit(string) {}
