@@ -10,10 +10,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Calls of the API act as the role of the access key that signed them: each is
-// one transaction, which uses the call's nonce, takes the role on, and does what
-// the role may. The pool's login is a front's, see scheduler.actor(), or the
-// schema's owner where there is one login for all.
+// Calls of the API act as the role of the access key that signed them. Each call
+// is one transaction: it uses the call's nonce, takes on the role, and acts with
+// the role's rights. The pool's login is a front's, see scheduler.actor(), or
+// the schema's owner where there is one login for all.
 
 // Errors of calls to the API.
 var (
@@ -21,21 +21,21 @@ var (
 	ErrNoPrivilege = errors.New("the role has not the right")
 )
 
-// A Nonce is what a call may use once.
+// A Nonce is a value that only one call may use.
 type Nonce struct {
 	Hash    [16]byte // of access key id and nonce
 	Expires time.Time
 }
 
-// A Caller is who calls: a database role, and the nonce of the call.
+// A Caller is the database role that calls, with the nonce of the call.
 type Caller struct {
 	Role  string
 	Nonce Nonce
 }
 
-// as begins a batch with what every call begins with. The batch is one
-// transaction, and one round trip: what follows does not run when the nonce was
-// used.
+// as makes a batch with the statements with which every call begins. The batch
+// is one transaction and one round trip. When the nonce was used, the
+// statements that follow do not run.
 func (c Caller) as() *pgx.Batch {
 	b := &pgx.Batch{}
 	b.Queue(`SELECT scheduler.use_nonce($1, $2)`, c.Nonce.Hash[:], c.Nonce.Expires)
@@ -43,15 +43,16 @@ func (c Caller) as() *pgx.Batch {
 	return b
 }
 
-// takeRole has the rest of a batch done as the caller's role.
+// takeRole has the rest of a batch run as the caller's role.
 func (c Caller) takeRole(b *pgx.Batch) { b.Queue(takeRole, c.Role, true) }
 
-// run sends a batch that as began, and reads its answers.
+// run sends a batch that as made, and reads its answers.
 func (s *Store) run(ctx context.Context, b *pgx.Batch) error {
 	return callError(s.pool.SendBatch(ctx, b).Close())
 }
 
-// callError tells what every call may meet from what it is about.
+// callError turns the database's errors that every call may meet into the
+// errors of this package. It returns other errors as they are.
 func callError(err error) error {
 	switch {
 	case err == nil:
@@ -130,10 +131,10 @@ type CampaignRefusal struct{ Text string }
 // Error is the text.
 func (r CampaignRefusal) Error() string { return r.Text }
 
-// StoreCampaign stores a campaign with its targets for a caller. The error may
-// be ErrNonceUsed, ErrNoPrivilege, ErrTokenTaken or a CampaignRefusal; then nothing
-// is stored, the nonce neither. With judgeOnly nothing is stored at all: nil
-// means that it could be.
+// StoreCampaign stores a campaign with its targets for a caller. The error may be
+// ErrNonceUsed, ErrNoPrivilege, ErrTokenTaken or a CampaignRefusal. Then nothing is
+// stored, and the nonce is not used. With judgeOnly nothing is stored at all, and
+// nil means that the campaign could be stored.
 func (s *Store) StoreCampaign(ctx context.Context, c Caller, n *NewCampaign, judgeOnly bool) (id int64, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		b := c.as()
@@ -162,12 +163,12 @@ func (s *Store) StoreCampaign(ctx context.Context, c Caller, n *NewCampaign, jud
 	return id, nil
 }
 
-// errJudged rolls back what was written to be judged.
+// errJudged rolls back rows that were written only to be judged.
 var errJudged = errors.New("judged")
 
-// insertTargets writes the targets in a statement of their own: row-level security
-// then asks once whose the campaign is, and not for each row, since the campaign
-// is there when the statement begins.
+// insertTargets writes the targets in a statement of their own. The campaign then
+// exists when the statement begins, so row-level security asks once whose the
+// campaign is, and not for each row.
 func insertTargets(ctx context.Context, tx pgx.Tx, id int64, list []Target) error {
 	if len(list) == 0 {
 		return nil
@@ -185,7 +186,7 @@ func insertTargets(ctx context.Context, tx pgx.Tx, id int64, list []Target) erro
 	return err
 }
 
-// targetTwice is the rule that the key of campaign_targets holds.
+// targetTwice is the rule that the key of campaign_targets enforces.
 const targetTwice = "targets: must not name a target twice"
 
 // ErrTokenTaken says that the app has a campaign with the client token.
@@ -202,7 +203,7 @@ func campaignError(err error) error {
 		return ErrTokenTaken
 	case pg.Code == uniqueViolation && pg.TableName == "campaign_targets":
 		return CampaignRefusal{targetTwice}
-	case pg.Code[:2] == "22": // a value that its type does not hold
+	case pg.Code[:2] == "22": // a value that its type cannot hold
 		return CampaignRefusal{"request: " + pg.Message}
 	}
 	return err
@@ -235,14 +236,14 @@ func jsonText(raw []byte) *string {
 	return &text
 }
 
-// callerOwns says of a campaign c whether it is the caller's: by its role, whether the
-// campaign came through the API or by SQL. Row-level security alone would show
-// one role the campaigns of another that was granted the same app.
+// callerOwns is the condition that a campaign c is the caller's, by the role that
+// wrote it, through the API or by SQL. Row-level security alone would show one role
+// the campaigns of another role with the same app.
 const callerOwns = `(CASE WHEN c.created_via LIKE 'role %' THEN substr(c.created_via, 6) ELSE c.created_by END) = scheduler.acting_role()::text`
 
 // CampaignOfToken returns the caller's campaign with a client token, and whether
 // the call that stored it had the digest. The error may be ErrNoCampaign: another
-// role's has it, or none any more.
+// role's campaign has the token, or the campaign is gone.
 func (s *Store) CampaignOfToken(ctx context.Context, c Caller, appID, workspaceID, token string, digest []byte) (id int64, same bool, err error) {
 	b := c.as()
 	b.Queue(`SELECT c.id, c.client_digest IS NOT DISTINCT FROM $4 FROM scheduler.campaigns c
@@ -277,13 +278,13 @@ type Occurrence struct {
 	Title        string // of a simple push
 	Content      string
 	DeliveryType string
-	Executed     bool // its push has begun, or was decided on
+	Executed     bool // its push has begun or is decided
 	CreatedAt    time.Time
 }
 
 // Occurrences lists the caller's occurrences, earliest first, and counts all
-// that the filter chooses. Those beyond the pending limit are among them, those
-// that were cancelled are not. The error may be ErrNonceUsed.
+// that the filter chooses. It includes occurrences beyond the pending limit,
+// and leaves out cancelled ones. The error may be ErrNonceUsed.
 func (s *Store) Occurrences(ctx context.Context, c Caller, f OccurrenceFilter) (list []Occurrence, total int64, err error) {
 	b := c.as()
 	query := b.Queue(occurrenceListSQL, f.AppID, f.WorkspaceID, f.Since, f.Until, f.Channel, f.CampaignID, at(f.DueAt), f.Limit, f.Offset)
@@ -306,12 +307,12 @@ func (s *Store) Occurrences(ctx context.Context, c Caller, f OccurrenceFilter) (
 	return list, total, nil
 }
 
-// What stands as a task is listed as such, also where the strategy has changed
-// since; the rest comes from the calendar, as far as it may still be pushed. All
-// of it is worked out once for all campaigns, and of the campaigns only those of
-// the page are read again: a plan that is made without knowing how many there are
-// must not work anything out anew for each of them. The total is there without a
-// row, too: a page after the last one has it.
+// Occurrences that are tasks are listed as tasks, even where the strategy has
+// changed since. The others are worked out from the strategy, as far as they may
+// still be pushed. All are worked out once for all campaigns, and only the
+// campaigns of the page are read again. The query's plan does not know how many
+// campaigns there are, so it must not work anything out for each one. The total
+// is returned even without a row, so a page after the last one has it.
 const occurrenceListSQL = `
 	WITH version AS MATERIALIZED (
 		SELECT c.id AS campaign_id, c.status, c.strategy_type, c.strategy_content AS content, c.time_zone AS zone, c.short_month_policy, c.dst_gap_policy, c.times, c.written_at,
@@ -344,12 +345,12 @@ const occurrenceListSQL = `
 // A Cancelled is what a call cancels: a campaign, or one of its occurrences.
 type Cancelled struct {
 	CampaignID int64
-	DueAt      time.Time // zero: the campaign, with all that is to come
+	DueAt      time.Time // zero: the campaign, with all its coming occurrences
 }
 
-// Cancel cancels all that is asked for, or nothing: problems then holds what
-// stands against each, by its place, "" where nothing does. What is cancelled
-// already counts as done. The error may be ErrNonceUsed.
+// Cancel cancels everything in what, or nothing. Where it cancels nothing,
+// problems holds the problem of each element, "" where it has none. An element
+// that is cancelled already counts as done. The error may be ErrNonceUsed.
 func (s *Store) Cancel(ctx context.Context, c Caller, appID, workspaceID, channel string, what []Cancelled, note string) (problems []string, err error) {
 	problems = make([]string, len(what))
 	bad := false
@@ -433,10 +434,10 @@ func (s *Store) PrepareTrial(ctx context.Context, role string) error {
 	return nil
 }
 
-// Revoke has taken back what was sent of the caller's campaign, of one occurrence
-// where due is not zero, of one target where target is not empty. It returns how
-// many tasks that is about; what comes of it is in scheduler.revocation_calls. The
-// error may be ErrNonceUsed, or ErrNoCampaign.
+// Revoke asks for messages of the caller's campaign to be taken back: of one
+// occurrence where w.DueAt is not zero, and to one target where target is not
+// empty. It returns how many tasks are concerned. The results are in
+// scheduler.revocation_calls. The error may be ErrNonceUsed, or ErrNoCampaign.
 func (s *Store) Revoke(ctx context.Context, c Caller, appID, workspaceID string, w Cancelled, target, note string) (tasks int64, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if err := tx.SendBatch(ctx, c.as()).Close(); err != nil {
@@ -460,7 +461,7 @@ func (s *Store) Revoke(ctx context.Context, c Caller, appID, workspaceID string,
 				return err
 			})
 			if _, refused := errors.AsType[Refusal](refusal(err, ErrNoTask)); refused {
-				continue // nothing of this one was accepted
+				continue // the provider accepted no message of this task
 			} else if err != nil {
 				return err
 			}

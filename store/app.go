@@ -18,7 +18,7 @@ type App struct {
 	TargetsPerSecond   float64    // zero: no bound
 }
 
-// appColumns are what scanApp scans.
+// appColumns are the columns that scanApp scans.
 const appColumns = `app_id, workspace_id, app_no, provider, pending_limit, time_zone, quiet_from, quiet_until, coalesce(targets_per_second, 0)`
 
 func scanApp(row pgx.CollectableRow) (a App, err error) {

@@ -8,14 +8,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Blocker is a session that holds what another waits for, as far as the login
-// may see it: without pg_read_all_stats its state is hidden.
+// A Blocker is a session that holds a lock for which another session waits.
+// Without pg_read_all_stats, the login does not see its state.
 type Blocker struct {
 	PID         int32
 	Login       string
 	Application string
-	State       string        // empty: not to be seen
-	Since       time.Duration // of its transaction; zero: not to be seen
+	State       string        // empty: hidden
+	Since       time.Duration // age of its transaction; zero: hidden
 }
 
 // String names the session for people.
@@ -44,10 +44,10 @@ func orUnknown(login string) string {
 // who holds it.
 const blockedWait = 300 * time.Millisecond
 
-// Blockers returns the sessions that hold what a plan of the app needs: the
-// planner's own lock, the app's row, the rows of its changed campaigns, or a table
-// as a whole. It asks for each of them for a moment, and changes nothing. It takes
-// two connections.
+// Blockers returns the sessions that hold a lock that a plan of the app needs: the
+// planner's own lock, the app's row, the rows of its changed campaigns, or a whole
+// table. It asks for each of these locks for a moment, and changes nothing. It
+// takes two connections.
 func (s *Store) Blockers(ctx context.Context, appNo int32) ([]Blocker, error) {
 	var out []Blocker
 	conn, err := s.pool.Acquire(ctx)
@@ -71,7 +71,8 @@ func (s *Store) Blockers(ctx context.Context, appNo int32) ([]Blocker, error) {
 	return uniqueBlockers(out), nil
 }
 
-// blockersOf asks for a lock on one connection, and on another who is in the way.
+// blockersOf asks for a lock on one connection, and asks on another which
+// sessions hold it.
 func (s *Store) blockersOf(ctx context.Context, conn *pgx.Conn, ask string, appNo int32) ([]Blocker, error) {
 	asked := make(chan error, 1)
 	go func() { asked <- askInVain(ctx, conn, ask, appNo) }()
@@ -153,8 +154,9 @@ func (w Wait) String() string {
 	return text
 }
 
-// Waits returns for whose locks the engine's sessions, of all daemons, have waited
-// for more than a second, the longest wait first. It waits for no lock itself.
+// Waits returns the sessions for whose locks the engine's sessions, of all
+// daemons, have waited for more than a second, the longest wait first. It waits
+// for no lock itself.
 func (s *Store) Waits(ctx context.Context) ([]Wait, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT pid, login::text, application, (extract(epoch FROM waiting) * 1e9)::bigint, blocked, coalesce(relation, '') FROM scheduler.blockers()`)
@@ -203,8 +205,8 @@ func tryLockRow(ctx context.Context, tx pgx.Tx, name string, appNo int32) (bool,
 	return locked, nil
 }
 
-// addLock makes a row that is missing, and so locks it: triggers make those of
-// every app, unless they were switched off.
+// addLock makes a missing row of engine_locks, and so locks it. Triggers make
+// the rows of every app, unless the triggers were switched off.
 func addLock(ctx context.Context, tx pgx.Tx, name string, appNo int32) error {
 	_, err := tx.Exec(ctx, `INSERT INTO scheduler.engine_locks (name, app_no) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, appNo)
 	return err

@@ -11,12 +11,12 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// CalendarSays is what a campaign's row has of its calendar.
+// CalendarSays holds the parts of a calendar that a campaign's row keeps.
 type CalendarSays struct {
 	Name   string      // empty: there is none
 	Policy string      // empty: skip
 	Closed []time.Time // closed from the first until the second, from the third until the fourth, and so on
-	Since  time.Time   // when Closed last changed, as the calendar did; zero: never
+	Since  time.Time   // when Closed last changed with the calendar; zero: never
 }
 
 // calendarColumns are CalendarSays' fields in order, of a row named c.
@@ -47,10 +47,10 @@ type Calendar struct {
 type CalendarDay struct {
 	Day  time.Time // midnight UTC
 	Open bool
-	Why  string // empty: nobody said
+	Why  string // empty: no reason was given
 }
 
-// ErrNoCalendar says that there is no calendar of the name.
+// ErrNoCalendar says that there is no calendar with the name.
 var ErrNoCalendar = errors.New("there is no such calendar")
 
 // Calendars lists the calendars by name.
@@ -88,14 +88,14 @@ func (s *Store) calendars(ctx context.Context, name string) ([]Calendar, error) 
 		 GROUP BY k.name ORDER BY k.name`, name)
 }
 
-// A NamedDay is a day that a calendar says something of.
+// A NamedDay is a day that is listed in a calendar.
 type NamedDay struct {
 	CalendarDay
 	Calendar string
 }
 
-// NamedDays lists what all calendars say of the days from one date to another, both
-// included, at most so many.
+// NamedDays lists the days of all calendars from one date to another, both
+// included, and at most most of them.
 func (s *Store) NamedDays(ctx context.Context, from, until time.Time, most int) ([]NamedDay, error) {
 	return readRows(ctx, s, "read the days of calendars", func(row pgx.CollectableRow) (d NamedDay, err error) {
 		err = row.Scan(&d.Day, &d.Open, &d.Why, &d.Calendar)
@@ -120,7 +120,7 @@ func (s *Store) CalendarClosed(ctx context.Context, name string, from, until tim
 	return some[0], nil
 }
 
-// A CalendarChange is what writing days into a calendar came to.
+// A CalendarChange is the result of WriteCalendarDays.
 type CalendarChange struct {
 	Created                   bool // the calendar
 	Added, Changed, Unchanged []CalendarDay
@@ -129,9 +129,10 @@ type CalendarChange struct {
 	TimeZone                  string
 }
 
-// WriteCalendarDays adds and changes days of a calendar in one transaction, and makes
-// the calendar where there is none; zone and weekdays are for that, empty: the
-// database's defaults. Days that are not among them stay. With dry nothing is written.
+// WriteCalendarDays adds and changes days of a calendar in one transaction. It makes
+// the calendar where there is none, with zone and weekdays; where these are empty, the
+// database's defaults apply. Other days of the calendar stay. With dry nothing is
+// written.
 func (s *Store) WriteCalendarDays(ctx context.Context, name, zone string, weekdays []int16, days []CalendarDay, dry bool) (out CalendarChange, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
@@ -141,7 +142,7 @@ func (s *Store) WriteCalendarDays(ctx context.Context, name, zone string, weekda
 			return err
 		}
 		out.Created = tag.RowsAffected() == 1
-		// The row is locked by a change of its days, and not by a look at it.
+		// A change of the calendar's days locks this row; this SELECT does not.
 		err = tx.QueryRow(ctx, `SELECT time_zone, open_weekdays FROM scheduler.calendars WHERE name = $1`, name).Scan(&out.TimeZone, &out.OpenWeekdays)
 		if err != nil {
 			return err
@@ -173,7 +174,7 @@ func (s *Store) WriteCalendarDays(ctx context.Context, name, zone string, weekda
 	return out, nil
 }
 
-// compare sorts the days by what becomes of them.
+// compare sorts the days into new, changed and unchanged ones.
 func (c *CalendarChange) compare(ctx context.Context, tx pgx.Tx, name string, days []CalendarDay) error {
 	rows, _ := tx.Query(ctx, `SELECT d.day, d.open, coalesce(d.why, '') FROM scheduler.calendar_days d WHERE d.calendar = $1`, name)
 	stand, err := pgx.CollectRows(rows, pgx.RowToStructByPos[CalendarDay])

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// A Campaign is what the engine needs of a row of scheduler.campaigns.
+// A Campaign holds the parts of a row of scheduler.campaigns that the engine needs.
 type Campaign struct {
 	ID               int64
 	AppNo            int32
@@ -28,29 +28,30 @@ type Campaign struct {
 	Calendar         CalendarSays
 	MisfirePolicy    string
 	CatchUpWindow    time.Duration
-	QuietPolicy      string        // hold, skip or ignore, as an exemption stands or not
+	QuietPolicy      string        // hold, skip or ignore; ignore only with an exemption
 	Spread           time.Duration // of a task's deliveries; zero: none
 	ResendUnknown    bool
 	WrittenAt        time.Time
 	Request          []byte
 	AudienceView     string
-	MaxTargets       int // a call of its channel may carry
+	MaxTargets       int // that a call of its channel may carry
 	Targets          int // rows in campaign_targets, counted up to 101, one more than any call may carry
-	// Unreadable says why the row could not be read, or is not: of such a campaign
-	// only ID, AppNo, Revision and Status are known, as far as they are.
+	// Unreadable says why the row could not be read or is too large to be loaded;
+	// empty: it was loaded. Otherwise only ID, AppNo, Revision and Status are
+	// known, and perhaps not all of these.
 	Unreadable string
 }
 
 // MaxCampaignBytes bounds the texts of a campaign that a daemon loads: name,
-// request and strategy_content together. One beyond it is not loaded.
+// request and strategy_content together. A larger campaign is not loaded.
 const MaxCampaignBytes = 1 << 20
 
 // loadBytes bounds the texts of the campaigns that are loaded at once.
 const loadBytes = 16 << 20
 
-// campaignBytes is how long a campaign's texts are, of a row named c. What is
-// short as it is stored, compressed, is not long enough unpacked to matter, and
-// is not unpacked to be measured.
+// campaignBytes is the length of a campaign's texts, of a row named c. A text
+// that is short as stored, compressed, is not long enough unpacked to matter.
+// So it is not unpacked to be measured.
 const campaignBytes = `(octet_length(c.name) + CASE WHEN pg_column_size(c.request) > 4096 THEN octet_length(c.request::text) ELSE pg_column_size(c.request) END
 	+ CASE WHEN pg_column_size(c.strategy_content) > 4096 THEN octet_length(c.strategy_content::text) ELSE coalesce(pg_column_size(c.strategy_content), 0) END)`
 
@@ -67,7 +68,7 @@ func scanCampaign(row pgx.CollectableRow) (Campaign, error) {
 	return c, err
 }
 
-// columns are where campaignColumns are scanned to.
+// columns returns the places into which campaignColumns are scanned.
 func (c *Campaign) columns() []any {
 	return []any{
 		&c.ID, &c.AppNo, &c.Revision, &c.Status, &c.Name, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone,
@@ -101,17 +102,17 @@ func (s *Store) Campaigns(ctx context.Context, ids []int64) ([]Campaign, error) 
 	return out, err
 }
 
-// LoadCampaigns gives take the campaigns with the given ids, in no order; those
-// that are gone are left out. One that is too large to load, or cannot be read,
-// comes as Unreadable and keeps no other back. What is loaded at once is bounded:
-// take gets some of them at a time, and ends it by returning false.
+// LoadCampaigns gives take the campaigns with the given ids, in no order; deleted
+// ones are left out. A campaign that is too large to load or cannot be read comes
+// as Unreadable and holds no other up. The size loaded at once is bounded, so
+// take gets some campaigns at a time. It ends the loading by returning false.
 func (s *Store) LoadCampaigns(ctx context.Context, ids []int64, take func([]Campaign) bool) error {
 	loaded, err := s.loadAll(ctx, ids)
 	if err == nil && len(loaded) > 0 {
 		take(loaded)
 		return nil
 	}
-	for len(ids) > 0 { // some are large, cannot be read, or are gone
+	for len(ids) > 0 { // some campaigns are large, cannot be read, or are gone
 		some, rest, err := s.fitting(ctx, ids)
 		if err != nil {
 			return fmt.Errorf("measure campaigns: %w", err)
@@ -128,8 +129,8 @@ func (s *Store) LoadCampaigns(ctx context.Context, ids []int64, take func([]Camp
 	return nil
 }
 
-// loadAll loads campaigns in one statement, where none of them is too large and
-// together they may be loaded at once. It returns none of them otherwise.
+// loadAll loads campaigns in one statement if none of them is too large and all
+// together may be loaded at once. Otherwise it returns none.
 func (s *Store) loadAll(ctx context.Context, ids []int64) ([]Campaign, error) {
 	rows, _ := s.pool.Query(ctx, `
 		WITH size AS MATERIALIZED (
@@ -140,8 +141,8 @@ func (s *Store) loadAll(ctx context.Context, ids []int64) ([]Campaign, error) {
 	return pgx.CollectRows(rows, scanCampaign)
 }
 
-// fitting splits the ids into those that are loaded at once, the first always
-// among them, and the rest.
+// fitting splits the ids into those that are loaded at once and the rest. The
+// first id is always among those that are loaded.
 func (s *Store) fitting(ctx context.Context, ids []int64) (some, rest []int64, err error) {
 	var n int
 	err = s.pool.QueryRow(ctx, `
@@ -199,7 +200,7 @@ func (s *Store) loadCampaigns(ctx context.Context, ids []int64) ([]Campaign, err
 	return out, nil
 }
 
-// unreadable returns what can be known of a campaign that cannot be read.
+// unreadable returns the parts of a campaign that can be read where the whole cannot.
 func (s *Store) unreadable(ctx context.Context, id int64, cause error) ([]Campaign, error) {
 	rows, _ := s.pool.Query(ctx, `SELECT id, app_no, revision, status FROM scheduler.campaigns WHERE id = $1`, id)
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Campaign, error) {
@@ -220,9 +221,10 @@ type Target struct {
 
 const targetColumns = `t.campaign_id, t.target, coalesce(t.msg_key, ''), t.template_key_value, t.extended_params`
 
-// FinishCampaigns marks those of the campaigns finished that have no occurrence
-// left and no task undecided, and returns them. A change that the planner has not seen may bring
-// occurrences back, so that it counts as one. Campaigns locked by an author are left for later.
+// FinishCampaigns marks those of the campaigns as finished that have no occurrence left
+// and no undecided task, and returns them. A change that the planner has not seen may
+// bring occurrences, so a campaign with such a change is not finished. Campaigns locked
+// by an author are left for later.
 func (s *Store) FinishCampaigns(ctx context.Context, ids []int64) (finished []int64, err error) {
 	err = s.asDaemon(ctx, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, `
@@ -267,15 +269,16 @@ func (s *Store) EndedCampaigns(ctx context.Context, after int64, limit int) ([]i
 }
 
 // asDaemon runs f in a transaction that may finish and reject campaigns. Its
-// statements join a few rows with tables that grow, always by an index: plans
-// for tables that seem small, which would read all of them, are ruled out, to
-// keep what was read of one in memory among them.
+// statements join few rows with tables that grow, and must always do so by an
+// index. So it rules out plans that read a whole table, or keep its rows in
+// memory, because the table seems small.
 func (s *Store) asDaemon(ctx context.Context, f func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginDaemon}, f)
 }
 
-// asPlanner is asDaemon for what shall wait for nobody: a lock that is held ends
-// it soon, with an error for which IsBlocked holds.
+// asPlanner is asDaemon for transactions that must not wait for others: where
+// somebody holds a lock, it soon fails with an error for which IsBlocked is
+// true.
 func (s *Store) asPlanner(ctx context.Context, f func(tx pgx.Tx) error) error {
 	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginDaemon + `; SET LOCAL lock_timeout = '` + planWait + `'`}, f)
 }

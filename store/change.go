@@ -9,15 +9,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// An Unplanned is a campaign with changes that the planner has still to look at.
+// An Unplanned is a changed campaign that no plan has taken yet.
 type Unplanned struct {
-	CampaignID int64  // 0: none in particular, plan the app
+	CampaignID int64  // 0: no campaign in particular, plan the app
 	place      string // of the row of campaign_changes
 }
 
 // Unplanned returns up to limit changes of the app, without those of the
-// campaigns in without. It locks nothing: what came of looking at them is applied
-// by PlanTx.Changes.
+// campaigns in without. It locks nothing. Once the campaigns are judged,
+// PlanTx.Changes takes the changes.
 func (s *Store) Unplanned(ctx context.Context, appNo int32, without []int64, limit int) ([]Unplanned, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT campaign_id, ctid::text FROM scheduler.campaign_changes WHERE app_no = $1 AND campaign_id <> ALL($2) LIMIT $3`, appNo, orEmpty(without), limit)
@@ -31,9 +31,9 @@ func (s *Store) Unplanned(ctx context.Context, appNo int32, without []int64, lim
 	return out, nil
 }
 
-// A Change is a campaign the planner has to look at.
+// A Change is a changed campaign that a plan has taken.
 type Change struct {
-	CampaignID int64     // 0: none in particular, plan the app
+	CampaignID int64     // 0: no campaign in particular, plan the app
 	RewindTo   time.Time // the earliest occurrence whose task was withdrawn; zero: none
 	Campaign   *Campaign // nil: it was deleted
 	Cursor     *Cursor   // nil: it was never planned
@@ -48,10 +48,10 @@ type Superseded struct {
 	ChangedAt     time.Time
 }
 
-// Changes takes those of the changes that still are as they were looked at, and
-// locks their campaigns against authors until the transaction ends. looked holds
-// the campaigns as they were read. One that an author holds, or whose revision
-// has moved since, stays for a later pass.
+// Changes takes those of the changes whose campaigns still are as they were
+// judged, and locks these campaigns against authors until the transaction ends.
+// looked holds the campaigns as they were read. A campaign that an author holds,
+// or that has another revision since, stays for a later pass.
 func (p *PlanTx) Changes(ctx context.Context, changes []Unplanned, looked map[int64]*Campaign) ([]Change, error) {
 	taken, err := p.takeChanges(ctx, changes, looked)
 	if err != nil || len(taken) == 0 {
@@ -99,9 +99,10 @@ type taken struct {
 	status string
 }
 
-// takeChanges removes the changes of campaigns that could be locked as they were
-// looked at, or are gone. A row is found again by its place, and known by its
-// campaign: another may stand there by now.
+// takeChanges removes the changes of campaigns that are gone, or that it could
+// lock and that still are as they were judged. It finds each row of
+// campaign_changes by its place, and compares the campaign, since another row
+// may be in that place by now.
 func (p *PlanTx) takeChanges(ctx context.Context, changes []Unplanned, looked map[int64]*Campaign) (map[int64]taken, error) {
 	n := len(changes)
 	places, ids, revisions := make([]string, n), make([]int64, n), make([]int32, n)
@@ -111,8 +112,8 @@ func (p *PlanTx) takeChanges(ctx context.Context, changes []Unplanned, looked ma
 			revisions[i] = c.Revision
 		}
 	}
-	// As values, not as EXISTS, for which the server may read every campaign. The
-	// OFFSET keeps the server from locking a campaign twice.
+	// These are values and not EXISTS, for which the server may read every
+	// campaign. The OFFSET keeps the server from locking a campaign twice.
 	rows, err := p.tx.Query(ctx, `
 		WITH change AS MATERIALIZED (
 			SELECT x.ctid, x.status, x.status IS NULL AS gone
@@ -146,7 +147,7 @@ func (p *PlanTx) takeChanges(ctx context.Context, changes []Unplanned, looked ma
 	return out, nil
 }
 
-// cursors loads those of the campaigns that have one.
+// cursors loads the cursors of those campaigns that have one.
 func (p *PlanTx) cursors(ctx context.Context, ids []int64) (map[int64]*Cursor, error) {
 	rows, _ := p.tx.Query(ctx, `SELECT campaign_id, revision, active, next_due_at FROM scheduler.campaign_cursors WHERE campaign_id = ANY($1)`, ids)
 	out := make(map[int64]*Cursor)
@@ -248,9 +249,9 @@ func campaignFromJSON(row []byte) (Campaign, error) {
 	}, nil
 }
 
-// ChangedApps returns up to limit apps with campaigns the planner has still to
-// look at. It hops through the index from app to app, so that many changes of
-// one app cost no more than one.
+// ChangedApps returns up to limit apps that have changed campaigns which no
+// plan has taken yet. It hops through the index from app to app, so that many
+// changes of one app cost no more than one.
 func (s *Store) ChangedApps(ctx context.Context, limit int) ([]int32, error) {
 	rows, _ := s.pool.Query(ctx, `
 		WITH RECURSIVE app AS (
@@ -269,7 +270,8 @@ func (s *Store) ChangedApps(ctx context.Context, limit int) ([]int32, error) {
 
 // RevisitPaused asks the planner to look at paused and rejected campaigns with
 // an occurrence that has left its catch-up window, and says how many there are.
-// The window of one that pushes at once begins when it becomes active.
+// A campaign that pushes at once is left out: its window begins when it becomes
+// active.
 func (s *Store) RevisitPaused(ctx context.Context, now time.Time, limit int) (int64, error) {
 	tag, err := s.pool.Exec(ctx, `
 		INSERT INTO scheduler.campaign_changes (app_no, campaign_id)
@@ -298,9 +300,9 @@ func (s *Store) Revisit(ctx context.Context, ids []int64) error {
 }
 
 // SetAside rejects a campaign of the app that cannot be planned, without reading
-// it: its changes are done with, and its tasks go back until its author has
-// changed it. It says whether that was news: one that is gone or has ended is
-// only forgotten.
+// it. It drops the campaign's changes and takes its tasks back, until the author
+// has changed it. It returns false for a campaign that is gone or has ended, of
+// which it only drops the changes.
 func (s *Store) SetAside(ctx context.Context, appNo int32, campaignID int64, reason string) (news bool, err error) {
 	err = s.asPlanner(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE scheduler.campaigns SET status = 'rejected', status_reason = $2 WHERE id = $1 AND status IN ('active', 'paused')`, campaignID, reason)
@@ -324,7 +326,7 @@ func (s *Store) SetAside(ctx context.Context, appNo int32, campaignID int64, rea
 }
 
 // Waiting returns the campaigns of the app that give the next tasks, at most
-// limit: those among which one may be that cannot be planned.
+// limit. When the app's plan fails, one of them may be the reason.
 func (s *Store) Waiting(ctx context.Context, appNo int32, limit int) ([]int64, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT campaign_id FROM scheduler.campaign_cursors WHERE app_no = $1 AND active AND next_due_at IS NOT NULL
@@ -343,7 +345,7 @@ type UnplannedApp struct {
 	Waiting            time.Duration // since the first of the changes was made
 }
 
-// Name is what people call the app.
+// Name returns the app's name for people.
 func (a UnplannedApp) Name() string {
 	if a.WorkspaceID == "" {
 		return a.AppID
@@ -351,8 +353,9 @@ func (a UnplannedApp) Name() string {
 	return a.AppID + "/" + a.WorkspaceID
 }
 
-// UnplannedApps lists the apps with changes that were made at least so long ago. A
-// change is seen when its author commits, which may have been only now.
+// UnplannedApps lists the apps with changes that were made at least that long ago.
+// A change is visible only after its author commits, which may be much later than
+// it was made.
 func (s *Store) UnplannedApps(ctx context.Context, least time.Duration) ([]UnplannedApp, error) {
 	changed, err := s.ChangedApps(ctx, 1000)
 	if err != nil {

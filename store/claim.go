@@ -16,26 +16,27 @@ var ErrLeaseLost = errors.New("the daemon's lease is lost")
 // A ClaimedTask is a task whose push may begin now.
 type ClaimedTask struct {
 	ID       int64
-	Revision int32 // the campaign's, which may have moved since it was read
+	Revision int32 // the campaign's, which may have changed since it was read
 	Listed   bool  // its campaign has rows in campaign_targets; only of ClaimListed
-	// Names are those of the targets that the call is meant for, kept by the claim;
-	// empty with Listed: they are more than one call may carry.
+	// Names are the names of the call's targets, which the claim keeps. Empty with
+	// Listed: there are more than one call may carry.
 	Names []string
 }
 
-// Claim makes the intent to push durable: those of the tasks that are ready,
+// Claim makes the intent to push durable. Those of the tasks that are ready,
 // and that nobody else is claiming or withdrawing at this moment, leave
-// pending_tasks for one claim of this daemon. When it has returned without an
-// error the pushes may begin. The claim's id is the fencing token for Record.
+// pending_tasks for one claim of this daemon. When Claim has returned without
+// an error, the pushes may begin. The claim's id is the fencing token for
+// Record.
 //
-// No task begins within quiet hours that hold it. apps are the tasks' apps: others'
-// quiet hours are then not asked for.
+// No task begins within quiet hours that hold it. apps are the tasks' apps, so that
+// the quiet hours of other apps are not read.
 func (s *Store) Claim(ctx context.Context, daemonID int64, now time.Time, ids []int64, apps ...int32) (claim int64, tasks []ClaimedTask, err error) {
 	return s.claimTasks(ctx, claimBegun, daemonID, now, ids, apps)
 }
 
 // ClaimListed is Claim for tasks of which some may take their targets from
-// campaign_targets: it reads whom each call is meant for, and keeps that with the
+// campaign_targets. It reads each call's targets, and keeps their names with the
 // claim.
 func (s *Store) ClaimListed(ctx context.Context, daemonID int64, now time.Time, ids []int64, apps ...int32) (claim int64, tasks []ClaimedTask, err error) {
 	return s.claimTasks(ctx, claimListed, daemonID, now, ids, apps)
@@ -75,9 +76,9 @@ var claimable = `p.id = ANY($3) AND p.ready_at <= coalesce($2, clock_timestamp()
 	AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND ` + notHeld + `
 	AND ` + outsideQuiet("p.app_no", "p.campaign_id", "coalesce($2, clock_timestamp())", "$4::integer[]")
 
-// claimAtOnce waits a moment for who holds one of the rows, then gives up. Rows
-// are hardly ever held, and to lock them first, so as to pass by those that are,
-// would make a claim half as dear again.
+// claimAtOnce waits a moment where somebody holds one of the rows, then gives
+// up. Rows are hardly ever held. To lock them first, in order to skip those that
+// are held, would make a claim cost one and a half times as much.
 var claimAtOnce = `
 	WITH begun AS (
 		DELETE FROM scheduler.pending_tasks p
@@ -85,7 +86,7 @@ var claimAtOnce = `
 		RETURNING p.id, p.app_no, p.campaign_id, p.revision, p.origin, p.due_at
 	)`
 
-// claimAround passes by the rows that somebody holds, as an author may for long.
+// claimAround skips the rows that somebody holds. An author may hold them for long.
 var claimAround = `
 	WITH mine AS MATERIALIZED (
 		SELECT p.id FROM scheduler.pending_tasks p WHERE ` + claimable + ` FOR UPDATE OF p SKIP LOCKED
@@ -100,8 +101,8 @@ const claimBegun = `
 	  FROM begun HAVING count(*) > 0
 	RETURNING id, task_ids, revisions, names`
 
-// claimListed keeps no names of an audience that takes several calls: it is cut
-// before any of them begins.
+// claimListed keeps no names where the audience needs several calls, since it
+// is cut before any of them begins.
 const claimListed = `, listed AS MATERIALIZED (
 		SELECT b.id, CASE WHEN x.n <= k.max_targets THEN x.names ELSE '[]' END AS names
 		  FROM begun b
@@ -118,8 +119,8 @@ const claimListed = `, listed AS MATERIALIZED (
 	  FROM begun HAVING count(*) > 0
 	RETURNING id, task_ids, revisions, names`
 
-// KeepNames adds to a claim whom calls of it are meant for, where ClaimListed did
-// not: their campaigns were changed since they were read.
+// KeepNames adds to a claim the names of the targets of its calls where
+// ClaimListed kept none, since the campaigns were changed after they were read.
 func (s *Store) KeepNames(ctx context.Context, daemonID, claim int64, names map[int64][]string) error {
 	_, err := s.pool.Exec(ctx, `
 		UPDATE scheduler.claims SET names = coalesce(names, '{}') || $3::jsonb WHERE id = $1 AND daemon_id = $2`, claim, daemonID, names)
@@ -129,12 +130,12 @@ func (s *Store) KeepNames(ctx context.Context, daemonID, claim int64, names map[
 	return nil
 }
 
-// nameInline adds to claims whom the calls are meant for whose targets the request
-// names. A claim does not keep these, since the request of the revision that was
-// claimed does: it is the campaign's, or the audit has it. inline says whom a
-// request names, at most as many as one call carries; of the campaign it gets all
-// that a request is compiled with, but for rows of campaign_targets. The claims are
-// locked.
+// nameInline adds to claims the names of targets that a request names. Claims do
+// not keep these names when they are made, since the request of the claimed
+// revision has them: it is in the campaign's row or in the audit. inline returns
+// the targets that a request names, at most as many as one call carries. It gets
+// the campaign with everything that compiling needs, except rows of
+// campaign_targets. The claims must be locked.
 func nameInline(ctx context.Context, tx pgx.Tx, claims []int64, inline func(*Campaign) []string) error {
 	if len(claims) == 0 || inline == nil {
 		return nil
@@ -163,7 +164,7 @@ func nameInline(ctx context.Context, tx pgx.Tx, claims []int64, inline func(*Cam
 			}
 			names[claim][task] = named
 		}
-		c.Request = nil // the next one is another
+		c.Request = nil // the next revision has another
 		return nil
 	})
 	if err == nil && len(names) > 0 {
@@ -177,8 +178,8 @@ func nameInline(ctx context.Context, tx pgx.Tx, claims []int64, inline func(*Cam
 }
 
 // StoredTargets returns up to limit targets of each of the campaigns, in order
-// of campaign and target. It is read after the claim, so that a target deleted
-// before the push began is not pushed.
+// of campaign and target. Call it after the claim, so that a target that was
+// deleted before the push began is not pushed to.
 func (s *Store) StoredTargets(ctx context.Context, campaignIDs []int64, limit int) (map[int64][]Target, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT `+targetColumns+`

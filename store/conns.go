@@ -8,16 +8,17 @@ import (
 	"time"
 )
 
-// trackedConns are the network connections beneath the pool. A database that hangs, or
-// a network that swallows everything, leaves calls waiting for their deadlines;
-// the tracked connections let them be cut when it is known that nothing will come.
+// trackedConns are the network connections beneath the pool. When the database hangs
+// or the network loses everything, calls wait for their deadlines. Tracked connections
+// can be cut as soon as it is known that no answer will come.
 type trackedConns struct {
 	mu  sync.Mutex
 	all map[*trackedConn]struct{}
 }
 
-// dial makes a connection and keeps track of it. A peer that has gone without a
-// word is noticed within some 20 seconds, where nothing else notices sooner.
+// dial makes a connection and keeps track of it. It notices a peer that is gone
+// without closing the connection within some 20 seconds, if nothing else
+// notices sooner.
 func (w *trackedConns) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	d := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3}}
 	conn, err := d.DialContext(ctx, network, address)

@@ -10,8 +10,26 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// EndOthers ends every other daemon's lease, for a daemon that knows to be alone
-// on its database.
+// Keys are the parts of an installation's keys for messages.
+type Keys struct {
+	Installation     string
+	Campaigns, Tasks int64 // up to these numbers the keys are without the installation
+	Range            int   // which range the ids of campaigns, tasks and deliveries are of
+}
+
+// Keys reads how the installation names its messages. The first daemon makes the
+// installation's row, when it enlists.
+func (s *Store) Keys(ctx context.Context) (Keys, error) {
+	var k Keys
+	err := s.pool.QueryRow(ctx, `SELECT key, keyed_campaigns, keyed_tasks, id_range FROM scheduler.installation`).Scan(&k.Installation, &k.Campaigns, &k.Tasks, &k.Range)
+	if err != nil {
+		return Keys{}, fmt.Errorf("read the installation's keys: %w", err)
+	}
+	return k, nil
+}
+
+// EndOthers ends every other daemon's lease. It is for a daemon that knows that
+// no other uses its database.
 func (s *Store) EndOthers(ctx context.Context, daemonID int64) error {
 	_, err := s.pool.Exec(ctx, `UPDATE scheduler.daemons SET ended_at = clock_timestamp() WHERE ended_at IS NULL AND id <> $1`, daemonID)
 	if err != nil {
@@ -23,7 +41,7 @@ func (s *Store) EndOthers(ctx context.Context, daemonID int64) error {
 // A Heartbeat is the answer to Renew.
 type Heartbeat struct {
 	Now    time.Time // the database's clock
-	Peers  []Peer    // daemons that nobody has ended, this one too, in the order of their ids
+	Peers  []Peer    // daemons that nobody has ended, including this one, in the order of their ids
 	Beats  int64     // heartbeats this daemon has written
 	Held   bool      // nothing may begin until an operator releases it
 	Left   bool      // ended daemons left calls behind: Reap has something to do
@@ -37,20 +55,20 @@ type Pace struct {
 	TargetsPerSecond float64
 }
 
-// A Peer is a daemon as another sees it. It lives while its beats grow: how long
-// they stand still is for the observer's own clock to say, since the database's
-// may be set.
+// A Peer is a daemon as another daemon sees it. It lives while its beats grow.
+// For how long they have not grown, the observer measures by its own clock,
+// since the database's clock may be set.
 type Peer struct {
 	ID     int64
 	Beats  int64
-	Lease  time.Duration // how long it may be silent, as it has said
-	Lacks  []int32       // apps that it has no credentials for, as far as it has met them
+	Lease  time.Duration // how long it may be silent, by its own setting
+	Lacks  []int32       // apps for which it has no credentials, as far as it has noticed
 	Lapsed bool          // by the database's clock its lease has run out
 }
 
-// Renew prolongs the daemon's lease, keeps which apps it has no credentials for, and
-// says who else is there. beats is the
-// Beats of the last answer. ErrLeaseLost: another daemon has ended the lease, or
+// Renew prolongs the daemon's lease, stores for which apps the daemon has no
+// credentials, and returns which other daemons there are. beats is the Beats of the
+// last answer. The error may be ErrLeaseLost: another daemon has ended the lease, or
 // the database was set back to before that answer.
 func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, beats int64, lacks ...int32) (Heartbeat, error) {
 	var h Heartbeat
@@ -126,9 +144,10 @@ type Reaped struct {
 }
 
 // Reap ends the daemons that were found dead, unless they have written a heartbeat
-// since, and rules on what they and daemons that stopped had begun: their calls may have been made, so each becomes
-// unknown, or is tried again where the campaign says resend_unknown. inline says
-// whom a campaign's request names (see nameInline); nil: nobody is asked.
+// since. It rules on the calls that they, and daemons that stopped, had begun. A call
+// may have been made, so it becomes unknown, or is tried again where the campaign has
+// resend_unknown. inline returns the targets that a campaign's request names (see
+// nameInline); nil: such names are not looked up.
 func (s *Store) Reap(ctx context.Context, inline func(*Campaign) []string, dead ...Peer) (Reaped, error) {
 	var out Reaped
 	ids, beats := make([]int64, len(dead)), make([]int64, len(dead))
@@ -146,8 +165,8 @@ func (s *Store) Reap(ctx context.Context, inline func(*Campaign) []string, dead 
 		if out.Daemons, err = pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
 			return err
 		}
-		// A transaction of the dead that still holds a claim finishes first: the
-		// lock waits for it, and the next statement sees what it decided.
+		// A dead daemon's transaction that still holds a claim finishes first:
+		// the lock waits for it, and the next statement sees its decisions.
 		rows, _ = tx.Query(ctx, `
 			SELECT c.id FROM scheduler.claims c
 			 WHERE c.daemon_id IN (SELECT x.daemon_id FROM scheduler.claims x JOIN scheduler.daemons d ON d.id = x.daemon_id WHERE d.ended_at IS NOT NULL)
@@ -172,8 +191,8 @@ func (s *Store) Reap(ctx context.Context, inline func(*Campaign) []string, dead 
 
 const lostReason = "the daemon was lost while the call was under way"
 
-// reapClaims rules on claimed tasks. Whether a call may be made again is looked
-// at once more when it begins (ClaimDeliveries), so that nobody is waited for here.
+// reapClaims rules on claimed tasks. ClaimDeliveries checks again whether a call
+// may be repeated, so this statement waits for no author.
 func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) error {
 	if len(claims) == 0 {
 		return nil
@@ -219,8 +238,8 @@ func reapClaims(ctx context.Context, tx pgx.Tx, claims []int64, out *Reaped) err
 	return nil
 }
 
-// claimNames are whom the call of a claimed task t was meant for, as far as its
-// claim keeps that: n.targets is NULL otherwise.
+// claimNames joins the names of the targets of a claimed task t as n.targets,
+// which is NULL where the claim keeps none.
 const claimNames = `LATERAL (
 	SELECT ARRAY(SELECT jsonb_array_elements_text(k.names -> t.id::text)) AS targets FROM scheduler.claims k WHERE k.id = t.claim_id AND k.names ? t.id::text) n`
 
@@ -247,8 +266,9 @@ func reapSlices(ctx context.Context, tx pgx.Tx, out *Reaped) error {
 	if err != nil {
 		return fmt.Errorf("rule on deliveries: %w", err)
 	}
-	// A call that may have been made counts against its quota from now: it cannot
-	// have been made later. Another attempt is another call and books its own.
+	// A call that may have been made counts against its quota from now, since it
+	// cannot have been made later. Another attempt is another call and books its
+	// own.
 	_, err = tx.Exec(ctx, `
 		UPDATE scheduler.quota_uses q SET used_at = clock_timestamp(), slice_id = CASE WHEN s.finished_at IS NOT NULL THEN q.slice_id END
 		  FROM scheduler.slices s WHERE s.id = q.slice_id AND s.id = ANY($1)`, lost)

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Decision is how an occurrence ended, by whatever way: pushed, missed,
-// cancelled, or of unknown outcome. What is zero is not known or does not apply.
+// A Decision says how an occurrence ended: pushed, missed, cancelled, or with
+// unknown outcome. A field that is zero is not known or does not apply.
 type Decision struct {
 	ClaimID     int64 // the fence of a claimed task, whose outcome Record writes; else 0
 	TaskID      int64 // 0: the occurrence never became a task
@@ -32,8 +32,8 @@ type Decision struct {
 	MessageID   string
 }
 
-// decisionColumns are what is told of a decision, of decided_tasks d and
-// channels ch; scanDecision reads them.
+// decisionColumns are the columns of a decision, of decided_tasks d and
+// channels ch. scanDecision reads them.
 const decisionColumns = `d.id, d.app_no, d.campaign_id, d.revision, ch.channel, d.origin::text, d.status::text, coalesce(d.reason, ''),
 	d.due_at, d.started_at, d.sent_at, d.target_count, coalesce(d.request_id, ''), coalesce(d.message_id, '')`
 
@@ -47,25 +47,24 @@ func scanDecision(row pgx.CollectableRow) (Decision, error) {
 }
 
 // decideSQL is the end of a statement whose CTE ending (e scheduler.ending) says
-// how tasks ended: it records them by the database's function, and returns those
-// it recorded. What it refused, the function keeps for takeUntold.
+// how tasks ended. It records the endings by the database's function, and
+// returns those it recorded. The function keeps refused ones for takeUntold.
 const decideSQL = `
 	SELECT ` + decisionColumns + `
 	  FROM scheduler.decide(ARRAY(SELECT e FROM ending), true) d JOIN scheduler.channels ch ON ch.channel_no = d.channel_no
 	 ORDER BY d.due_at, d.id`
 
-// A Refused decision was one too many: its occurrence had one already, which
-// stands.
+// A Refused is a second decision on an occurrence. The first one stands.
 type Refused struct {
 	TaskID     int64
 	CampaignID int64
 	DueAt      time.Time
-	Status     string // what it would have been
+	Status     string // the status of the refused decision
 }
 
-// takeUntold takes the app's decisions that were written where no daemon could
-// tell of them, as by an author's cancel or by release --skip-overdue, and those
-// that were refused. Each is taken once.
+// takeUntold takes the app's decisions that no daemon has logged yet: those that
+// were written outside a daemon, as by an author's cancel or by release
+// --skip-overdue, and those that were refused. Each is taken once.
 func (p *PlanTx) takeUntold(ctx context.Context) error {
 	rows, _ := p.tx.Query(ctx, `
 		WITH taken AS (
@@ -86,7 +85,7 @@ func (p *PlanTx) takeUntold(ctx context.Context) error {
 		switch {
 		case refused != nil:
 			p.Refused = append(p.Refused, Refused{TaskID: id, CampaignID: campaign, DueAt: due, Status: *refused})
-		case status != nil: // not pruned or ruled on since
+		case status != nil: // the decision was not pruned or ruled on since
 			p.Decided = append(p.Decided, Decision{
 				TaskID: id, AppNo: p.AppNo, CampaignID: campaign, Revision: *revision, Channel: orZero(channel), Origin: *origin, Status: *status,
 				Reason: orZero(reason), DueAt: due, StartedAt: orZero(started), SentAt: orZero(sent), TargetCount: *targets,
@@ -100,10 +99,10 @@ func (p *PlanTx) takeUntold(ctx context.Context) error {
 	return nil
 }
 
-// A copyBuffer builds the binary form of COPY, which is the cheapest way to
-// store many rows: PostgreSQL neither parses nor plans per row, and writes whole
-// pages. A field is its length and its binary form, as PostgreSQL's own
-// documents of COPY and of each type's receive function describe them.
+// A copyBuffer builds the binary form of COPY. COPY is the cheapest way to store
+// many rows, since PostgreSQL neither parses nor plans per row, and writes whole
+// pages. A field is its length and its binary form, as described in PostgreSQL's
+// documents of COPY and by each type's receive function.
 type copyBuffer struct{ b []byte }
 
 func newCopyBuffer(size int) *copyBuffer {
@@ -170,7 +169,7 @@ const textOID = 25
 // texts writes a text[].
 func (c *copyBuffer) texts(list []string) {
 	at := len(c.b)
-	c.b = append(c.b, 0, 0, 0, 0) // the length, once it is known
+	c.b = append(c.b, 0, 0, 0, 0) // room for the length
 	dimensions := min(len(list), 1)
 	for _, v := range []uint32{uint32(dimensions), 0, textOID} {
 		c.b = binary.BigEndian.AppendUint32(c.b, v)

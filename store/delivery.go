@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// runningOpen says that the catch-up window of running tasks r of campaigns c, as
-// they stand now, is open at an instant.
+// runningOpen returns the condition that the catch-up window of a running task r,
+// of its campaign c as it stands now, is open at an instant.
 func runningOpen(at string) string {
 	return windowOpen("r.app_no", "r.campaign_id", "coalesce(r.window_from, r.due_at)", "c.catch_up_window", at)
 }
@@ -22,21 +22,21 @@ type WaitingDelivery struct {
 	AppNo      int32
 	CampaignID int64
 	Revision   int32 // the campaign's
-	Attempts   int32 // begun so far: the next one's fencing token is one more
+	Attempts   int32 // attempts so far; the fencing token of the next is one more
 	ReadyAt    time.Time
 	Quota      bool // its channel has a weekly quota
-	Named      bool // it is kept to whom it goes
-	Targets    int  // of its call as it was cut; 1 where only the provider knows
+	Named      bool // its targets are stored
+	Targets    int  // of its call as it was cut; 1 for a broadcast, whose targets only the provider knows
 	Late       bool // so late that its task is spread anew before it may begin
 }
 
 // A WaitingApp is an app with deliveries that are ready soon.
 type WaitingApp struct {
 	AppNo      int32
-	QuietUntil time.Time // when the quiet hours end that it has now; zero: it has none
+	QuietUntil time.Time // when its current quiet hours end; zero: it is in none
 }
 
-// WaitingApps lists the apps with deliveries that are ready until a given time.
+// WaitingApps lists the apps with deliveries that are ready by the given time.
 // It looks at one row of each app.
 func (s *Store) WaitingApps(ctx context.Context, until time.Time) ([]WaitingApp, error) {
 	rows, _ := s.pool.Query(ctx, waitingAppsSQL, at(until))
@@ -62,8 +62,8 @@ const waitingAppsSQL = `
 	SELECT app.app_no, (SELECT scheduler.quiet_end(q.quiet_from, q.quiet_until, q.time_zone, clock_timestamp()) FROM scheduler.apps q WHERE q.app_no = app.app_no AND q.quiet_from IS NOT NULL)
 	  FROM app WHERE ready_at <= coalesce($1, clock_timestamp())`
 
-// A Reading says how much of an app's deliveries to read: up to Limit, of every
-// Shares deliveries the one whose number is Share.
+// A Reading says which of an app's deliveries to read: up to Limit, and of
+// every Shares deliveries the one whose number is Share.
 type Reading struct {
 	AppNo         int32
 	Limit         int
@@ -71,9 +71,9 @@ type Reading struct {
 	Quiet         bool // only deliveries of campaigns that ignore quiet hours
 }
 
-// WaitingDeliveries returns the deliveries of each app that are ready until a
-// given time, the earliest first, but for those of the campaigns in without. Apps
-// that are not named cost nothing.
+// WaitingDeliveries returns the deliveries of each app that are ready by the
+// given time, the earliest first, except those of the campaigns in without. Apps
+// without a Reading cost nothing.
 func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings []Reading, without []int64) ([]WaitingDelivery, error) {
 	n := len(readings)
 	apps, limits, share, shares, quiet := make([]int32, 0, n), make([]int, 0, n), make([]int, 0, n), make([]int, 0, n), make([]int32, 0, n)
@@ -98,8 +98,9 @@ func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings
 	return out, nil
 }
 
-// What is read is only a plan: the claim looks at all of it again. Tasks and
-// campaigns are looked up one by one: joined, the server may read all of them.
+// The reading is only a plan: the claim checks everything again. Tasks and
+// campaigns are looked up one by one. If they were joined, the server might
+// read all of them.
 var waitingSQL = waitingColumns + `
 	  FROM unnest($1::integer[], $2::integer[], $3::integer[], $4::integer[]) AS a (app_no, most, share, shares)
 	 CROSS JOIN LATERAL (
@@ -110,7 +111,7 @@ var waitingSQL = waitingColumns + `
 ` + waitingOf
 
 // waitingColumns are WaitingDelivery's fields in order, of deliveries w of running
-// tasks r; waitingOf joins what else is asked of them.
+// tasks r. waitingOf joins the rows that the other conditions need.
 var waitingColumns = `
 	SELECT w.id, w.task_id, w.app_no, w.campaign_id, c.revision, w.attempts, w.ready_at, coalesce(q.weekly_quota, ch.weekly_quota) > 0,
 	       (SELECT true FROM scheduler.slice_targets x WHERE x.slice_id = w.id) IS TRUE,
@@ -124,8 +125,8 @@ var waitingOf = `
 	 WHERE c.status NOT IN ('paused', 'cancelled') AND (c.resend_unknown OR NOT w.maybe_sent) AND ` + runningOpen("clock_timestamp()") + `
 	 ORDER BY w.ready_at, w.id`
 
-// ignoringSQL reads of apps in quiet hours what ignores them, task by task: a large
-// audience that is held is not gone through.
+// ignoringSQL reads, of apps in quiet hours, the deliveries that ignore them. It
+// goes task by task, so that it does not go through a large audience that is held.
 var ignoringSQL = waitingColumns + `
 	  FROM (SELECT x.id, x.app_no, x.campaign_id, x.due_at, x.window_from, x.slices, x.targets, x.spread_moves FROM scheduler.running_tasks x
 		 WHERE x.app_no = ANY($1) AND x.campaign_id <> ALL($3) AND scheduler.ignores_quiet_hours(x.campaign_id) ORDER BY x.due_at LIMIT 100) r
@@ -141,24 +142,25 @@ type Delivery struct {
 	SliceNo      int32
 	AppNo        int32
 	CampaignID   int64
-	Attempts     int32 // this attempt's number, from 1: the fencing token, with the daemon
-	MaybeSent    bool  // an earlier attempt may have been taken
+	Attempts     int32 // this attempt's number, from 1; with the daemon it is the fencing token
+	MaybeSent    bool  // an earlier attempt may have arrived
 	DueAt        time.Time
 	Revision     int32 // the campaign's
-	TaskRevision int32 // the campaign's as the task began
+	TaskRevision int32 // the campaign's when the task began
 	Targets      []string
 }
 
-// ClaimDeliveries begins one attempt of each of the deliveries that still is as
-// it was read: nobody has begun it since, its campaign has the revision and
-// allows it, its window is open, this daemon has a lease and nothing is held, be it
-// by the guard or by quiet hours.
-// One whose quota is used up is put off instead. What is returned may be pushed
-// at once; what is not has to be read again.
+// ClaimDeliveries begins one attempt of each of the deliveries that may begin. Such
+// a delivery was not begun since it was read, its campaign still has that revision
+// and allows it, and its window is open. This daemon has a lease, and neither the
+// guard nor quiet hours hold the delivery. A delivery whose quota is used up is put
+// off instead. The deliveries returned may be pushed at once; the others have to be
+// read again.
 //
-// The campaign is locked against authors: a change of theirs either waits for
-// the claim, which is at once, or is seen by it. Campaigns an author holds are
-// passed over, since the author may be about to forbid it.
+// The claim locks the campaign against authors. So a change by an author either
+// waits for the claim, which is short, or is seen by it. Deliveries of a
+// campaign that an author holds do not begin, since the author may be about to
+// forbid them.
 func (s *Store) ClaimDeliveries(ctx context.Context, daemonID int64, now time.Time, want []WaitingDelivery) ([]Delivery, error) {
 	n := len(want)
 	ids, attempts, revisions, quotas := make([]int64, n), make([]int32, n), make([]int32, n), make([]bool, n)
@@ -200,8 +202,9 @@ func (s *Store) ClaimDeliveries(ctx context.Context, daemonID int64, now time.Ti
 }
 
 // The ids are looked up in the key's index one by one, so that the cost of a
-// claim does not depend on the rows around them, alive or dead: the status is
-// written as text, so that no index of what waits is gone through instead.
+// claim does not depend on the rows around them, alive or dead. The status is
+// compared as text, so that the server does not go through the index of waiting
+// deliveries instead.
 var claimSQL = `
 	WITH mine AS MATERIALIZED (
 		SELECT s.id, s.app_no, s.ready_at, c.channel, c.revision, r.due_at, r.revision AS task_revision,
@@ -242,8 +245,8 @@ var claimSQL = `
 // A DeliveryOutcome is how one attempt of a stored delivery ended.
 type DeliveryOutcome struct {
 	Delivery  Delivery
-	DaemonID  int64     // who began it
-	Status    string    // accepted, failed, unknown; waiting for another attempt
+	DaemonID  int64     // the daemon that began the attempt
+	Status    string    // accepted, failed or unknown; waiting: there is another attempt
 	ReadyAt   time.Time // of the next attempt, when waiting
 	Reason    string
 	Code      string
@@ -251,12 +254,13 @@ type DeliveryOutcome struct {
 	RequestID string
 	MessageID string
 	MaybeSent bool // the outcome was unknown
-	Sent      bool // whether a call was made: an attempt without one does not count
+	Sent      bool // whether a call was made; an attempt without a call does not count
 	KeepQuota bool // whether the call counts against a quota; it must be Sent
 }
 
-// RecordDeliveries writes the outcomes of attempts in one statement and returns
-// the ids of those it wrote: an attempt that was fenced off does not count.
+// RecordDeliveries writes the outcomes of attempts in one statement, and
+// returns the ids of the deliveries it wrote. An attempt that was fenced off is
+// not among them.
 func (s *Store) RecordDeliveries(ctx context.Context, outcomes []DeliveryOutcome) (map[int64]bool, error) {
 	n := len(outcomes)
 	ids, daemons, attempts, statuses, ready := make([]int64, n), make([]int64, n), make([]int32, n), make([]string, n), make([]*time.Time, n)
@@ -278,8 +282,8 @@ func (s *Store) RecordDeliveries(ctx context.Context, outcomes []DeliveryOutcome
 
 // The fence is the attempt's own daemon and number. An attempt without a call
 // leaves no trace but its reason. A call that was or may have been made counts
-// against its quota from its end, so that a window counted from there covers its
-// arrival; another attempt is another call and books its own.
+// against its quota from its end, so that a window from there covers its
+// arrival. Another attempt is another call and has a booking of its own.
 const recordSQL = `
 	WITH o AS MATERIALIZED (
 		SELECT o.*, NOT o.sent AND o.status = 'waiting' AS put_off

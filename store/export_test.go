@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -65,3 +66,6 @@ func LengthOf(v pgtype.Interval) (time.Duration, error) {
 
 // WholeAuditSQL is the statement of ListAudit without a campaign or task.
 var WholeAuditSQL = wholeAuditSQL
+
+// NewMigratorFrom is NewMigrator with other files.
+func NewMigratorFrom(url string, files fs.FS) (*Migrator, error) { return newMigrator(url, nil, files) }

@@ -8,52 +8,52 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A ForecastCampaign is what a forecast needs of an active campaign.
+// A ForecastCampaign holds the parts of an active campaign that a forecast needs.
 type ForecastCampaign struct {
 	CampaignSummary
 	CatchUpWindow time.Duration
 	Spread        time.Duration // of a push's deliveries; zero: none
-	Quota         int           // calls of the app's channel in any 7 days; zero: it has none
-	QuietPolicy   string        // as exemptions stand
+	Quota         int           // calls of the app's channel in any 7 days; zero: no quota
+	QuietPolicy   string        // hold, skip or ignore; ignore only with an exemption
 	MisfirePolicy string
-	MaxTargets    int   // a call of its channel may carry; zero: it takes none
-	Targets       int64 // rows of campaign_targets, as far as they were counted; zero: they were not
+	MaxTargets    int   // that a call of its channel may carry; zero: a call takes no targets
+	Targets       int64 // rows of campaign_targets, as far as they were counted; zero: they were not counted
 }
 
-// A QuotaCall counts against a quota.
+// A QuotaCall is a call that counts against a quota.
 type QuotaCall struct {
 	AppID, WorkspaceID, Channel string
 	At                          time.Time
 }
 
-// A StoredOccurrence is an occurrence that the database knows of: a pending
-// task, or one that somebody skipped and that is to come.
+// A StoredOccurrence is an occurrence that is stored: a pending task, or a
+// coming occurrence that somebody skipped.
 type StoredOccurrence struct {
 	CampaignID int64
 	DueAt      time.Time
 	Skipped    bool
 }
 
-// ForecastRows are what a forecast is made of.
+// ForecastRows are the rows from which a forecast is made.
 type ForecastRows struct {
 	Campaigns []ForecastCampaign // the earliest written first
-	Apps      []App              // of the campaigns, and the one that was asked for
+	Apps      []App              // the campaigns' apps, and the app that was asked for
 	Calls     []QuotaCall        // of the last 7 days, of these apps
 	Stored    []StoredOccurrence // of the campaigns
-	Partial   bool               // more is stored than was read
+	Partial   bool               // not all stored rows were read
 }
 
 // Bounds of what a forecast reads.
 const (
-	forecastLooked  = 20_000 // campaigns, of which it takes the active ones
+	forecastLooked  = 20_000 // campaigns that are looked at for active ones
 	forecastStored  = 30_000 // stored occurrences of each kind
 	forecastCalls   = 30_000
-	forecastTargets = 100_000 // in all, and of a campaign:
+	forecastTargets = 100_000 // for all campaigns together, and below for one:
 	mostTargets     = 10_001
 	leastTargets    = 100
 )
 
-// A ForecastFilter chooses what a forecast is made of.
+// A ForecastFilter chooses the rows of a forecast.
 type ForecastFilter struct {
 	AppID     string   // empty: every app
 	Campaigns int      // at most so many are read
@@ -61,9 +61,9 @@ type ForecastFilter struct {
 	Until     time.Time
 }
 
-// ForecastRows reads the campaigns that are to push, with the occurrences of
-// which the database knows already, and the calls of the last 7 days that count
-// against quotas. Of more campaigns than it reads it takes the newest.
+// ForecastRows reads the campaigns that will push, with their stored
+// occurrences, and the calls of the last 7 days that count against quotas.
+// Where there are too many campaigns, it reads the newest.
 func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out ForecastRows, err error) {
 	err = s.read(ctx, "read what a forecast needs", func(tx pgx.Tx) error {
 		some, err := seesSome(ctx, tx)
@@ -94,8 +94,9 @@ func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastF
 	}
 	where := &conditions{}
 	add(where, "c.id > ?", downTo)
-	// A push at once is to come while it has a task. LIMIT asks for one campaign's at
-	// a time; EXISTS would read every pending task.
+	// A campaign that pushes at once will push while it has a task. With LIMIT the
+	// server reads one campaign's tasks at a time; with EXISTS it would read every
+	// pending task.
 	where.where = append(where.where, "c.status = 'active' AND (c.strategy_type <> 0 OR (SELECT true FROM scheduler.upcoming u WHERE u.campaign_id = c.id LIMIT 1))")
 	sql, args := of.newest(where, byApp, f.Campaigns+1)
 	quota := `LEFT JOIN scheduler.app_quotas q ON q.app_no = c.app_no AND q.channel = c.channel`
@@ -120,8 +121,8 @@ func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastF
 	return err
 }
 
-// countTargets counts those of the campaigns whose calls a quota, a rate or a spread holds back.
-// The campaigns share the bound.
+// countTargets counts the targets of those campaigns whose calls a quota, a rate or a
+// spread holds back. The campaigns share the bound.
 func (r *ForecastRows) countTargets(ctx context.Context, tx pgx.Tx, countFor []string) error {
 	for _, a := range r.Apps {
 		if a.TargetsPerSecond > 0 {
@@ -170,13 +171,14 @@ func (r *ForecastRows) readApps(ctx context.Context, tx pgx.Tx, asked string) er
 	return err
 }
 
-// readStored reads of which occurrences of the campaigns the database knows.
+// readStored reads the stored occurrences of the campaigns.
 func (r *ForecastRows) readStored(ctx context.Context, tx pgx.Tx, until time.Time) error {
 	ids := make([]int64, len(r.Campaigns))
 	for i, c := range r.Campaigns {
 		ids[i] = c.ID
 	}
-	// Each campaign is asked for by its own key: there may be many more rows of others.
+	// Each campaign's rows are read by its own key, since there may be many more rows
+	// of other campaigns.
 	for _, sql := range []string{`
 		SELECT u.campaign_id, u.due_at, false FROM scheduler.upcoming u WHERE u.campaign_id = ANY ($1) AND u.due_at <= $2 LIMIT $3`, `
 		SELECT k.campaign_id, k.due_at, true FROM scheduler.skipped_occurrences k

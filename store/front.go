@@ -8,17 +8,18 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A front is a login that acts for people whom somebody else has identified: it
-// takes on the database role of the person, and what it does then is done with the
-// person's rights and under the person's name, see scheduler.actor().
+// A front is a login that acts for people whom another program has identified. It
+// takes on the database role of the person. It then acts with the person's rights
+// and under the person's name, see scheduler.actor().
 
-// takeRole has what follows in the session, or in the transaction alone, done as
-// a role. PostgreSQL allows it to logins that are members of the role.
+// takeRole has the statements that follow run as a role, in the session or only
+// in the transaction. PostgreSQL allows this to logins that are members of the
+// role.
 const takeRole = `SELECT set_config('role', $1, $2)`
 
 // Errors of acting for a person.
 var (
-	// ErrNoPerson says that a front was to do something for nobody.
+	// ErrNoPerson says that the context of a front's call names no person.
 	ErrNoPerson = errors.New("no person is named for whom the front acts")
 	// ErrNoRole says that the front's login may not take on the person's role, or
 	// that there is no such role.
@@ -33,9 +34,9 @@ func As(ctx context.Context, role string) context.Context {
 }
 
 // OpenFront opens a Store whose login acts for people. All of them share its
-// connections. Each use of one takes on the role that As put into the context, so
-// that a role that was revoked is refused from then on; without one it fails with
-// ErrNoPerson. Errors of its functions may be ErrNoRole.
+// connections. Each use of a connection takes on the role that As put into the
+// context, so that a revoked role is refused at once. Without a role it fails
+// with ErrNoPerson. Errors of its functions may be ErrNoRole.
 func OpenFront(ctx context.Context, cfg Config) (*Store, error) {
 	cfg.front = true
 	return Open(ctx, cfg)
@@ -59,7 +60,7 @@ func actAs(ctx context.Context, c *pgx.Conn) (bool, error) {
 	return false, nil // another connection is tried
 }
 
-// actAsNobody gives the role back, so that a connection that waits has no rights.
+// actAsNobody gives the role back, so that an idle connection has no rights.
 func actAsNobody(c *pgx.Conn) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
@@ -67,9 +68,9 @@ func actAsNobody(c *pgx.Conn) bool {
 	return err == nil
 }
 
-// CheckFront says why the pool's own login is not fit to act for people, or nil:
-// it must be in scheduler_front, so that audits name the person, and have no way
-// to the rights of the engine or the owner.
+// CheckFront returns why the pool's own login must not act for people, or nil.
+// The login must be in scheduler_front, so that audits name the person. It must
+// not be able to get the rights of the engine or the owner.
 func (s *Store) CheckFront(ctx context.Context) error {
 	var login, strong string
 	var front, super bool

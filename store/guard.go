@@ -9,8 +9,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Mark is what a daemon remembers of a database, beside it: enough to tell
-// that database from a copy, and from itself set back to an earlier moment.
+// A Mark is what a daemon remembers of a database, in a file outside it. It is
+// enough to tell the database from a copy, and from the same database set back
+// to an earlier moment.
 type Mark struct {
 	Installation string    `json:"installation"` // the database's id
 	Address      string    `json:"address"`      // where it was reached
@@ -33,16 +34,16 @@ type Newcomer struct {
 type Enlisted struct {
 	ID           int64
 	Installation string
-	GuardReason  string // why the guard holds, or would; empty: there is nothing to hold for
+	GuardReason  string // why the guard holds, or would hold; empty: it has no reason
 	Seal         string // of the database
-	Complete     bool   // whether things may begin on it
+	Complete     bool   // whether pushes may begin on the database
 	Origin       uint32 // see Known
 }
 
 // Enlist writes a new daemon's row with a lease. In the same transaction it
-// judges whether the database is the one, and at the moment, that daemons last
-// worked on; when that is in doubt it holds everything, before any daemon could
-// begin anything.
+// judges whether this is the database on which daemons last worked, and not an
+// earlier state of it. In doubt it holds everything, before any daemon can
+// begin a push.
 func (s *Store) Enlist(ctx context.Context, n Newcomer) (Enlisted, error) {
 	var out Enlisted
 	err := s.asAny(ctx, func(tx pgx.Tx) error {
@@ -76,13 +77,13 @@ func (s *Store) Enlist(ctx context.Context, n Newcomer) (Enlisted, error) {
 	return out, nil
 }
 
-// Address says which database this is the way to, without secrets.
+// Address returns the address and name of the database, without secrets.
 func (s *Store) Address() string {
 	c := s.pool.Config().ConnConfig
 	return fmt.Sprintf("%s:%d/%s", c.Host, c.Port, c.Database)
 }
 
-// facts are what a database shows of its past.
+// facts are the signs of a database's past.
 type facts struct {
 	installation         string
 	origin               uint32
@@ -97,8 +98,8 @@ type facts struct {
 	marks                []Mark
 }
 
-// readFacts locks the hold, so that of daemons that start together the first
-// judges for all.
+// readFacts locks the hold, so that the first of several daemons that start
+// together judges for all.
 func readFacts(ctx context.Context, tx pgx.Tx, marks []Mark) (facts, error) {
 	f := facts{beats: make(map[int64]int64), marks: marks}
 	if _, err := tx.Exec(ctx, `SELECT FROM scheduler.hold FOR UPDATE`); err != nil {
@@ -149,16 +150,17 @@ func (f *facts) readBeats(ctx context.Context, tx pgx.Tx) error {
 // Bounds of the guard that nobody needs to choose.
 const (
 	defaultMaxGap = 24 * time.Hour
-	// timelineGap bounds the gap when the cluster has begun a new timeline since:
-	// a failover takes less, recovery to a point in time more.
+	// timelineGap bounds the gap when the cluster has begun a new timeline since.
+	// A failover takes less time, a recovery to a point in time takes more.
 	timelineGap = 5 * time.Minute
-	// markAge is how long a mark tells something: rows of ended daemons are
-	// removed after 30 days.
+	// markAge is how long a mark is used. Rows of ended daemons, with which
+	// marks are compared, are removed after 30 days.
 	markAge = 28 * 24 * time.Hour
 )
 
-// guardReason says why the database may be a copy, or set back, so that what it holds
-// may have been pushed already; empty: it is not, or there is nothing to push.
+// guardReason returns why the database may be a copy, or may be set back, so that its
+// tasks may have been pushed already. Empty: there is no sign of that, or there is
+// nothing to push.
 func (f *facts) guardReason(n Newcomer, address string) string {
 	if !f.work {
 		return ""
@@ -186,7 +188,7 @@ func (f *facts) guardReason(n Newcomer, address string) string {
 	return ""
 }
 
-// moved says that the database runs elsewhere than before; empty: it does not.
+// moved returns how the place where the database runs has changed; empty: it has not.
 func (f *facts) moved() string {
 	if f.lastPlace == "" || f.place == "" || f.place == f.lastPlace {
 		return ""
@@ -199,8 +201,9 @@ func setBack(m Mark, known int64) string {
 		m.Daemon, m.Beats, known, m.SeenAt.UTC().Format(time.RFC3339))
 }
 
-// contradicts says how the database differs from what a daemon remembers. What
-// was remembered before the last release has been ruled on.
+// contradicts returns how the database differs from what a daemon remembers;
+// empty: it does not. A mark from before the last release no longer counts,
+// since an operator has ruled on it.
 func (f *facts) contradicts(m Mark, address string) string {
 	if m.SeenAt.Before(f.releasedAt) || f.now.Sub(m.SeenAt) > markAge {
 		return ""
@@ -217,8 +220,8 @@ func (f *facts) contradicts(m Mark, address string) string {
 	return ""
 }
 
-// adopt writes where the database runs now. It is judged once: a hold is
-// durable, and its release accepts the place.
+// adopt stores where the database runs now. A new place is judged only once: a
+// hold is durable, and its release accepts the place.
 func adopt(ctx context.Context, tx pgx.Tx, f facts) error {
 	if f.place == "" {
 		return nil

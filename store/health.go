@@ -8,11 +8,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Health is how the database and the work in it stand.
+// A Health is the state of the database and of the work in it.
 type Health struct {
 	Now           time.Time // the database's clock
 	ServerVersion int       // the major version
-	ReadOnly      bool      // a standby, or demoted
+	ReadOnly      bool      // a standby, or a demoted primary
 	Daemons       int       // with a lease
 	Unknown       int64     // tasks that wait for a ruling
 	Overdue       int64     // tasks ready for longer than a minute, not begun, and not waiting for a quota
@@ -21,13 +21,13 @@ type Health struct {
 	HeldReason    string
 }
 
-// A BusyApp has campaigns that are active.
+// A BusyApp is an app that has active campaigns.
 type BusyApp struct {
 	AppID, WorkspaceID, Provider string
 	Campaigns                    int64
 }
 
-// Health reads how things stand, in one snapshot.
+// Health reads the state in one snapshot.
 func (s *Store) Health(ctx context.Context) (Health, error) {
 	var h Health
 	var held *time.Time
@@ -48,8 +48,8 @@ func (s *Store) Health(ctx context.Context) (Health, error) {
 	return h, nil
 }
 
-// BusyApps lists the apps that have active campaigns. Which of them a daemon has
-// credentials for is not in the database.
+// BusyApps lists the apps that have active campaigns. The database does not know
+// for which of them a daemon has credentials.
 func (s *Store) BusyApps(ctx context.Context) ([]BusyApp, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT a.app_id, a.workspace_id, a.provider, count(*)
@@ -62,12 +62,12 @@ func (s *Store) BusyApps(ctx context.Context) ([]BusyApp, error) {
 	return out, nil
 }
 
-// Usage is how full everything is that has a bound, and what waits.
+// A Usage says how full the bounded things are, and how much work waits.
 type Usage struct {
 	Apps    []AppFill
 	Quotas  []QuotaFill
 	Unknown int64         // tasks that wait for a ruling
-	Overdue time.Duration // of the pending task that has been ready for the longest; zero: none is
+	Overdue time.Duration // how long the pending task that became ready first has waited; zero: none is ready
 	Claims  int64         // claims whose outcomes are not all recorded
 	Held    bool
 }
@@ -78,16 +78,18 @@ type AppFill struct {
 	Limit, Pending     int64
 }
 
-// fillsLooked is how many apps appFills counts the tasks of, where fewer are listed.
+// fillsLooked is the least number of apps whose tasks appFills counts.
 const fillsLooked = 200
 
-// appFills is the statement that lists the fullest apps a under conditions, so many. It
-// counts the tasks of those whose highest slot is the highest for their limit: the planner fills the lowest slots first, so that no app is fuller than its
-// highest says. The last column is how full one that was left out may be.
+// appFills returns the statement that lists the limit fullest of the apps a under
+// conditions. It counts the tasks of those apps whose highest slot is largest against
+// their limit. The planner fills the lowest slots first, so an app cannot be fuller
+// than its highest slot says. The last column says how full an app that was left out
+// may be.
 func appFills(where *conditions, some bool, limit int) (sql string, args []any) {
 	top := `SELECT coalesce((SELECT p.slot FROM scheduler.pending_tasks p WHERE p.app_no = a.app_no AND p.slot IS NOT NULL ORDER BY p.slot DESC LIMIT 1), 0)`
 	if some {
-		top = `SELECT a.pending_limit` // slots are not for everybody to see
+		top = `SELECT a.pending_limit` // not everybody may see slots
 	}
 	looked := max(fillsLooked, limit)
 	return fmt.Sprintf(`
@@ -100,7 +102,8 @@ func appFills(where *conditions, some bool, limit int) (sql string, args []any) 
 		 ORDER BY u.pending::float8 / u.pending_limit DESC, l.app_id, l.workspace_id LIMIT %[5]d`, top, where.sql(), looked+1, looked, limit), where.args
 }
 
-// scanFills scans what appFills lists, and returns how full an app that was left out may be.
+// scanFills scans the rows of appFills, and returns how full an app that was left out
+// may be.
 func scanFills(rows pgx.Rows) (out []AppFill, leftOut float64, err error) {
 	out, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (a AppFill, err error) {
 		return a, row.Scan(&a.AppID, &a.WorkspaceID, &a.Limit, &a.Pending, &leftOut)
@@ -108,9 +111,9 @@ func scanFills(rows pgx.Rows) (out []AppFill, leftOut float64, err error) {
 	return out, leftOut, err
 }
 
-// AppFills returns how full the apps' pending limits are, the fullest first, of those
-// with the id or, where it is empty, of all; more says that one that is left out may be
-// among the fullest.
+// AppFills returns how full the pending limits are of the apps with the id, or of all
+// apps where the id is empty, the fullest first. more says that an app that is left out
+// may be among the fullest.
 func (s *Store) AppFills(ctx context.Context, appID string, limit int) (out []AppFill, more bool, err error) {
 	err = s.read(ctx, "read how full apps are", func(tx pgx.Tx) error {
 		some, err := seesSome(ctx, tx)
@@ -166,7 +169,7 @@ func (s *Store) Usage(ctx context.Context, limit int) (Usage, error) {
 	return u, nil
 }
 
-// Progress is how far a running task of several deliveries is.
+// A Progress says how far a running task of several deliveries is.
 type Progress struct {
 	TaskID     int64
 	AppNo      int32
@@ -177,7 +180,7 @@ type Progress struct {
 }
 
 // Progress lists up to limit running tasks of several deliveries, those that
-// began first at the head.
+// began earliest first.
 func (s *Store) Progress(ctx context.Context, limit int) ([]Progress, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT r.id, r.app_no, r.campaign_id,
@@ -188,4 +191,55 @@ func (s *Store) Progress(ctx context.Context, limit int) ([]Progress, error) {
 		return nil, fmt.Errorf("read progress: %w", err)
 	}
 	return out, nil
+}
+
+// A Setup holds those settings of PostgreSQL on which the program's promises rest.
+type Setup struct {
+	Encoding       string // of the database
+	Fsync          bool
+	FullPageWrites bool
+	Commit         string // synchronous_commit as the server, the database and the role have it
+	Synchronous    bool   // commits wait for a standby
+	Standbys       int    // standbys that stream; also 0 where the login may not see them
+}
+
+// Setup reads the settings in a session that has none of the program's own.
+func (s *Store) Setup(ctx context.Context) (Setup, error) {
+	var out Setup
+	plain, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	if err != nil {
+		return out, fmt.Errorf("connect: %w", err)
+	}
+	defer closeProbe(ctx, plain)
+	err = plain.QueryRow(ctx, `
+		SELECT current_setting('server_encoding'), current_setting('fsync')::boolean, current_setting('full_page_writes')::boolean,
+		       current_setting('synchronous_commit'), current_setting('synchronous_standby_names') <> '',
+		       (SELECT count(*) FROM pg_stat_replication)`, pgx.QueryExecModeExec).
+		Scan(&out.Encoding, &out.Fsync, &out.FullPageWrites, &out.Commit, &out.Synchronous, &out.Standbys)
+	if err != nil {
+		return out, fmt.Errorf("read how the server is run: %w", err)
+	}
+	return out, nil
+}
+
+// A Warning is something about the server that an operator should know.
+type Warning struct{ Found, ToDo string }
+
+// Warnings returns what is wrong with these settings, the worst first.
+func (u Setup) Warnings() []Warning {
+	var out []Warning
+	add := func(bad bool, found, toDo string) {
+		if bad {
+			out = append(out, Warning{found, toDo})
+		}
+	}
+	add(!u.Fsync, "fsync is off: a crash of the machine loses what was committed, or all", "fsync = on in postgresql.conf")
+	add(!u.FullPageWrites, "full_page_writes is off: a crash of the machine may damage it", "full_page_writes = on, unless the file system promises whole pages")
+	add(u.Encoding != "UTF8", "the database's encoding is "+u.Encoding+", not UTF8: some texts cannot be stored, others be cut inside a character",
+		"dump it, make it anew with: createdb --encoding=UTF8 --template=template0, and restore")
+	add(u.Synchronous && (u.Commit == "local" || u.Commit == "off"), "there is a synchronous standby, and this role's synchronous_commit is "+u.Commit+
+		": commits of other programs do not wait for it; the scheduler's own do", "ALTER ROLE … RESET synchronous_commit")
+	add(!u.Synchronous && u.Standbys > 0, fmt.Sprintf("its standbys are asynchronous (%d): a failover may lose what was committed last; daemons that live write their part again", u.Standbys),
+		"synchronous_standby_names, where nothing may be lost")
+	return out
 }

@@ -9,19 +9,20 @@ import (
 )
 
 // notHeld is the condition under which anything may begin. Every statement that
-// begins something carries it, so that a hold counts from its commit, and fails
-// with ErrUnrecognised on a database that is not recognised.
+// begins something has this condition. So a hold counts from its commit, and
+// the statement fails with ErrUnrecognised on a database that is not
+// recognised.
 const notHeld = released + ` AND (SELECT scheduler.recognised())`
 
-// released says that nothing is held.
+// released is the condition that nothing is held.
 const released = `NOT EXISTS (SELECT FROM scheduler.hold WHERE held_since IS NOT NULL)`
 
-// A Hold is what scheduler.hold says.
+// A Hold is the state of scheduler.hold.
 type Hold struct {
 	Since   time.Time // zero: not held
 	Reason  string
-	Overdue int64 // what would be pushed at once, or missed, on release
-	Coming  int64 // what would be pushed when due
+	Overdue int64 // pushes that a release would begin at once, or that would be missed
+	Coming  int64 // pushes that would begin when due
 }
 
 // A HeldPush is a row of scheduler.held.
@@ -37,7 +38,7 @@ type HeldPush struct {
 	TaskID      int64
 }
 
-// Held returns whether the guard holds, and the first pushes it holds back.
+// Held returns the hold, and the first pushes it holds back.
 func (s *Store) Held(ctx context.Context, limit int) (Hold, []HeldPush, error) {
 	var h Hold
 	var since *time.Time
@@ -63,7 +64,7 @@ func (s *Store) Held(ctx context.Context, limit int) (Hold, []HeldPush, error) {
 	return h, pushes, nil
 }
 
-// MaxHeld is up to how many pushes HeldUpTo counts of each kind.
+// MaxHeld is the largest count of each kind of pushes that HeldUpTo makes.
 const MaxHeld = 10_000
 
 // HeldUpTo is Held for a page: a count of MaxHeld + 1 means that there are more than
@@ -71,8 +72,8 @@ const MaxHeld = 10_000
 func (s *Store) HeldUpTo(ctx context.Context, limit int) (h Hold, pushes []HeldPush, err error) {
 	err = s.read(ctx, "read hold", func(tx pgx.Tx) error {
 		var since *time.Time
-		// The view joins and sorts all that is held; neither a count nor the choice of
-		// the first needs that.
+		// The view joins and sorts all held pushes. Neither the count nor the choice
+		// of the first ones needs that.
 		err := tx.QueryRow(ctx, fmt.Sprintf(`
 			SELECT h.held_since, coalesce(h.reason, ''), (%s), (%s) FROM scheduler.hold h`,
 			countHeld("<= now()", "UNION ALL (SELECT FROM scheduler.pending_tasks p WHERE p.waits_for IS NOT NULL LIMIT $1)"), countHeld("> now()", "")), MaxHeld+1).
@@ -96,8 +97,8 @@ func (s *Store) HeldUpTo(ctx context.Context, limit int) (h Hold, pushes []HeldP
 	return h, pushes, err
 }
 
-// countHeld counts up to $1 pushes that have not begun, by when they are due, and what
-// waits, which is due.
+// countHeld counts up to $1 of two kinds: pushes that have not begun, under a
+// condition on when they are due, and waiting deliveries, which are due.
 func countHeld(due, waiting string) string {
 	return `SELECT count(*) FROM (
 		(SELECT FROM scheduler.pending_tasks p WHERE p.waits_for IS NULL AND p.ready_at ` + due + ` LIMIT $1) ` + waiting + `
@@ -107,7 +108,7 @@ func countHeld(due, waiting string) string {
 }
 
 // HoldAll lets nothing begin any more, on any daemon, until Release. It returns
-// whether it was not held already; then the reason stays as it was.
+// false where everything was held already; then the old reason stays.
 func (s *Store) HoldAll(ctx context.Context, reason, operator string) (held bool, err error) {
 	if err := s.pool.QueryRow(ctx, `SELECT scheduler.hold_pushes($1, $2)`, reason, operator).Scan(&held); err != nil {
 		return false, fmt.Errorf("hold: %w", err)
@@ -118,14 +119,14 @@ func (s *Store) HoldAll(ctx context.Context, reason, operator string) (held bool
 // Skipped is what Release with skipOverdue ended.
 type Skipped struct {
 	Missed  int64 // pushes
-	Unknown int64 // deliveries of which an earlier attempt may have arrived: they wait for a ruling
+	Unknown int64 // deliveries whose earlier attempt may have arrived; they wait for a ruling
 }
 
-// Release lets things begin again and says whether they were held. With
-// skipOverdue, whatever was due until now is missed instead of pushed.
-// Occurrences the cap has not let in yet follow the same rule when the planner
-// reaches them, if their campaign was written before. Without it, a bound that an
-// earlier release set ends.
+// Release ends the hold, and says whether there was one. With skipOverdue, all
+// pushes that were due until now are missed. The same holds for occurrences that
+// the cap has not let in yet, when the planner reaches them, if their campaign
+// was written before. Without skipOverdue, such a bound of an earlier release
+// ends.
 func (s *Store) Release(ctx context.Context, skipOverdue bool) (held bool, skipped Skipped, err error) {
 	if skipOverdue {
 		if held, skipped, err = s.skipOverdue(ctx); err != nil || !held {
@@ -138,9 +139,9 @@ func (s *Store) Release(ctx context.Context, skipOverdue bool) (held bool, skipp
 	return held, skipped, nil
 }
 
-// skipOverdue ends everything that is due, while nothing can begin. The bound is
-// committed first; then, app by app, it waits for a planner that may not have
-// seen it, so that no overdue task can come after.
+// skipOverdue ends all pushes that are due, while nothing can begin. It commits
+// the bound first. Then, app by app, it waits for a planner that may not have
+// seen the bound, so that no overdue task can come afterwards.
 func (s *Store) skipOverdue(ctx context.Context) (held bool, skipped Skipped, err error) {
 	if err := s.pool.QueryRow(ctx, `SELECT scheduler.hold_skips_overdue()`).Scan(&held); err != nil {
 		return false, skipped, fmt.Errorf("skip what is overdue: %w", err)
@@ -165,6 +166,6 @@ func (s *Store) skipOverdue(ctx context.Context) (held bool, skipped Skipped, er
 	return true, skipped, nil
 }
 
-// skippedReason is what the planner writes for those that the cap had not let
-// in, in the words of the database's function skip_overdue.
+// skippedReason is the reason that the planner records for occurrences that the
+// cap had not let in. The database's function skip_overdue uses the same words.
 const skippedReason = "overdue when the hold was released with --skip-overdue"

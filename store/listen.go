@@ -9,22 +9,22 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// The channels of NOTIFY. A notification is a hint: everything it tells is
-// found by polling too.
+// The channels of NOTIFY. A notification is a hint: polling finds everything
+// too.
 const (
 	changesChannel = "scheduler_changes" // payload: app_no, or empty for many
 	readyChannel   = "scheduler_ready"   // a task became ready sooner than a daemon may expect
 )
 
-// A Hint is something a daemon may want to look at now.
+// A Hint tells a daemon that there may be something to do now.
 type Hint struct {
 	Changes bool  // campaigns changed; else tasks became ready
 	AppNo   int32 // 0: several apps
 }
 
 // Listen calls wake for every notification until ctx ends or the connection
-// breaks. ready is called once when it listens: what happened before then may
-// have gone unheard.
+// breaks. ready is called once, when Listen hears notifications: earlier ones
+// may have been missed.
 func (s *Store) Listen(ctx context.Context, ready func(), wake func(Hint)) error {
 	cfg := s.pool.Config().ConnConfig
 	cfg.RuntimeParams["application_name"] = "scheduler listener"
@@ -63,8 +63,8 @@ const (
 	listenSilence = 10 * time.Second // after which it asks whether the connection lives
 )
 
-// nextNotification waits for one; nil: none came for a while, and the
-// connection lives.
+// nextNotification waits for a notification; nil: none came for a while, and
+// the connection lives.
 func nextNotification(ctx context.Context, conn *pgx.Conn) (*pgconn.Notification, error) {
 	waiting, cancel := context.WithTimeout(ctx, listenSilence)
 	defer cancel()

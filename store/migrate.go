@@ -19,16 +19,16 @@ import (
 
 // migrateLockTimeout bounds every wait of a migrator: for another migrator, and
 // for a transaction that holds a table the migration changes. It is short
-// because all who come after such a wait queue behind it. golang-migrate's own
-// timeout does not apply while its driver is being made.
+// because all later statements on the table queue behind the migrator.
+// golang-migrate's own timeout does not apply while its driver is being made.
 const migrateLockTimeout = 15 * time.Second
 
-// Schema errors that callers branch on.
+// Schema errors by which callers decide.
 var (
 	ErrSchemaMissing = errors.New("the database has no scheduler schema")
 	ErrSchemaTooOld  = errors.New("the database's schema is too old for this program")
 	ErrSchemaTooNew  = errors.New("the database's schema is newer than this program knows")
-	// ErrMayNotRead says that the login is no reader of the schema.
+	// ErrMayNotRead says that the login may not read the schema.
 	ErrMayNotRead = errors.New("this database login may not read the scheduler's tables")
 )
 
@@ -37,12 +37,13 @@ type SchemaVersion struct {
 	Current int // the newest migration applied; 0 when there is none
 	Newest  int // the newest one this program carries
 	// Interrupted says that a migrator was killed, or runs at this moment. The
-	// interrupted migration left nothing behind; the next verb clears the mark.
+	// interrupted migration left nothing behind, and the next verb clears its
+	// mark.
 	Interrupted bool
 }
 
 // A Migrator changes the schema. Each verb uses connections of its own and
-// leaves nothing behind, waits for other migrators, and first repairs the mark
+// leaves none behind. It waits for other migrators, and first repairs the mark
 // of one that was killed. When ctx ends, it stops before the next migration. It
 // is safe for concurrent use.
 type Migrator struct {
@@ -64,7 +65,7 @@ func newMigrator(url string, log *slog.Logger, files fs.FS) (*Migrator, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := pool.ConnConfig // a pool's own parameters are none of a connection's
+	config := pool.ConnConfig // a single connection does not know a pool's parameters
 	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, 5*time.Second)
 	session := baseSession()
 	session.set("lock_timeout", fmt.Sprint(migrateLockTimeout.Milliseconds()))
@@ -100,8 +101,8 @@ func (m *Migrator) Goto(ctx context.Context, version int) error {
 	return m.run(ctx, "goto", func(s *migration) error { return s.to(version) })
 }
 
-// Force records a version without running anything: for an admin who changed
-// the schema by hand, or restored a part of a dump.
+// Force records a version without running anything. It is for an admin who
+// changed the schema by hand, or restored a part of a dump.
 func (m *Migrator) Force(ctx context.Context, version int) error {
 	if version < 0 || version > m.newest {
 		return fmt.Errorf("migrate force: there is no version %d; the newest is %d", version, m.newest)
@@ -109,7 +110,7 @@ func (m *Migrator) Force(ctx context.Context, version int) error {
 	return m.connect(ctx, "force", func(s *migration) error { return s.force(ctx, version) })
 }
 
-// Version looks and changes nothing.
+// Version reads the schema's version and changes nothing.
 func (m *Migrator) Version(ctx context.Context) (SchemaVersion, error) {
 	db := m.database()
 	defer db.Close()
@@ -132,9 +133,9 @@ func (m *Migrator) database() *sql.DB {
 	}))
 }
 
-// CheckSchema reports whether the schema is the one this program was written
-// for: nil, or an error that wraps ErrSchemaMissing, ErrSchemaTooOld or
-// ErrSchemaTooNew and names the versions; or ErrMayNotRead.
+// CheckSchema returns nil if the schema is the one this program was written
+// for. Else its error wraps ErrSchemaMissing, ErrSchemaTooOld or
+// ErrSchemaTooNew and names the versions, or is ErrMayNotRead.
 func (s *Store) CheckSchema(ctx context.Context) error {
 	newest, err := newestMigration(migrations.FS)
 	if err != nil {
@@ -173,7 +174,7 @@ func compareSchema(current, newest int) error {
 	return nil
 }
 
-// appliedVersion is what the schema says of itself; 0 when there is none.
+// appliedVersion returns the version that the schema states; 0 when there is no schema.
 func appliedVersion(ctx context.Context, db *sql.DB) (version int, err error) {
 	err = db.QueryRowContext(ctx, `SELECT version FROM scheduler.schema_version`).Scan(&version)
 	if absent(err) {
@@ -182,8 +183,8 @@ func appliedVersion(ctx context.Context, db *sql.DB) (version int, err error) {
 	return version, err
 }
 
-// markedDirty is the mark golang-migrate makes before a migration and takes
-// away after it.
+// markedDirty reads the mark that golang-migrate makes before a migration and
+// takes away after it.
 func markedDirty(ctx context.Context, db *sql.DB) (dirty bool, err error) {
 	err = db.QueryRowContext(ctx, `SELECT dirty FROM scheduler.schema_migrations`).Scan(&dirty)
 	if absent(err) {
@@ -192,7 +193,8 @@ func markedDirty(ctx context.Context, db *sql.DB) (dirty bool, err error) {
 	return dirty, err
 }
 
-// absent: the table (42P01), its schema (3F000) or its row is not there.
+// absent says whether err means that the table (42P01), its schema (3F000) or
+// its row is not there.
 func absent(err error) bool {
 	state := sqlState(err)
 	return state == "42P01" || state == "3F000" || errors.Is(err, sql.ErrNoRows)

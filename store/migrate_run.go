@@ -23,7 +23,7 @@ type migration struct {
 	from   int // the version at the start
 }
 
-// run is connect, for verbs that run migration files: the schema must not be
+// run is connect for verbs that run migration files. The schema must not be
 // newer than the files.
 func (m *Migrator) run(ctx context.Context, verb string, do func(*migration) error) error {
 	return m.connect(ctx, verb, func(s *migration) error {
@@ -88,9 +88,10 @@ func (m *Migrator) open(ctx context.Context) (*migration, error) {
 	return s, nil
 }
 
-// noticeDeath has the server look for us while it works: when we are killed, our
-// migration ends within a second, and does not go on to hold the lock. Not every
-// system can do it, and without it the next migrator only waits longer.
+// noticeDeath has the server check, while it works, that this program is still
+// connected. When this program is killed, its migration then ends within a
+// second and gives the lock back. Not every system can do this; without it the
+// next migrator only waits longer.
 func noticeDeath(ctx context.Context, conn *pgx.Conn) {
 	_, _ = conn.Exec(ctx, `SET client_connection_check_interval = '1s'`)
 }
@@ -103,8 +104,9 @@ func (s *migration) assemble(ctx context.Context, m *Migrator) error {
 	if err != nil {
 		return err
 	}
-	// In our schema, so that no other user of golang-migrate in this database
-	// shares the table, or the lock, whose number comes from its name.
+	// golang-migrate's table lies in our schema. So no other user of
+	// golang-migrate in this database shares the table, or the lock, whose
+	// number comes from the table's name.
 	s.driver, err = migratepgx.WithInstance(s.db, &migratepgx.Config{SchemaName: "scheduler"})
 	if err != nil {
 		return err
@@ -113,11 +115,11 @@ func (s *migration) assemble(ctx context.Context, m *Migrator) error {
 	if err != nil {
 		return err
 	}
-	s.runner.LockTimeout = 2 * migrateLockTimeout // the server's lock_timeout comes first, and says more
+	s.runner.LockTimeout = 2 * migrateLockTimeout // the server's lock_timeout is shorter, and its error says more
 	return nil
 }
 
-// warnOfEncoding says that texts of the world do not fit into the database.
+// warnOfEncoding warns where the database's encoding cannot hold all texts.
 func (s *migration) warnOfEncoding(ctx context.Context, m *Migrator) {
 	var encoding string
 	if s.db.QueryRowContext(ctx, `SELECT current_setting('server_encoding')`).Scan(&encoding) == nil && encoding != "UTF8" {
@@ -126,9 +128,10 @@ func (s *migration) warnOfEncoding(ctx context.Context, m *Migrator) {
 	}
 }
 
-// ensureSchema makes a home for golang-migrate's own table. It looks first:
-// CREATE SCHEMA IF NOT EXISTS asks for the right to create one even when it
-// exists. The lock is there because two at once would collide in the catalog.
+// ensureSchema makes the schema for golang-migrate's own table. It looks first
+// whether the schema exists, since CREATE SCHEMA IF NOT EXISTS needs the right
+// to create one even then. It takes a lock because two migrators at once would
+// collide in the catalog.
 func (s *migration) ensureSchema(ctx context.Context) error {
 	if err := s.foreignSchema(ctx); err != nil {
 		return err
@@ -149,8 +152,8 @@ func (s *migration) ensureSchema(ctx context.Context) error {
 	return err
 }
 
-// foreignSchema says, before anything is done, that a schema whose name is ours
-// belongs to somebody else.
+// foreignSchema returns an error, before anything is done, where a schema with
+// one of our names belongs to somebody else.
 func (s *migration) foreignSchema(ctx context.Context) error {
 	var schema, owner string
 	err := s.db.QueryRowContext(ctx, `
@@ -167,10 +170,10 @@ func (s *migration) foreignSchema(ctx context.Context) error {
 		"have %[2]s drop or rename it, or give this login the rights of its owner: GRANT %[2]s TO …", schema, owner)
 }
 
-// heal makes golang-migrate's mark say what the schema says of itself. A
-// migration sets scheduler.schema_version in its own transaction, so whatever
-// the mark says, that is the truth: of a killed migrator, and of files that were
-// run by psql. Under the lock no migration is half-way.
+// heal sets golang-migrate's mark to the version that the schema states. A
+// migration sets scheduler.schema_version in its own transaction. So that
+// version is true after a migrator was killed, and after files were run by psql,
+// whatever the mark says. Under the lock no migration is half done.
 func (s *migration) heal(ctx context.Context) (version int, healed bool, err error) {
 	err = s.locked(func() error {
 		if version, err = appliedVersion(ctx, s.db); err != nil {
@@ -189,7 +192,7 @@ func (s *migration) heal(ctx context.Context) (version int, healed bool, err err
 	return version, healed, err
 }
 
-// force records the version in the schema itself, for that is what heal believes.
+// force records the version in the schema itself, since heal goes by that.
 func (s *migration) force(ctx context.Context, version int) error {
 	return s.locked(func() error {
 		if s.from == 0 && version == 0 {
@@ -211,7 +214,7 @@ func (s *migration) locked(f func() error) error {
 	return errors.Join(f(), s.driver.Unlock())
 }
 
-// to goes to a version; being there already is no error.
+// to goes to a version. It is no error if the schema has that version already.
 func (s *migration) to(version int) error {
 	var err error
 	if version == 0 {
@@ -225,7 +228,7 @@ func (s *migration) to(version int) error {
 	return err
 }
 
-// mark is how golang-migrate writes a version: none is -1.
+// mark returns a version as golang-migrate writes it: -1 for none.
 func mark(version int) int {
 	if version == 0 {
 		return database.NilVersion
@@ -233,14 +236,14 @@ func mark(version int) int {
 	return version
 }
 
-// failure names the migration that failed, from the mark golang-migrate made
-// before it, and takes the mark away: the file was rolled back.
+// failure names the migration that failed, by the mark that golang-migrate made
+// before it. It takes the mark away, since the file was rolled back.
 func (s *migration) failure(ctx context.Context, err error) error {
 	marked, dirty, versionErr := s.driver.Version()
 	if versionErr != nil || !dirty {
 		return err
 	}
-	_, _, _ = s.heal(context.WithoutCancel(ctx)) // else the next verb does it
+	_, _, _ = s.heal(context.WithoutCancel(ctx)) // if this fails, the next verb heals
 	if marked > s.from {
 		return fmt.Errorf("%06d up was rolled back: %w", marked, readable(err))
 	}
@@ -248,7 +251,7 @@ func (s *migration) failure(ctx context.Context, err error) error {
 }
 
 // readable takes the server's own error out of golang-migrate's, which quotes
-// the whole file, and says what a timed out wait means.
+// the whole file. It explains a wait that timed out.
 func readable(err error) error {
 	line := uint(0)
 	if failed, ok := errors.AsType[database.Error](err); ok {
@@ -267,13 +270,13 @@ func readable(err error) error {
 	return err
 }
 
-// Owner is the role that owns the schema where it is separated from everybody's
-// everyday roles.
+// Owner is the role that owns the schema where ownership is separated from the
+// roles of daily use.
 const Owner = "scheduler_owner"
 
-// Own hands the schema over to Owner, which is made when it is missing. It takes
-// a superuser, or a login that is a member of the present owner and of Owner. To
-// do it again changes nothing.
+// Own makes Owner the schema's owner, and makes that role when it is missing. It
+// needs a superuser, or a login that is a member of the present owner and of
+// Owner. A second call changes nothing.
 func (m *Migrator) Own(ctx context.Context) error {
 	db := m.database()
 	defer db.Close()

@@ -8,10 +8,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// WholeTargets returns the targets of those of the deliveries whose every target
-// still stands in scheduler.campaign_targets, without parameters of its own. It is
-// read after the claim, so that a target deleted before the call began is not
-// pushed to. What it returns takes no memory but the deliveries' own.
+// WholeTargets returns the targets of those deliveries whose targets all still
+// stand in scheduler.campaign_targets and have no parameters of their own. Call it
+// after the claim, so that a target that was deleted before the call began is not
+// pushed to. The names it returns share the deliveries' memory.
 func (s *Store) WholeTargets(ctx context.Context, deliveries []Delivery) (map[int64][]Target, error) {
 	ids, campaigns := make([]int64, len(deliveries)), make([]int64, len(deliveries))
 	kept := make(map[int64]*Delivery, len(deliveries))
@@ -38,7 +38,8 @@ func (s *Store) WholeTargets(ctx context.Context, deliveries []Delivery) (map[in
 }
 
 // The targets of a delivery follow each other in the key's index, as they were
-// cut: one short range a delivery, instead of a look-up for each name.
+// cut. So each delivery costs one short range, instead of a look-up for each
+// name.
 const wholeListsSQL = `
 	SELECT x.slice_id
 	  FROM unnest($1::bigint[], $2::bigint[]) AS u (id, campaign_id)
@@ -50,9 +51,9 @@ const wholeListsSQL = `
 			 ORDER BY c.campaign_id, c.target LIMIT x.n + 1) c) t
 	 WHERE t.names = x.targets AND t.more = 0`
 
-// NamedTargets returns the targets of each of the deliveries that still stand in
+// NamedTargets returns for each delivery those of its targets that still stand in
 // scheduler.campaign_targets, in the order of their names, with their parameters.
-// It looks for each name.
+// It looks each name up.
 func (s *Store) NamedTargets(ctx context.Context, deliveries []Delivery) (map[int64][]Target, error) {
 	out := make(map[int64][]Target, len(deliveries))
 	var ids, campaigns []int64
@@ -101,9 +102,10 @@ func orNil(text *string) json.RawMessage {
 	return json.RawMessage(*text)
 }
 
-// One look-up in the key's index for each name. Asked for all at once, the server
-// may compare every target of a campaign with every name. Names are sent back
-// only where some are gone, and parameters only where there are some.
+// Each name costs one look-up in the key's index. If the names were joined all at
+// once, the server might compare every target of a campaign with every name.
+// Names are returned only where some are gone, and parameters only where there
+// are any.
 const namedTargetsSQL = `
 	WITH found AS (
 		SELECT u.id, count(*) AS asked, count(t.target) AS stand, count(t.msg_key) + count(t.template_key_value) + count(t.extended_params) > 0 AS more,
@@ -120,7 +122,8 @@ const namedTargetsSQL = `
 	  FROM found`
 
 // ViewTargets returns the targets of each of the deliveries as their audience view
-// had them when the task began. One that was cut from another audience has none.
+// had them when the task began. A delivery that was cut from another audience has
+// none.
 func (s *Store) ViewTargets(ctx context.Context, deliveries []Delivery) (map[int64][]Target, error) {
 	ids, campaigns := make([]int64, len(deliveries)), make(map[int64]int64, len(deliveries))
 	for i, d := range deliveries {

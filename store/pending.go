@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A ReadyTask is a pending task the dispatcher has to begin soon.
+// A ReadyTask is a pending task that the dispatcher has to begin soon.
 type ReadyTask struct {
 	ID         int64
 	AppNo      int32
@@ -24,8 +24,8 @@ type ReadyTask struct {
 }
 
 // pendingApps begins a statement with the apps that have pending tasks, as app
-// (app_no): it hops through the index from app to app, so that what one app has in
-// store costs no more than one look.
+// (app_no). It hops through the index from app to app, so that each app costs one
+// look, however many tasks it has.
 const pendingApps = `
 	WITH RECURSIVE hop AS (
 		(SELECT app_no FROM scheduler.pending_tasks ORDER BY app_no LIMIT 1)
@@ -34,14 +34,14 @@ const pendingApps = `
 		  FROM hop WHERE hop.app_no IS NOT NULL
 	), app AS (SELECT app_no FROM hop WHERE app_no IS NOT NULL)`
 
-// Upcoming returns pending tasks that are ready before the given instant, in
-// the order of (ready_at, id), at most perApp of each app and limit of all,
-// leaving out the apps in without. share and shares split the apps among daemons:
-// only apps whose number is share modulo shares, and those in also, are returned.
-// more says that some may have been left out for want of room.
+// Upcoming returns pending tasks that are ready before the given instant, in the
+// order of (ready_at, id), at most perApp of each app and limit of all, leaving
+// out the apps in without. share and shares split the apps among daemons: only
+// apps whose number is share modulo shares, and those in also, are returned. more
+// says that tasks may have been left out because of these bounds.
 //
-// It reads the earliest of all apps, as many as it may return. Where most of these
-// are not to be returned, it asks each app that is for its own earliest.
+// It first reads the earliest tasks of all apps. Where few of these may be
+// returned, it then reads the earliest tasks of each app that may be.
 func (s *Store) Upcoming(ctx context.Context, before time.Time, without, also []int32, share, shares, perApp, limit int) (tasks []ReadyTask, more bool, err error) {
 	most := limit * min(shares, maxShares)
 	tasks, more, err = s.upcoming(ctx, earliestSQL, perApp, before, orEmpty(without), share, shares, orEmpty(also), most, limit)
@@ -54,11 +54,11 @@ func (s *Store) Upcoming(ctx context.Context, before time.Time, without, also []
 	return tasks[:min(len(tasks), limit)], more || len(tasks) >= limit, nil
 }
 
-// maxShares bounds what one daemon among many reads of what is the others'.
+// maxShares bounds how many tasks of other daemons' apps one daemon reads.
 const maxShares = 8
 
-// upcoming returns what one of the two statements reads, at most perApp of each
-// app. more says that it did not read, or not return, all that it would have to.
+// upcoming returns the tasks that one of the two statements reads, at most
+// perApp of each app. more says that it did not read or return all of them.
 func (s *Store) upcoming(ctx context.Context, sql string, perApp int, args ...any) (tasks []ReadyTask, more bool, err error) {
 	rows, _ := s.pool.Query(ctx, sql, args...)
 	var t ReadyTask
@@ -79,8 +79,8 @@ func (s *Store) upcoming(ctx context.Context, sql string, perApp int, args ...an
 	return tasks, more, err
 }
 
-// Both statements return one row more, with the id 0, where there may be more than
-// what they read.
+// Both statements return one more row, with the id 0, where there may be more
+// tasks than they read.
 const (
 	isWanted = `(app_no % $4 = $3 OR app_no = ANY($5)) AND app_no <> ALL($2)`
 
@@ -94,8 +94,8 @@ const (
 		 WHERE (SELECT count(*) FROM (SELECT FROM scheduler.pending_tasks WHERE ready_at <= $1 ORDER BY ready_at, id LIMIT $6) x) >= $6
 		 LIMIT $7`
 
-	// Together the apps are asked for twice as many as are returned, so that what is
-	// not returned costs no more than what is.
+	// From all apps together it reads at most twice as many tasks as it returns, so
+	// that the tasks that are not returned cost no more than the others.
 	earliestOfEachSQL = pendingApps + `, mine AS MATERIALIZED (
 			SELECT app_no FROM app WHERE ` + isWanted + `
 		), each AS MATERIALIZED (
@@ -112,11 +112,12 @@ const (
 		 WHERE EXISTS (SELECT FROM earliest GROUP BY app_no HAVING count(*) >= (SELECT most FROM each))`
 )
 
-// Missed decides pending tasks as missed, each only while it has the Revision
-// that the decision was made on: its campaign's window and policy are then as
-// they were. Whether it is missed for quiet hours is asked again: they may have
-// changed. It needs TaskID, Revision and Reason, and returns what it recorded;
-// tasks that are locked, gone or changed are left alone.
+// Missed decides pending tasks as missed. Each must still have the Revision on
+// which the decision was made, so that its campaign's window and policy are as
+// they were. Whether quiet hours make it missed is checked again, since they
+// may have changed. Missed reads TaskID, Revision and Reason, and returns the
+// decisions it recorded. It leaves tasks alone that are locked, gone or
+// changed.
 func (s *Store) Missed(ctx context.Context, daemonID int64, misses []Decision) ([]Decision, error) {
 	ids, revisions, reasons := make([]int64, len(misses)), make([]int32, len(misses)), make([]string, len(misses))
 	for i, m := range misses {

@@ -8,15 +8,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Pending tasks, as people look at them. Those of all apps are in the order of their time
-// in an index, and those of each app in another: whoever sees all apps and asks for none
-// reads what is shown. Else the apps are asked, each with one look, before that is read.
+// Lists of pending tasks for people. One index has the tasks of all apps in the order
+// of their time, another has those of each app. A reader who sees all apps and names
+// none reads the first index, and no more rows than are shown. For all others, each app
+// is first looked at once, then the tasks are read by the second index.
 
-// What waits for a quota or for the end of quiet hours is ready later than it is due, and
-// has an index of its own; every other pending task is ready when it is due.
+// Tasks that wait for a quota or for the end of quiet hours are ready later than they
+// are due, and have an index of their own. Every other pending task is ready when it is
+// due.
 
-// pendingFor is the pending tasks as the role may read them: the table, or, for those who
-// see some apps, scheduler.upcoming.
+// pendingFor returns where the role may read pending tasks: the table, or
+// scheduler.upcoming for a role that sees only some apps.
 func pendingFor(some bool) string {
 	if some {
 		return `(SELECT u.task_id AS id, u.app_no, u.campaign_id, u.due_at, u.ready_at, u.waits_for FROM scheduler.upcoming u)`
@@ -24,9 +26,9 @@ func pendingFor(some bool) string {
 	return `scheduler.pending_tasks`
 }
 
-// pendingIDs is the statement that chooses the ids of the filter's pending tasks, the
-// earliest due first, or the latest. It looks once into each app that the filter names,
-// reads on in those that have the first tasks, and looks for the first that wait.
+// pendingIDs returns the statement that chooses the ids of the filter's pending tasks,
+// the earliest due first, or the latest. It looks once into each app of the filter,
+// reads on in the apps that have the first tasks, and adds the first tasks that wait.
 func (f Filter) pendingIDs(some, latest bool) (sql string, args []any) {
 	order, behind := "", ">"
 	if latest {
@@ -44,7 +46,7 @@ func (f Filter) pendingIDs(some, latest bool) (sql string, args []any) {
 	add(where, "p.due_at >= ?", f.Since)
 	add(where, "p.due_at < ?", f.Until)
 	waiting := where.sql()
-	// ready_at is due_at here, and what the index has.
+	// Here ready_at equals due_at, and the index has ready_at.
 	add(where, "p.ready_at >= ?", f.Since)
 	add(where, "p.ready_at < ?", f.Until)
 	limit := where.limit(f.Limit)
@@ -70,11 +72,11 @@ func (f Filter) pendingIDs(some, latest bool) (sql string, args []any) {
 	return fmt.Sprintf(`SELECT t.id FROM (%s UNION ALL (%s)) t ORDER BY t.due_at%[3]s, t.id%[3]s LIMIT %[4]s`, first, waits, order, limit), where.args
 }
 
-// ofApps says that a filter is of some of the apps.
+// ofApps says whether a filter covers only some of the apps.
 func (f Filter) ofApps(some bool) bool { return some || f.AppID != "" || f.WorkspaceID != "" }
 
-// pendingUpTo selects columns of the filter's pending tasks p under a condition on their
-// time, at most so many.
+// pendingUpTo selects columns of the filter's pending tasks p under a condition on
+// their time, at most most rows.
 func (f Filter) pendingUpTo(some bool, where *conditions, columns, condition, most string) string {
 	if !f.ofApps(some) {
 		return fmt.Sprintf(`SELECT %s FROM scheduler.pending_tasks p WHERE %s LIMIT %s`, columns, condition, most)
@@ -87,14 +89,14 @@ func (f Filter) pendingUpTo(some bool, where *conditions, columns, condition, mo
 		SELECT %s FROM %s p WHERE p.app_no = a.app_no AND %s LIMIT %[4]s) x WHERE %[5]s LIMIT %[4]s`, columns, pendingFor(some), condition, most, apps.sql())
 }
 
-// countOverdue counts pending tasks that are ready for longer than a minute and wait for no
-// quota, up to so many.
+// countOverdue counts pending tasks that have been ready for longer than a minute and
+// wait for no quota, up to most.
 func countOverdue(some bool, most int) string {
 	return `SELECT count(*) FROM (` +
 		Filter{}.pendingUpTo(some, &conditions{}, "", `p.ready_at < now() - interval '1 minute' AND p.waits_for IS DISTINCT FROM 'quota'`, fmt.Sprint(most)) + `) x`
 }
 
-// countPending counts pending tasks for stretches of time, up to so many.
+// countPending counts the pending tasks between each two bounds, up to most.
 func countPending(ctx context.Context, tx pgx.Tx, some bool, bounds []time.Time, f Filter, most int) ([]DayCount, error) {
 	last := len(bounds) - 1
 	where := &conditions{args: []any{bounds[0], bounds[last], bounds[:last], most}}

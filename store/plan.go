@@ -16,7 +16,7 @@ type PendingTask struct {
 	DueAt      time.Time
 }
 
-// A NewTask is an occurrence about to become a pending task.
+// A NewTask is an occurrence that is to become a pending task.
 type NewTask struct {
 	CampaignID int64
 	Revision   int32
@@ -26,26 +26,28 @@ type NewTask struct {
 }
 
 // A PlanTx is the transaction in which one app is planned. It never waits for
-// an author: rows an author has locked are left for a later pass.
+// an author: rows that an author has locked are left for a later pass.
 type PlanTx struct {
 	tx    pgx.Tx
 	AppNo int32
 	Limit int        // the app's pending_limit
 	Quiet QuietHours // the app's; zero: none
 	Now   time.Time  // one instant for the whole pass
-	// Decided are the tasks that this transaction decided, or learnt that their
-	// authors did; it is only so when the transaction has committed.
+	// Decided holds the decisions of this transaction, and those of authors
+	// that it took to be logged. They are valid only once the transaction has
+	// committed.
 	Decided []Decision
 	Refused []Refused // likewise
 }
 
-// planWait is how long a plan waits for a lock that somebody else holds: the app
+// planWait is how long a plan waits for a lock that somebody else holds. The app
 // is planned again later, and no other app waits meanwhile.
 const planWait = "200ms"
 
 // PlanApp runs plan for one app in a transaction of its own, unless another
 // planner is at work on the app: then busy is true and plan does not run. An
-// error for which IsBlocked holds means that somebody holds what it needs.
+// error for which IsBlocked is true means that somebody holds a lock that the
+// plan needs.
 func (s *Store) PlanApp(ctx context.Context, appNo int32, now time.Time, plan func(*PlanTx) error) (busy bool, err error) {
 	err = s.asPlanner(ctx, func(tx pgx.Tx) error {
 		p := &PlanTx{tx: tx, AppNo: appNo}
@@ -78,8 +80,8 @@ func (p *PlanTx) Pending(ctx context.Context) ([]PendingTask, error) {
 	return out, nil
 }
 
-// Lock holds the campaigns against authors until the transaction ends and
-// returns those it got that are still active, with their revisions.
+// Lock locks the campaigns against authors until the transaction ends. It
+// returns the revisions of those that it could lock and that are still active.
 func (p *PlanTx) Lock(ctx context.Context, ids []int64) (map[int64]int32, error) {
 	rows, err := p.tx.Query(ctx, `
 		SELECT id, revision FROM scheduler.campaigns WHERE id = ANY($1) AND status = 'active' FOR SHARE SKIP LOCKED`, ids)
@@ -99,8 +101,8 @@ func (p *PlanTx) Lock(ctx context.Context, ids []int64) (map[int64]int32, error)
 	return out, nil
 }
 
-// Displace takes pending tasks back and returns those it got: a task that is
-// being claimed or withdrawn by someone else is not among them.
+// Displace takes pending tasks back and returns those it took. A task that
+// somebody else is claiming or withdrawing is not among them.
 func (p *PlanTx) Displace(ctx context.Context, ids []int64) ([]PendingTask, error) {
 	rows, _ := p.tx.Query(ctx, `
 		WITH mine AS MATERIALIZED (SELECT id FROM scheduler.pending_tasks WHERE id = ANY($1) FOR UPDATE SKIP LOCKED)
@@ -113,8 +115,8 @@ func (p *PlanTx) Displace(ctx context.Context, ids []int64) ([]PendingTask, erro
 }
 
 // Insert stores pending tasks and returns how many of them are pending now. An
-// occurrence that is a task already, in whatever state, is left alone; one that a
-// released hold was told to skip is missed.
+// occurrence that is a task already, in whatever state, is left alone. An
+// occurrence that a release skipped as overdue is missed.
 func (p *PlanTx) Insert(ctx context.Context, tasks []NewTask) (stored int, err error) {
 	n := len(tasks)
 	campaigns, revisions, origins, slots, dues := make([]int64, n), make([]int32, n), make([]string, n), make([]*int32, n), make([]time.Time, n)
@@ -162,9 +164,9 @@ func (p *PlanTx) Insert(ctx context.Context, tasks []NewTask) (stored int, err e
 	return stored, p.takeUntold(ctx)
 }
 
-// takeBack deletes those pending tasks that have begun, and returns how many. Insert
-// may store them: a statement that finds a task pending waits where its claim is about
-// to commit, and stores it again then; only the next statement sees the claim.
+// takeBack deletes those pending tasks that have begun already, and returns how many.
+// Insert may store such a task: its statement waits while a claim of the task commits,
+// and then stores the task again. Only the next statement sees the claim.
 func (p *PlanTx) takeBack(ctx context.Context, campaigns []int64, dues []time.Time) (int, error) {
 	tag, err := p.tx.Exec(ctx, `
 		DELETE FROM scheduler.pending_tasks p USING unnest($1::bigint[], $2::timestamptz[]) AS u (campaign_id, due_at)
@@ -175,11 +177,11 @@ func (p *PlanTx) takeBack(ctx context.Context, campaigns []int64, dues []time.Ti
 	return int(tag.RowsAffected()), err
 }
 
-// claimedKeys are the tasks of all claims, those decided since among them.
+// claimedKeys selects the tasks of all claims, including those that were decided since.
 const claimedKeys = `SELECT t.campaign_id, t.due_at FROM scheduler.claims k CROSS JOIN LATERAL unnest(k.campaign_ids, k.due_ats) AS t (campaign_id, due_at)`
 
-// Decide records occurrences that never become tasks. Those that are tasks
-// already, in whatever state, are left alone.
+// Decide records decisions on occurrences that never become tasks. Occurrences
+// that are tasks already, in whatever state, are left alone.
 func (p *PlanTx) Decide(ctx context.Context, unplanned []Decision) error {
 	n := len(unplanned)
 	campaigns, revisions, channels := make([]int64, n), make([]int32, n), make([]string, n)
@@ -218,7 +220,7 @@ func (p *PlanTx) Withdraw(ctx context.Context, campaignID int64) (time.Time, err
 	return orZero(earliest), nil
 }
 
-// Reject marks a campaign as one that cannot be pushed as it is written.
+// Reject marks a campaign as one that cannot be pushed, with the reason.
 func (p *PlanTx) Reject(ctx context.Context, campaignID int64, reason string) error {
 	_, err := p.tx.Exec(ctx, `UPDATE scheduler.campaigns SET status = 'rejected', status_reason = $2 WHERE id = $1`, campaignID, reason)
 	if err != nil {
@@ -227,8 +229,8 @@ func (p *PlanTx) Reject(ctx context.Context, campaignID int64, reason string) er
 	return nil
 }
 
-// A Candidate is a campaign with an occurrence that is no task yet. Of the
-// Campaign only what decides its occurrences is read.
+// A Candidate is a campaign with an occurrence for which there is no task yet.
+// Of the Campaign only the fields that decide its occurrences are read.
 type Candidate struct {
 	Campaign  Campaign
 	NextDueAt time.Time
@@ -253,10 +255,10 @@ func (p *PlanTx) Candidates(ctx context.Context, before time.Time, limit int) ([
 	return collectCandidates(rows)
 }
 
-// FreeCandidates is Candidates without the campaigns that authors hold; it locks
-// those it returns until the transaction ends. It looks at every campaign of
-// the app in the worst case, so it is asked only when Lock got fewer than it
-// should: however many campaigns an author holds, the others go on.
+// FreeCandidates is Candidates without the campaigns that authors hold. It locks
+// those it returns until the transaction ends. In the worst case it looks at
+// every campaign of the app, so it is called only when Lock could not lock all.
+// The other campaigns then go on, however many an author holds.
 func (p *PlanTx) FreeCandidates(ctx context.Context, before time.Time, limit int) ([]Candidate, error) {
 	rows, _ := p.tx.Query(ctx, `
 		SELECT `+candidateColumns+`
@@ -282,7 +284,7 @@ func collectCandidates(rows pgx.Rows) ([]Candidate, error) {
 	return out, nil
 }
 
-// A Cursor is how far a campaign is planned.
+// A Cursor says how far a campaign is planned.
 type Cursor struct {
 	CampaignID int64
 	Revision   int32
@@ -335,8 +337,8 @@ func (p *PlanTx) Forget(ctx context.Context, ids []int64) error {
 	return nil
 }
 
-// NextWaiting returns the earliest occurrence of the app's active campaigns that
-// is no task yet; zero: there is none.
+// NextWaiting returns the earliest occurrence of the app's active campaigns for
+// which there is no task yet; zero: there is none.
 func (p *PlanTx) NextWaiting(ctx context.Context) (time.Time, error) {
 	var next *time.Time
 	err := p.tx.QueryRow(ctx, `
@@ -347,8 +349,8 @@ func (p *PlanTx) NextWaiting(ctx context.Context) (time.Time, error) {
 	return orZero(next), nil
 }
 
-// Rooms returns the apps that have fewer pending tasks than they may have, and
-// occurrences that wait for the room: the sweep behind the planner's hints.
+// Rooms returns the apps that have room for pending tasks and occurrences that
+// wait for it. It is the sweep that finds the room of lost hints.
 func (s *Store) Rooms(ctx context.Context) ([]int32, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT x.app_no

@@ -9,14 +9,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A PrunedColumn is one of those that PrunedColumns lists.
+// A PrunedColumn is a column of a removed task in the files of prune.
 type PrunedColumn struct {
 	Name string
-	JSON bool // its text is JSON: a number, an array; else it is plain
+	JSON bool // its text is JSON, such as a number or an array; else it is plain text
 	sql  string
 }
 
-// PrunedColumns are what is known of a task when it is removed.
+// PrunedColumns lists everything that is kept of a task when it is removed.
 var PrunedColumns = []PrunedColumn{
 	{"task_id", true, `d.id`},
 	{"campaign_id", true, `d.campaign_id`},
@@ -42,19 +42,19 @@ var PrunedColumns = []PrunedColumn{
 	{"request_id", false, `d.request_id`},
 	{"message_id", false, `d.message_id`},
 	{"targets", true, `to_json(d.targets)`},
-	// Those of a task with several deliveries, which its own row does not tell.
+	// The deliveries of a task that has several. The task's own row does not have them.
 	{"slices", true, `(SELECT json_agg(json_build_object('slice_no', s.slice_no, 'status', s.status, 'attempts', s.attempts, 'targets', coalesce((SELECT x.targets FROM scheduler.slice_targets x WHERE x.slice_id = s.id), '{}'),
 		'reason', s.reason, 'code', s.code, 'message', s.message, 'request_id', s.request_id, 'message_id', s.message_id,
 		'sent_at', ` + utc(`s.sent_at`) + `, 'finished_at', ` + utc(`s.finished_at`) + `) ORDER BY s.slice_no) FROM scheduler.slices s WHERE s.task_id = d.id)`},
 }
 
-// utc writes a time as RFC 3339 has it.
+// utc returns the SQL that writes a time in UTC as RFC 3339 wants.
 func utc(column string) string {
 	return `to_char(` + column + ` AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
 }
 
-// A Pruned is a task about to be removed: its PrunedColumns as text, nil where
-// there is no value.
+// A Pruned is a task that is about to be removed: its PrunedColumns as text,
+// nil where there is no value.
 type Pruned []*string
 
 // Pages returns how many pages of decided tasks there are.
@@ -70,10 +70,10 @@ func (s *Store) Pages(ctx context.Context) (int64, error) {
 
 // Prune removes the decided tasks of the pages [from, to) that were decided
 // before the given moment, with their deliveries, and returns how many it
-// removed. Unknown tasks wait for a ruling and stay. keep, unless it is nil, is
-// given them first; what it returns nil for must be durable, since the removal
-// commits after it. It may see a task again whose removal did not commit.
-// Nothing happens while another pruner is at work.
+// removed. Unknown tasks wait for a ruling and stay. keep, unless it is nil,
+// gets the tasks first. When it returns nil, the tasks must be durable
+// elsewhere, since the removal commits after it. It may get a task again whose
+// removal did not commit. Nothing happens while another pruner is at work.
 //
 // The table is read page by page and not through an index: an index on
 // decided_at would cost every decision, and retention is not urgent.
@@ -141,8 +141,8 @@ func removeTasks(ctx context.Context, tx pgx.Tx, ids []int64) (int64, error) {
 	return tag.RowsAffected(), err
 }
 
-// PruneBooks removes what only the engine needed: ended daemons and quota uses
-// that left every window long ago.
+// PruneBooks removes rows that only the engine needed: ended daemons, and uses
+// of quotas that left every window long ago.
 func (s *Store) PruneBooks(ctx context.Context) error {
 	_, err := s.pool.Exec(ctx, `
 		WITH d AS (
@@ -156,8 +156,8 @@ func (s *Store) PruneBooks(ctx context.Context) error {
 	return nil
 }
 
-// PruneStep removes one step of what is kept of the past: audits of changes, or
-// targets of campaigns that have ended, older than age. It returns how many rows it removed; zero: none is left. Only an admin may.
+// PruneStep removes some rows of one kind that are older than age. It returns how many
+// rows it removed; zero: none is left. Only an admin may call it.
 func (s *Store) PruneStep(ctx context.Context, what Kept, age time.Duration) (int64, error) {
 	sql := map[Kept]string{
 		KeptHistory: `SELECT scheduler.prune_history(clock_timestamp() - $1 * interval '1 microsecond')`,
@@ -170,10 +170,10 @@ func (s *Store) PruneStep(ctx context.Context, what Kept, age time.Duration) (in
 	return n, nil
 }
 
-// Kept is what stays until an admin removes it.
+// A Kept is a kind of rows that stay until an admin removes them.
 type Kept string
 
-// What is kept.
+// The kinds of rows that are kept.
 const (
 	KeptHistory Kept = "history" // audits of changes
 	KeptTargets Kept = "targets" // of campaigns that have ended

@@ -10,53 +10,56 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// Quiet hours are asked for in three ways, none of which costs an app without them
-// more than a look at the empty list of those that have some: whether a push may
-// begin now, until when one may be pushed, and, after a claim got nothing, until
-// when it is held.
+// Statements ask for quiet hours in three ways: whether a push may begin now,
+// until when an occurrence may be pushed, and, after a claim got nothing, until
+// when a task is held. Where no app has quiet hours, each costs only a look at an
+// empty list.
 
-// QuietReason is why an occurrence is missed whose campaign skips quiet hours.
+// QuietReason is the reason recorded for an occurrence that is missed because
+// its campaign skips quiet hours.
 const QuietReason = "quiet hours"
 
-// WaitsForQuiet is what a pending task waits for that quiet hours hold.
+// WaitsForQuiet is the waits_for of a pending task that quiet hours hold.
 const WaitsForQuiet = "the end of quiet hours"
 
-// outsideQuiet says that a push of an app and a campaign may begin at an instant:
-// the app has no quiet hours then, or the campaign ignores them. apps bounds the apps
-// that are asked for: an array, or NULL.
+// outsideQuiet returns the condition that a push of an app and a campaign may begin
+// at an instant: the app has no quiet hours then, or the campaign ignores them. apps
+// is an array that limits the apps whose quiet hours are read, or NULL.
 func outsideQuiet(app, campaign, at, apps string) string {
 	return `(` + app + ` <> ALL(ARRAY(SELECT q.app_no FROM scheduler.apps q WHERE q.quiet_from IS NOT NULL AND (` + apps + ` IS NULL OR q.app_no = ANY(` + apps + `))
 		AND scheduler.quiet_end(q.quiet_from, q.quiet_until, q.time_zone, ` + at + `) IS NOT NULL)) OR scheduler.ignores_quiet_hours(` + campaign + `))`
 }
 
-// quietApps are the apps with quiet hours.
+// quietApps selects the apps with quiet hours.
 const quietApps = `ARRAY(SELECT q.app_no FROM scheduler.apps q WHERE q.quiet_from IS NOT NULL)`
 
-// windowOpen says that a catch-up window that counts from an instant is open at
-// another. Quiet hours only ever move its end back, so they are asked for last.
+// windowOpen returns the condition that a catch-up window that counts from one
+// instant is open at another. Quiet hours can only move the window's end back,
+// so they are looked at last.
 func windowOpen(app, campaign, from, window, at string) string {
 	return `(scheduler.window_end(` + from + `, ` + window + `) > ` + at + ` OR ` + app + ` = ANY(` + quietApps + `) AND scheduler.held_window_end(` + app + `, ` + campaign + `, ` + from + `, ` + window + `) > ` + at + `)`
 }
 
-// windowEnd is until when an occurrence may be pushed.
+// windowEnd returns the SQL of the instant until which an occurrence may be pushed.
 func windowEnd(app, campaign, from, window string) string {
 	return `(CASE WHEN ` + app + ` = ANY(` + quietApps + `) THEN scheduler.held_window_end(` + app + `, ` + campaign + `, ` + from + `, ` + window + `) ELSE scheduler.window_end(` + from + `, ` + window + `) END)`
 }
 
 // pendingEnd and runningEnd are windowEnd of a pending task p and of a running task r,
-// of a campaign c.
+// each of a campaign c.
 var (
 	pendingEnd = windowEnd("p.app_no", "p.campaign_id", "coalesce(p.window_from, p.due_at)", "c.catch_up_window")
 	runningEnd = windowEnd("r.app_no", "r.campaign_id", "coalesce(r.window_from, r.due_at)", "c.catch_up_window")
 )
 
-// quietPolicy is what a campaign, of a row named c, does about quiet hours as things
-// stand: to ignore them it needs an exemption, which only such a one is asked for.
+// quietPolicy is the effective quiet_policy of a campaign, of a row named c. A
+// campaign that ignores quiet hours needs an exemption, which is looked up only for
+// such a campaign.
 const quietPolicy = `CASE WHEN c.quiet_policy = 'ignore' THEN CASE WHEN scheduler.quiet_exempt(c.app_no, c.channel, c.name) THEN 'ignore' ELSE 'hold' END ELSE coalesce(c.quiet_policy, 'hold') END`
 
-// HoldTasks lets those of the pending tasks wait that quiet hours hold now, until
-// these end or their windows close, and returns them. A change of the quiet hours that
-// has not committed is left to commit first: such tasks are not among them.
+// HoldTasks returns those of the pending tasks that quiet hours hold now. It lets them
+// wait until the quiet hours end or their windows close. It leaves out tasks of an app
+// whose quiet hours are being changed by a transaction that has not committed.
 func (s *Store) HoldTasks(ctx context.Context, ids []int64) ([]int64, error) {
 	rows, _ := s.pool.Query(ctx, `
 		WITH mine AS MATERIALIZED (
@@ -75,19 +78,19 @@ func (s *Store) HoldTasks(ctx context.Context, ids []int64) ([]int64, error) {
 	return held, nil
 }
 
-// QuietHours are an app's: times of day since midnight, in its zone.
+// QuietHours are the quiet hours of an app: times of day since midnight, in its zone.
 type QuietHours struct {
 	From, Until time.Duration
 	Zone        string
 }
 
-// String is the hours as people write them.
+// String returns the hours as people write them.
 func (h QuietHours) String() string {
 	clock := func(d time.Duration) string { return time.Time{}.Add(d).Format(time.TimeOnly) }
 	return clock(h.From) + "–" + clock(h.Until) + " (" + h.Zone + ")"
 }
 
-// QuietHoursOf returns an app's quiet hours; zero: it has none.
+// QuietHoursOf returns an app's quiet hours; zero: the app has none.
 func (s *Store) QuietHoursOf(ctx context.Context, appNo int32) (h QuietHours, err error) {
 	err = s.pool.QueryRow(ctx, `SELECT quiet_from, quiet_until, time_zone FROM scheduler.apps WHERE app_no = $1 AND quiet_from IS NOT NULL`, appNo).
 		Scan((*clockTime)(&h.From), (*clockTime)(&h.Until), &h.Zone)
@@ -97,8 +100,8 @@ func (s *Store) QuietHoursOf(ctx context.Context, appNo int32) (h QuietHours, er
 	return h, nil
 }
 
-// QuietHoursFor returns the quiet hours of a campaign's app, zero where it has none,
-// and what the campaign does about them as exemptions stand.
+// QuietHoursFor returns the quiet hours of a campaign's app, zero where the app has
+// none, and the campaign's effective quiet_policy: ignore only with an exemption.
 func (s *Store) QuietHoursFor(ctx context.Context, campaignID int64) (h QuietHours, policy string, err error) {
 	err = s.read(ctx, "read quiet hours", func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
@@ -112,8 +115,8 @@ func (s *Store) QuietHoursFor(ctx context.Context, campaignID int64) (h QuietHou
 	return h, policy, err
 }
 
-// Quiet is what is known of quiet hours: those of each app that has some, and a
-// mark that changes with every exemption from them.
+// A Quiet holds the quiet hours of each app that has some, and a mark that
+// changes whenever an exemption from them changes.
 type Quiet struct {
 	Hours map[int32]QuietHours
 	Mark  string

@@ -11,14 +11,15 @@ import (
 // week is the length of a quota's rolling window.
 const week = 7 * 24 * time.Hour
 
-// quotaAllows says whether the task may begin by its channel's quota, and else
-// when the next call may be made. It books nothing, since a booking belongs to a
-// call and is made by its claim. So that no more tasks begin than calls may be
-// made, those count too that have begun and whose call waits. So do the tasks that
-// are due before this one and wait for the same quota: the earliest due comes
-// first, and of those the campaign with the smallest id, whichever asks first. The
-// lock makes looking and beginning one step for all daemons; it is held until the
-// transaction ends, which is at once.
+// quotaAllows says whether the task may begin by its channel's quota, and
+// otherwise when the next call may be made. It books nothing, since a booking
+// belongs to a call and is made by the claim of the call. It also counts tasks
+// that have begun and whose call waits, so that no more tasks begin than calls may
+// be made. And it counts the tasks that are due before this one and wait for the
+// same quota. The task that is due earliest comes first, and of several the
+// campaign with the smallest id, whichever asks first. A lock makes looking and
+// beginning one step for all daemons. It is held until the transaction ends, which
+// is at once.
 func quotaAllows(ctx context.Context, tx pgx.Tx, t *startingTask) (ok bool, free time.Time, err error) {
 	var quota int
 	if err := lockRow(ctx, tx, quotaLock, t.appNo); err != nil {
@@ -34,9 +35,9 @@ func quotaAllows(ctx context.Context, tx pgx.Tx, t *startingTask) (ok bool, free
 	if quota == 0 {
 		return true, time.Time{}, nil
 	}
-	// A statement of its own, so that it sees what the lock waited for. This task's
-	// turn comes when so many uses have left the window that those before it and the
-	// task itself have room.
+	// This is a statement of its own, so that it sees the changes for which the lock
+	// waited. This task's turn comes when enough uses have left the window for the
+	// tasks before it and for itself.
 	var used, before int
 	var turn *time.Time
 	err = tx.QueryRow(ctx, `
@@ -57,14 +58,15 @@ func quotaAllows(ctx context.Context, tx pgx.Tx, t *startingTask) (ok bool, free
 		return false, time.Time{}, fmt.Errorf("read quota: %w", err)
 	case used+before < quota:
 		return true, time.Time{}, nil
-	case turn == nil: // those before it may take the whole quota, or leave it
+	case turn == nil: // the tasks before it may use the whole quota, or not
 		return false, t.now.Add(time.Minute), nil
 	}
 	return false, turn.Add(week + time.Microsecond), nil
 }
 
-// lookAgain is when to ask again for a quota that is free at the given time: at least
-// once a minute, since a booking may be returned, or the quota raised, before.
+// lookAgain returns when to ask again for a quota that is free at the given time. It
+// is at most a minute from now, since a booking may be given back or the quota raised
+// before that time.
 func lookAgain(now, free time.Time) time.Time {
 	if soon := now.Add(time.Minute); free.After(soon) {
 		return soon
@@ -73,8 +75,8 @@ func lookAgain(now, free time.Time) time.Time {
 }
 
 // lockQuotas makes counting and booking one step for all daemons, for the apps
-// of the deliveries. The locks come in one order for all, and end with the
-// transaction, which is at once.
+// of the deliveries. All daemons take the locks in the same order. The locks
+// end with the transaction, which is at once.
 func lockQuotas(ctx context.Context, tx pgx.Tx, deliveries []int64) error {
 	_, err := tx.Exec(ctx, `
 		SELECT FROM scheduler.engine_locks l
@@ -94,7 +96,7 @@ type QuotaUsage struct {
 	NextFreeAt                  *time.Time // when the oldest call stops counting; nil: none counts
 }
 
-// QuotaUsages lists every quota with what is used of it now.
+// QuotaUsages lists every quota and how much of it is used now.
 func (s *Store) QuotaUsages(ctx context.Context) ([]QuotaUsage, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT app_id, workspace_id, channel, weekly_quota, used, next_free_at FROM scheduler.quota_usage ORDER BY app_id, workspace_id, channel`)
@@ -105,7 +107,8 @@ func (s *Store) QuotaUsages(ctx context.Context) ([]QuotaUsage, error) {
 	return out, nil
 }
 
-// QuotaFills lists for a page the fullest quotas, of an app or, where it is empty, of all.
+// QuotaFills lists for a page the fullest quotas of an app, or of all apps where appID
+// is empty.
 func (s *Store) QuotaFills(ctx context.Context, appID string, limit int) ([]QuotaUsage, error) {
 	where := Filter{AppID: appID}.common("u")
 	most := where.limit(limit)

@@ -9,9 +9,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrUnrecognised says that a statement met a database that this daemon, or
-// another, has not made sure of since it crashed, failed over or was restored.
-// Nothing was done; it may be tried again once Recognise has succeeded.
+// ErrUnrecognised says that a statement met a database that crashed, failed
+// over or was restored, and that not all daemons have recognised since. Nothing
+// was done. The statement may be tried again once Recognise has succeeded.
 var ErrUnrecognised = errors.New("the daemons have not recognised this database yet")
 
 // errStandby says that a standby answers, where a primary is wanted.
@@ -28,10 +28,10 @@ func IsUnrecognised(err error) bool {
 	return errors.Is(err, ErrUnrecognised) || sqlState(err) == unrecognised
 }
 
-// anySeal is what the sessions of commands carry: they begin nothing.
+// anySeal is the seal of the sessions of commands, which begin no pushes.
 const anySeal = "any"
 
-// knownSeal is what the daemon's sessions carry.
+// knownSeal returns the seal that the daemon's sessions carry.
 func (s *Store) knownSeal() string {
 	if known := s.seal.Load(); known != nil {
 		return *known
@@ -39,7 +39,7 @@ func (s *Store) knownSeal() string {
 	return anySeal
 }
 
-// connected makes a new connection one of the program's.
+// connected prepares a new connection with the program's settings.
 func (s *Store) connected(ctx context.Context, c *pgx.Conn) error {
 	known := s.knownSeal()
 	if err := s.session.start(ctx, c, "scheduler.seal", known); err != nil {
@@ -49,8 +49,8 @@ func (s *Store) connected(ctx context.Context, c *pgx.Conn) error {
 	return nil
 }
 
-// prepare gives a connection that is about to be used what the daemon knows of
-// the database by now.
+// prepare gives a connection that is about to be used the seal that the daemon
+// knows by now.
 func (s *Store) prepare(ctx context.Context, c *pgx.Conn) (bool, error) {
 	known := s.knownSeal()
 	if c.PgConn().CustomData()["seal"] == known {
@@ -63,7 +63,7 @@ func (s *Store) prepare(ctx context.Context, c *pgx.Conn) (bool, error) {
 	return true, nil
 }
 
-// An Intent is a claimed task, as the daemon that claimed it knows it.
+// An Intent is a claimed task as the daemon that claimed it remembers it.
 type Intent struct {
 	ClaimID    int64
 	TaskID     int64
@@ -74,7 +74,7 @@ type Intent struct {
 	DueAt      time.Time
 }
 
-// An Attempt is a call of a stored delivery, as the daemon that made it knows it.
+// An Attempt is a call of a stored delivery as the daemon that made it remembers it.
 type Attempt struct {
 	SliceID    int64
 	TaskID     int64
@@ -83,40 +83,40 @@ type Attempt struct {
 	CampaignID int64
 	DueAt      time.Time
 	Number     int32 // the fencing token
-	Unsent     bool  // it is known that no call was made
+	Unsent     bool  // certainly no call was made
 }
 
-// Known is what a daemon knows of its database.
+// A Known holds what a daemon remembers of its database.
 type Known struct {
 	Daemon        int64
 	Name, Version string
 	Lease         time.Duration
 	Run           bool    // as in Newcomer
 	Mark          Mark    // its last heartbeat
-	Since         int64   // the heartbeat since which it knows all that it did; 0: its first
+	Since         int64   // the heartbeat since which it remembers everything that it did; 0: its first
 	Peers         []int64 // daemons it has seen
-	Origin        uint32  // of the database: changes when a dump is restored
+	Origin        uint32  // of the database; it changes when a dump is restored
 	Intents       []Intent
 	Attempts      []Attempt
 }
 
-// Recognition is what Recognise found.
+// A Recognition is the result of Recognise.
 type Recognition struct {
 	Seal        string
-	Complete    bool // all daemons have looked: things may begin
+	Complete    bool // all daemons have looked through the database: pushes may begin
 	Ended       bool // the daemon's lease was ended meanwhile
 	Foreign     bool // another installation answers: the daemon has to enlist anew
 	Origin      uint32
 	GuardReason string
-	Lost        []int64        // tasks of which a claim was lost; it is written again
-	Open        map[int64]bool // tasks that are claimed, and not decided: a record of them was lost
-	Running     map[int64]bool // stored deliveries whose attempt is under way: an outcome of it was lost
-	Unknown     int            // tasks that became unknown, since the begin of their deliveries was lost
+	Lost        []int64        // tasks whose claim was lost and is written again
+	Open        map[int64]bool // tasks that are claimed and not decided: if the daemon recorded one, the record was lost
+	Running     map[int64]bool // stored deliveries whose attempt is under way: if the daemon recorded an outcome, it was lost
+	Unknown     int            // tasks that became unknown, since the start of their deliveries was lost
 	SetBack     int64          // heartbeats that were lost
 }
 
-// Seal returns the seal of the database that answers, and whether things may
-// begin on it; empty: nobody has met it yet.
+// Seal returns the seal of the database that answers, and whether pushes may
+// begin on it. Empty: no daemon has met the database yet.
 func (s *Store) Seal(ctx context.Context) (seal string, complete bool, err error) {
 	var standby bool
 	err = s.pool.QueryRow(ctx, `
@@ -134,10 +134,11 @@ func (s *Store) Seal(ctx context.Context) (seal string, complete bool, err error
 	return seal, complete, nil
 }
 
-// Recognise compares the database with what the daemon knows: what it began and
-// recorded. What is lost of what it began is written again, before anything may
-// begin; what is lost of what it recorded it has to record again. Where more is
-// lost than the daemon knows, or the database is a copy, everything is held.
+// Recognise compares the database with what the daemon remembers that it began
+// and recorded. Recognise writes lost claims and attempts again, before
+// anything may begin. Lost records are returned, and the caller has to record
+// them again. Where more is lost than the daemon remembers, or the database is
+// a copy, everything is held.
 func (s *Store) Recognise(ctx context.Context, k Known) (Recognition, error) {
 	out := Recognition{Open: make(map[int64]bool), Running: make(map[int64]bool)}
 	err := s.asAny(ctx, func(tx pgx.Tx) error {
@@ -194,7 +195,7 @@ func (s *Store) asAny(ctx context.Context, f func(pgx.Tx) error) error {
 }
 
 // row finds the daemon's own row, or writes it again when it was lost, and
-// returns the heartbeats it has.
+// returns the number of heartbeats in it.
 func (k *Known) row(ctx context.Context, tx pgx.Tx, out *Recognition) (beats int64, err error) {
 	err = tx.QueryRow(ctx, `SELECT beats, ended_at IS NOT NULL FROM scheduler.daemons WHERE id = $1 FOR UPDATE`, k.Daemon).Scan(&beats, &out.Ended)
 	if !errors.Is(err, pgx.ErrNoRows) {
@@ -206,15 +207,15 @@ func (k *Known) row(ctx context.Context, tx pgx.Tx, out *Recognition) (beats int
 	return 0, err
 }
 
-// guardReason says why the database may be a copy, or has lost more than the daemon
-// knows; empty: neither, or there is nothing to push.
+// guardReason returns why the database may be a copy, or may have lost more than
+// the daemon remembers. Empty: neither, or there is nothing to push.
 func (k *Known) guardReason(f facts, address string, beats int64) string {
 	if !f.work {
 		return ""
 	}
 	switch {
 	case k.Mark.SeenAt.Before(f.releasedAt):
-		return "" // what was seen before has been ruled on
+		return "" // an operator has ruled on everything before the release
 	case f.installation != k.Mark.Installation:
 		return fmt.Sprintf("another database answers at %s, or its schema was made anew: installation %s, not %s", address, f.installation, k.Mark.Installation)
 	case f.moved() != "":
@@ -227,8 +228,7 @@ func (k *Known) guardReason(f facts, address string, beats int64) string {
 	return ""
 }
 
-// restoreIntents finds what became of claimed tasks, and writes those claims
-// again that are lost.
+// restoreIntents looks up the claimed tasks, and writes lost claims again.
 func (k *Known) restoreIntents(ctx context.Context, tx pgx.Tx, out *Recognition) error {
 	n := len(k.Intents)
 	if n == 0 {
@@ -274,13 +274,13 @@ func (k *Known) restoreIntents(ctx context.Context, tx pgx.Tx, out *Recognition)
 	return nil
 }
 
-// lostBegin is the reason of a task whose deliveries were called, and whose
-// begin is lost.
+// lostBegin is the reason recorded for a task whose deliveries were called, and
+// whose start the database lost.
 const lostBegin = "the database lost the begin of its deliveries, of which some were made"
 
-// restoreAttempts finds what became of the attempts of stored deliveries, and
-// writes those again that are lost. A delivery is known by its task and number:
-// its id changes when the task begins again.
+// restoreAttempts looks up the attempts of stored deliveries, and writes lost
+// attempts again. A delivery is found by its task and number, since its id
+// changes when the task begins again.
 func (k *Known) restoreAttempts(ctx context.Context, tx pgx.Tx, out *Recognition) error {
 	n := len(k.Attempts)
 	if n == 0 {
@@ -307,10 +307,10 @@ func (k *Known) restoreAttempts(ctx context.Context, tx pgx.Tx, out *Recognition
 	return nil
 }
 
-// A foundSlice is what the database holds of an attempt's delivery.
+// A foundSlice is an attempt's delivery as the database has it.
 type foundSlice struct {
 	N        int
-	ID       int64 // 0: nothing
+	ID       int64 // 0: there is no such delivery
 	Attempts int32
 	Status   string
 	Mine     bool
@@ -324,10 +324,10 @@ func (k *Known) restoreAttempt(ctx context.Context, tx pgx.Tx, a Attempt, f foun
 		out.Running[a.SliceID] = true
 		return nil
 	case f.ID == a.SliceID && f.Attempts == a.Number || a.Unsent || f.Status == "running" || f.Status == "accepted":
-		return nil // its outcome is there, or a call of another's; or there is nothing to keep
+		return nil // the outcome is there, or another call is, or there is nothing to restore
 	}
 	out.Lost = append(out.Lost, a.TaskID)
-	if f.ID != a.SliceID || f.Status != "waiting" && f.Status != "held" { // begun anew, or ended without a call since the loss
+	if f.ID != a.SliceID || f.Status != "waiting" && f.Status != "held" { // the task was begun anew, or the delivery was ended without a call, since the loss
 		_, err := tx.Exec(ctx, `
 			UPDATE scheduler.slices SET status = 'unknown', finished_at = coalesce(finished_at, clock_timestamp()), daemon_id = NULL,
 			       attempts = greatest(attempts, 1), maybe_sent = true, reason = $2 WHERE id = $1`, f.ID, lostBegin)
@@ -344,7 +344,8 @@ func (k *Known) restoreAttempt(ctx context.Context, tx pgx.Tx, a Attempt, f foun
 }
 
 // endBegun decides a task as unknown whose deliveries were called and are not
-// there any more. To begin it again would push to some of its targets twice.
+// there any more. If the task began again, some of its targets would be pushed
+// to twice.
 func (k *Known) endBegun(ctx context.Context, tx pgx.Tx, a Attempt, out *Recognition) error {
 	if a.Unsent {
 		return nil
@@ -377,7 +378,7 @@ func (k *Known) endBegun(ctx context.Context, tx pgx.Tx, a Attempt, out *Recogni
 	return nil
 }
 
-// bookAgain books the call of an attempt whose booking was lost with it.
+// bookAgain books the call of an attempt whose booking was lost.
 func bookAgain(ctx context.Context, tx pgx.Tx, a Attempt, slice *int64) error {
 	_, err := tx.Exec(ctx, `
 		INSERT INTO scheduler.quota_uses (app_no, channel, used_at, weekly_quota, slice_id)
@@ -389,10 +390,10 @@ func bookAgain(ctx context.Context, tx pgx.Tx, a Attempt, slice *int64) error {
 	return err
 }
 
-// disown hands what the database says this daemon began, and the daemon does not
-// remember, to a daemon that has ended: Reap rules on it. Where more is lost than
-// the daemon remembers, nobody knows whether the answer to such a claim was lost,
-// and no call was made, or whether the call's record was.
+// disown hands claims and attempts of this daemon that it does not remember to a
+// daemon that has ended, so that Reap rules on them. Where more is lost than the
+// daemon remembers, such a claim has two explanations: its answer was lost and no
+// call was made, or the record of its call was lost. Nobody can tell which.
 func (k *Known) disown(ctx context.Context, tx pgx.Tx) error {
 	tasks := make([]int64, len(k.Intents))
 	for i, t := range k.Intents {
@@ -424,7 +425,7 @@ func (k *Known) disown(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// conclude notes that the daemon has looked.
+// conclude notes that the daemon has looked through the database.
 func (k *Known) conclude(ctx context.Context, tx pgx.Tx, out *Recognition) error {
 	if n := len(out.Lost) + out.Unknown; n > 0 || out.SetBack > 0 {
 		_, err := tx.Exec(ctx, `UPDATE scheduler.recognitions SET lost = coalesce(lost, $2) WHERE seal = $1`,
@@ -443,8 +444,8 @@ func (k *Known) conclude(ctx context.Context, tx pgx.Tx, out *Recognition) error
 	return tx.QueryRow(ctx, `SELECT scheduler.complete_recognition($1)`, out.Seal).Scan(&out.Complete)
 }
 
-// CompleteRecognition says whether all daemons have looked, or are given up, so
-// that things may begin on the database with this seal.
+// CompleteRecognition says whether all daemons have looked through the database
+// with this seal, or are given up, so that pushes may begin on it.
 func (s *Store) CompleteRecognition(ctx context.Context, seal string) (complete bool, err error) {
 	if err := s.pool.QueryRow(ctx, `SELECT scheduler.complete_recognition($1)`, seal).Scan(&complete); err != nil {
 		return false, fmt.Errorf("complete the recognition: %w", err)
@@ -462,8 +463,8 @@ func (s *Store) Adopt(seal string) {
 	s.pool.Reset()
 }
 
-// holdFor lets nothing begin until an operator releases it. He may hold it
-// already: he shall know of this too.
+// holdFor lets nothing begin until an operator releases the hold. Where there
+// is a hold already, the reason is added to it, so that the operator knows.
 func holdFor(ctx context.Context, tx pgx.Tx, reason string) error {
 	_, err := tx.Exec(ctx, `
 		UPDATE scheduler.hold SET held_since = coalesce(held_since, clock_timestamp()),

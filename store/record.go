@@ -11,9 +11,9 @@ import (
 
 // Record writes decisions of claimed tasks in one transaction and drops the
 // claims in done, whose tasks are all decided with it. It returns the tasks it
-// recorded: a decision whose claim is gone is fenced and does not count.
+// recorded. A decision whose claim is gone is fenced, and is not among them.
 func (s *Store) Record(ctx context.Context, daemonID int64, decisions []*Decision, done []int64) (recorded map[int64]bool, err error) {
-	if _, err := s.channelNos(ctx); err != nil { // before the transaction, which has a connection of its own
+	if _, err := s.channelNos(ctx); err != nil { // before the transaction, which uses another connection
 		return nil, err
 	}
 	recorded, err = s.record(ctx, daemonID, decisions, done, s.copyDecisions)
@@ -26,7 +26,7 @@ func (s *Store) Record(ctx context.Context, daemonID int64, decisions []*Decisio
 	return recorded, s.recognise(ctx, daemonID, decisions, recorded)
 }
 
-// record writes those decisions whose claims stand, in the way given.
+// record writes those decisions whose claims stand, by the given function.
 func (s *Store) record(ctx context.Context, daemonID int64, decisions []*Decision, done []int64,
 	write func(ctx context.Context, tx pgx.Tx, daemonID int64, now time.Time, decisions []*Decision) (map[int64]bool, error),
 ) (recorded map[int64]bool, err error) {
@@ -51,10 +51,11 @@ func (s *Store) record(ctx context.Context, daemonID int64, decisions []*Decisio
 	return recorded, err
 }
 
-// holdClaims locks those of the claims that still stand, deleting the ones in
-// done, and returns them and the database's clock. This is the fence: the reaper
-// deletes a dead daemon's claims, and either waits for this transaction or is
-// seen by it. Two transactions of one daemon do not wait for each other.
+// holdClaims locks those of the claims that still stand, and deletes those in
+// done. It returns the claims it holds and the database's clock. This is the
+// fence: the reaper, which deletes a dead daemon's claims, either waits for this
+// transaction or is seen by it. Two transactions of one daemon do not wait for
+// each other.
 func holdClaims(ctx context.Context, tx pgx.Tx, daemonID int64, claims, done []int64) (held map[int64]bool, now time.Time, err error) {
 	held = make(map[int64]bool)
 	for _, id := range done {
@@ -98,8 +99,8 @@ func (s *Store) copyDecisions(ctx context.Context, tx pgx.Tx, daemonID int64, no
 	return recorded, err
 }
 
-// decideClaimed records decisions among which some are one too many: the others
-// are not lost with those.
+// decideClaimed records decisions some of which may be second decisions. The
+// others are recorded all the same.
 func decideClaimed(ctx context.Context, tx pgx.Tx, daemonID int64, _ time.Time, decisions []*Decision) (map[int64]bool, error) {
 	rows, _ := tx.Query(ctx, `
 		WITH ending AS (
@@ -126,7 +127,7 @@ func decideClaimed(ctx context.Context, tx pgx.Tx, daemonID int64, _ time.Time, 
 	return recorded, err
 }
 
-// attempts is how many calls the decision of a claimed task is of.
+// attempts returns how many calls were made for the decision of a claimed task.
 func (d *Decision) attempts() int32 {
 	if d.SentAt.IsZero() {
 		return 0
@@ -134,8 +135,8 @@ func (d *Decision) attempts() int32 {
 	return 1
 }
 
-// decided_at is given, since COPY writes one row at a time into a table with a
-// default that may differ from row to row.
+// decided_at is given: COPY writes row by row where a column has a default that
+// may differ from row to row.
 const copyDecided = `COPY scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, sent_at, decided_at,
 	attempts, slices, accepted, target_count, daemon_id, reason, code, message, request_id, message_id, targets) FROM STDIN BINARY`
 
@@ -173,8 +174,8 @@ func (d *Decision) write(c *copyBuffer, daemonID int64, channel int16, now time.
 // uniqueViolation is the SQLSTATE of a second row for one key.
 const uniqueViolation = "23505"
 
-// recognise adds decisions that this daemon has recorded before: an attempt
-// whose answer was lost may have committed.
+// recognise adds to recorded the decisions that this daemon has recorded
+// before: an earlier transaction may have committed though its answer was lost.
 func (s *Store) recognise(ctx context.Context, daemonID int64, decisions []*Decision, recorded map[int64]bool) error {
 	var missing []int64
 	for _, d := range decisions {

@@ -19,7 +19,7 @@ func (s *Store) RejectedCampaigns(ctx context.Context, after int64, limit int) (
 }
 
 // PendingCampaigns returns up to limit campaigns after the given id that have
-// pending tasks, in the order of their ids: those that are pushed next.
+// pending tasks, and so are pushed next, in the order of their ids.
 func (s *Store) PendingCampaigns(ctx context.Context, after int64, limit int) ([]int64, error) {
 	rows, _ := s.pool.Query(ctx, `SELECT DISTINCT campaign_id FROM scheduler.pending_tasks WHERE campaign_id > $1 ORDER BY campaign_id LIMIT $2`, after, limit)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
@@ -29,10 +29,11 @@ func (s *Store) PendingCampaigns(ctx context.Context, after int64, limit int) ([
 	return ids, nil
 }
 
-// Accept makes rejected campaigns active again whose requests are good as they
-// stand. A trigger has them planned; what they missed meanwhile is decided by
-// their windows. One that its author has changed since is left to that change:
-// revisions holds the revision each was judged in.
+// Accept makes rejected campaigns active again whose requests are good now. A
+// trigger has them planned, and their windows decide on occurrences that have
+// passed meanwhile. revisions holds the revision in which each was judged. A
+// campaign that its author has changed since is left alone, since the change
+// has it planned.
 func (s *Store) Accept(ctx context.Context, revisions map[int64]int32) (accepted []int64, err error) {
 	ids, revs := make([]int64, 0, len(revisions)), make([]int32, 0, len(revisions))
 	for id, revision := range revisions {

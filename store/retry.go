@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A Retry turns a claimed task with one call into a running one whose call is
+// A Retry turns a claimed task with one call into a running task whose call is
 // tried again.
 type Retry struct {
 	ClaimID    int64
@@ -32,8 +32,9 @@ type Retry struct {
 }
 
 // RetryClaimed stores retries of claimed tasks in one transaction, fenced by
-// their claims, drops the claims in done, and returns the tasks it stored. What
-// an earlier transaction stored whose answer did not arrive counts as stored.
+// their claims, and drops the claims in done. It returns the tasks it stored. A
+// task that an earlier transaction stored, whose answer did not arrive, counts
+// as stored.
 func (s *Store) RetryClaimed(ctx context.Context, daemonID int64, retries []*Retry, done []int64) (stored map[int64]bool, err error) {
 	stored = make(map[int64]bool, len(retries))
 	claims := make([]int64, len(retries))
@@ -64,7 +65,7 @@ func (s *Store) RetryClaimed(ctx context.Context, daemonID int64, retries []*Ret
 	return stored, nil
 }
 
-// row is the retry as retryClaimedSQL reads it.
+// row returns the retry as retryClaimedSQL reads it.
 func (r *Retry) row() map[string]any {
 	attempts := 0
 	if !r.SentAt.IsZero() {
@@ -78,8 +79,8 @@ func (r *Retry) row() map[string]any {
 	}
 }
 
-// All retries of a batch in one statement: one by one, a second full of refused
-// calls would take longer to store than the daemon may take.
+// One statement stores all retries of a batch. One by one, the refused calls of
+// a busy second would take too long to store.
 const retryClaimedSQL = `
 	WITH u AS MATERIALIZED (
 		SELECT u.*, nextval('scheduler.slices_id_seq') AS slice_id
@@ -97,7 +98,7 @@ const retryClaimedSQL = `
 	)
 	INSERT INTO scheduler.slice_targets (slice_id, targets) SELECT slice_id, targets FROM u WHERE targets <> '{}'`
 
-// jsonRows is a list as jsonb_to_recordset reads it.
+// jsonRows returns a list as jsonb_to_recordset reads it.
 func jsonRows[T any](list []T, row func(T) map[string]any) []map[string]any {
 	out := make([]map[string]any, len(list))
 	for i, v := range list {
@@ -106,7 +107,7 @@ func jsonRows[T any](list []T, row func(T) map[string]any) []map[string]any {
 	return out
 }
 
-// micros is a time as precise as the database keeps it, cut as pgx does; NULL when
+// micros returns a time in the database's precision, cut as pgx cuts it; NULL when
 // it is zero.
 func micros(t time.Time) *time.Time {
 	if t.IsZero() {
@@ -125,9 +126,9 @@ func orNull(text string) *string {
 }
 
 // CutClaimed stores the deliveries of a claimed task whose audience grew past one
-// call before any was made. Not Begun: nothing was stored, since the claim is gone,
-// or the campaign has another revision or does not stand any more. What was stored
-// before is Begun without Slices.
+// call before any was made. If the result is not Begun, nothing was stored: the
+// claim is gone, or the campaign has another revision or was deleted. If it is
+// Begun without Slices, the deliveries were stored before.
 func (s *Store) CutClaimed(ctx context.Context, daemonID, claim int64, in Start) (Started, error) {
 	var out Started
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -150,7 +151,7 @@ func (s *Store) CutClaimed(ctx context.Context, daemonID, claim int64, in Start)
 			return nil
 		case err != nil:
 			return err
-		case standing == nil || *standing != in.Revision: // it was deleted, or changed since
+		case standing == nil || *standing != in.Revision: // the campaign was deleted or changed since
 			return nil
 		}
 		out.Begun, t.revision = true, in.Revision
@@ -162,12 +163,12 @@ func (s *Store) CutClaimed(ctx context.Context, daemonID, claim int64, in Start)
 	return out, nil
 }
 
-// ReturnLostClaims gives back what the daemon holds in the database without knowing of it:
-// claims and attempts whose statement failed here and committed there. No call
-// was made for them, so they may begin again. known are the claims, and running
-// the attempts, that the daemon knew of at the moment before; what began later
-// is left alone, so that a statement that the network held back and executes
-// late does no harm.
+// ReturnLostClaims gives back claims and attempts that the database has of the daemon,
+// and of which the daemon does not know: their statement failed here and committed
+// there. No call was made for them, so they may begin again. known are the claims, and
+// running the attempts, of which the daemon knew at the instant before. Later ones are
+// left alone, so that a statement that the network held back and runs late does no
+// harm.
 func (s *Store) ReturnLostClaims(ctx context.Context, daemonID int64, before time.Time, known, running []int64) (int, error) {
 	var lost []int64
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {

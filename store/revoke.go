@@ -8,10 +8,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// RevokeTask has the provider take back what it accepted of a task, of one target
-// only where target is not empty, and says how many deliveries that are beyond
-// those asked for already. The error may be ErrNoTask, or a Refusal of a task of
-// which nothing was accepted.
+// RevokeTask has the provider take back the messages of a task that it accepted,
+// only those to one target where target is not empty. It returns how many
+// deliveries this concerns, without those that were asked for before. The error
+// may be ErrNoTask, or a Refusal of a task of which the provider accepted
+// nothing.
 func (s *Store) RevokeTask(ctx context.Context, taskID int64, note, target string) (deliveries int64, err error) {
 	if err := s.pool.QueryRow(ctx, `SELECT scheduler.revoke_task($1, $2, $3)`, taskID, note, target).Scan(&deliveries); err != nil {
 		return 0, fmt.Errorf("revoke task %d: %w", taskID, refusal(err, ErrNoTask))
@@ -19,15 +20,15 @@ func (s *Store) RevokeTask(ctx context.Context, taskID int64, note, target strin
 	return deliveries, nil
 }
 
-// A RevocationCount is how many deliveries of a task were asked to be taken back
-// and have one status, with the reason of the first.
+// A RevocationCount says how many revocations of a task's deliveries have a
+// status, with the reason of the first.
 type RevocationCount struct {
 	Status     string // waiting, revoked, refused, unsupported or unknown
 	Deliveries int64
 	Reason     string
 }
 
-// RevocationCounts says what came of having a task taken back.
+// RevocationCounts returns the state of a task's revocations.
 func (s *Store) RevocationCounts(ctx context.Context, taskID int64) ([]RevocationCount, error) {
 	return readRows(ctx, s, "read revocations", pgx.RowToStructByPos[RevocationCount], `
 		SELECT c.status::text, count(*), coalesce((array_agg(c.reason ORDER BY c.id) FILTER (WHERE c.reason <> ''))[1], '')
@@ -36,7 +37,7 @@ func (s *Store) RevocationCounts(ctx context.Context, taskID int64) ([]Revocatio
 }
 
 // A RevocationCall is a delivery that a provider is to take back. ID and Attempts
-// are its token.
+// are its fencing token.
 type RevocationCall struct {
 	ID        int64
 	Attempts  int32
@@ -48,10 +49,10 @@ type RevocationCall struct {
 	Target    string
 }
 
-// TakeRevocations begins an attempt of up to limit deliveries that wait for one,
-// up to perApp of an app, and returns them. Nobody else begins one within lease;
-// after it the attempt counts as lost, and another daemon makes the call again,
-// which does no harm.
+// TakeRevocations begins an attempt for up to limit waiting revocations, up to
+// perApp of an app, and returns them. Nobody else begins an attempt of the same
+// within lease. After it the attempt counts as lost, and another daemon makes
+// the call again, which does no harm.
 func (s *Store) TakeRevocations(ctx context.Context, lease time.Duration, perApp, limit int) ([]RevocationCall, error) {
 	rows, _ := s.pool.Query(ctx, takeRevocationsSQL, lease.Microseconds(), perApp, limit)
 	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RevocationCall])
@@ -61,9 +62,9 @@ func (s *Store) TakeRevocations(ctx context.Context, lease time.Duration, perApp
 	return out, nil
 }
 
-// The first of each app go before the second of any, and among equals chance
-// decides: whatever waits of some apps, the others' turn comes. It may be a copy of
-// the database, in which nothing begins.
+// The first of each app come before the second of any, and among equals chance
+// decides. So every app gets its turn, however many wait of others. Nothing is
+// taken where notHeld is false, since the database may be a copy.
 const takeRevocationsSQL = `
 	WITH RECURSIVE app AS (
 		(SELECT r.app_no FROM scheduler.revocation_calls r WHERE r.finished_at IS NULL ORDER BY r.app_no LIMIT 1)
@@ -85,10 +86,10 @@ const takeRevocationsSQL = `
 	  FROM mine WHERE c.id = mine.id
 	RETURNING c.id, c.attempts, c.app_no, c.task_id, c.slice_no, coalesce(c.message_id, ''), coalesce(c.request_id, ''), c.target`
 
-// A RevocationOutcome is what an attempt came to.
+// A RevocationOutcome is the result of an attempt.
 type RevocationOutcome struct {
-	Status                string        // revoked, refused, unsupported or unknown; empty: it is to be tried again
-	RetryAfter            time.Duration // then
+	Status                string        // revoked, refused, unsupported or unknown; empty: try again
+	RetryAfter            time.Duration // when to try again
 	Reason, Code, Message string
 	AnswerID              string
 	Untried               bool // no call was made, and no attempt used

@@ -14,8 +14,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A session is what the program's own connections are set to, whatever the
-// server, the database, the role or the URL say: its promises rest on it.
+// A session holds the settings of the program's own connections. They apply
+// whatever the server, the database, the role or the URL say, since the
+// program's promises rest on them.
 type session struct{ names, values []string }
 
 func (s *session) set(name, value string) {
@@ -26,12 +27,12 @@ func (s *session) set(name, value string) {
 	s.names, s.values = append(s.names, name), append(s.values, value)
 }
 
-// baseSession is what every connection is set to.
+// baseSession returns the settings of every connection.
 func baseSession() *session {
 	s := &session{}
 	for _, p := range [][2]string{
-		{"synchronous_commit", "on"},                        // but remote_apply, which is more, stays
-		{"default_transaction_isolation", "read committed"}, // each statement is to see what its locks waited for
+		{"synchronous_commit", "on"},                        // remote_apply, which promises more, stays
+		{"default_transaction_isolation", "read committed"}, // each statement must see the changes for which its locks waited
 		{"default_transaction_deferrable", "off"},
 		{"search_path", "pg_catalog, public"},
 		{"row_security", "on"},
@@ -40,8 +41,8 @@ func baseSession() *session {
 		{"bytea_output", "hex"},
 		{"array_nulls", "on"},
 		{"transform_null_equals", "off"},
-		{"quote_all_identifiers", "off"},       // the schema's shape is read in words
-		{"session_replication_role", "origin"}, // else the triggers that keep the promises rest; set only where it is not so, since it takes a right
+		{"quote_all_identifiers", "off"},       // the schema's shape is compared as text
+		{"session_replication_role", "origin"}, // else the triggers that keep the promises do not run; set only where it differs, since that needs a right
 		{"idle_session_timeout", "0"},
 		{"transaction_timeout", "0"}, // PostgreSQL 17
 	} {
@@ -50,21 +51,21 @@ func baseSession() *session {
 	return s
 }
 
-// daemonSession adds what the daemon's statements are written for.
+// daemonSession adds the settings for which the daemon's statements are written.
 func daemonSession(statementTimeout time.Duration) *session {
 	s := baseSession()
 	s.set("statement_timeout", strconv.FormatInt(statementTimeout.Milliseconds(), 10))
 	s.set("lock_timeout", "5000")
 	// A daemon that is frozen or cut off in the middle of a transaction must not
-	// hold its locks, some of them on campaigns, for longer than it takes others
-	// to find it dead.
+	// keep its locks, some of them on campaigns, for longer than others need to
+	// find it dead.
 	s.set("idle_in_transaction_session_timeout", "10000")
-	// Parameterised statements are planned once, for any value: their shape
+	// Parameterised statements are planned once, for any value. Their form
 	// alone must lead to the right plan, whatever the statistics say.
 	s.set("plan_cache_mode", "force_generic_plan")
-	// A plan made while a table was empty would read the whole of it, or a whole
-	// range before its LIMIT, and go on to when it has grown. Where there is an
-	// index it is to be used, and in its order.
+	// A plan that was made while a table was empty would read the whole table,
+	// or a whole range before its LIMIT, and would stay when the table has
+	// grown. So an index is always used, and in its order.
 	s.set("enable_seqscan", "off")
 	s.set("enable_bitmapscan", "off")
 	s.set("enable_indexscan", "on")
@@ -80,14 +81,14 @@ func daemonSession(statementTimeout time.Duration) *session {
 	return s
 }
 
-// trackedParams are the parameters that may be given as a connection starts:
-// PgBouncer refuses all others, and hands these to whichever server connection
-// it uses.
+// trackedParams are the parameters that may be given when a connection starts.
+// PgBouncer refuses all others, and sets these on any server connection that it
+// uses.
 var trackedParams = []string{"client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings", "application_name"}
 
-// configure gives a connection its settings: those that every pooler takes as
-// it starts, the rest by start once it is made. What the URL asks for goes the
-// same way, and gives way to what the program needs.
+// configure gives a connection its settings: at the start those that every
+// pooler takes, and the rest by start once the connection is made. Settings of
+// the URL are applied in the same way; the program's settings override them.
 func (s *session) configure(c *pgx.ConnConfig, application string) {
 	for name, value := range c.RuntimeParams {
 		if name == "options" || slices.ContainsFunc(trackedParams, func(t string) bool { return strings.EqualFold(t, name) }) {
@@ -98,7 +99,7 @@ func (s *session) configure(c *pgx.ConnConfig, application string) {
 			s.set(name, value)
 		}
 	}
-	for name := range c.RuntimeParams { // as the URL spells them
+	for name := range c.RuntimeParams { // names as the URL spells them
 		if name != "options" {
 			delete(c.RuntimeParams, name)
 		}
@@ -111,7 +112,7 @@ func (s *session) configure(c *pgx.ConnConfig, application string) {
 	onlyPrimary(c)
 }
 
-// start sets what is set once a connection is made, in one round trip.
+// start sets in one round trip the settings that are set once a connection is made.
 func (s *session) start(ctx context.Context, c *pgx.Conn, more ...string) error {
 	names, values := slices.Clone(s.names), slices.Clone(s.values)
 	for i := 0; i < len(more); i += 2 {
@@ -132,16 +133,17 @@ func (s *session) start(ctx context.Context, c *pgx.Conn, more ...string) error 
 	return nil
 }
 
-// major is the server's version without its minor part; 0 where it says none.
+// major returns the server's version without its minor part; 0 where the server
+// states none.
 func major(c *pgx.Conn) int { return number(c.PgConn().ParameterStatus("server_version")) }
 
-// onlyPrimary has a connection string with several hosts mean the one that
+// onlyPrimary has a connection string with several hosts lead to the host that
 // takes writes, unless it says otherwise.
 func onlyPrimary(c *pgx.ConnConfig) {
 	if c.ValidateConnect != nil || os.Getenv("PGTARGETSESSIONATTRS") != "" || strings.Contains(c.ConnString(), "target_session_attrs") {
 		return
 	}
-	for _, f := range c.Fallbacks { // one host has some too: with TLS and without
+	for _, f := range c.Fallbacks { // a single host has fallbacks too: with TLS and without
 		if f.Host != c.Host || f.Port != c.Port {
 			c.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 			return
@@ -150,13 +152,13 @@ func onlyPrimary(c *pgx.ConnConfig) {
 }
 
 // ErrSharedSessions says that a pooler gives each transaction another server
-// connection: what a session is set to, its prepared statements and LISTEN do
+// connection, so that a session's settings, prepared statements and LISTEN do
 // not last.
 var ErrSharedSessions = errors.New("a pooler in transaction mode stands before the database, where sessions do not keep their settings; " +
 	"set pool_mode = session for this database (PgBouncer: [databases] push = … pool_mode=session), or point database.url at PostgreSQL itself")
 
-// CheckSessions says whether the database's sessions are this program's own:
-// nil, ErrSharedSessions, or that the database cannot be asked.
+// CheckSessions returns nil if the database's sessions are this program's own.
+// The error is ErrSharedSessions, or says that the database cannot be asked.
 func (s *Store) CheckSessions(ctx context.Context) error {
 	shared, err := s.shared(ctx)
 	if err == nil && shared {
@@ -168,9 +170,10 @@ func (s *Store) CheckSessions(ctx context.Context) error {
 // probes is how many connections are used to find out what a pooler does.
 const probes = 4
 
-// shared finds out whether a pooler shares sessions between clients. A pooler gives
-// the client a process id of its own making. One that shares sessions gives others,
-// which keep a transaction open, the server connection that ours had.
+// shared finds out whether a pooler shares sessions between clients. Every pooler
+// makes up the process id that a client sees, so that id proves nothing. A pooler
+// that shares sessions gives the server connection that ours had to the other
+// connections here, which keep a transaction open.
 func (s *Store) shared(ctx context.Context) (bool, error) {
 	cfg := s.pool.Config().ConnConfig
 	ours, err := pgx.ConnectConfig(ctx, cfg)

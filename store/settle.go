@@ -11,16 +11,16 @@ import (
 // Placed says what PlaceDeliveries did.
 type Placed struct {
 	Rows  int     // deliveries that were moved
-	Ended []int64 // tasks that had some ended
+	Ended []int64 // tasks of which deliveries were ended
 }
 
-// PlaceDeliveries brings up to limit waiting deliveries to the place that their
-// campaign, as it stands, has for them: those of a paused one are held, and
-// wait again when it is resumed; those of a cancelled or deleted one, those
-// whose window has closed, and those that may not be sent again end. Call it
-// again while it returns limit rows. No change of an author waits for it, and
-// ClaimDeliveries does not depend on it. What ends for good is decided under the
-// campaign's lock; campaigns that an author holds are passed over.
+// PlaceDeliveries gives up to limit waiting deliveries the state that their
+// campaign, as it stands, wants. Deliveries of a paused campaign are held, and
+// wait again when it is resumed. Deliveries of a cancelled or deleted campaign,
+// deliveries whose window has closed, and deliveries that may not be sent again
+// end. Call it again while it returns limit rows. No author's change waits for
+// it, and ClaimDeliveries does not depend on it. Deliveries end only under the
+// campaign's lock, and campaigns that an author holds are passed over.
 func (s *Store) PlaceDeliveries(ctx context.Context, now time.Time, limit int) (Placed, error) {
 	var out Placed
 	if err := s.pool.QueryRow(ctx, placeSQL, at(now), limit).Scan(&out.Rows, &out.Ended); err != nil {
@@ -29,14 +29,15 @@ func (s *Store) PlaceDeliveries(ctx context.Context, now time.Time, limit int) (
 	return out, nil
 }
 
-// openIn says whether the running task r has a delivery in one of the statuses.
-// It is a value, not an EXISTS, for which the server may read every delivery.
+// openIn returns the condition that the running task r has a delivery in one of
+// the statuses. It is a value and not an EXISTS, for which the server may read
+// every delivery.
 func openIn(statuses, more string) string {
 	return `(SELECT true FROM scheduler.slices s WHERE s.task_id = r.id AND s.finished_at IS NULL AND s.status IN (` + statuses + `)` + more + ` LIMIT 1) IS TRUE`
 }
 
 // Each of the three looks into the deliveries is a range of one index, so that
-// the others of a large audience cost nothing.
+// the other deliveries of a large audience cost nothing.
 var placeSQL = `
 	WITH task AS MATERIALIZED (
 		SELECT r.id, c.resend_unknown, CASE WHEN c.status = 'cancelled' THEN 'cancelled' WHEN NOT ` + runningOpen("coalesce($1, clock_timestamp())") + ` THEN 'late'
@@ -79,7 +80,8 @@ var placeSQL = `
 	SELECT count(*), coalesce(array_agg(DISTINCT task_id) FILTER (WHERE finished_at IS NOT NULL), '{}') FROM placed`
 
 // Settle decides up to limit running tasks whose deliveries have all ended, and
-// returns them: of the tasks named, or, when tasks is nil, of all.
+// returns the decisions. It looks at the given tasks, or at all when tasks is
+// nil.
 func (s *Store) Settle(ctx context.Context, daemonID int64, tasks []int64, limit int) ([]Decision, error) {
 	sql, args := settleAllSQL, []any{daemonID, limit}
 	if tasks != nil {
@@ -93,9 +95,9 @@ func (s *Store) Settle(ctx context.Context, daemonID int64, tasks []int64, limit
 	return out, nil
 }
 
-// The decision of a sliced task: succeeded when every delivery was accepted;
-// else unknown when one is unknown; else failed, cancelled or missed, where
-// failed also stands for a mixture. The counts go into the reason.
+// A sliced task has succeeded when every delivery was accepted. Else it is
+// unknown when one delivery is unknown. Else it has failed, is cancelled or
+// missed; a mixture of these counts as failed. The reason has the counts.
 var settleSQL, settleAllSQL = settling(`r.id = ANY($3) AND `), settling(``)
 
 func settling(which string) string {

@@ -11,24 +11,24 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// shape is what the schema of this program's version consists of, one line a
-// thing. It is written by: go test ./store -run TestSchemaShape -update
+// shape lists the parts of the schema of this program's version, one a line. It
+// is written by: go test ./store -run TestSchemaShape -update
 //
 //go:embed shape.txt
 var shape string
 
-// ErrSchemaDiffers says that the schema has the right version and not what
-// belongs to it, as one that an unfinished build of this program migrated.
+// ErrSchemaDiffers says that the schema has the right version but lacks parts
+// of it. An unfinished build of this program may have migrated it.
 var ErrSchemaDiffers = errors.New("the schema is not what its version says")
 
-// A ShapeDifference is what a schema lacks, or has in another form. What it has
-// besides is its owner's affair.
+// A ShapeDifference lists the parts that a schema lacks or has in another form.
+// Additional parts are its owner's affair and are not listed.
 type ShapeDifference struct {
 	Missing []string // tables, columns, functions, triggers, values of types
 	Changed []string // functions with another text, columns of another type
 }
 
-// Shape compares the schema with what its version should be.
+// Shape compares the schema with the shape of its version.
 func (s *Store) Shape(ctx context.Context) (ShapeDifference, error) {
 	lines, err := s.shapeLines(ctx)
 	if err != nil {
@@ -52,8 +52,8 @@ func (s *Store) Shape(ctx context.Context) (ShapeDifference, error) {
 	return d, nil
 }
 
-// CheckShape is Shape as an error: nil, or ErrSchemaDiffers where something is
-// missing.
+// CheckShape returns ErrSchemaDiffers where a part of the schema is missing,
+// else nil.
 func (s *Store) CheckShape(ctx context.Context) error {
 	d, err := s.Shape(ctx)
 	if err != nil || len(d.Missing) == 0 {
@@ -62,7 +62,7 @@ func (s *Store) CheckShape(ctx context.Context) error {
 	return fmt.Errorf("%w: it lacks %s", ErrSchemaDiffers, some(d.Missing))
 }
 
-// some names the first few.
+// some joins the first few names.
 func some(things []string) string {
 	if n := len(things) - 5; n > 0 {
 		return strings.Join(things[:5], ", ") + fmt.Sprintf(" and %d more", n)
@@ -70,7 +70,7 @@ func some(things []string) string {
 	return strings.Join(things, ", ")
 }
 
-// String says what differs.
+// String lists the differences in words.
 func (d ShapeDifference) String() string {
 	var parts []string
 	if len(d.Missing) > 0 {

@@ -8,25 +8,27 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A task's deliveries that are spread stand with the times at which they may begin.
-// These are worked out when the task is cut, and anew when they hold no more: the
-// campaign was changed, or a delivery is so late that what is left would go out at
-// once. That costs a write of each delivery that waits, and happens seldom.
+// Deliveries of a spread task are stored with the times at which they may begin.
+// These times are worked out when the task is cut. They are worked out anew when
+// they no longer fit: the campaign was changed, or a delivery is so late that the
+// remaining ones would go out at once. That writes each waiting delivery, and
+// happens seldom.
 
-// makeUpFor is how late a delivery may be that begins all the same. The time it takes
-// to cut a large audience is less, as a rule.
+// makeUpFor is how late a delivery may be without its task being spread anew. To cut
+// a large audience usually takes less time.
 const makeUpFor = 5 * time.Second
 
-// tooLate says whether a waiting delivery of a running task r, ready at the time that
-// is named, is so late that the task is spread anew. It takes twice as much each time,
-// so that an app that is slower than the spread has it done a few times and no more.
+// tooLate returns the condition that a waiting delivery of a running task r, which is
+// ready at a time, is so late that the task is spread anew. The lateness that this
+// needs doubles each time, so that an app that is slower than the spread has its tasks
+// spread anew only a few times.
 func tooLate(ready, now string) string {
 	return fmt.Sprintf(`%s < %s - interval '%d milliseconds' * (1 << least(r.spread_moves, 20))`, ready, now, makeUpFor.Milliseconds())
 }
 
-// spreadMoved says whether the spread of a running task r does not fit its campaign c
-// any more: it has another, or the window now ends within it, or it was shortened by
-// the window and need not be so much.
+// spreadMoved is the condition that the spread of a running task r no longer fits its
+// campaign c. The campaign has another spread, or the window now ends within the
+// spread, or the window shortened the spread more than it would now.
 var spreadMoved = `(c.spread IS DISTINCT FROM r.spread OR r.spread_until > ` + runningEnd + `
 	OR r.spread_note IS NOT NULL AND r.spread_until < ` + runningEnd + ` - interval '62 seconds')`
 
@@ -48,15 +50,15 @@ func (s *Store) SpreadMoved(ctx context.Context, limit int) ([]int64, error) {
 type Spread struct {
 	Waiting int       // deliveries that got another time
 	Until   time.Time // the end of the spread
-	Note    string    // how the window's end shortened it; empty: it did not
+	Note    string    // how the window's end shortened the spread; empty: it did not
 }
 
-// Respread works out anew when the waiting deliveries of a running task may begin,
-// where that has to be: its campaign was changed, or the earliest of them is too
-// late. From now on, or from when the next was due, they keep the distance that the
-// spread gives them, or a shorter one where the window ends before. Deliveries that
-// begin meanwhile stay as they are, and so do further tries. A task that somebody else
-// has locked is left alone.
+// Respread gives the waiting deliveries of a running task new times to begin, where
+// the campaign was changed or the earliest of them is too late. From now on, or from
+// when the next is ready, they follow each other at the distance that the spread
+// gives, or at a shorter one where the window ends before. Deliveries that begin
+// meanwhile and further tries stay as they are. A task that somebody else has locked
+// is left alone.
 func (s *Store) Respread(ctx context.Context, daemonID int64, now time.Time, task int64) (out Spread, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
@@ -69,7 +71,8 @@ func (s *Store) Respread(ctx context.Context, daemonID int64, now time.Time, tas
 		if _, err := tx.Exec(ctx, `SET LOCAL statement_timeout = 0`); err != nil { // the context bounds it
 			return err
 		}
-		// A statement of its own, so that it sees what the lock waited for.
+		// This is a statement of its own, so that it sees the changes for which
+		// the lock waited.
 		rows, _ := tx.Query(ctx, respreadSQL, task, at(now))
 		_, err = pgx.ForEachRow(rows, []any{&out.Waiting, &out.Until, &out.Note}, func() error { return nil })
 		return err

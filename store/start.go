@@ -11,30 +11,31 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// A Start says how a pending task becomes a running one with stored deliveries.
-// Its audience view and its channel are those of the campaign as it stands.
+// A Start says how a pending task becomes a running task with stored
+// deliveries. The audience view and the channel are read from the campaign as
+// it stands.
 type Start struct {
 	TaskID   int64
-	Revision int32    // of the campaign that the rest was worked out from
+	Revision int32    // of the campaign from which the other fields were worked out
 	Inline   []string // targets named by the request; nil: read them from the database
-	PerCall  int      // targets a delivery may carry; 0: the call takes none
+	PerCall  int      // the most targets of a delivery; 0: the call takes none
 	Quota    bool     // the channel may have a weekly quota
 }
 
-// Started is what became of a Start.
+// A Started is the result of a Start.
 type Started struct {
 	Begun   bool      // the task left pending_tasks
-	Slices  int       // its deliveries; 0 with Begun: the task is decided, its audience was empty or its view cannot be read
+	Slices  int       // its deliveries; 0 with Begun: the task is decided, since its audience was empty or its view cannot be read
 	Targets int64     // its targets
-	Decided *Decision // then how
+	Decided *Decision // how it was decided, if it was
 	NoQuota bool      // the task stays pending until the quota frees up
 	Note    string    // how the window's end shortened the spread of its deliveries; empty: it did not
 }
 
-// StartTask begins a task whose deliveries are stored one by one. The audience
-// is fixed in one snapshot and sliced in the database, so that its size costs
-// the daemon nothing. A task that is locked or gone, or whose campaign has
-// another revision by now, is left alone.
+// StartTask begins a task whose deliveries are stored one by one. The database
+// reads the audience in one snapshot and slices it, so that its size costs the
+// daemon nothing. A task that is locked or gone, or whose campaign has another
+// revision by now, is left alone.
 func (s *Store) StartTask(ctx context.Context, daemonID int64, now time.Time, in Start) (Started, error) {
 	var out Started
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
@@ -80,9 +81,9 @@ func (t *startingTask) store(ctx context.Context, tx pgx.Tx, daemonID int64, in 
 	return err
 }
 
-// viewFault reports errors of an audience view that a retry cannot fix: the view or
-// one of its columns is missing, the daemon may not read it, or it cannot be
-// computed. Any other error is returned.
+// viewFault turns errors of an audience view that a retry cannot fix into a text.
+// The view or one of its columns is missing, the daemon may not read the view, or
+// the view cannot be computed. It returns any other error as it is.
 func viewFault(err error, view string) (fault string, _ error) {
 	pg, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok || view == "" || len(pg.Code) != 5 || !slices.Contains(viewFaults, pg.Code[:2]) {
@@ -95,8 +96,8 @@ func viewFault(err error, view string) (fault string, _ error) {
 	return fault, nil
 }
 
-// viewFaults are classes of SQLSTATEs: not supported, more than one row, bad
-// data, no such schema, and everything about names, types and privileges.
+// viewFaults are the SQLSTATE classes of such errors: not supported, more than
+// one row, bad data, no such schema, and errors of names, types and privileges.
 var viewFaults = []string{"0A", "21", "22", "3F", "42"}
 
 // startingTask is a locked task with its campaign as it stands.
@@ -104,7 +105,7 @@ type startingTask struct {
 	appNo, revision int32
 	campaignID      int64
 	channel         string
-	audienceView    string // read the targets from this view in schema audience
+	audienceView    string // the view in schema audience with the targets; empty: none
 	dueAt           time.Time
 	windowFrom      *time.Time // where its catch-up window begins, when it is not dueAt
 	expiresAt, now  time.Time
@@ -114,9 +115,9 @@ type startingTask struct {
 	spreadSeconds   float64       // and over how long they go out
 }
 
-// takeTask locks a pending task. A change of its campaign locks the task too, and
-// gives it the campaign's new revision: where both have the revision wanted, no
-// change has committed that is not seen here.
+// takeTask locks a pending task. A change of a campaign also locks its tasks, and
+// gives them the campaign's new revision. So where task and campaign both have
+// the wanted revision, no committed change is overlooked.
 func takeTask(ctx context.Context, tx pgx.Tx, daemonID int64, now time.Time, in Start) (*startingTask, bool, error) {
 	t := &startingTask{}
 	rows, _ := tx.Query(ctx, `
@@ -135,8 +136,8 @@ func takeTask(ctx context.Context, tx pgx.Tx, daemonID int64, now time.Time, in 
 	return t, found, err
 }
 
-// deferTask lets a task without quota wait, at the latest to the end of its
-// catch-up window, where it is missed.
+// deferTask lets a task without quota wait, at the latest until its catch-up
+// window ends. Then the task is missed.
 func deferTask(ctx context.Context, tx pgx.Tx, id int64, free, expires time.Time) error {
 	_, err := tx.Exec(ctx, `UPDATE scheduler.pending_tasks SET ready_at = greatest(due_at, least($2::timestamptz, $3::timestamptz)), waits_for = 'quota' WHERE id = $1`,
 		id, free, expires)
@@ -156,13 +157,14 @@ func writeSlices(ctx context.Context, tx pgx.Tx, in Start, t *startingTask) (sli
 	case in.Inline != nil:
 		cut, args = cutSource(`SELECT target, NULL::jsonb AS details FROM unnest($6::text[]) AS u (target)`), in.Inline
 	case t.audienceView != "":
-		// A view may name a target twice; it is pushed to once. One without a name is
-		// left out of its call and told of, like any other that cannot be sent.
+		// A view may name a target twice; the target is pushed to once. A target
+		// without a name is left out of its call and reported, like any other that
+		// cannot be sent.
 		cut, args = cutSource(`SELECT DISTINCT ON (coalesce(target::text, '')) coalesce(target::text, '') AS target, jsonb_build_object('k', template_key_value, 'x', extended_params) AS details
 			FROM audience.`+pgx.Identifier{t.audienceView}.Sanitize()+` WHERE $6::text = ''`), ""
 	default:
-		// The key's order is the order wanted: with the statistics of a table just
-		// filled, the server would read all of it and sort.
+		// The wanted order is that of the key. By the statistics of a table that
+		// was just filled, the server would read the whole table and sort it.
 		if _, err := tx.Exec(ctx, `SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off`); err != nil {
 			return 0, 0, err
 		}
@@ -195,7 +197,7 @@ func writeSlices(ctx context.Context, tx pgx.Tx, in Start, t *startingTask) (sli
 	return slices, targets, err
 }
 
-// cutSource cuts what a query returns, target by target, into lists of $5.
+// cutSource cuts the targets that a query returns into lists of $5.
 func cutSource(query string) string {
 	return `target AS (
 			SELECT target, details, (row_number() OVER (ORDER BY target) - 1) / $5::integer AS n FROM (` + query + `) s
@@ -206,8 +208,8 @@ func cutSource(query string) string {
 }
 
 // cutRows cuts the rows of campaign_targets: each list goes on in the key's index
-// where the one before it ended. That costs half of numbering and sorting all of
-// them, and no temporary file.
+// where the one before it ended. That costs half as much as numbering and sorting
+// all rows, and needs no temporary file.
 const cutRows = `cut AS (
 			SELECT 1 AS slice_no, (SELECT array_agg(x.target) FROM (
 				SELECT t.target FROM scheduler.campaign_targets t WHERE t.campaign_id = $6 ORDER BY t.target LIMIT $5::integer) x) AS targets, NULL::jsonb AS details
@@ -239,8 +241,8 @@ func (t *startingTask) spreadOut(ctx context.Context, tx pgx.Tx) error {
 	return tx.QueryRow(ctx, `SELECT scheduler.spread_seconds($1, 1, $2, $3)`, t.spread, t.spreadBegins, t.expiresAt).Scan(&t.spreadSeconds)
 }
 
-// noteSpread keeps with the running task what the times of its deliveries were worked
-// out from.
+// noteSpread stores with the running task the values from which the times of its
+// deliveries were worked out.
 func (t *startingTask) noteSpread(ctx context.Context, tx pgx.Tx, id int64, slices int) (note string, err error) {
 	err = tx.QueryRow(ctx, `
 		UPDATE scheduler.running_tasks SET spread = $2, spread_until = $3::timestamptz + $4::double precision * interval '1 second', spread_note = scheduler.spread_note($2, $5, $5, $4)
@@ -260,8 +262,72 @@ func (t *startingTask) decide(ctx context.Context, tx pgx.Tx, daemonID, id int64
 			        0, 0, 0, 0, $1::bigint, $10::text, NULL, NULL, NULL, NULL, NULL)::scheduler.ending AS e
 		)`+decideSQL, daemonID, id, t.appNo, t.campaignID, t.revision, t.origin, status, t.dueAt, t.now, reason)
 	decided, err := pgx.CollectRows(rows, scanDecision)
-	if err != nil || len(decided) == 0 { // a refused one is told of by takeUntold
+	if err != nil || len(decided) == 0 { // takeUntold reports a refused decision
 		return nil, err
 	}
 	return &decided[0], nil
+}
+
+// Recut slices a waiting delivery anew whose targets are not known any more,
+// since the daemon that had begun it is gone. It makes as many deliveries as the
+// current audience needs. Each gets the attempts of the old one. in has the
+// revision with which the delivery was read. When the campaign has another
+// revision by now, or an author holds the campaign, or the delivery has begun,
+// nothing happens and done is false.
+//
+// Where the audience is empty now, or its view cannot be read, the delivery
+// ends.
+func (s *Store) Recut(ctx context.Context, w WaitingDelivery, in Start) (done bool, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		t := &startingTask{}
+		rows, _ := tx.Query(ctx, `
+			SELECT s.app_no, s.campaign_id, s.ready_at, coalesce(c.audience_view, ''), c.spread, clock_timestamp(), `+runningEnd+` FROM scheduler.slices s
+			  JOIN scheduler.running_tasks r ON r.id = s.task_id
+			  JOIN scheduler.campaigns c ON c.id = s.campaign_id
+			 WHERE s.id = $1 AND s.status = 'waiting' AND s.attempts = $2 AND c.revision = $3 AND r.slices = 1
+			   FOR SHARE OF c SKIP LOCKED FOR UPDATE OF s SKIP LOCKED`, w.ID, w.Attempts, w.Revision)
+		_, err := pgx.ForEachRow(rows, []any{&t.appNo, &t.campaignID, &t.dueAt, &t.audienceView, (*interval)(&t.spread), &t.now, &t.expiresAt}, func() error { done = true; return nil })
+		if err != nil || !done {
+			return err
+		}
+		in.TaskID = w.TaskID
+		// The old delivery gets a number that no new one has: these are
+		// numbered from one.
+		if _, err := tx.Exec(ctx, `UPDATE scheduler.slices SET slice_no = $2 WHERE id = $1`, w.ID, 1<<31-1); err != nil {
+			return err
+		}
+		var slices int
+		var targets int64
+		fault, err := viewFault(pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) (err error) {
+			slices, targets, err = writeSlices(ctx, tx, in, t)
+			return err
+		}), t.audienceView)
+		if err != nil {
+			return err
+		}
+		if slices == 0 {
+			_, err := tx.Exec(ctx, `
+				UPDATE scheduler.slices
+				   SET slice_no = 1, finished_at = clock_timestamp(), reason = coalesce(nullif($2, ''), reason),
+				       status = CASE WHEN maybe_sent THEN 'unknown' WHEN $2 = '' THEN 'accepted' ELSE 'failed' END::scheduler.slice_status
+				 WHERE id = $1`, w.ID, fault)
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			WITH old AS (
+				DELETE FROM scheduler.slices WHERE id = $1 RETURNING task_id, attempts, maybe_sent, sent_at, reason
+			), task AS (
+				UPDATE scheduler.running_tasks SET slices = $2, targets = $3 WHERE id = (SELECT task_id FROM old)
+			)
+			UPDATE scheduler.slices s SET attempts = o.attempts, maybe_sent = o.maybe_sent, sent_at = o.sent_at, reason = o.reason
+			  FROM old o WHERE s.task_id = o.task_id AND s.id <> $1`, w.ID, slices, targets)
+		if err == nil && t.spread > 0 && slices > 1 {
+			_, err = t.noteSpread(ctx, tx, w.TaskID, slices)
+		}
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("slice delivery %d anew: %w", w.ID, err)
+	}
+	return done, nil
 }

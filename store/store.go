@@ -35,8 +35,8 @@ type Config struct {
 	MaxConns int
 	// ConnectTimeout bounds one attempt to connect; zero means 5 s.
 	ConnectTimeout time.Duration
-	// StatementTimeout is the server's bound on each statement, the last line of
-	// defence behind the contexts' deadlines; zero means 30 s.
+	// StatementTimeout is the server's bound on each statement, in case a
+	// context's deadline does not end it; zero means 30 s.
 	StatementTimeout time.Duration
 	// Login replaces the user and password of the URL; nil: as the URL says.
 	Login *Login
@@ -44,15 +44,15 @@ type Config struct {
 	front bool // see OpenFront
 }
 
-// A Login is a person's own. The server has to ask for the password: a way in
-// that asks for none, as for a local user, would let anyone in under any name.
+// A Login is a person's own login. The server has to ask for the password: if
+// it asked for none, as for a local user, anyone could sign in under any name.
 type Login struct{ User, Password string }
 
-// ErrLoginRefused says that the server does not let a Login in, or asks it for
-// no password.
+// ErrLoginRefused says that the server refuses a Login, or asks for no
+// password.
 var ErrLoginRefused = errors.New("the database refused the login")
 
-// use puts the login in place of the URL's.
+// use replaces the URL's user and password by the login's.
 func (l *Login) use(c *pgx.ConnConfig) {
 	if l == nil {
 		return
@@ -64,8 +64,8 @@ func (l *Login) use(c *pgx.ConnConfig) {
 	c.TLSConfig = withoutCertificate(c.TLSConfig)
 }
 
-// withoutCertificate leaves the daemon's own certificate out: it is not the
-// person's.
+// withoutCertificate leaves out the daemon's own certificate, since it is not
+// the person's.
 func withoutCertificate(c *tls.Config) *tls.Config {
 	if c == nil {
 		return nil
@@ -75,8 +75,8 @@ func withoutCertificate(c *tls.Config) *tls.Config {
 	return c
 }
 
-// SignIn opens a Store with a person's own login, which is tried at once. The
-// error is ErrLoginRefused when the server does not let it in.
+// SignIn opens a Store with a person's own login, and tries the login at once.
+// The error is ErrLoginRefused when the server refuses it.
 func SignIn(ctx context.Context, cfg Config, login Login) (*Store, error) {
 	cfg.Login = &login
 	s, err := Open(ctx, cfg)
@@ -98,7 +98,7 @@ type Store struct {
 	pool     *pgxpool.Pool
 	conns    *trackedConns
 	session  *session
-	seal     atomic.Pointer[string]           // of the database, as this daemon knows it; nil: it is no daemon's
+	seal     atomic.Pointer[string]           // of the database as this daemon knows it; nil: the Store is no daemon's
 	channels atomic.Pointer[map[string]int16] // see channelNos
 }
 
@@ -128,8 +128,8 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 // closeTimeout is how long Close waits for calls that are under way.
 const closeTimeout = 2 * time.Second
 
-// Close closes every connection. It waits a little for those in use, then cuts
-// them: a database that hangs cannot keep a daemon from ending.
+// Close closes every connection. It waits closeTimeout for those in use, then
+// cuts them, so that a database that hangs cannot keep a daemon from ending.
 func (s *Store) Close() {
 	impatient := time.AfterFunc(closeTimeout, s.conns.cutAll)
 	defer impatient.Stop()
@@ -140,9 +140,9 @@ func (s *Store) Close() {
 // ones reach the server that answers now, for example after a failover.
 func (s *Store) Discard() { s.pool.Reset() }
 
-// Renounce is Discard for when the database is back after an outage that began
-// at since: it cuts the connections in use too on which nothing has come since
-// then. What waits on them would go on waiting for its deadline.
+// Renounce is Discard for the end of an outage that began at since. It also
+// cuts connections in use on which no byte has come since then. Calls on them
+// would otherwise wait for their deadlines.
 func (s *Store) Renounce(since time.Time) {
 	s.pool.Reset()
 	s.conns.cut(since)
@@ -164,9 +164,9 @@ func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	return now, nil
 }
 
-// IsOutage says whether err means that the database cannot be worked with at
-// present, whatever was asked of it: no connection, no answer in time, shutting
-// down, no room, or read-only.
+// IsOutage says whether err means that no statement can succeed on the database
+// at present: no connection, no answer in time, shutting down, no room, or
+// read-only.
 func IsOutage(err error) bool {
 	state := sqlState(err)
 	switch {
@@ -188,15 +188,15 @@ func IsOutage(err error) bool {
 	return state == "25006" || state == "25P03" || strings.HasPrefix(state, "57P") // read-only; idle for too long, as when frozen
 }
 
-// IsRefused says whether err means that the server, or a pooler before it, does
-// not let this login or connection in: waiting fixes nothing.
+// IsRefused says whether err means that the server, or a pooler before it,
+// refuses this login or connection, so that waiting does not help.
 func IsRefused(err error) bool {
 	state := sqlState(err)
 	return strings.HasPrefix(state, "28") || state == "3D000" || state == "08P01" && strings.Contains(err.Error(), "startup parameter")
 }
 
-// IsTimeout says whether err means that a statement was not done in the time it
-// had, by our clock or the server's.
+// IsTimeout says whether err means that a statement exceeded its time limit, by
+// this program's clock or the server's.
 func IsTimeout(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || sqlState(err) == "57014"
 }
@@ -204,9 +204,9 @@ func IsTimeout(err error) bool {
 // IsBlocked says whether err means that somebody else holds a lock for long.
 func IsBlocked(err error) bool { return sqlState(err) == "55P03" }
 
-// OfARow says whether err may be of a row that was read, rather than of the
-// database: a value that cannot be decoded or converted, or that the server
-// cannot work with. Others can then be read without it.
+// OfARow says whether err may come from a single row that was read: a value
+// that cannot be decoded or converted, or that the server cannot work with. The
+// other rows can then be read without this one.
 func OfARow(err error) bool {
 	var bad *pgconn.PgError
 	switch {
@@ -216,7 +216,7 @@ func OfARow(err error) bool {
 		class := bad.Code[:2]
 		return class == "22" || class == "54" || class == "38" || class == "P0" || bad.Code == "57014" // data, limits, functions, statement_timeout
 	default:
-		return true // of the client: the value could not be scanned
+		return true // an error of the client: the value could not be scanned
 	}
 }
 
@@ -224,7 +224,7 @@ func OfARow(err error) bool {
 // demoted primary does.
 func IsReadOnly(err error) bool { return sqlState(err) == "25006" || errors.Is(err, errStandby) }
 
-// IsDenied says whether err means that the login has not the right.
+// IsDenied says whether err means that the login lacks a privilege.
 func IsDenied(err error) bool { return sqlState(err) == insufficientPrivilege }
 
 const insufficientPrivilege = "42501"

@@ -13,13 +13,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A TaskRow is a row of scheduler.tasks, as people look at it. Times that are
+// A TaskRow is a row of scheduler.tasks for people to look at. Times that are
 // not known are zero.
 type TaskRow struct {
 	ID             int64
 	CampaignID     int64
 	Campaign       string // empty: deleted
-	TimeZone       string // the campaign's, or what it was
+	TimeZone       string // the campaign's, or its last one where it was deleted
 	AppID          string
 	WorkspaceID    string
 	Channel        string
@@ -32,8 +32,8 @@ type TaskRow struct {
 	StartedAt      time.Time
 	SentAt         time.Time
 	DecidedAt      time.Time
-	Deliveries     int32 // zero: not begun
-	DeliveriesDone int32 // running: ended; decided: accepted
+	Deliveries     int32 // zero: the task has not begun
+	DeliveriesDone int32 // of a running task those that ended, of a decided one those that were accepted
 	Targets        int64
 	Code           string
 	Message        string
@@ -64,10 +64,11 @@ func scanTask(row pgx.CollectableRow) (TaskRow, error) {
 
 // ListTasks returns the tasks that the filter chooses, the latest due first.
 //
-// No index has all decided tasks in the order of their occurrences: it would
-// cost every decision. There is one of blocks, which serves a range of time, and
-// better ones for a campaign and for what did not succeed; so the list looks back
-// further and further until it has enough.
+// No index has all decided tasks in the order of their occurrences, since it
+// would cost something at every decision. There is an index of blocks, which
+// serves a range of time, and there are better ones for one campaign and for
+// tasks that did not succeed. So the list looks back further and further until it
+// has enough.
 func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	var ids []int64
 	err := s.taskListSteps(ctx, f, func(tx pgx.Tx, sql string, args []any) (enough bool, err error) {
@@ -78,8 +79,9 @@ func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)
 	}
-	// The ids are chosen first, from as few columns as the filter needs: the
-	// view's joins, which the rest needs, are then made for these rows only.
+	// The ids are chosen first, from as few columns as the filter needs. The
+	// view's joins, which the other columns need, are then made for these rows
+	// only.
 	rows, _ := s.pool.Query(ctx, taskSQL+` WHERE t.id = ANY ($1) ORDER BY t.due_at DESC, t.id DESC`, ids)
 	out, err := pgx.CollectRows(rows, scanTask)
 	if err != nil {
@@ -88,18 +90,18 @@ func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	return out, nil
 }
 
-// The first look back, and how much further each next one goes; beyond the last
-// one everything is looked at.
+// The length of the first look back, and the factor by which each next one is
+// longer. After the longest, all tasks are looked at.
 const (
 	firstLookBack = 2 * time.Second
 	lookBackGrows = 8
-	shortLookBack = time.Hour // costs little, whatever it looks through
+	shortLookBack = time.Hour // a look this far costs little in any case
 	lastLookBack  = 100 * 24 * time.Hour
 )
 
 // planForValues has the statements of a transaction planned for their own values, and
-// with bitmaps, which an index of blocks gives; each ends after the time limit, where
-// that is not zero.
+// allows bitmap scans, which an index of blocks needs. Each statement ends after the
+// time limit, if that is not zero.
 func planForValues(ctx context.Context, tx pgx.Tx, limit time.Duration) error {
 	settings := `SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_bitmapscan = on; SET LOCAL enable_seqscan = on`
 	if limit > 0 {
@@ -110,7 +112,7 @@ func planForValues(ctx context.Context, tx pgx.Tx, limit time.Duration) error {
 }
 
 // taskListSteps calls step with one statement after the other, each of which
-// chooses the ids of a list, until one says that it found enough.
+// chooses the ids of a list, until step says that it found enough.
 func (s *Store) taskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx, sql string, args []any) (enough bool, err error)) error {
 	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		if err := planForValues(ctx, tx, f.patience); err != nil {
@@ -134,13 +136,14 @@ func (s *Store) taskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx
 	})
 }
 
-// latest is where a list of tasks begins to look back.
+// latest returns the time from which a list of tasks looks back.
 func (f Filter) latest(ctx context.Context, tx pgx.Tx) (from time.Time, err error) {
 	err = tx.QueryRow(ctx, `SELECT least(now(), $1)`, at(f.Until)).Scan(&from)
 	return from, err
 }
 
-// lookBack is since when a list looks at tasks, so far back, and whether that is all.
+// lookBack returns the time since which a list looks at tasks when it looks so far
+// back, and whether this is its last look.
 func (f Filter) lookBack(from time.Time, back time.Duration) (since time.Time, last bool) {
 	since = from.Add(-back)
 	if back >= lastLookBack || since.Before(f.Since) {
@@ -149,13 +152,13 @@ func (f Filter) lookBack(from time.Time, back time.Duration) (since time.Time, l
 	return since, false
 }
 
-// pageEffort is how long a page looks for decided tasks before it shows what it found.
+// pageEffort is how long a page looks for decided tasks before it shows those it found.
 const pageEffort = 150 * time.Millisecond
 
-// pageIDs calls step with statements that together choose the ids of a page, and more;
-// step says how many one found. It returns how far back decided tasks were looked for,
-// or zero. What has not ended is chosen by itself: the latest of it are few statements,
-// and nothing has to be looked for among what has.
+// pageIDs calls step with statements that together choose the ids of a page, and more
+// ids; step returns how many its statement found. pageIDs returns how far back it
+// looked for decided tasks, or zero. Tasks that have not ended have statements of their
+// own: these are few, and need no search among decided tasks.
 func (f Filter) pageIDs(ctx context.Context, tx pgx.Tx, step func(sql string, args []any) (found int, err error)) (downTo time.Time, err error) {
 	if f.Campaign != 0 || f.onlyUnknown() {
 		_, err := step(f.taskIDs(f.Since))
@@ -184,8 +187,8 @@ func (f Filter) pageIDs(ctx context.Context, tx pgx.Tx, step func(sql string, ar
 	return decided.decidedIDs(ctx, tx, step)
 }
 
-// decidedIDs are the statements of pageIDs for what has ended. The short looks back
-// cost little, whatever they look through; the others have the page's effort.
+// decidedIDs calls step with the statements of pageIDs for decided tasks. The short
+// looks back cost little in any case; the longer ones together have pageEffort.
 func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, step func(sql string, args []any) (found int, err error)) (downTo time.Time, err error) {
 	from, err := f.latest(ctx, tx)
 	if err != nil {
@@ -207,7 +210,7 @@ func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, step func(sql string,
 	if err != nil {
 		return time.Time{}, err
 	}
-	if by.campaigns != nil && !by.someOf { // the latest of each is found by its key
+	if by.campaigns != nil && !by.someOf { // the latest tasks of each campaign are found by the key
 		f, back = by, lastLookBack
 	}
 	effort, end := context.WithTimeout(ctx, pageEffort)
@@ -230,7 +233,7 @@ func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, step func(sql string,
 	return downTo, nil
 }
 
-// tryFor runs statements of a reading transaction, each of which has so long, and says
+// tryFor runs statements of a reading transaction, each with the time limit, and says
 // whether they were done in time.
 func tryFor(ctx context.Context, tx pgx.Tx, limit time.Duration, f func() error) (done bool, err error) {
 	inner, err := tx.Begin(ctx)
@@ -240,7 +243,7 @@ func tryFor(ctx context.Context, tx pgx.Tx, limit time.Duration, f func() error)
 	if _, err = inner.Exec(ctx, fmt.Sprintf(`SET LOCAL statement_timeout = %d`, limit.Milliseconds())); err == nil {
 		err = f()
 	}
-	if failed := inner.Rollback(ctx); failed != nil { // the limit goes with it
+	if failed := inner.Rollback(ctx); failed != nil { // the rollback also ends the limit
 		return false, failed
 	}
 	if sqlState(err) == "57014" { // query_canceled
@@ -249,11 +252,11 @@ func tryFor(ctx context.Context, tx pgx.Tx, limit time.Duration, f func() error)
 	return err == nil, err
 }
 
-// onlyUnknown says that the filter chooses what waits for a ruling, which
-// scheduler.unresolved reads by an index of its own.
+// onlyUnknown says whether the filter chooses tasks that wait for a ruling,
+// which scheduler.unresolved reads by an index of its own.
 func (f Filter) onlyUnknown() bool { return len(f.Statuses) == 1 && f.Statuses[0] == "unknown" }
 
-// taskIDs is the statement that chooses the ids of the tasks due since then.
+// taskIDs returns the statement that chooses the ids of the tasks due since a time.
 func (f Filter) taskIDs(since time.Time) (sql string, args []any) {
 	if f.onlyUnknown() && f.campaigns == nil {
 		f.Statuses = nil
@@ -274,10 +277,10 @@ func (f Filter) taskIDs(since time.Time) (sql string, args []any) {
 	case "undecided":
 		where.where = append(where.where, "t.decided_at IS NULL") // leaves decided_tasks out
 	case "not succeeded":
-		where.where = append(where.where, "t.reason IS NOT NULL") // as decided_tasks_reason has it
+		where.where = append(where.where, "t.reason IS NOT NULL") // the condition of the index decided_tasks_reason
 	}
 	if f.decided {
-		where.where = append(where.where, "t.decided_at IS NOT NULL") // leaves the others out
+		where.where = append(where.where, "t.decided_at IS NOT NULL") // leaves out tasks that are not decided
 	}
 	limit := where.limit(f.Limit)
 	if f.campaigns == nil {
@@ -285,14 +288,14 @@ func (f Filter) taskIDs(since time.Time) (sql string, args []any) {
 	}
 	where.args = append(where.args, f.campaigns)
 	latest := `SELECT t.id, t.due_at FROM scheduler.tasks t WHERE t.campaign_id = k.id AND ` + where.sql() + ` ORDER BY t.due_at DESC, t.id DESC LIMIT `
-	// The latest tasks are those of the campaigns that have the latest ones.
+	// The latest tasks are among those of the campaigns that have the latest ones.
 	return fmt.Sprintf(`
 		WITH latest AS MATERIALIZED (
 		  SELECT k.id FROM unnest($%[1]d::bigint[]) AS k (id) CROSS JOIN LATERAL (%[2]s1) x ORDER BY x.due_at DESC, x.id DESC LIMIT %[3]s)
 		SELECT x.id FROM latest k CROSS JOIN LATERAL (%[2]s%[3]s) x ORDER BY x.due_at DESC, x.id DESC LIMIT %[3]s`, len(where.args), latest, limit), where.args
 }
 
-// behindCursor leaves out what comes before the cursor in a list of tasks.
+// behindCursor leaves out the tasks that come before the cursor in a list.
 func (f Filter) behindCursor(where *conditions, id string) {
 	if f.behind.ID == 0 {
 		return
@@ -301,13 +304,14 @@ func (f Filter) behindCursor(where *conditions, id string) {
 	where.where = append(where.where, fmt.Sprintf("(t.due_at, %s) < ($%d, $%d)", id, len(where.args)-1, len(where.args)))
 }
 
-// maxAppCampaigns is up to how many campaigns of an app a page asks for one by one.
-// The latest tasks of an app that has more are found by their time.
+// maxAppCampaigns is the largest number of an app's campaigns whose tasks a page
+// reads campaign by campaign. The latest tasks of an app with more campaigns are
+// found by their time.
 const maxAppCampaigns = 5000
 
-// upTo selects columns of tasks t under a condition, at most so many rows, of the
-// campaigns where byCampaign chose some. The inner limit has the planner ask for one
-// campaign after the other.
+// upTo selects columns of tasks t under a condition, at most most rows. Where
+// byCampaign chose campaigns, it selects only their tasks. The inner limit makes
+// PostgreSQL read one campaign after the other.
 func (f Filter) upTo(most, columns, condition string, where *conditions) string {
 	if f.campaigns == nil {
 		return `SELECT ` + columns + ` FROM scheduler.tasks t WHERE ` + condition + ` LIMIT ` + most
@@ -317,11 +321,11 @@ func (f Filter) upTo(most, columns, condition string, where *conditions) string 
 		CROSS JOIN LATERAL (SELECT %s FROM scheduler.tasks t WHERE t.campaign_id = c.id AND %s LIMIT %s) k LIMIT %s`, len(where.args), columns, condition, most, most)
 }
 
-// byCampaign has a filter of a page choose campaigns instead of the app that it names,
-// or of those that an author may see: deleted ones too. No index has decided tasks by
-// their app: it would cost every decision, and to look for those of one app among all
-// takes as long as there are others. Of more campaigns than are asked for one by one it
-// chooses the newest.
+// byCampaign has a page's filter choose campaigns instead of the app that it names, or
+// instead of the apps that an author may see. Deleted campaigns are among them. No
+// index has decided tasks by their app, since it would cost something at every
+// decision, and the search for one app's tasks among all takes longer the more others
+// there are. Where there are more than maxAppCampaigns, it chooses the newest.
 func (f Filter) byCampaign(ctx context.Context, tx pgx.Tx) (Filter, error) {
 	if f.patience == 0 || f.Campaign != 0 || f.onlyUnknown() {
 		return f, nil
@@ -348,8 +352,8 @@ func (f Filter) byCampaign(ctx context.Context, tx pgx.Tx) (Filter, error) {
 	return f, nil
 }
 
-// places says where the statuses of the filter are: undecided, not succeeded,
-// or, empty, anywhere.
+// places returns which tasks can have the filter's statuses: undecided ones,
+// those that did not succeed, or, if empty, all.
 func (f Filter) places() string {
 	place := ""
 	for i, status := range f.Statuses {
@@ -381,8 +385,8 @@ func (s *Store) Task(ctx context.Context, id int64) (TaskRow, error) {
 	return t, nil
 }
 
-// A DeliveryCount is how many deliveries of a task have a status, and why the
-// first of them has.
+// A DeliveryCount says how many deliveries of a task have a status, with the
+// reason of the first.
 type DeliveryCount struct {
 	Status     string // as in scheduler.deliveries
 	Deliveries int64
@@ -390,55 +394,12 @@ type DeliveryCount struct {
 	Reason     string
 }
 
-// DeliveryCounts sums a task's deliveries up by status.
+// DeliveryCounts counts a task's deliveries by status.
 func (s *Store) DeliveryCounts(ctx context.Context, taskID int64) ([]DeliveryCount, error) {
 	return readRows(ctx, s, fmt.Sprintf("count deliveries of task %d", taskID), pgx.RowToStructByPos[DeliveryCount], `
 		SELECT status, count(*), coalesce(sum(target_count), 0),
 		       coalesce((array_agg(reason ORDER BY slice_no) FILTER (WHERE reason IS NOT NULL AND status <> 'succeeded'))[1], '')
 		  FROM scheduler.deliveries WHERE task_id = $1 GROUP BY status ORDER BY count(*) DESC, status`, taskID)
-}
-
-// A RulingRow is a row of scheduler.rulings.
-type RulingRow struct {
-	RuledAt        time.Time
-	Ruling         string // sent or not_sent
-	Resend         bool
-	Note           string
-	RuledBy        string // the database role
-	Operator       string // the user of the operating system, as he says
-	PreviousReason string
-}
-
-// Rulings returns what was ruled on a task, oldest first.
-func (s *Store) Rulings(ctx context.Context, taskID int64) ([]RulingRow, error) {
-	rows, _ := s.pool.Query(ctx, `
-		SELECT ruled_at, ruling, resend, coalesce(note, ''), ruled_by, coalesce(operator, ''), coalesce(previous_reason, '')
-		  FROM scheduler.rulings WHERE task_id = $1 ORDER BY id`, taskID)
-	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RulingRow])
-	if err != nil {
-		return nil, fmt.Errorf("list rulings of task %d: %w", taskID, err)
-	}
-	return out, nil
-}
-
-// A TriggerRow is a row of scheduler.triggered_tasks.
-type TriggerRow struct {
-	By       string // the database login
-	Operator string // the user of the operating system, as he says
-	At       time.Time
-}
-
-// Triggered returns who triggered a task; nil: nobody did.
-func (s *Store) Triggered(ctx context.Context, taskID int64) (*TriggerRow, error) {
-	rows, _ := s.pool.Query(ctx, `SELECT triggered_by, coalesce(operator, ''), triggered_at FROM scheduler.triggered_tasks WHERE task_id = $1`, taskID)
-	t, err := pgx.CollectOneRow(rows, pgx.RowToAddrOfStructByPos[TriggerRow])
-	if errors.Is(err, pgx.ErrNoRows) {
-		return nil, nil //nolint:nilnil // most tasks are of their strategy
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read who triggered task %d: %w", taskID, err)
-	}
-	return t, nil
 }
 
 // A Filter chooses rows for people to look at. Zero fields choose all.
@@ -447,12 +408,12 @@ type Filter struct {
 	Campaign           int64
 	Statuses           []string
 	Channel            string
-	Since, Until       time.Time // of tasks the occurrence, of campaigns the insert; Until is left out
+	Since, Until       time.Time // of a task's occurrence or a campaign's insert; without Until itself
 	Limit              int       // zero means 50
 
-	behind    TaskCursor    // of a list of tasks, the latest due first: those behind it
-	patience  time.Duration // with a statement of a page; zero: as the session has it
-	campaigns []int64       // of the app, where byCampaign chose them; nil: it did not
+	behind    TaskCursor    // in a list of tasks, the latest due first, only those behind it
+	patience  time.Duration // time limit of a page's statement; zero: the session's
+	campaigns []int64       // the app's campaigns where byCampaign chose them; nil: it chose none
 	someOf    bool          // the app has more campaigns than these
 	decided   bool          // tasks that have ended, and no others
 }
@@ -473,10 +434,10 @@ func add[T comparable](c *conditions, condition string, value T) {
 	c.where = append(c.where, strings.ReplaceAll(condition, "?", "$"+strconv.Itoa(len(c.args))))
 }
 
-// sql is the WHERE, which is never empty.
+// sql returns the text of the WHERE, which is never empty.
 func (c *conditions) sql() string { return strings.Join(append([]string{"true"}, c.where...), " AND ") }
 
-// limitOf is a list's limit: zero means 50.
+// limitOf returns a list's limit: zero means 50.
 func limitOf(n int) int { return cmp.Or(n, 50) }
 
 // limit adds the limit's parameter and returns it.
@@ -485,7 +446,8 @@ func (c *conditions) limit(n int) string {
 	return "$" + strconv.Itoa(len(c.args))
 }
 
-// common adds what campaigns and tasks have both, under the given alias.
+// common adds the conditions that apply to both campaigns and tasks, under the
+// given alias.
 func (f Filter) common(alias string) *conditions {
 	c := &conditions{}
 	add(c, alias+".app_id = ?", f.AppID)

@@ -11,9 +11,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// URLProblem says what is wrong with a connection string, in words without any
-// part of it that may be secret; empty: nothing that can be seen before it is
-// read. What is no PostgreSQL connection string is to connect nowhere: pgx would
+// URLProblem returns what is wrong with a connection string, without any part of
+// it that may be secret. Empty: nothing can be seen before pgx reads the string.
+// A text that is no PostgreSQL connection string must connect nowhere: pgx would
 // read jdbc:… as keywords, and go to the default server.
 func URLProblem(text string) string {
 	if strings.TrimSpace(text) != text {
@@ -37,8 +37,8 @@ func URLProblem(text string) string {
 
 const encodeIt = "in a user name or password, percent-encode what is neither a letter nor a digit: %2F for /, %40 for @, %3A for :, %23 for #, %3F for ?, %25 for %, %20 for a space"
 
-// authorityProblem looks for characters of a user name or password that end it
-// too early.
+// authorityProblem looks for characters that end a user name or password too
+// early.
 func authorityProblem(rest string) string {
 	at := strings.LastIndex(rest, "@")
 	if question := strings.Index(rest, "?"); question >= 0 && question < at && !strings.ContainsAny(rest[question:at], "=") {
@@ -62,8 +62,8 @@ func authorityProblem(rest string) string {
 	return ""
 }
 
-// parseURL reads a connection string, that of a pool too. Its errors hold no part
-// of it that may be secret.
+// parseURL reads a connection string, also one with a pool's parameters. Its
+// errors hold no part of the string that may be secret.
 func parseURL(text string) (*pgxpool.Config, error) {
 	if problem := URLProblem(text); problem != "" {
 		return nil, errors.New(notOne + problem)
@@ -80,8 +80,8 @@ func parseURL(text string) (*pgxpool.Config, error) {
 
 const notOne = "read database URL: not a PostgreSQL connection string: "
 
-// partsProblem looks for what another program's connection string leads to: a whole
-// one in the place of a part, which pgx would send to a server, and show.
+// partsProblem looks for a whole connection string of another program in the place
+// of a part. pgx would send such a part to a server, and show it.
 func partsProblem(c *pgx.ConnConfig) string {
 	hosts := []string{c.Host}
 	for _, f := range c.Fallbacks {
@@ -98,11 +98,11 @@ func partsProblem(c *pgx.ConnConfig) string {
 	return ""
 }
 
-// unreadable says what pgx found wrong with a connection string. Its own error
-// quotes parts of it.
+// unreadable returns in words what pgx found wrong with a connection string.
+// The error of pgx quotes parts of the string.
 func unreadable(text string, err error) error {
 	said := err.Error()
-	said = said[strings.LastIndex(said, "`: ")+1:] // after the connection string, in which any word may stand
+	said = said[strings.LastIndex(said, "`: ")+1:] // after the connection string, which may contain any of the words below
 	for _, p := range []struct{ sign, means string }{
 		{"extra key/value separator", "a parameter's value has a = in it: write %3D"},
 		{"sslmode", "sslmode must be disable, allow, prefer, require, verify-ca or verify-full"},
@@ -129,7 +129,7 @@ func unreadable(text string, err error) error {
 	return errors.New(notOne + "a part of it cannot be read; " + encodeIt)
 }
 
-// number reads the digits a text begins with; 0: it begins with none.
+// number reads the digits with which a text begins; 0: it begins with none.
 func number(text string) int {
 	n, _ := strconv.Atoi(text[:len(text)-len(strings.TrimLeft(text, "0123456789"))])
 	return n

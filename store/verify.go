@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Verify's kinds of findings.
+// The kinds of Verify's findings.
 const (
 	FindingUndecided = "undecided" // an occurrence without a decision
 	FindingTwice     = "twice"     // an occurrence that is two tasks
@@ -24,26 +24,26 @@ const (
 
 // VerifyOptions say what Verify looks at.
 type VerifyOptions struct {
-	// Since leaves out tasks and occurrences due before; zero: from the
-	// beginning. Decisions that were pruned are missing, so it should not lie
-	// before the oldest that is kept.
+	// Since leaves out tasks and occurrences that were due before; zero: none
+	// is left out. Pruned decisions would be reported as missing, so Since
+	// should not lie before the oldest decision that is kept.
 	Since time.Time
-	// Grace is how far behind the daemons may be.
+	// Grace is how late the daemons may be.
 	Grace time.Duration
 	// Limit bounds the findings of each kind; zero means 100.
 	Limit int
 	// Timeout bounds each statement; zero means 10 min.
 	Timeout time.Duration
-	// Now is the moment verified at; zero: the database's clock.
+	// Now is the instant for which the record is verified; zero: the database's clock.
 	Now time.Time
 }
 
-// A Finding is something that is not as it was promised.
+// A Finding is a fact in the record that breaks a promise.
 type Finding struct {
 	Kind        string
 	AppID       string
 	WorkspaceID string
-	CampaignID  int64 // 0: none in particular
+	CampaignID  int64 // 0: no campaign in particular
 	Campaign    string
 	TimeZone    string // of the campaign; empty: not known any more
 	DueAt       time.Time
@@ -51,19 +51,19 @@ type Finding struct {
 	Detail      string
 }
 
-// A Verification is what Verify found.
+// A Verification is the result of Verify.
 type Verification struct {
 	At          time.Time
-	HeldSince   time.Time // not zero: nothing is decided since then, so that nothing counts as undecided
+	HeldSince   time.Time // if not zero, nothing was decided since then, so that nothing counts as undecided
 	Occurrences int64     // worked out
 	Tasks       int64     // looked at
 	Findings    []Finding
-	Counts      map[string]int64 // findings by kind, those beyond the limit included
+	Counts      map[string]int64 // findings by kind, including those beyond the limit
 }
 
 // Verify works every occurrence out anew from the campaigns and their history,
-// by a way of its own, and compares with the record. It reads one snapshot and
-// changes nothing; a standby will do.
+// with code of its own, and compares them with the record. It reads one
+// snapshot and changes nothing, so a standby is enough.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Verification, error) {
 	v := Verification{Counts: make(map[string]int64)}
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
@@ -89,7 +89,7 @@ func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Verification, erro
 	return v, nil
 }
 
-// prepareVerify suits the session to a few statements that read everything.
+// prepareVerify sets the session for a few statements that read everything.
 func prepareVerify(ctx context.Context, tx pgx.Tx, o VerifyOptions) error {
 	timeout := cmp.Or(o.Timeout, 10*time.Minute)
 	_, err := tx.Exec(ctx, fmt.Sprintf(`
@@ -145,14 +145,14 @@ var verifyChecks = []string{verifyTasksSQL, verifyPendingSQL, verifyQuotaSQL, ve
 
 // verifyTasksSQL compares occurrences with tasks.
 //
-// Absence is an offence from missing_from on: when it is due, or when its campaign
-// was changed, which may have let it be planned only then. A paused or rejected campaign's
-// occurrences are decided when their catch-up window closes, and those that
-// find their app full of earlier tasks may wait until then. A version that ended
-// leaves its past occurrences to be decided by the planner.
+// A missing task is a finding from missing_from on: from when the occurrence is due, or
+// from when its campaign was changed, since it may have been planned only then.
+// Occurrences of a paused or rejected campaign are decided when their catch-up window
+// closes. Occurrences that find their app full of earlier tasks may also wait until
+// then. The planner decides the past occurrences of a version that ended.
 //
-// A version may be pushed for a moment after its end is stamped: the stamp is
-// the beginning of the author's statement, which may change many rows.
+// A version may be pushed for a moment after its end: the recorded end is the
+// start of the author's statement, which may change many rows.
 var verifyTasksSQL = `
 	record AS MATERIALIZED (
 		SELECT p.id, p.app_no, p.campaign_id, p.due_at, p.origin, 'pending' AS place, NULL::text AS status, NULL::timestamptz AS begun_at
@@ -211,7 +211,7 @@ var verifyTasksSQL = `
 		SELECT (SELECT count(*) FROM occurrence o, setting s WHERE o.due_at <= s.now) AS occurrences, (SELECT count(*) FROM record) AS tasks
 	)`
 
-// verifyPendingSQL looks at the cap, and at tasks that should not wait any more.
+// verifyPendingSQL checks the cap, and looks for tasks that should not wait any more.
 var verifyPendingSQL = `
 	finding AS (
 		SELECT 'over_cap' AS kind, a.app_no, NULL::bigint AS campaign_id, NULL::timestamptz AS due_at, NULL::bigint AS task_id,
@@ -246,8 +246,9 @@ var verifyPendingSQL = `
 	)`
 
 // verifyQuotaSQL looks for a week that holds more calls than the highest quota
-// that one of them was booked under: a quota that is lowered later makes no
-// earlier week wrong. The window leaves its beginning out, as the booking does.
+// under which one of them was booked. So a quota that is lowered later makes no
+// earlier week wrong. The window does not include its first instant; nor does
+// the booking's.
 const verifyQuotaSQL = `
 	used AS (
 		SELECT u.app_no, u.channel, u.used_at, count(*) OVER w AS n, max(u.weekly_quota) OVER w AS quota
@@ -263,11 +264,11 @@ const verifyQuotaSQL = `
 		SELECT 0::bigint AS occurrences, 0::bigint AS tasks
 	)`
 
-// verifyQuietSQL looks for calls that began within quiet hours, as those, the
-// campaign's policy and its exemptions stood. A call has ten seconds from its claim,
-// which alone the quiet hours bind, and a claim under way does not wait for a change.
-// Of a delivery the last attempt is known. The local time is looked at first: it
-// settles all but the days around a clock change.
+// verifyQuietSQL looks for calls that began within quiet hours, by the quiet hours,
+// policy and exemptions of that time. Quiet hours bind the claim alone, so a call may
+// begin up to ten seconds after it, and a claim under way does not wait for a change.
+// Of a delivery only the last attempt is known. The local time is compared first,
+// which decides all days except those around a clock change.
 const verifyQuietSQL = `
 	hours AS MATERIALIZED (
 		SELECT q.app_no, q.quiet_from, q.quiet_until, q.time_zone, q.since, lead(q.since) OVER (PARTITION BY q.app_no ORDER BY q.since, q.id) AS until
@@ -301,7 +302,7 @@ const verifyQuietSQL = `
 		SELECT 0::bigint AS occurrences, 0::bigint AS tasks
 	)`
 
-// verifyLeasesSQL looks for what a daemon holds that is gone.
+// verifyLeasesSQL looks for claims and deliveries of daemons that are gone.
 const verifyLeasesSQL = `
 	owner AS (
 		SELECT d.id, d.name, coalesce(d.ended_at, d.leased_until) AS until FROM scheduler.daemons d
@@ -324,15 +325,15 @@ const verifyLeasesSQL = `
 		SELECT 0::bigint AS occurrences, 0::bigint AS tasks
 	)`
 
-// What follows works occurrences out anew for Verify. It shares no code with
-// package strategy, nor with the functions that judge a strategy in SQL but for
-// scheduler.open_occurrences, of campaigns with a calendar: it walks local days with
-// generate_series and asks PostgreSQL's own time zones.
+// The SQL below works occurrences out anew for Verify. It walks local days with
+// generate_series and uses PostgreSQL's own time zones. It shares no code with
+// package strategy. Of the functions that judge a strategy in SQL it uses only
+// scheduler.open_occurrences, for campaigns with a calendar.
 
-// versionsSQL lists every strategy a campaign ever had, with the interval in
-// which it stood: from written_at to ended_at, which is NULL while it stands.
-// A cancelled campaign's strategy ended with the change that cancelled it, so
-// the row itself is left out.
+// versionsSQL lists every strategy that a campaign ever had, with the interval
+// in which it was valid: from written_at to ended_at, which is NULL for the
+// current one. A cancelled campaign's strategy ended with the change that
+// cancelled the campaign, so the campaign's row is left out.
 const versionsSQL = `
 	SELECT c.id AS campaign_id, c.app_no, c.strategy_type, c.strategy_content AS content, c.time_zone AS zone, c.short_month_policy,
 	       c.dst_gap_policy, c.times, c.calendar_policy, c.calendar_closed, c.calendar_since, c.written_at, NULL::timestamptz AS ended_at, c.updated_at, c.status, c.catch_up_window
@@ -346,15 +347,15 @@ const versionsSQL = `
 	       (h.before ->> 'catch_up_window')::interval
 	  FROM scheduler.campaign_history h WHERE h.strategy_ended AND h.before ->> 'status' <> 'cancelled'`
 
-// occurrencesSQL expands the rows of a CTE named version, which has the columns
-// of versionsSQL and first_day and last_day, which bound the walk. Its columns
-// are those of version and due_at.
+// occurrencesSQL expands the rows of a CTE named version. That CTE has the
+// columns of versionsSQL, and first_day and last_day, which bound the walk. The
+// result has the columns of version and due_at.
 //
 // The offsets 26 hours before and after a local time are those on either side
-// of any clock change it could meet, no offset being further from UTC than 15
-// hours. Both lead to the local time where it is repeated: the earlier instant
-// counts. Neither does where it is skipped: then the offset of before moves it
-// forward by the gap.
+// of any clock change it could meet, since no offset is further from UTC than
+// 15 hours. Where the local time is repeated, both lead to it, and the earlier
+// instant counts. Where it is skipped, neither does, and the offset before
+// moves it forward by the gap.
 const occurrencesSQL = `
 	SELECT v.*, v.written_at AS due_at FROM version v WHERE v.strategy_type = 0
 	UNION ALL

@@ -9,7 +9,7 @@ import (
 )
 
 // ZoneRules returns, for every zone that the database knows, a mark of the rules
-// that stored occurrences follow; "" where none is known yet.
+// that stored occurrences follow; "" where there is none yet.
 func (s *Store) ZoneRules(ctx context.Context) (map[string]string, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT z.name, coalesce((SELECT r.rules FROM scheduler.zone_rules r WHERE r.time_zone = z.name ORDER BY r.id DESC LIMIT 1), '') FROM scheduler.time_zones z`)
@@ -25,11 +25,10 @@ func (s *Store) ZoneRules(ctx context.Context) (map[string]string, error) {
 	return out, nil
 }
 
-// A Zoned is a campaign and the instants that were worked out for it and have not
-// come yet.
+// A Zoned is a campaign with the future instants that were worked out for it.
 type Zoned struct {
 	CampaignID int64
-	Instants   []time.Time // pending tasks, and the next one after them
+	Instants   []time.Time // of its pending tasks, and the next occurrence after them
 }
 
 // Zoned returns up to limit active loops in the zones, after the given campaign.
@@ -47,8 +46,8 @@ func (s *Store) Zoned(ctx context.Context, zones []string, after int64, limit in
 	return out, nil
 }
 
-// FollowZones takes the coming tasks of campaigns back and has them planned anew:
-// the rules of their zone have changed.
+// FollowZones takes the coming tasks of campaigns back and has them planned anew,
+// since the rules of their zones have changed.
 func (s *Store) FollowZones(ctx context.Context, campaigns []int64) error {
 	_, err := s.pool.Exec(ctx, `
 		WITH stale AS (
@@ -63,8 +62,8 @@ func (s *Store) FollowZones(ctx context.Context, campaigns []int64) error {
 	return nil
 }
 
-// SaveZoneRules records that stored occurrences follow these rules from now on,
-// and of how many campaigns some were moved for it.
+// SaveZoneRules records that stored occurrences follow these rules from now on.
+// moved says by zone how many campaigns have moved occurrences.
 func (s *Store) SaveZoneRules(ctx context.Context, by string, rules map[string]string, moved map[string]int) error {
 	var names, marks []string
 	var counts []int
@@ -80,8 +79,8 @@ func (s *Store) SaveZoneRules(ctx context.Context, by string, rules map[string]s
 	return nil
 }
 
-// ZoneOffsets returns the offsets that the server has for zones at instants, in
-// the order of the instants.
+// ZoneOffsets returns the server's offsets of zones at instants, in the order
+// of the instants.
 func (s *Store) ZoneOffsets(ctx context.Context, zones []string, at []time.Time) (map[string][]time.Duration, error) {
 	rows, _ := s.pool.Query(ctx, `
 		SELECT z.name, ARRAY(SELECT extract(epoch FROM (t.at AT TIME ZONE z.name) - (t.at AT TIME ZONE 'UTC'))::bigint

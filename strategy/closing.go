@@ -10,26 +10,27 @@ import (
 type CalendarPolicy string
 
 const (
-	// CalendarSkip leaves it out. The empty policy does, too.
+	// CalendarSkip leaves the occurrence out. The empty policy does the same.
 	CalendarSkip CalendarPolicy = "skip"
-	// CalendarNextOpen pushes it at the same local time on the nearest open day after.
+	// CalendarNextOpen pushes at the same local time on the nearest open day after.
 	CalendarNextOpen CalendarPolicy = "next_open"
-	// CalendarPreviousOpen pushes it on the nearest open day before.
+	// CalendarPreviousOpen pushes at the same local time on the nearest open
+	// day before.
 	CalendarPreviousOpen CalendarPolicy = "previous_open"
 )
 
-// MaxMove is by how many days a calendar moves a fixed time at most.
+// MaxMove is the most days by which a calendar moves a fixed time.
 const MaxMove = 31
 
-// A closing is what a campaign's calendar does. It is made once for a Spec and not
-// changed.
+// A closing says when a campaign's calendar is closed, and where occurrences move
+// then. It is made once for a Spec and not changed.
 type closing struct {
 	name  string
-	step  int     // days by which an occurrence moves on; 0: it is left out
+	step  int     // days by which an occurrence moves at a time; 0: it is left out
 	edges []int64 // Unix seconds, ascending: closed from the first until the second, and so on
 }
 
-// newClosing returns nil where there is no calendar, or no such policy.
+// newClosing returns nil where there is no calendar, or an unknown policy.
 func newClosing(s *Spec) *closing {
 	step, ok := map[CalendarPolicy]int{"": 0, CalendarSkip: 0, CalendarNextOpen: 1, CalendarPreviousOpen: -1}[s.CalendarPolicy]
 	if s.Calendar == "" || !ok {
@@ -50,13 +51,13 @@ func (c *closing) shut(unix int64) bool {
 	return sort.Search(len(c.edges), func(i int) bool { return c.edges[i] > unix })%2 == 1
 }
 
-// moves are what a calendar does to the days of one timetable.
+// moves say how a calendar changes the days of one timetable.
 type moves struct {
 	*closing
 	wanted dayset // days that the cycle chooses
-	lost   dayset // days whose local time a clock change skips, and the policy with it
+	lost   dayset // days without an occurrence, since a clock change skips their local time and dst_gap_policy is skip
 	closed dayset
-	from   int64 // occurrences before are none
+	from   int64 // there is no occurrence before
 }
 
 // look finds the closed days.
@@ -68,7 +69,7 @@ func (m *moves) look(c *timetable) {
 	}
 }
 
-// What keeps an occurrence on a closed day from moving.
+// The reasons why an occurrence on a closed day is not moved.
 const (
 	becauseSkip  = "left out"
 	becauseNoDay = "left out: no open day is left"
@@ -76,8 +77,9 @@ const (
 	becauseLost  = "left out: a clock change skips its time on the open day"
 )
 
-// onto returns the day on which the occurrence of a day is pushed, which is its own
-// where that is open or there is no calendar; a negative number and why when on none.
+// onto returns the day on which the occurrence of a day is pushed. That is the day
+// itself if it is open or there is no calendar. If the occurrence is not pushed at
+// all, onto returns a negative number and why.
 func (m *moves) onto(c *timetable, day int) (onto int, why string) {
 	if m == nil || !m.closed.has(day) {
 		return day, ""
@@ -98,8 +100,8 @@ func (m *moves) onto(c *timetable, day int) (onto int, why string) {
 	}
 }
 
-// sources lists the days whose occurrences the calendar moves onto a day that has none
-// of its own, as dates.
+// sources lists, as dates, the days whose occurrences the calendar moves onto a day.
+// It returns nil for a day that has an occurrence of its own.
 func (m *moves) sources(c *timetable, onto int) []string {
 	if m == nil || m.wanted.has(onto) && !m.lost.has(onto) {
 		return nil
@@ -116,15 +118,15 @@ func (m *moves) sources(c *timetable, onto int) []string {
 	return dates
 }
 
-// A Displaced is an occurrence that a calendar does not leave where its author put it.
+// A Displaced is an occurrence that a calendar moves or leaves out.
 type Displaced struct {
 	From time.Time // on a closed day; UTC
 	To   time.Time // where it is pushed; zero: it is not
-	Why  string    // it is not pushed
+	Why  string    // why it is not pushed
 }
 
-// Displaced lists what the calendar moves or leaves out, in the order of From within
-// each time of day.
+// Displaced lists the occurrences that the calendar moves or leaves out, in the
+// order of From within each time of day.
 func (s Schedule) Displaced() []Displaced {
 	var out []Displaced
 	if !s.from.IsZero() {
@@ -160,8 +162,8 @@ func (c *timetable) displaced() []Displaced {
 	return out
 }
 
-// fixed returns where the calendar has a fixed time pushed, false when nowhere. A time
-// on an open day stays, and may lie before from.
+// fixed returns the time to which the calendar moves a fixed time, or false where it
+// leaves it out. A time on an open day stays, even before from.
 func (c *closing) fixed(zone *time.Location, unix, from int64, gaps DSTGapPolicy) (at int64, ok bool) {
 	if !c.shut(unix) {
 		return unix, true
@@ -182,7 +184,7 @@ func (c *closing) fixed(zone *time.Location, unix, from int64, gaps DSTGapPolicy
 	return 0, false
 }
 
-// describe says what the calendar does, to follow a schedule in words.
+// describe says in words what the calendar does. The text follows that of a schedule.
 func (c *closing) describe() string {
 	if c == nil {
 		return ""

@@ -23,10 +23,10 @@ const (
 
 var keys = [...]string{keyFixedTime, keyStartTime, keyEndTime, keyCircleType, keyCircleValue, keyTime}
 
-// fieldContent names the content as a whole.
+// fieldContent is the field of problems of the content as a whole.
 const fieldContent = "strategy_content"
 
-// fieldTimes is the column that stands in place of time.
+// fieldTimes is the column that replaces the key time.
 const fieldTimes = "times"
 
 // The columns of a calendar.
@@ -76,9 +76,9 @@ type members struct {
 	values map[string]string
 }
 
-// members unwraps the JSON-in-a-string form, and takes the object apart. It
-// reports what is wrong with the whole, and unknown and repeated keys. The
-// result is nil when there is no object.
+// members unwraps JSON in a string, and takes the object apart. It reports
+// problems of the whole, and unknown and repeated keys. The result is nil when
+// there is no object.
 func (j *judge) members(text, hint string) *members {
 	if text == "null" {
 		j.problem(fieldContent, "is required for strategy type "+j.spec.Type.String(), text, hint)
@@ -124,8 +124,8 @@ func (j *judge) takeApart(m *members) bool {
 	return true
 }
 
-// spelledOut is how many problems of one campaign the database lists. Keys after
-// that get no suggestion.
+// spelledOut is how many problems of one campaign the database lists. Later keys
+// get no suggestion.
 const spelledOut = 20
 
 func (j *judge) unknownKey(key, value string, suggest bool) {
@@ -161,8 +161,8 @@ func (j *judge) ignore(m *members, other Type, names ...string) {
 }
 
 // storable reports a number that is valid JSON but that jsonb cannot hold, in a
-// value that is otherwise ignored. Within the longest content only a number with
-// an exponent can be one.
+// value that is otherwise ignored. Since content is bounded in length, only a
+// number with an exponent can be such a number.
 func (j *judge) storable(text string) {
 	if !hasExponent(text) {
 		return
@@ -190,8 +190,8 @@ func hasExponent(text string) bool {
 	return false
 }
 
-// validJSON reports whether PostgreSQL would take the text as JSON: beyond the
-// grammar, its strings cannot hold NUL or half of a surrogate pair.
+// validJSON reports whether PostgreSQL would take the text as JSON. Beyond the
+// grammar, PostgreSQL's strings cannot hold NUL or half of a surrogate pair.
 func validJSON(text string) bool {
 	return utf8.ValidString(text) && json.Valid([]byte(text)) && validEscapes(text)
 }
@@ -199,7 +199,7 @@ func validJSON(text string) bool {
 // validEscapes looks at the \u escapes of valid JSON, where a backslash stands
 // only in strings.
 func validEscapes(text string) bool {
-	high := false // the last thing was the first half of a pair
+	high := false // the last escape was the first half of a pair
 	for i := 0; i < len(text); i++ {
 		if text[i] != '\\' || text[i+1] != 'u' {
 			if high {

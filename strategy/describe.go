@@ -21,8 +21,8 @@ func (s Schedule) Note(t time.Time) string {
 	return s.days.noteOf(t.Unix())
 }
 
-// noteOf is the note of whichever time of day falls onto the instant. Where two
-// do, one of them as it was written, that one's note is the shorter.
+// noteOf returns the note of the time of day that falls onto the instant. Where
+// two do, it returns the shorter note: one of the two may be as it was written.
 func (c *timetable) noteOf(unix int64) string {
 	text, found := "", false
 	for ; c != nil; c = c.also {
@@ -53,7 +53,7 @@ func (c *timetable) note(unix int64) string {
 	return strings.Join(notes, "; ")
 }
 
-// moved is the note of an occurrence that stands for those of closed days.
+// moved returns the note of an occurrence that was moved from closed days.
 func moved(dates []string) string {
 	const most = 3
 	if n := len(dates) - most; n > 0 {
@@ -127,8 +127,8 @@ func (c *timetable) rhythm() string {
 	return "every day"
 }
 
-// policies says what happens in short months and on clock changes, where the
-// schedule can meet one.
+// policies says what happens in short months and on clock changes, if the
+// schedule can meet any.
 func (c *timetable) policies(gaps, several bool) string {
 	text := ""
 	if c.kind == monthly && c.days>>29 != 0 {

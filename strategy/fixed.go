@@ -8,8 +8,8 @@ import (
 const (
 	// maxMillis is the end of the year 9999, in Unix milliseconds.
 	maxMillis = 253_402_300_799_999
-	// Between these two lie moments in seconds from 1973 to 5138, which in
-	// milliseconds are of the years 1970 to 1973.
+	// A number between these two is a time from 1973 to 5138 in seconds. In
+	// milliseconds it is a time from 1970 to 1973.
 	leastSeconds, mostSeconds = 100_000_000, 100_000_000_000
 )
 
@@ -46,7 +46,7 @@ func (j *judge) moveFixed(m *members, unix int64, s *Schedule) {
 	at, ok := j.closing.fixed(j.zone, unix, j.spec.from(), j.spec.DSTGap)
 	switch {
 	case !j.spec.Since.IsZero() && (!ok || at < wholeSecond(j.spec.Since)):
-		s.once = time.Time{} // it had one when it was written
+		s.once = time.Time{} // it had an occurrence when it was written
 	case !ok:
 		j.closedThen(m, unix)
 	case at != unix:
@@ -54,7 +54,8 @@ func (j *judge) moveFixed(m *members, unix int64, s *Schedule) {
 	}
 }
 
-// closedThen refuses a fixed time on a closed day that moves nowhere.
+// closedThen refuses a fixed time on a closed day from which the calendar does
+// not move it.
 func (j *judge) closedThen(m *members, unix int64) {
 	message := "must have an open day of the calendar within 31 days to move to"
 	hint := "it means " + time.Unix(unix, 0).In(j.zone).Format(time.DateTime) + " in " + j.zone.String() + ", where calendar " + j.spec.Calendar +
@@ -66,8 +67,9 @@ func (j *judge) closedThen(m *members, unix int64) {
 	j.problem(keyFixedTime, message, m.values[keyFixedTime], hint)
 }
 
-// FixedTime reads the fixedTime of a StrategyContent, false where there is none that
-// could be one. For those who look up what a calendar says of the days around it.
+// FixedTime reads the fixedTime of a StrategyContent, or returns false where there
+// is no possible one. It is for callers that look up the days of a calendar around
+// it.
 func FixedTime(content []byte) (time.Time, bool) {
 	var c struct {
 		FixedTime *int64 `json:"fixedTime"`
@@ -116,7 +118,7 @@ func (j *judge) moment(m *members, key string) (unix int64, ok bool) {
 	return ms / 1000, true
 }
 
-// whole reads a required whole number.
+// whole reads a key that must be there as a whole number.
 func (j *judge) whole(m *members, key string) (v int64, ok bool) {
 	raw, ok := j.required(m, key)
 	if !ok {

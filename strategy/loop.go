@@ -16,8 +16,8 @@ const (
 
 const secondsPerDay = 24 * 60 * 60
 
-// A cycle is what a loop's author asked for, judged. Days are counted from
-// 1970-01-01 in the campaign's zone.
+// A cycle is a loop after it was judged. Days are counted from 1970-01-01 in
+// the campaign's zone.
 type cycle struct {
 	zone       *time.Location
 	first, end int64  // days, both included
@@ -61,7 +61,7 @@ func (j *judge) loop(m *members) Schedule {
 	return s
 }
 
-// widen says how a loop gets occurrences.
+// widen returns a hint that says how a loop without occurrences gets some.
 func (j *judge) widen() string {
 	clock := keyTime
 	if len(j.spec.Times) > 0 {
@@ -74,7 +74,7 @@ func (j *judge) widen() string {
 	return text + ", dst_gap_policy or calendar_policy; calendar " + j.spec.Calendar + " closes days among these"
 }
 
-// dates reads the first and the last day and holds them against today.
+// dates reads the first and the last day and compares them with today.
 func (j *judge) dates(m *members) (first, end int64) {
 	start, hasStart := j.moment(m, keyStartTime)
 	if j.zone != nil && hasStart {
@@ -245,7 +245,7 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
-// dateOf returns midnight UTC of a day, which carries its date and weekday.
+// dateOf returns midnight UTC of a day. Its date and weekday are the day's.
 func dateOf(day int64) time.Time { return time.Unix(day*secondsPerDay, 0).UTC() }
 
 func date(day int64) string { return dateOf(day).Format(time.DateOnly) }

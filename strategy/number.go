@@ -32,8 +32,8 @@ func parseNumber(text string) number {
 	return n
 }
 
-// parseExponent returns true for exponents PostgreSQL refuses to read, even
-// those of zero.
+// parseExponent returns true for exponents that PostgreSQL refuses to read,
+// even where the number is zero.
 func parseExponent(text string) (int, bool) {
 	const limit = (1<<31 - 1) / 2
 	e, err := strconv.Atoi(text)

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// QuietHours are an app's: from a time of day until another, which is the next
-// day's where it is earlier. They say when pushes do not begin, beside every
-// strategy. The zero QuietHours are none.
+// QuietHours are the hours of each day in which an app's pushes do not begin,
+// whatever their strategies say. They last from a time of day until another.
+// Where that is earlier, it is of the next day. The zero QuietHours are none.
 type QuietHours struct {
 	from, until time.Duration // since midnight
 	zone        *time.Location
 }
 
 // NewQuietHours returns the quiet hours between two times of day, of whole seconds
-// since midnight, in a zone. It returns none where there can be none: the times are
-// equal or not of a day, or the zone is not known.
+// since midnight, in a zone. It returns none where the times are equal or not
+// within a day, or the zone is not known.
 func NewQuietHours(from, until time.Duration, zone string) QuietHours {
 	loaded := loadZone(zone)
 	if from == until || min(from, until) < 0 || max(from, until) >= 24*time.Hour || loaded == nil {
@@ -27,9 +27,9 @@ func NewQuietHours(from, until time.Duration, zone string) QuietHours {
 // None says that there are none.
 func (q QuietHours) None() bool { return q.zone == nil }
 
-// End returns when the quiet hours end that an instant lies in, in UTC; zero: it
-// lies in none. A local time that a clock change skips is later by the gap, and of
-// one that occurs twice the first counts, as for occurrences.
+// End returns when the quiet hours end in which an instant lies, in UTC; zero: it
+// lies in none. As for occurrences, a local time that a clock change skips is
+// later by the gap, and of a local time that occurs twice the first counts.
 func (q QuietHours) End(at time.Time) time.Time {
 	if q.None() {
 		return time.Time{}
@@ -43,7 +43,7 @@ func (q QuietHours) End(at time.Time) time.Time {
 	var end time.Time
 	for nights := q.around(at); ; {
 		further := end
-		for _, p := range nights { // a clock change may let one day's begin before those of the day before have ended
+		for _, p := range nights { // a clock change may let one day's quiet hours begin before those of the day before have ended
 			if !p.starts.After(at) && p.ends.After(at) && p.ends.After(further) {
 				further = p.ends
 			}
@@ -55,8 +55,8 @@ func (q QuietHours) End(at time.Time) time.Time {
 	}
 }
 
-// WindowFrom returns where the catch-up window of an occurrence counts from: from
-// the end of the first quiet hours that it meets, else from when it is due.
+// WindowFrom returns the instant from which the catch-up window of an occurrence
+// counts: the end of the first quiet hours that it meets, else when it is due.
 func (q QuietHours) WindowFrom(due time.Time, window time.Duration) time.Time {
 	if q.None() {
 		return due
@@ -86,8 +86,8 @@ func (q QuietHours) WindowFrom(due time.Time, window time.Duration) time.Time {
 
 const oneDay = secondsPerDay * time.Second
 
-// Outside returns when a length of time has passed outside quiet hours since an
-// instant, or a later instant that ends it all.
+// Outside returns the instant at which a length of time has passed since from,
+// not counting quiet hours, or ends where that is earlier.
 func (q QuietHours) Outside(from time.Time, length time.Duration, ends time.Time) time.Time {
 	for !q.None() && from.Before(ends) {
 		if end := q.End(from); !end.IsZero() {
@@ -108,12 +108,12 @@ func (q QuietHours) Outside(from time.Time, length time.Duration, ends time.Time
 	return ends
 }
 
-// length is how long they last on a day without a clock change.
+// length returns how long quiet hours last on a day without a clock change.
 func (q QuietHours) length() time.Duration { return (q.until - q.from + oneDay) % oneDay }
 
-// sinceStart returns how long ago they last began. It is false where a clock changes
-// within four days: then each of the days around has to be looked at. Where none does,
-// the local time says all of it, at a twentieth of the price.
+// sinceStart returns how long ago quiet hours last began. It returns false where a
+// clock changes within four days: then each of the days around has to be looked at.
+// Where none changes, the local time is enough, at a twentieth of the cost.
 func (q QuietHours) sinceStart(at time.Time) (time.Duration, bool) {
 	unix, offset := at.Unix(), offsetAt(q.zone, at.Unix())
 	if offsetAt(q.zone, unix-4*secondsPerDay) != offset || offsetAt(q.zone, unix+4*secondsPerDay) != offset {
@@ -128,7 +128,7 @@ func (q QuietHours) sinceStart(at time.Time) (time.Duration, bool) {
 type night struct{ starts, ends time.Time }
 
 // around returns the quiet hours of the days around an instant. A clock change may
-// leave none of a day's.
+// leave a day without any.
 func (q QuietHours) around(at time.Time) []night {
 	today := dayOf(q.zone, at.Unix())
 	spans := spansOf(q.zone, (today-4)*secondsPerDay, (today+6)*secondsPerDay)

@@ -13,7 +13,7 @@ type Schedule struct {
 	kind Type
 	zone *time.Location // Fixed only
 	once time.Time      // Now and Fixed; UTC; zero: never
-	from time.Time      // Fixed only: the fixedTime from which the calendar moves it to once; zero: it does not
+	from time.Time      // Fixed only: the fixedTime, where the calendar moves it to once; zero: it is not moved
 	days *timetable     // Loop only
 }
 
@@ -23,11 +23,11 @@ type Schedule struct {
 type timetable struct {
 	cycle
 	also        *timetable // the same loop at its next time of day
-	chosen      dayset     // with an occurrence
+	chosen      dayset     // days with an occurrence
 	runs        []run      // by day, at least one
 	early, last int64      // Unix seconds of the first and last occurrence
-	gaps        bool       // a clock change skips the time of a day it would choose
-	moves       *moves     // what the calendar does; nil: there is none
+	gaps        bool       // a clock change skips the time of a day that the cycle chooses
+	moves       *moves     // changes by the calendar; nil: there is no calendar
 }
 
 // A dayset has bit n for the n-th day from cycle.first.
@@ -81,8 +81,8 @@ func (c *timetable) latest() time.Time {
 	return time.Unix(last, 0).UTC()
 }
 
-// next returns the first occurrence at any of the times of day. Two that fall
-// onto one instant, as a clock change may have it, are one occurrence.
+// next returns the first occurrence at any of the times of day. Two occurrences
+// that fall onto one instant, because of a clock change, count as one.
 func (c *timetable) next(after time.Time) time.Time {
 	unix := after.Unix()
 	at := c.after(unix)
@@ -110,7 +110,7 @@ func (c *timetable) after(unix int64) int64 {
 // dayAfter returns the chosen day of the first occurrence after a Unix time. There
 // must be one.
 func (c *timetable) dayAfter(unix int64) int {
-	// No offset reaches 16 hours, so that no earlier day can be the one.
+	// No offset reaches 16 hours, so the day cannot be earlier than this one.
 	day := max(0, int((unix-c.wall(0)-16*3600)/secondsPerDay))
 	for day = c.chosenFrom(day); c.at(day) <= unix; {
 		day = c.chosenFrom(day + 1)
@@ -163,7 +163,7 @@ func (y cycle) schedule(times []int64, from int64, calendar *closing) Schedule {
 // timetable computes the occurrences at one time of day, day by day.
 func (y cycle) timetable(spans []span, from int64, calendar *closing) *timetable {
 	c := &timetable{cycle: y}
-	var wanted, lost dayset // by the cycle; for want of their local time
+	var wanted, lost dayset // days of the cycle; days whose local time is skipped
 	for day := range y.length() {
 		offset, gap := resolve(spans, c.wall(day))
 		if len(c.runs) == 0 || c.runs[len(c.runs)-1].offset != offset {
@@ -193,11 +193,13 @@ func (y cycle) timetable(spans []span, from int64, calendar *closing) *timetable
 	return c
 }
 
-// length is how many days a cycle has, chosen or not; none when it ends before it begins.
+// length returns how many days a cycle has, chosen or not; zero when it ends before it
+// begins.
 func (y *cycle) length() int { return max(0, int(y.end-y.first)+1) }
 
 // settle finds the first and the last occurrence. A zone that leaps over a whole day,
-// as Samoa's did, shifts its push onto the next day's: that is one occurrence.
+// as Samoa's did, shifts that day's push onto the next day's. The two are one
+// occurrence.
 func (c *timetable) settle() {
 	previous := -1
 	for day := range c.length() {

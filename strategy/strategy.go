@@ -9,11 +9,12 @@
 // from the copy inside the binary.
 //
 // The functions scheduler.strategy_* in migrations/ refuse the same rows with
-// the same words; a test in store/ holds the two equal.
+// the same words; a test in store/ compares the two.
 package strategy
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -56,7 +57,7 @@ const (
 type DSTGapPolicy string
 
 const (
-	// DSTGapShift moves it forward by the length of the gap, as RFC 5545 does.
+	// DSTGapShift moves the time forward by the length of the gap, as RFC 5545 does.
 	DSTGapShift DSTGapPolicy = "shift"
 	// DSTGapSkip leaves the day out.
 	DSTGapSkip DSTGapPolicy = "skip"
@@ -74,8 +75,8 @@ const (
 	MaxCatchUpWindow = 36525 * 24 * time.Hour
 )
 
-// A Spec is what a campaign's row says about when to push. Its defaults are
-// already filled in: an empty field is a problem, not a default.
+// A Spec holds the parts of a campaign's row that say when to push. Defaults
+// are already filled in: an empty field is a problem, not a default.
 type Spec struct {
 	Type Type
 	// Content is StrategyContent: a JSON object, or a JSON string that holds
@@ -86,10 +87,10 @@ type Spec struct {
 	ShortMonth ShortMonthPolicy
 	DSTGap     DSTGapPolicy
 	// Times are a loop's times of day, "HH:mm:ss", in any order. Where there are
-	// any, they stand in place of the time in Content.
+	// any, they replace the time in Content.
 	Times []string
-	// Calendar names the calendar of a fixed time or a loop; empty: none. What it says
-	// is in Closed.
+	// Calendar names the calendar of a fixed time or a loop; empty: none. Its closed
+	// times are in Closed.
 	Calendar string
 	// CalendarPolicy is empty or one of the policies; empty means skip.
 	CalendarPolicy CalendarPolicy
@@ -97,8 +98,8 @@ type Spec struct {
 	// ascend, until the second, from the third until the fourth, and so on.
 	Closed []time.Time
 	// Since is when Closed was last changed after the strategy was written; zero:
-	// never. There is no occurrence before it. A Spec with it was judged before: it is
-	// not refused for what its calendar closes now.
+	// never. There is no occurrence before it. A Spec with Since was judged before. It
+	// is not refused because of days that its calendar closes now.
 	Since time.Time
 	// CatchUpWindow is how late an occurrence may still be pushed, and so how
 	// far in the past a fixedTime may lie.
@@ -124,10 +125,10 @@ func Parse(s Spec) (Schedule, []Warning, error) {
 // A judge collects what is wrong with one Spec.
 type judge struct {
 	spec     Spec
-	zone     *time.Location // nil when Spec.Zone is none
-	window   bool           // Spec.CatchUpWindow is one
+	zone     *time.Location // nil when Spec.Zone is no zone
+	window   bool           // Spec.CatchUpWindow is a valid window
 	times    []int64        // Spec.Times in order, in seconds after midnight
-	closing  *closing       // nil: there is no calendar, or its policy is none
+	closing  *closing       // nil: there is no calendar, or its policy is unknown
 	problems Problems
 	warnings []Warning
 }
@@ -178,7 +179,8 @@ func (j *judge) calendar() {
 	j.closing = newClosing(s)
 }
 
-// from is the first second at which an occurrence may lie that is not in the past.
+// from returns the first second that does not lie in the past, and so may have an
+// occurrence.
 func (s *Spec) from() int64 {
 	from := wholeSecond(s.WrittenAt)
 	if !s.Since.IsZero() {
@@ -191,4 +193,69 @@ func (s *Spec) from() int64 {
 // keeps it.
 func seconds(d time.Duration) string {
 	return strconv.FormatFloat(d.Truncate(time.Microsecond).Seconds(), 'f', -1, 64) + " s"
+}
+
+// A Problem is one reason to refuse a Spec.
+type Problem struct {
+	// Field is a key of StrategyContent such as "circleValue", or a column:
+	// strategy_type, strategy_content (as a whole), time_zone,
+	// short_month_policy, dst_gap_policy, catch_up_window, times or
+	// calendar_policy.
+	Field string
+	// Message is the rule, worded to follow the field: "must not be empty".
+	Message string
+	// Value is the field's present value, cut to 80 characters. JSON values are
+	// shown as JSON. Empty when there is none.
+	Value string
+	// Hint says how to fix it.
+	Hint string
+}
+
+// Error returns the field and its rule.
+func (p Problem) Error() string { return p.Field + " " + p.Message }
+
+// Problems lists everything wrong with a Spec in a fixed order: the columns,
+// the content as a whole, its unknown and repeated keys in the order of the
+// text, its known keys.
+type Problems []Problem
+
+// Error joins the problems with semicolons.
+func (ps Problems) Error() string {
+	texts := make([]string, len(ps))
+	for i, p := range ps {
+		texts[i] = p.Error()
+	}
+	return strings.Join(texts, "; ")
+}
+
+// A Warning is a fact that an author should know. It refuses nothing.
+type Warning struct {
+	Field   string // as in Problem
+	Message string // worded to follow the field
+}
+
+// String returns the field and the message.
+func (w Warning) String() string { return w.Field + " " + w.Message }
+
+const maxValue = 80
+
+func (j *judge) problem(field, message, value, hint string) {
+	j.problems = append(j.problems, Problem{Field: field, Message: message, Value: clip(value), Hint: hint})
+}
+
+func (j *judge) warn(field, message string) {
+	j.warnings = append(j.warnings, Warning{Field: field, Message: message})
+}
+
+// clip cuts s to maxValue characters, so that no log line or error holds a long
+// text that an author pasted.
+func clip(s string) string {
+	count := 0
+	for i := range s {
+		if count == maxValue {
+			return s[:i] + "..."
+		}
+		count++
+	}
+	return s
 }

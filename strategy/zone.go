@@ -13,15 +13,15 @@ import (
 // cannot grow beyond the IANA database.
 var zones sync.Map // name → *loadedZone
 
-// A loadedZone is a zone with the text that ZoneRules returns for it, which takes a
-// while to make and is made when it is first asked for.
+// A loadedZone is a zone with the text that ZoneRules returns for it. The text
+// takes a while to make, so it is made when it is first asked for.
 type loadedZone struct {
 	*time.Location
 	rules func() string
 }
 
-// loadZone returns the zone of that name, or nil. The names are those Go and
-// PostgreSQL both know and both read alike. PostgreSQL by itself would also take
+// loadZone returns the zone of that name, or nil. It takes only names that Go
+// and PostgreSQL both know and read alike. PostgreSQL by itself would also take
 // other cases, POSIX rules and abbreviations; Go would take any file in the
 // database's folder.
 func loadZone(name string) *time.Location {
@@ -47,9 +47,9 @@ func load(name string) *loadedZone {
 	return loaded
 }
 
-// isAbbreviation reports names that are both a zone with clock changes and, for
-// PostgreSQL, an abbreviation of a fixed offset: AT TIME ZONE 'CET' stays at +01
-// all summer. An author who writes one cannot know which is meant.
+// isAbbreviation reports names of zones with clock changes that PostgreSQL reads
+// as abbreviations of a fixed offset: AT TIME ZONE 'CET' stays at +01 all
+// summer. The meaning of such a name would depend on who reads it.
 func isAbbreviation(name string) bool {
 	switch name {
 	case "CET", "EET", "EST", "HST", "MET", "MST", "WET":
@@ -101,7 +101,7 @@ const (
 	maxUnix = 1 << 60
 )
 
-// ForgetZones drops what is known of zones: the next schedule reads the rules
+// ForgetZones drops all loaded zones, so that the next schedule reads the rules
 // anew. Schedules that were made before keep the rules they were made with.
 func ForgetZones() { zones.Clear() }
 

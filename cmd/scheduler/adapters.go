@@ -24,7 +24,7 @@ func providers() []config.Provider {
 }
 
 // channel returns a channel and its adapter by the channel's name. names are the
-// names of all channels, for the message when there is none of that name.
+// names of all channels, for the message where no channel has that name.
 func channel(name string) (adapter dispatch.Adapter, names []string) {
 	for _, a := range adapters() {
 		for _, c := range a.Channels() {

@@ -46,7 +46,7 @@ type calendarJSON struct {
 	OpenWeekdays []int16           `json:"open_weekdays"`
 	UpdatedBy    string            `json:"updated_by"`
 	UpdatedAt    string            `json:"updated_at"`
-	Campaigns    int64             `json:"campaigns"` // that name it and are not cancelled
+	Campaigns    int64             `json:"campaigns"` // campaigns that name it and are not cancelled
 	Days         []calendarDayJSON `json:"days,omitempty"`
 }
 

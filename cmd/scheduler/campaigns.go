@@ -206,7 +206,7 @@ func (p *program) printComing(d campaignDetail) error {
 	return p.printClosed(d.plan)
 }
 
-// given returns nil for nothing.
+// given returns nil for an empty text.
 func given(text string) *string {
 	if text == "" {
 		return nil
@@ -244,7 +244,7 @@ func misfireInWords(c store.CampaignRow) string {
 	return "the latest missed occurrence is pushed, up to " + within + " late"
 }
 
-// spreadInWords says a spread; nothing where there is none.
+// spreadInWords returns a spread in words, or "" where there is none.
 func spreadInWords(spread time.Duration) string {
 	if spread == 0 {
 		return ""
@@ -345,7 +345,7 @@ type campaignJSON struct {
 	ShortMonthPolicy string          `json:"short_month_policy"`
 	DSTGapPolicy     string          `json:"dst_gap_policy"`
 	Times            []string        `json:"times"`        // of day; null: strategy_content's
-	QuietPolicy      string          `json:"quiet_policy"` // as exemptions stand
+	QuietPolicy      string          `json:"quiet_policy"` // ignore only with an exemption
 	Calendar         *string         `json:"calendar"`
 	CalendarPolicy   *string         `json:"calendar_policy"`
 	ResendUnknown    bool            `json:"resend_unknown"`
@@ -393,7 +393,7 @@ type changeJSON struct {
 	ChangedAt string `json:"changed_at"`
 	ChangedBy string `json:"changed_by"`
 	Action    string `json:"action"`
-	Revision  int32  `json:"revision"` // the one that ended
+	Revision  int32  `json:"revision"` // the revision that the change ended
 }
 
 func (d campaignDetail) json() campaignDetailJSON {

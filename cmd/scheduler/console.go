@@ -50,7 +50,7 @@ func newConsoleCommand(p *program) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			s.Close() // it was opened to see that it is there; people bring their own logins
+			s.Close() // it was opened only to check that the database is there; people bring their own logins
 		} else if database.url != "" {
 			cfg.Console.DatabaseURL = config.Secret(database.url)
 		}
@@ -92,8 +92,8 @@ func (p *program) serveConsole(ctx context.Context, databaseURL string, cfg *con
 	return served.Stop(ending)
 }
 
-// reloadConsole takes over a changed configuration, or says why not and changes
-// nothing.
+// reloadConsole applies a changed configuration. When it cannot, it says why
+// and changes nothing.
 func (p *program) reloadConsole(ctx context.Context, served *app.Console, log *slog.Logger, level *slog.LevelVar) {
 	cfg, err := p.loadConfig()
 	if err != nil {

@@ -227,14 +227,15 @@ type plan struct {
 type closedJSON struct {
 	DueAt   string `json:"due_at"`   // RFC 3339 in the campaign's zone, to the second: without the calendar
 	MovedTo string `json:"moved_to"` // empty: it is left out
-	Why     string `json:"why"`      // the word that the calendar has of its day
+	Why     string `json:"why"`      // the calendar's reason for closing the day
 	Note    string `json:"note"`     // why it does not move
 }
 
-// shownClosed bounds what is listed of what a calendar moves and leaves out.
+// shownClosed bounds how many occurrences that a calendar moves or leaves out
+// are listed.
 const shownClosed = 20
 
-// readClosed lists what the calendar moves and leaves out of what is to come.
+// readClosed lists the coming occurrences that the calendar moves or leaves out.
 func (p *plan) readClosed(ctx context.Context, s *store.Store, spec strategy.Spec, schedule strategy.Schedule) (err error) {
 	if spec.Calendar == "" {
 		return nil
@@ -258,7 +259,7 @@ type occurrence struct {
 	at time.Time
 }
 
-// say adds to the words over how long each push goes out.
+// say adds to the words the time over which each push goes out.
 func (p *plan) say(spread time.Duration) {
 	if spread > 0 {
 		p.words += "; " + spreadInWords(spread)
@@ -290,8 +291,8 @@ func (p *plan) mute(c store.CampaignRow) {
 	}
 }
 
-// quietInWords says what a campaign does about its app's quiet hours; empty: it has
-// none.
+// quietInWords says what a campaign does about its app's quiet hours; empty: the
+// app has none.
 func quietInWords(c store.CampaignRow, h store.QuietHours) string {
 	if h == (store.QuietHours{}) {
 		return ""
@@ -358,7 +359,8 @@ func (p *program) printPlan(plan plan) error {
 	return p.printClosed(plan)
 }
 
-// printClosed lists what the calendar moves and leaves out, and then the warnings.
+// printClosed lists the occurrences that the calendar moves or leaves out, and
+// then the warnings.
 func (p *program) printClosed(plan plan) error {
 	if len(plan.closed) > 0 {
 		if err := p.print("\n"); err != nil {

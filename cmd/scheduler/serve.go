@@ -61,7 +61,7 @@ func (p *program) serve(ctx context.Context) error {
 	level := new(slog.LevelVar)
 	log := newLogger(p.stderr, cfg.Log, level)
 	warn(ctx, log, cfg)
-	hangups := make(chan os.Signal, 1) // from the very start, where a SIGHUP would end the process
+	hangups := make(chan os.Signal, 1) // from the very start, since an unhandled SIGHUP ends the process
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 	ctx, signals := notice(ctx)

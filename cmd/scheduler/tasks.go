@@ -182,7 +182,7 @@ func taskFacts(t store.TaskRow) *facts {
 		f.add("calls", number(int64(t.Attempts)))
 	}
 	f.add("answer", t.Code)
-	if !strings.Contains(t.Reason, t.Message) { // which has its own line
+	if !strings.Contains(t.Reason, t.Message) { // the message has a line of its own
 		f.add("message", t.Message)
 	}
 	f.add("request id", t.RequestID)
@@ -244,7 +244,7 @@ func personInWords(login, operator string) string {
 const watchInterval = 500 * time.Millisecond
 
 // watchTask prints the task's progress whenever it changes, and ends when the
-// task is decided. On a terminal one line is written over and over.
+// task is decided. On a terminal it overwrites one line.
 func (p *program) watchTask(ctx context.Context, s *store.Store, id int64, quiet bool) error {
 	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()

@@ -104,7 +104,7 @@ type report struct {
 	HeldSince   *time.Time       `json:"held_since"` // not null: nothing counts as undecided
 	Occurrences int64            `json:"occurrences"`
 	Tasks       int64            `json:"tasks"`
-	Counts      map[string]int64 `json:"counts"` // by kind; what --limit left out is counted too
+	Counts      map[string]int64 `json:"counts"` // by kind, including findings that --limit left out
 	Findings    []finding        `json:"findings"`
 }
 

@@ -2,11 +2,12 @@
 // and single sends.
 //
 // The client is our own, on the standard library's crypto: there is no official
-// Go SDK for this platform, and the unofficial ones do not verify answers. Its
-// bytes are held against requests recorded from the official Node SDK.
+// Go SDK for this platform, and the unofficial ones do not verify answers.
+// Tests compare its bytes with requests that were recorded from the official
+// Node SDK.
 //
 // Alipay has no idempotency key, and a label send has not even a message id. So
-// whatever leaves open whether a message was taken is classed as unknown.
+// an outcome is classed as unknown whenever the message may have been taken.
 package alipay
 
 import (
@@ -86,7 +87,8 @@ const (
 )
 
 // Options lists the credentials. Answers are verified with alipay_public_key in
-// key mode and with alipay_cert in certificate mode; an app is in one of them.
+// key mode and with alipay_cert in certificate mode. An app uses one of the two
+// modes.
 func (Adapter) Options() []dispatch.Option {
 	return []dispatch.Option{
 		{Name: optPrivateKey, Required: true, Secret: true, Help: "the app's RSA private key, PKCS#1 or PKCS#8, PEM or bare base64"},
@@ -129,8 +131,8 @@ func (Adapter) New(s dispatch.Settings) (dispatch.Pusher, error) {
 	}, nil
 }
 
-// credentials are an app's options, read. What cannot be read is left zero and
-// named in problems.
+// credentials are an app's options after reading. An option that cannot be read
+// is left zero and named in problems.
 type credentials struct {
 	options  map[string]string
 	problems []error
@@ -245,8 +247,8 @@ func ordinal(n int) string {
 	return fmt.Sprintf("%dth", n)
 }
 
-// readAppCert takes the file's leaf, wherever it stands, and proves that it is
-// the app's.
+// readAppCert takes the file's leaf certificate, at any place in the file, and
+// checks that it is the app's.
 func (c *credentials) readAppCert(app, root []certificate) {
 	leaf, err := leafOf(app)
 	if err != nil {
@@ -265,8 +267,8 @@ func (c *credentials) readAppCert(app, root []certificate) {
 	}
 }
 
-// readAlipayCert takes the file's leaf, and proves that it is not the app's and
-// that the same authority issued it.
+// readAlipayCert takes the file's leaf certificate. It checks that the
+// certificate is not the app's, and that the same authority issued it.
 func (c *credentials) readAlipayCert(alipay, root []certificate) {
 	leaf, err := leafOf(alipay)
 	if err != nil {
@@ -288,8 +290,8 @@ func (c *credentials) readAlipayCert(alipay, root []certificate) {
 	c.alipay = key
 }
 
-// prove reports a certificate that is not issued under root_cert. Without roots,
-// which is reported already, nothing can be proved.
+// prove reports a certificate that is not issued under root_cert. Without roots
+// it reports nothing, since missing roots are reported already.
 func (c *credentials) prove(option string, leaf certificate, root, between []certificate) {
 	if len(root) == 0 {
 		return

@@ -20,8 +20,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/textfile"
 )
 
-// A certificate is the part of an X.509 certificate that Alipay's rules are
-// written in. It is read from the ASN.1 itself: Alipay's root file also holds
+// A certificate holds the parts of an X.509 certificate that Alipay's rules
+// use. It is read from the ASN.1 itself, since Alipay's root file also holds
 // SM2 certificates, which crypto/x509 refuses.
 type certificate struct {
 	issuer    []attribute
@@ -29,7 +29,7 @@ type certificate struct {
 	signature string // the OID of the signature's algorithm, dotted
 	publicKey []byte // the SubjectPublicKeyInfo, DER
 
-	der, signed, signedBy []byte // the whole, the part that is signed, and the signature
+	der, signed, signedBy []byte // the whole certificate, its signed part, and the signature
 	issuerDER, subjectDER []byte
 }
 
@@ -39,8 +39,8 @@ type attribute struct {
 	value string
 }
 
-// certificateDER names the fields of a certificate down to the public key;
-// encoding/asn1 lets the ones after it be.
+// certificateDER names the fields of a certificate down to the public key.
+// encoding/asn1 ignores the fields after it.
 type certificateDER struct {
 	TBS       tbsDER
 	Algorithm algorithmDER
@@ -69,7 +69,8 @@ type attributeDER struct {
 }
 
 // parseCertificates reads every certificate of a PEM text, or the one
-// certificate of a bare base64 text. Whatever else the text holds is refused.
+// certificate of a bare base64 text. A text with anything else in it is
+// refused.
 func parseCertificates(text string) ([]certificate, error) {
 	blocks, err := textfile.PEM(text)
 	if err != nil {
@@ -127,8 +128,8 @@ func parseName(der []byte) ([]attribute, error) {
 	return name, nil
 }
 
-// attributeText returns the text of a name's attribute. All the string types
-// in use hold UTF-8 or its ASCII subset, but for BMPString: that is UTF-16.
+// attributeText returns the text of a name's attribute. All string types in use
+// hold UTF-8 or its ASCII subset, except BMPString, which is UTF-16.
 func attributeText(v asn1.RawValue) string {
 	if v.Tag == asn1.TagBMPString {
 		var s string
@@ -189,7 +190,7 @@ func (c certificate) is(other certificate) bool { return bytes.Equal(c.der, othe
 // selfIssued reports whether a certificate names itself as its issuer.
 func (c certificate) selfIssued() bool { return bytes.Equal(c.issuerDER, c.subjectDER) }
 
-// rsaHashes are the hashes of the RSA signature algorithms, but for MD5, which
+// rsaHashes are the hashes of the RSA signature algorithms, except MD5, which
 // proves nothing.
 var rsaHashes = map[string]crypto.Hash{
 	pkcs1Prefix + ".5":  crypto.SHA1,
@@ -199,8 +200,9 @@ var rsaHashes = map[string]crypto.Hash{
 }
 
 // issued reports whether the certificate's key signed another certificate that
-// names it as its issuer. crypto/x509 is asked for what is not RSA only: it
-// refuses SHA-1, which old roots are signed with, and all of SM2.
+// names it as its issuer. It uses crypto/x509 only for signatures that are not
+// RSA, since crypto/x509 refuses SHA-1, with which old roots are signed. SM2
+// signatures it refuses in any case.
 func (c certificate) issued(other certificate) bool {
 	if !bytes.Equal(c.subjectDER, other.issuerDER) {
 		return false
@@ -223,7 +225,7 @@ func (c certificate) issued(other certificate) bool {
 }
 
 // leafOf returns the certificate of a file that issued none of the others there.
-// It may stand anywhere among its issuers.
+// The leaf may be at any place in the file.
 func leafOf(certs []certificate) (certificate, error) {
 	var leaves []certificate
 	for i, c := range certs {
@@ -240,7 +242,7 @@ func leafOf(certs []certificate) (certificate, error) {
 
 var errNotIssued = errors.New("is not issued under root_cert")
 
-// maxChain bounds the way from a certificate to its root.
+// maxChain bounds the number of certificates from a leaf to its root.
 const maxChain = 8
 
 // issuedUnder reports whether a chain of signatures leads from a certificate to

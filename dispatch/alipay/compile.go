@@ -8,7 +8,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
-// A payload is what Compile makes of a request. It is never changed.
+// A payload is a request as Compile has encoded it. It is never changed.
 type payload struct {
 	path   string
 	fixed  []byte  // the body of a call that names its own audience
@@ -89,7 +89,7 @@ func (p *payload) body(targets []dispatch.Target) ([]byte, error) {
 // is sent as its author wrote it.
 type node struct {
 	kind    rawjson.Kind
-	text    string // of a string; else the literal of what is no list or object
+	text    string // the text of a string, or the literal of a number, a boolean or null
 	items   []node
 	members []member
 }
@@ -111,8 +111,8 @@ func (n node) get(name string) (node, bool) {
 	return node{}, false
 }
 
-// with returns n with the member set: in its place when there is one of that
-// name, else at the end. n is left alone.
+// with returns a copy of n with the member set: in place of the member of that
+// name, or at the end where there is none. n does not change.
 func (n node) with(name string, value node) node {
 	members := make([]member, 0, len(n.members)+1)
 	found := false
@@ -157,7 +157,7 @@ func readNode(raw []byte) node {
 }
 
 // appendJSON appends n as JavaScript's JSON.stringify writes it: without spaces,
-// and with nothing escaped but what JSON demands.
+// and with only the escapes that JSON demands.
 func (n node) appendJSON(b []byte) []byte {
 	switch n.kind {
 	case rawjson.String:

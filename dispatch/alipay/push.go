@@ -29,7 +29,7 @@ type pusher struct {
 	nonce    func() string // unique for each call
 }
 
-// String says whose calls they are; a pusher printed otherwise would show keys.
+// String names the app. Without this method, a printed pusher would show keys.
 func (p *pusher) String() string { return "alipay app " + p.signer.appID }
 
 // CloseIdleConnections closes the connections that carry no call.
@@ -54,8 +54,8 @@ func invalid(err error) dispatch.Outcome {
 	return dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: err.Error()}
 }
 
-// request builds and signs one call. In AES mode the body is encrypted first:
-// what is signed is what is sent.
+// request builds and signs one call. In AES mode the body is encrypted first,
+// since the signature covers the bytes that are sent.
 func (p *pusher) request(push *dispatch.Push) (*httpcall.Request, error) {
 	message, err := payloadOf(push)
 	if err != nil {
@@ -101,7 +101,7 @@ func (p *pusher) header(auth, requestID string) []httpcall.Field {
 	return append(h, httpcall.Field{Name: "Content-Type", Value: contentType})
 }
 
-// Codes that decide an outcome. All the others are open strings.
+// Codes that decide an outcome. The list of all codes is not closed.
 const (
 	codeAppLimited    = "app-call-limited"
 	codeMethodLimited = "method-call-limited"
@@ -111,7 +111,7 @@ const (
 	codeSingleOver    = "MSG_SINGLE_SD_OVER"
 )
 
-// answerBody is what an answer may hold, of a success or of an error.
+// answerBody has the members that an answer may hold, of a success or of an error.
 type answerBody struct {
 	Code      httpcall.Word   `json:"code"`
 	Message   httpcall.Word   `json:"message"`
@@ -189,10 +189,10 @@ func accepted(a *httpcall.Answer, body answerBody, readable bool) dispatch.Outco
 	return dispatch.Outcome{Class: dispatch.Accepted, MessageID: string(body.MessageID)}
 }
 
-// refused classes everything else, in the order of the table in the API's
+// refused classes all other answers, in the order of the table in the API's
 // description: certainly not sent, unknown, permanent. A 4xx that is neither
 // signed nor holds a code is not Alipay's: a proxy, gateway or firewall on the
-// way made it, and it does not say whether the call had gone further.
+// way made it. It does not say whether the call went further.
 func refused(a *httpcall.Answer, body answerBody, isSigned bool) dispatch.Outcome {
 	o := dispatch.Outcome{Code: string(body.Code), Message: body.words(a)}
 	if o.Code == "" {
@@ -235,14 +235,14 @@ func refusal(status int, code string) dispatch.Reason {
 	return dispatch.ReasonRefused
 }
 
-// bareCode strips what stands before the last dot: the gateway's older codes
-// carry a prefix, as in "isp.unknow-error".
+// bareCode removes the prefix that the gateway's older codes have before their
+// last dot, as in "isp.unknow-error".
 func bareCode(code string) string {
 	return code[strings.LastIndexByte(code, '.')+1:]
 }
 
-// words returns Alipay's message and links, or what the answer is when it has
-// none.
+// words returns Alipay's message and links, or a description of the answer when
+// it has none.
 func (b answerBody) words(a *httpcall.Answer) string {
 	if b.Message == "" && b.Code == "" {
 		return a.Describe()

@@ -34,17 +34,17 @@ func (j *judge) is(field string, n node, k rawjson.Kind) bool {
 	return true
 }
 
-// text is a string with something in it.
+// text is the rule of a string that is not empty.
 func text(j *judge, field string, n node) {
 	if j.is(field, n, rawjson.String) && strings.TrimSpace(n.text) == "" {
 		j.report(field, "must not be empty")
 	}
 }
 
-// anyText is a string that may be empty.
+// anyText is the rule of a string that may be empty.
 func anyText(j *judge, field string, n node) { j.is(field, n, rawjson.String) }
 
-// oneOf is a string out of a closed list.
+// oneOf is the rule of a string out of a closed list.
 func oneOf(words ...string) rule {
 	choice := fmt.Sprintf("must be %q", words[0])
 	if len(words) > 1 {
@@ -57,7 +57,7 @@ func oneOf(words ...string) rule {
 	}
 }
 
-// listOf is a list with at least one item. limit 0 means no limit.
+// listOf is the rule of a list with at least one item. limit 0 means no limit.
 func listOf(limit int, item rule) rule {
 	return func(j *judge, field string, n node) {
 		if !j.is(field, n, rawjson.List) {
@@ -68,7 +68,7 @@ func listOf(limit int, item rule) rule {
 		}
 		if limit > 0 && len(n.items) > limit {
 			j.report(field, "holds %d items; at most %d are allowed", len(n.items), limit)
-			return // what to keep is the author's choice, and then judged
+			return // the author has to choose which items to keep; they are judged then
 		}
 		for i, v := range n.items {
 			item(j, fmt.Sprintf("%s[%d]", field, i), v)
@@ -76,7 +76,7 @@ func listOf(limit int, item rule) rule {
 	}
 }
 
-// mapOf is an object with at least one member, of any names.
+// mapOf is the rule of an object with at least one member, of any names.
 func mapOf(value rule) rule {
 	return func(j *judge, field string, n node) {
 		if !j.is(field, n, rawjson.Object) {
@@ -102,7 +102,7 @@ type spec struct {
 func required(name string, r rule) spec { return spec{name, true, r} }
 func optional(name string, r rule) spec { return spec{name, false, r} }
 
-// object is an object with these members and no others.
+// object is the rule of an object with these members and no others.
 func object(specs ...spec) rule {
 	names := make([]string, len(specs))
 	rules := make(map[string]rule, len(specs))
@@ -129,8 +129,8 @@ func object(specs ...spec) rule {
 	}
 }
 
-// all applies several rules to one value. Those after the first see only values
-// of the kind k.
+// all applies several rules to one value. The rules after the first see only
+// values of the kind k.
 func all(k rawjson.Kind, first rule, more ...rule) rule {
 	return func(j *judge, field string, n node) {
 		first(j, field, n)
@@ -166,8 +166,8 @@ func join(field, name string) string {
 // maxName bounds a part of a field's name, in bytes.
 const maxName = 128
 
-// suggest returns a sentence that names the word nearest to what the author
-// wrote, or nothing when none is near.
+// suggest returns a sentence that names the word nearest to the author's, or
+// nothing when none is near.
 func (j *judge) suggest(wrote string, words []string) string {
 	if j.problems.Full() {
 		return ""
@@ -178,7 +178,8 @@ func (j *judge) suggest(wrote string, words []string) string {
 	return ""
 }
 
-// fieldOrRequest names the whole request by the word of dispatch.Problem.
+// fieldOrRequest returns field, or the word that dispatch.Problem has for the
+// whole request where field is empty.
 func fieldOrRequest(field string) string {
 	if field == "" {
 		return "request"
@@ -193,8 +194,8 @@ var totalSend = all(rawjson.Object, object(
 	optional("articles", articlesRule),
 ), contentFits)
 
-// groupSend is a message to one group of users. What an image holds is not
-// described, so it is sent as it is.
+// groupSend is a message to one group of users. The members of an image are not
+// described, so an image is sent as it is.
 var groupSend = all(rawjson.Object, object(
 	required("group_id", text),
 	required("msg_type", oneOf(msgTypeText, msgTypeArticles, msgTypeImage)),
@@ -205,7 +206,7 @@ var groupSend = all(rawjson.Object, object(
 
 func anyObject(j *judge, field string, n node) { j.is(field, n, rawjson.Object) }
 
-// columnLabel is the only column that a merchant's labels are found in.
+// columnLabel is the only column that holds a merchant's labels.
 const columnLabel = "label_id_list"
 
 var labelSend = object(
@@ -232,9 +233,9 @@ var (
 // template is ${a}, or two variables joined by "and" or "or".
 var template = regexp.MustCompile(`^\s*\$\{([^{}\s]+)\}(?:\s+(?:and|or)\s+\$\{([^{}\s]+)\})?\s*$`)
 
-// templateFits judges the filter's template, and that it and the context speak
-// of the same variables: a condition left out by mistake would reach users whom
-// nobody meant.
+// templateFits judges the filter's template, and checks that template and
+// context have the same variables. If a condition were left out by mistake, the
+// message would reach users whom nobody meant.
 func templateFits(j *judge, field string, n node) {
 	tmpl, _ := n.get("template")
 	if tmpl.kind != rawjson.String || strings.TrimSpace(tmpl.text) == "" {
@@ -267,8 +268,8 @@ func templateFits(j *judge, field string, n node) {
 const (
 	fieldUserID = "to_user_id"
 	fieldOpenID = "to_open_id"
-	// fieldTarget is ours, not Alipay's: it says which of the two the rows of
-	// campaign_targets hold. It is not sent.
+	// fieldTarget is a member of ours, not Alipay's, and is not sent. It says
+	// which of the two the rows of campaign_targets hold.
 	fieldTarget = "target_field"
 )
 
@@ -298,8 +299,9 @@ var keywordObject = object(
 	optional("color", anyText),
 )
 
-// keyword is what fills a place of the template: a value and its colour. The
-// API's description leaves the type open, so a plain string passes as well.
+// keyword is the rule of the value that fills a place of the template: a text
+// and its colour. The API's description leaves the type open, so a plain string
+// is allowed as well.
 func keyword(j *judge, field string, n node) {
 	if n.kind != rawjson.String {
 		keywordObject(j, field, n)
@@ -307,7 +309,8 @@ func keyword(j *judge, field string, n node) {
 }
 
 // singleAudience reports a request that names its user in two ways. A request may
-// name no user: the users come from campaign_targets, which may be filled later.
+// name no user: the users then come from campaign_targets, which may be filled
+// later.
 func singleAudience(j *judge, r dispatch.Request, n node) {
 	_, user := n.get(fieldUserID)
 	_, open := n.get(fieldOpenID)
@@ -327,8 +330,8 @@ func singleAudience(j *judge, r dispatch.Request, n node) {
 	}
 }
 
-// A single is a judged single send. Its document has the user's member in the
-// author's place, or in front, with an empty value.
+// A single is a judged single send. Its document has the user's member, with an
+// empty value, at the author's place or else in front.
 type single struct {
 	document node
 	field    string
@@ -376,7 +379,7 @@ func (s *single) body(targets []dispatch.Target) ([]byte, error) {
 	return document.appendJSON(nil), nil
 }
 
-// judgeTarget holds the rules of one target, wherever it stands.
+// judgeTarget judges one target, of a request or of a table.
 func judgeTarget(t *dispatch.Target, report dispatch.Report) {
 	t.Judge(report)
 	if !dispatch.IsEmptyObject(t.ExtendedParams) {
@@ -471,7 +474,7 @@ func contentFits(j *judge, field string, n node) {
 		known = known || c.msgType == msgType.text
 	}
 	if !known {
-		return // reported already; what would fit is anyone's guess
+		return // reported already; nobody knows which member would fit
 	}
 	for _, c := range contents {
 		_, given := n.get(c.field)

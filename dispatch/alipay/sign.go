@@ -51,8 +51,9 @@ func (s *signer) auth(nonce string, at time.Time) string {
 	return auth + ",nonce=" + nonce + ",timestamp=" + strconv.FormatInt(at.UnixMilli(), 10)
 }
 
-// stringToSign ends every line in a newline, that of an empty body included.
-// The token's line is only there when there is a token.
+// stringToSign returns the text to sign. Every line ends in a newline, also
+// that of an empty body. There is a line for the token only when there is a
+// token.
 func (s *signer) stringToSign(auth, method, uri string, body []byte) []byte {
 	b := make([]byte, 0, len(auth)+len(method)+len(uri)+len(body)+len(s.authToken)+5)
 	b = append(append(b, auth...), '\n')
@@ -74,8 +75,8 @@ const (
 	headerTraceID   = "Alipay-Trace-Id"
 )
 
-// signed reports whether an answer carries a signature. Errors that the gateway
-// makes itself carry none, or the word null.
+// signed reports whether an answer carries a signature. Errors of the gateway
+// itself carry none, or the word null.
 func signed(h http.Header) bool {
 	s := h.Get(headerSignature)
 	return s != "" && s != "null"
@@ -123,7 +124,7 @@ func oneBlock(text string, unread error) (textfile.Block, error) {
 }
 
 // parsePrivateKey reads an RSA private key in PKCS#1 or PKCS#8, as PEM or as
-// bare base64, whatever the PEM block calls it.
+// bare base64. It ignores the type that the PEM block names.
 func parsePrivateKey(text string) (*rsa.PrivateKey, error) {
 	block, err := oneBlock(text, errBadPrivateKey)
 	if err != nil {

@@ -80,7 +80,8 @@ func (s Subject) testCompile(t *testing.T) {
 	}
 }
 
-// testJudge wants the sample's targets to be good, and one without a name not to be.
+// testJudge checks that the sample's targets are good, and that a target without a
+// name is not.
 func (s Subject) testJudge(t *testing.T, m *dispatch.Message) {
 	t.Helper()
 	if m.Judge == nil {
@@ -98,8 +99,8 @@ func (s Subject) testJudge(t *testing.T, m *dispatch.Message) {
 	}
 }
 
-// testNew wants an error that names a required option left out, no secret in any
-// error, and none in the pusher's own text.
+// testNew checks that a missing required option leads to an error that names it,
+// and that neither an error nor the pusher's own text holds a secret.
 func (s Subject) testNew(t *testing.T) {
 	t.Parallel()
 	const endpoint = "http://127.0.0.1:1"
@@ -136,7 +137,7 @@ func (s Subject) without(endpoint, option string) dispatch.Settings {
 	return set
 }
 
-// testMisuse wants pushes that no message allows to be refused before a call.
+// testMisuse checks that pushes that no message allows are refused before a call.
 func (s Subject) testMisuse(t *testing.T) {
 	t.Parallel()
 	r := s.answer(t, s.Accepted)
@@ -163,11 +164,11 @@ func (s Subject) testMisuse(t *testing.T) {
 	}
 }
 
-// testDeliveryID wants every attempt of a delivery to carry the same id.
+// testDeliveryID checks that every attempt of a delivery carries the same id.
 func (s Subject) testDeliveryID(t *testing.T) {
 	t.Parallel()
 	if s.DeliveryID == nil {
-		return // the API has no place for one
+		return // the API has no place for an id
 	}
 	r := s.answer(t, func(c Call) Answer { return s.Throttled(c, "again") })
 	p := r.next()
@@ -186,13 +187,13 @@ func (s Subject) testDeliveryID(t *testing.T) {
 	}
 }
 
-// A TargetCase is one target of a channel and whether it can be sent. The
-// adapters' rules, a request's own targets and the database's triggers are held
-// against the same cases.
+// A TargetCase is one target of a channel and whether it can be sent. The tests
+// of the adapters' rules, of a request's own targets and of the database's
+// triggers use the same cases.
 type TargetCase struct {
 	Name, Channel                            string
 	Target, TemplateKeyValue, ExtendedParams string // the latter two are JSON, or empty
-	Bad                                      string // in what is said of it; empty: it is good
+	Bad                                      string // a word of the fault that is reported; empty: the target is good
 }
 
 // Of returns the case's target.
@@ -207,7 +208,7 @@ func (c TargetCase) Of() *dispatch.Target {
 	return t
 }
 
-// TargetCases lists good and bad targets of every channel that takes some.
+// TargetCases lists good and bad targets of every channel that takes targets.
 func TargetCases() []TargetCase {
 	const (
 		multiple, template, simple = "mpaas.push_multiple", "mpaas.push_template", "mpaas.push_simple"
@@ -259,8 +260,9 @@ const (
 	each       = 16
 )
 
-// testConcurrency has many goroutines share one pusher and one message, and wants
-// every call to be whole, accepted and unlike every other. Run it with -race.
+// testConcurrency has many goroutines share one pusher and one message. It checks
+// that every call is whole, accepted and different from every other. Run it with
+// -race.
 func (s Subject) testConcurrency(t *testing.T) {
 	t.Parallel()
 	r := s.answer(t, s.Accepted)
@@ -295,7 +297,7 @@ func (s Subject) testConcurrency(t *testing.T) {
 	checkDistinct(t, "delivery id", s.DeliveryID, calls)
 }
 
-// checkDistinct wants find to find something else in every call.
+// checkDistinct checks that find finds another text in every call.
 func checkDistinct(t *testing.T, what string, find func(Call) string, calls []Call) {
 	t.Helper()
 	if find == nil {

@@ -17,8 +17,8 @@ import (
 
 const html = "<!DOCTYPE html><html><body><h1>Bad gateway</h1></body></html>"
 
-// statuses are sampled from every range, with all that have a meaning of their
-// own for HTTP clients. Those below 200 are given as raw bytes.
+// statuses are samples of every range, with all statuses that have a special
+// meaning for HTTP clients. Those below 200 are sent as raw bytes.
 var statuses = []int{
 	100, 101, 102, 103, 150, 199,
 	200, 201, 202, 203, 204, 205, 206, 207, 226, 299,
@@ -69,7 +69,7 @@ func (c Case) check(t *testing.T, got dispatch.Outcome) {
 	}
 }
 
-// testStatuses gives each status with bodies that are not the provider's.
+// testStatuses sends each status with bodies that are not the provider's.
 func (s Subject) testStatuses(t *testing.T) {
 	t.Parallel()
 	bodies := map[string]Answer{
@@ -130,7 +130,7 @@ func (s Subject) testRedirects(t *testing.T) {
 	}
 }
 
-// testHugeBody wants an endless answer to be left, not read.
+// testHugeBody checks that an endless answer is not read to the end.
 func (s Subject) testHugeBody(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{200, 400, 500} {
@@ -151,7 +151,7 @@ func (s Subject) testHugeBody(t *testing.T) {
 	}
 }
 
-// pour writes size bytes and reports whether the reader left before the end.
+// pour writes size bytes and reports whether the reader closed before the end.
 func pour(w http.ResponseWriter, size int) bool {
 	chunk := bytes.Repeat([]byte(" "), 64<<10)
 	for range size / len(chunk) {
@@ -162,7 +162,7 @@ func pour(w http.ResponseWriter, size int) bool {
 	return false
 }
 
-// testTexts has the provider say what no log or database should be given.
+// testTexts has the provider answer with texts that must not reach a log or a database.
 func (s Subject) testTexts(t *testing.T) {
 	t.Parallel()
 	secrets := strings.Join(s.secrets(), " ")
@@ -204,7 +204,7 @@ func echo(c Call, status int, secrets string) Answer {
 }
 
 // testEncodings has the provider's good answer come compressed, though no call
-// asks for that. What was taken is accepted all the same.
+// asks for that. A push that was taken is still classed as accepted.
 func (s Subject) testEncodings(t *testing.T) {
 	t.Parallel()
 	encoders := map[string]func(io.Writer) io.WriteCloser{

@@ -17,8 +17,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/dispatch"
 )
 
-// listen starts a provider below HTTP: serve has each connection for itself and
-// it is closed when serve returns.
+// listen starts a provider below HTTP. serve gets each connection, which is
+// closed when serve returns.
 func (s Subject) listen(t *testing.T, serve func(*rig, net.Conn)) *rig {
 	t.Helper()
 	r := &rig{t: t, subject: s}
@@ -30,7 +30,7 @@ func (s Subject) listen(t *testing.T, serve func(*rig, net.Conn)) *rig {
 }
 
 // accept listens on a free port until the test ends and returns its address. serve
-// has each connection for itself and closes it.
+// gets each connection and must close it.
 func accept(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -74,8 +74,8 @@ func (s Subject) testNoListener(t *testing.T) {
 	want(t, r.push(t.Context()), dispatch.NotSent, dispatch.ReasonConnect)
 }
 
-// testUntrustedTLS has a server whose certificate nobody signed: the handshake
-// fails before anything of the request is written.
+// testUntrustedTLS uses a server whose certificate nobody signed. The handshake
+// fails before any byte of the request is written.
 func (s Subject) testUntrustedTLS(t *testing.T) {
 	t.Parallel()
 	r := &rig{t: t, subject: s}
@@ -90,9 +90,9 @@ func (s Subject) testUntrustedTLS(t *testing.T) {
 	}
 }
 
-// testCutBeforeRequest closes each connection without reading. Whether some of
-// the request was written by then is a race, and either class is right; to take
-// it for an answer never is.
+// testCutBeforeRequest closes each connection without reading. It is a race
+// whether a part of the request was written by then, so not sent and unknown
+// are both right. It is never right to take the end for an answer.
 func (s Subject) testCutBeforeRequest(t *testing.T) {
 	t.Parallel()
 	r := s.listen(t, func(*rig, net.Conn) {})
@@ -141,7 +141,7 @@ func (s Subject) testCutAfterRequest(t *testing.T) {
 
 // testStaleConnections closes every connection after a good answer that promised
 // to keep it. A push on such a connection may fail, but it must not arrive twice,
-// and what is called not sent must not have arrived.
+// and a push that is classed as not sent must not have arrived.
 func (s Subject) testStaleConnections(t *testing.T) {
 	t.Parallel()
 	r := s.listen(t, func(r *rig, conn net.Conn) {
@@ -167,7 +167,7 @@ func (a Answer) writeRaw(w io.Writer) {
 	_, _ = fmt.Fprintf(w, "\r\n%s", a.Body)
 }
 
-// testGarbage answers with what is no HTTP.
+// testGarbage answers with bytes that are not HTTP.
 func (s Subject) testGarbage(t *testing.T) {
 	t.Parallel()
 	for _, raw := range []string{
@@ -210,7 +210,7 @@ func (s Subject) testSlowBody(t *testing.T) {
 			a.Header = http.Header{}
 		}
 		a.Header.Set("Content-Length", "1000")
-		if a.Status == http.StatusNoContent { // has no body, and so no half
+		if a.Status == http.StatusNoContent { // an answer without a body has no half
 			a.Status = http.StatusOK
 		}
 		a.Body = a.Body[:min(len(a.Body), 1)]
@@ -219,9 +219,10 @@ func (s Subject) testSlowBody(t *testing.T) {
 	})
 }
 
-// endAt has the provider do begin and then nothing, until the caller's context
-// has ended, once by cancelling and once by its deadline. Accepted is right too
-// where the provider's word may have been read by then.
+// endAt has the provider call begin and then do nothing until the caller's
+// context has ended, once by cancelling and once by its deadline. With
+// mayAccept, Accepted is right as well, since the provider's answer may have
+// been read by then.
 func (s Subject) endAt(t *testing.T, mayAccept bool, begin func(http.ResponseWriter, Call)) {
 	t.Helper()
 	begun, over := make(chan struct{}), make(chan struct{})
@@ -246,7 +247,7 @@ func (s Subject) endAt(t *testing.T, mayAccept bool, begin func(http.ResponseWri
 }
 
 // A Deadline is a context whose deadline passes when the test says so. It is not
-// derived from another: context.Cause would ask that one.
+// derived from another context, since context.Cause would ask that one.
 type Deadline struct {
 	context.Context
 	done chan struct{}
@@ -258,16 +259,17 @@ func NewDeadline() *Deadline {
 	return &Deadline{Context: context.Background(), done: make(chan struct{})}
 }
 
-// Expire lets it pass. It may be called more than once, and from any goroutine.
+// Expire makes the deadline pass. It may be called more than once, and from any
+// goroutine.
 func (d *Deadline) Expire() { d.once.Do(func() { close(d.done) }) }
 
 // Done is closed by Expire.
 func (d *Deadline) Done() <-chan struct{} { return d.done }
 
-// Deadline names no time.
+// Deadline returns no time.
 func (d *Deadline) Deadline() (time.Time, bool) { return time.Time{}, false }
 
-// Err is context.DeadlineExceeded after Expire.
+// Err returns context.DeadlineExceeded after Expire.
 func (d *Deadline) Err() error {
 	select {
 	case <-d.done:

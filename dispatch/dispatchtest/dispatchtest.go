@@ -1,7 +1,7 @@
 // Package dispatchtest is the conformance suite that every adapter passes: the
 // same pushes against the same good, bad, slow and broken servers on loopback,
-// whatever the provider. An adapter's own tests hold what is the provider's
-// alone.
+// whatever the provider. An adapter's own tests cover only the rules of its
+// provider.
 //
 //	func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 //
@@ -17,33 +17,34 @@ import (
 	"github.com/campaign-scheduler/scheduler/dispatch"
 )
 
-// A Subject is an adapter and what the suite must know of its provider. An
-// adapter with channels that differ in kind runs the suite once for each.
+// A Subject is an adapter with the facts about its provider that the suite
+// needs. An adapter with channels of different kinds runs the suite once for
+// each kind.
 type Subject struct {
 	Adapter dispatch.Adapter
 	// Settings returns an app's settings whose calls go to endpoint, for example
-	// "http://127.0.0.1:40123". Transport is left nil: the adapter's own is part
-	// of what is tested.
+	// "http://127.0.0.1:40123". Transport stays nil, since the suite also tests
+	// the adapter's own transport.
 	Settings func(endpoint string) dispatch.Settings
 	// Request returns a request in which Compile finds no problem. Endpoint is
 	// for providers whose requests name the address; others ignore it.
 	Request func(endpoint string) dispatch.Request
-	// AnyParameter says that requests may hold parameters of any name, since they
-	// are the receiver's own.
+	// AnyParameter says that requests may hold parameters of any name, since the
+	// receiver defines them.
 	AnyParameter bool
 	// Targets are those of one call; nil for a channel without targets.
 	Targets []dispatch.Target
-	// Secrets are strings that no text may hold, beside the values of the options
-	// marked secret.
+	// Secrets are strings that no text may hold, in addition to the values of
+	// secret options.
 	Secrets []string
 
-	// Accepted renders the provider's word for "taken".
+	// Accepted returns the provider's answer to a push that it took.
 	Accepted func(Call) Answer
-	// Refused renders a refusal that would be repeated, with text as its message.
+	// Refused returns a refusal that would be repeated, with text as its message.
 	Refused func(c Call, text string) Answer
-	// Throttled renders "too many calls", with text as its message.
+	// Throttled returns the answer "too many calls", with text as its message.
 	Throttled func(c Call, text string) Answer
-	// Cases are answers of the provider's own and what they must come to.
+	// Cases are further answers of the provider with their outcomes.
 	Cases []Case
 
 	// Bare is the class of an answer with this status and a body that is not the
@@ -51,21 +52,22 @@ type Subject struct {
 	// DefaultBare.
 	Bare func(status int) dispatch.Class
 
-	// StatusDecides says that an answer's status decides although its body did not
-	// come whole. Else such an answer is unknown.
+	// StatusDecides says that an answer's status decides even if its body did not
+	// come whole. Otherwise such an answer is unknown.
 	StatusDecides bool
 
-	// EveryByte has the way through a proxy cut at every byte of a call, which takes
-	// some thousand calls; else at every byte until the tunnel stands, and at a
-	// sixtieth of the others. The machinery below the adapters is the same for all.
+	// EveryByte has the connection through a proxy cut at every byte of a call,
+	// which takes some thousand calls. Otherwise it is cut at every byte until the
+	// tunnel stands, and at a sixtieth of the other bytes. The code below the
+	// adapters is the same for all, so one adapter with EveryByte is enough.
 	EveryByte bool
 
 	// DeliveryID finds the delivery's id in a call. Nil: the API carries none.
 	DeliveryID func(Call) string
-	// Check says what is wrong with a call, for example a signature that does not
-	// fit the body. Nil: any call is good.
+	// Check returns what is wrong with a call, for example a signature that does
+	// not fit the body. Nil: any call is good.
 	Check func(Call) error
-	// Nonce finds what must differ between any two calls. Nil: there is none.
+	// Nonce finds the text that must differ between any two calls. Nil: there is none.
 	Nonce func(Call) string
 }
 
@@ -85,8 +87,8 @@ type Answer struct {
 	Body   []byte
 }
 
-// A Case is one answer and its outcome. Of Want, Class and Reason must be met;
-// the other fields only where they are set.
+// A Case is one answer and its outcome. Class and Reason of Want must always
+// match, the other fields only where they are set.
 type Case struct {
 	Name   string
 	Answer func(Call) Answer

@@ -23,19 +23,20 @@ import (
 type forward struct {
 	t       *testing.T
 	address string
-	// refuse, when set, is written in the place of a tunnel.
+	// refuse, when set, is the answer that is written instead of making a tunnel.
 	refuse string
-	// up and down are after how many bytes from and to the client the tunnel is
-	// cut, that of its making included; negative: never.
+	// up and down are the numbers of bytes from and to the client after which
+	// the tunnel is cut. The bytes that make the tunnel count too. Negative:
+	// never.
 	up, down atomic.Int64
 	tunnels  atomic.Int32
-	users    sync.Map // what Proxy-Authorization said
+	users    sync.Map // values of Proxy-Authorization
 
 	served, closed atomic.Int32 // connections to the proxy, and to the provider, that have ended
 }
 
-// settle waits until the proxy has served as many connections as there were, and
-// the provider has done with each that came through: nothing arrives later.
+// settle waits until the proxy has served that many connections and the provider
+// has finished each that came through. Nothing arrives afterwards.
 func (f *forward) settle(connections int32) {
 	f.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); f.served.Load() < connections || f.closed.Load() < f.tunnels.Load(); {
@@ -157,7 +158,7 @@ func (c *counted) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// testProxy has calls go through a proxy, and proxies that make no tunnel.
+// testProxy makes calls through a proxy, and through proxies that make no tunnel.
 func (s Subject) testProxy(t *testing.T) {
 	t.Parallel()
 	t.Run("accepted", func(t *testing.T) {
@@ -202,10 +203,10 @@ func (s Subject) testProxy(t *testing.T) {
 	})
 }
 
-// testProxyCuts cuts the way at every byte of the tunnel's making, and at many or
-// all after it, in both directions. What is
-// called not sent has not arrived, what is accepted has arrived once, and nothing
-// is taken for a refusal. Until the tunnel stands nothing can have been sent.
+// testProxyCuts cuts the connection at every byte that makes the tunnel, and at
+// many or all bytes after that, in both directions. A push that is classed as not
+// sent has not arrived, an accepted one has arrived once, and no cut is taken for
+// a refusal. Until the tunnel stands, nothing can have been sent.
 func (s Subject) testProxyCuts(t *testing.T) {
 	t.Parallel()
 	const making = len("HTTP/1.1 200 Connection established\r\n\r\n")
@@ -246,8 +247,9 @@ func (s Subject) testProxyCuts(t *testing.T) {
 	}
 }
 
-// step is one as long as the tunnel is made, and then, where not every byte is
-// tried, a number that meets all places in a record.
+// step returns one while the tunnel is made. Afterwards, where not every byte
+// is tried, it returns a number by which all places in a TLS record are met in
+// time.
 func (s Subject) step(n int) int {
 	if n < 200 || s.EveryByte {
 		return 1

@@ -42,7 +42,7 @@ func (s Subject) serve(t *testing.T, handle func(http.ResponseWriter, Call)) *ri
 	return r
 }
 
-// answer starts a provider that gives every call the same kind of answer.
+// answer starts a provider that answers every call with answer.
 func (s Subject) answer(t *testing.T, answer func(Call) Answer) *rig {
 	t.Helper()
 	return s.serve(t, func(w http.ResponseWriter, c Call) { answer(c).write(w) })
@@ -52,7 +52,7 @@ func (r *rig) handler(handle func(http.ResponseWriter, Call)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		call, err := readCall(req)
 		if err != nil {
-			return // cut by the client; the outcome is judged on its side
+			return // the client cut the connection; the outcome is judged on its side
 		}
 		r.record(call)
 		handle(w, call)
@@ -110,7 +110,7 @@ func (s Subject) compile(t *testing.T, endpoint string) *dispatch.Message {
 	return m
 }
 
-// next is a push like the sample, with ids and keys of its own.
+// next returns a push like the sample, with ids and keys of its own.
 func (r *rig) next() *dispatch.Push {
 	n := r.pushes.Add(1)
 	targets := slices.Clone(r.subject.Targets)
@@ -123,7 +123,7 @@ func (r *rig) next() *dispatch.Push {
 	}
 }
 
-// push makes one push and checks what holds of every outcome.
+// push makes one push and checks the rules that hold for every outcome.
 func (r *rig) push(ctx context.Context) dispatch.Outcome {
 	r.t.Helper()
 	before := r.received.Load()
@@ -143,7 +143,7 @@ func want(t *testing.T, o dispatch.Outcome, class dispatch.Class, reason ...disp
 	}
 }
 
-// checkOutcome holds what is true of every outcome.
+// checkOutcome checks the rules that hold for every outcome.
 func (s Subject) checkOutcome(t *testing.T, o dispatch.Outcome) {
 	t.Helper()
 	if o.Class < dispatch.Accepted || o.Class > dispatch.Unknown {

@@ -8,8 +8,8 @@ import (
 )
 
 // alive reports that the other side has neither closed the connection nor sent
-// bytes that nobody asked for. It does not wait. Without it a call on a connection
-// that was closed while it was idle would have an unknown outcome.
+// bytes that nobody asked for. It does not wait. Without this check, a call on a
+// connection that was closed while it was idle would have an unknown outcome.
 func (c *conn) alive() bool {
 	if c.raw == nil {
 		return true

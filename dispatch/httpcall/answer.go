@@ -23,7 +23,7 @@ func readAnswer(res *http.Response) (*Answer, error) {
 	a := &Answer{Status: res.StatusCode, Header: res.Header}
 	if res.StatusCode < 200 {
 		// After "101 Switching Protocols" the body is the bare connection, and
-		// reading it would outlast the call.
+		// reading it would not end with the call.
 		return a, nil
 	}
 	b, err := readBody(res)
@@ -38,8 +38,8 @@ func readAnswer(res *http.Response) (*Answer, error) {
 	return a, nil
 }
 
-// readBody reads one byte more than MaxAnswer, so that the caller can tell a
-// body of just that length from a longer one.
+// readBody reads up to one byte more than MaxAnswer, so that the caller can
+// tell a body of exactly MaxAnswer bytes from a longer one.
 func readBody(res *http.Response) ([]byte, error) {
 	limited := io.LimitReader(res.Body, MaxAnswer+1)
 	if n := res.ContentLength; n >= 0 && n <= 64<<10 {
@@ -61,8 +61,8 @@ func (a *Answer) Text() []byte {
 }
 
 // decode undoes the content encodings that an answer names although the request
-// asked for none. A body that cannot be decoded stays as it came: an adapter
-// that needs to read it takes it for an answer that cannot be read.
+// asked for none. A body that cannot be decoded stays as it came. An adapter
+// that has to read such a body finds that it cannot.
 func (a *Answer) decode() {
 	if a.TooLong || len(a.Body) == 0 {
 		return
@@ -85,7 +85,8 @@ func (a *Answer) decode() {
 		if err != nil {
 			return
 		}
-		// The bound is that of a plain body: a small one may unfold to gigabytes.
+		// The bound is the same as for a plain body: a small compressed body may
+		// decode to gigabytes.
 		if body, err = io.ReadAll(io.LimitReader(r, MaxAnswer+1)); err != nil {
 			return
 		}
@@ -97,12 +98,12 @@ func (a *Answer) decode() {
 	a.Body, a.TooLong = body, tooLong
 }
 
-// A Word is a member of an answer whose type providers do not agree on: the
-// text of a string, the literal of a number (digit by digit, also beyond 2^53)
-// or boolean, the JSON text of a list or object, and nothing for null.
+// A Word is a member of an answer whose type differs between providers. It is
+// the text of a string, the literal of a number (digit by digit, also beyond
+// 2^53) or boolean, the JSON text of a list or object, and empty for null.
 type Word string
 
-// UnmarshalJSON never fails, so that one odd member hides no other.
+// UnmarshalJSON never fails, so that one odd member does not hide the others.
 func (w *Word) UnmarshalJSON(b []byte) error {
 	var s string
 	switch {
@@ -114,7 +115,7 @@ func (w *Word) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// userAgent is what every call says of itself.
+// userAgent is the User-Agent of every call.
 const userAgent = "campaign-scheduler"
 
 // appendRequest appends the request as it is sent.
@@ -136,8 +137,9 @@ func appendField(b []byte, name, value string) []byte {
 	return append(append(b, value...), "\r\n"...)
 }
 
-// checkHeader refuses what could not be sent as one header: a value with a line
-// break would begin another. Names are the adapters' own and not in question.
+// checkHeader refuses values that cannot be sent as one line: a value with a
+// line break would begin another header. It does not check names, since these
+// are the adapters' own.
 func checkHeader(header []Field) error {
 	for _, f := range header {
 		for _, c := range []byte{'\n', '\r', 0} {
@@ -149,10 +151,10 @@ func checkHeader(header []Field) error {
 	return nil
 }
 
-// ByStatus classes an answer by its status alone where that is enough, whatever
-// the body says: 429 was not taken; 5xx, 3xx and anything that is no answer at
-// all leave the outcome unknown. It reports false for 2xx and every other 4xx,
-// which the provider's own words decide.
+// ByStatus classes an answer by its status alone where the status is enough,
+// whatever the body says: 429 was not taken; 5xx, 3xx and a status that no
+// answer can have are unknown. It reports false for 2xx and every other 4xx,
+// which the provider's body decides.
 func (a *Answer) ByStatus() (dispatch.Outcome, bool) {
 	o := dispatch.Outcome{Code: strconv.Itoa(a.Status), Message: a.Describe()}
 	switch {
@@ -171,7 +173,7 @@ func (a *Answer) ByStatus() (dispatch.Outcome, bool) {
 	return o, true
 }
 
-// BadAnswer is the outcome of an answer that cannot be read.
+// BadAnswer returns the outcome of an answer that cannot be read.
 func (a *Answer) BadAnswer() dispatch.Outcome {
 	return dispatch.Outcome{
 		Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer,
@@ -179,8 +181,8 @@ func (a *Answer) BadAnswer() dispatch.Outcome {
 	}
 }
 
-// Describe says what the answer is without quoting it: a body that is not the
-// provider's own may hold anything.
+// Describe describes the answer without quoting it, since a body that is not
+// the provider's own may hold anything.
 func (a *Answer) Describe() string {
 	size := strconv.Itoa(len(a.Body)) + " bytes"
 	switch {
@@ -195,9 +197,9 @@ func (a *Answer) Describe() string {
 	return "HTTP " + strconv.Itoa(a.Status) + ", " + size
 }
 
-// RetryAfter is the Retry-After header in its form of seconds, at most a day;
-// zero when there is none. The form with a date is not read, because the clocks
-// may differ.
+// RetryAfter returns the Retry-After header in its form with seconds, at most a
+// day; zero when there is none. It does not read the form with a date, because
+// the clocks may differ.
 func (a *Answer) RetryAfter() time.Duration {
 	n, err := strconv.Atoi(strings.TrimSpace(a.Header.Get("Retry-After")))
 	if err != nil || n < 0 {
@@ -206,8 +208,8 @@ func (a *Answer) RetryAfter() time.Duration {
 	return time.Duration(min(n, 86400)) * time.Second
 }
 
-// roundTrip makes a call through a transport of somebody else's. GetBody is nil,
-// which keeps net/http's own from repeating it.
+// roundTrip makes a call through a transport that the caller gave. GetBody is
+// nil, so that net/http's own transport does not repeat the call.
 func roundTrip(ctx context.Context, transport http.RoundTripper, r *Request) (*Answer, *Failure) {
 	header := make(http.Header, len(r.Header))
 	for _, f := range r.Header {

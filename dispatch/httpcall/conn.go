@@ -22,14 +22,14 @@ type conn struct {
 	wire     *wire
 	raw      syscall.RawConn // of the connection below; nil: there is none
 	r        *bufio.Reader
-	out      []byte    // the request, kept for its room
+	out      []byte    // the buffer of requests, kept for its capacity
 	idle     time.Time // since when it carries no call
 }
 
-// maxRoom bounds what an idle connection keeps for its next request, in bytes.
+// maxRoom bounds the buffer that an idle connection keeps, in bytes.
 const maxRoom = 64 << 10
 
-// call makes a call and says whether the connection can make another.
+// call makes a call; again says whether the connection can make another.
 func (c *conn) call(ctx context.Context, r *Request) (a *Answer, f *Failure, again bool) {
 	undisturbed := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	a, f, again = c.exchange(ctx, r)
@@ -39,7 +39,7 @@ func (c *conn) call(ctx context.Context, r *Request) (a *Answer, f *Failure, aga
 func (c *conn) exchange(ctx context.Context, r *Request) (a *Answer, f *Failure, again bool) {
 	c.out = appendRequest(c.out[:0], r)
 	c.wire.wrote = 0
-	// One write is one packet, where it fits.
+	// One write is one packet, if the request fits into one.
 	if _, err := c.Write(c.out); err != nil {
 		if c.wire.wrote == 0 {
 			return nil, notSent(because(ctx, err)), false
@@ -57,7 +57,7 @@ func (c *conn) exchange(ctx context.Context, r *Request) (a *Answer, f *Failure,
 	if err != nil {
 		return nil, cutShort(because(ctx, err), res), false
 	}
-	// Bytes that nobody asked for would be read as the next call's answer.
+	// Bytes that are left would be read as the next call's answer.
 	return a, nil, a.Status >= 200 && !res.Close && !a.TooLong && c.r.Buffered() == 0
 }
 
@@ -70,7 +70,7 @@ func because(ctx context.Context, err error) error {
 	return err
 }
 
-// maxInformational is how many answers may come before the final one.
+// maxInformational is how many 1xx answers may come before the final one.
 const maxInformational = 5
 
 // post tells net/http how to read an answer.
@@ -96,8 +96,8 @@ const (
 	// side just as a request is written to it leaves an outcome unknown, and
 	// costs an operator far more than a handshake costs us.
 	idleTimeout = 10 * time.Second
-	// maxIdle is how many idle connections to one host are kept for a burst on
-	// the next second.
+	// maxIdle is how many idle connections to one host are kept for the burst
+	// at the next second.
 	maxIdle = 1024
 )
 
@@ -113,7 +113,7 @@ type pool struct {
 	sweeping bool             // sweep is due
 }
 
-// A host is where connections lead to.
+// A host is the other end of connections.
 type host struct {
 	name, port string
 	tls        bool
@@ -122,7 +122,7 @@ type host struct {
 func newPool(control func(network, address string, c syscall.RawConn) error) *pool {
 	return &pool{
 		dialer: net.Dialer{Timeout: connectTimeout, KeepAlive: 30 * time.Second, Control: control},
-		// A burst after an idle time opens many connections to one host: resumed
+		// A burst after an idle time opens many connections to one host. Resumed
 		// sessions spare both sides most of the handshake.
 		tls:  &tls.Config{NextProtos: []string{"http/1.1"}, ClientSessionCache: tls.NewLRUClientSessionCache(0)},
 		idle: make(map[host][]*conn),
@@ -233,7 +233,7 @@ func (p *pool) closeIdle() {
 }
 
 // open makes a new connection: through the proxy where there is one, with TLS
-// where the endpoint is https. When it fails, nothing of a call has left.
+// where the endpoint is https. When it fails, no byte of a call has left.
 func (p *pool) open(ctx context.Context, h host) (*conn, error) {
 	to := h
 	if p.proxy != nil {
@@ -257,8 +257,8 @@ func (p *pool) open(ctx context.Context, h host) (*conn, error) {
 	return c, nil
 }
 
-// secure makes the tunnel, where there is a proxy, and does the TLS handshake with
-// the host, where the endpoint is https.
+// secure makes the tunnel if there is a proxy, and does the TLS handshake with the
+// host if the endpoint is https.
 func (p *pool) secure(ctx context.Context, c *conn, h, to host) (err error) {
 	if p.proxy != nil {
 		if to.tls {
@@ -276,7 +276,7 @@ func (p *pool) secure(ctx context.Context, c *conn, h, to host) (err error) {
 	return err
 }
 
-// maxHandshake bounds what is read of a handshake, in bytes.
+// maxHandshake bounds the bytes that are read during a handshake.
 const maxHandshake = 1 << 20
 
 func (p *pool) handshake(ctx context.Context, over net.Conn, name string) (net.Conn, error) {
@@ -293,8 +293,8 @@ const maxHead = 64 << 10
 
 var errHeadTooLong = errors.New("the answer's header is too long")
 
-// A wire is a connection below TLS that counts what it took, and bounds what is
-// read from it.
+// A wire is a connection below TLS that counts the bytes it took, and bounds
+// the bytes that are read from it.
 type wire struct {
 	net.Conn
 	wrote  int // bytes of the call under way that have left, or may have

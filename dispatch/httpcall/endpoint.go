@@ -36,11 +36,12 @@ func ParseEndpoint(s string) (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: u.Host}, nil
 }
 
-// ParseURL reads an endpoint of the configuration that is a whole URL, and puts
-// it into the form in which it is written on the wire: a host outside ASCII as
-// name servers and certificates know it, and characters that no request line may
-// hold percent-encoded. What cannot be put into a well-formed request line is
-// refused. Errors do not quote the text, since it may hold a password or a token.
+// ParseURL reads an endpoint of the configuration that is a whole URL. It
+// returns the URL in the form in which it is sent: a host outside ASCII as name
+// servers and certificates know it, and percent-encoded all characters that a
+// request line may not hold. It refuses a URL that fits into no well-formed
+// request line. Errors do not quote the text, since it may hold a password or a
+// token.
 func ParseURL(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
@@ -153,8 +154,8 @@ func isASCII(s string) bool {
 	return true
 }
 
-// A Way is how a client's calls leave the machine. The zero value is the direct
-// one.
+// A Way says how a client's calls leave the machine. The zero value is the
+// direct way.
 type Way struct {
 	// Transport, when not nil, makes the calls instead of the package's own
 	// connections. See NewClient.
@@ -163,8 +164,8 @@ type Way struct {
 	// used as a tunnel (CONNECT) to an https endpoint only, so that it can neither
 	// read nor answer a call.
 	Proxy func(endpoint *url.URL) (*url.URL, error)
-	// Authorities are certificates in PEM form that are trusted beside the
-	// system's.
+	// Authorities are certificates in PEM form that are trusted in addition to
+	// the system's.
 	Authorities string
 	// Control may refuse a connection by its address before it is made; see
 	// net.Dialer. It is not asked about a proxy's address.
@@ -174,7 +175,7 @@ type Way struct {
 var errClear = errors.New("endpoint must begin with https:// to be called through a proxy; proxy: none calls it directly")
 
 // NewClientFor returns a Client for calls to an endpoint by a way. Clients of
-// the same way share connections, but for those with a Control.
+// the same way share connections, except those with a Control.
 func NewClientFor(endpoint *url.URL, way Way) (*Client, error) {
 	if way.Transport != nil {
 		return NewClient(way.Transport), nil
@@ -221,7 +222,7 @@ func ParseProxy(s string) (*url.URL, error) {
 }
 
 // ParseAuthorities returns the system's authorities and those of a text, which
-// are certificates in PEM form; nil for none more.
+// are certificates in PEM form. It returns nil where the text has none.
 func ParseAuthorities(text string) (*x509.CertPool, error) {
 	if text == "" {
 		return nil, nil //nolint:nilnil // the system's alone
@@ -240,7 +241,7 @@ func ParseAuthorities(text string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// A route tells ways apart that cannot share connections.
+// A route identifies ways that can share connections.
 type route struct {
 	proxy       string
 	authorities [sha256.Size]byte
@@ -267,14 +268,15 @@ func poolOf(proxy *url.URL, authorities string, roots *x509.CertPool) *pool {
 	return p
 }
 
-// connect is how net/http is told to read a proxy's answer.
+// connect tells net/http how to read a proxy's answer.
 var connect = &http.Request{Method: http.MethodConnect}
 
 var errEager = errors.New("the proxy sent more than its answer")
 
-// tunnel asks a proxy for a connection to a host. Nothing of a call is sent
-// before it stands, so that whatever fails here was certainly not sent. What the
-// proxy says beyond its status is not repeated: it may be anything.
+// tunnel asks a proxy for a connection to a host. No byte of a call is sent
+// before the tunnel stands, so a call that fails here was certainly not sent.
+// Errors repeat only the status of the proxy's answer, since its other texts may
+// hold anything.
 func tunnel(ctx context.Context, to net.Conn, proxy *url.URL, h host) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
@@ -311,8 +313,8 @@ func tunnel(ctx context.Context, to net.Conn, proxy *url.URL, h host) (err error
 }
 
 // Reach makes a connection as a call to the URL would, with its guard and TLS,
-// sends nothing, and closes it. With a transport of somebody else's there is
-// nothing to try, and it is nil.
+// sends nothing, and closes it. With a transport that the caller gave there is
+// nothing to try, and Reach returns nil.
 func (c *Client) Reach(ctx context.Context, to *url.URL) error {
 	if c.pool == nil {
 		return nil

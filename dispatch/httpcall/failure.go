@@ -25,14 +25,14 @@ type Failure struct {
 	err  error
 }
 
-// Error says what happened. It may quote bytes the other side sent, so an
-// adapter passes it through its Redactor.
+// Error says what happened. The text may quote bytes that the other side sent,
+// so an adapter passes it through its Redactor.
 func (f *Failure) Error() string { return f.err.Error() }
 
 // Unwrap returns the cause.
 func (f *Failure) Unwrap() error { return f.err }
 
-// Outcome is the failure as a Pusher returns it.
+// Outcome returns the failure as the outcome of a Pusher.
 func (f *Failure) Outcome() dispatch.Outcome {
 	o := dispatch.Outcome{Class: f.Class, Reason: f.Reason, Message: f.Error()}
 	if f.Head != nil {
@@ -53,20 +53,20 @@ func notSent(err error) *Failure {
 	return f
 }
 
-// unknown is the outcome of a request that may have been taken.
+// unknown returns the failure of a request that may have been taken.
 func unknown(err error) *Failure {
 	return &Failure{Class: dispatch.Unknown, Reason: interruption(err), err: err}
 }
 
-// cutShort is the outcome where the answer's header came and its body did not come
-// whole.
+// cutShort returns the failure where the answer's header came and its body did not
+// come whole.
 func cutShort(err error, res *http.Response) *Failure {
 	f := unknown(err)
 	f.Head = &Answer{Status: res.StatusCode, Header: res.Header}
 	return f
 }
 
-// unreadable is the outcome where the bytes that came are no HTTP answer.
+// unreadable returns the failure where the bytes that came are not an HTTP answer.
 func unreadable(err error) *Failure {
 	f := unknown(err)
 	if f.Reason == dispatch.ReasonCut && !isCut(err) {
@@ -75,7 +75,7 @@ func unreadable(err error) *Failure {
 	return f
 }
 
-// interruption names why a call ended early.
+// interruption returns why a call ended early.
 func interruption(err error) dispatch.Reason {
 	var timeout net.Error
 	switch {
@@ -88,22 +88,22 @@ func interruption(err error) dispatch.Reason {
 	}
 }
 
-// isCut reports whether err is the end of a connection rather than an answer
-// that cannot be read.
+// isCut reports whether err means that the connection ended, and not that the
+// answer cannot be read.
 func isCut(err error) bool {
 	var op *net.OpError
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &op)
 }
 
-// redacted stands where a secret was.
+// redacted replaces a secret.
 const redacted = "[redacted]"
 
 // maxCode bounds the provider's codes and ids, in bytes.
 const maxCode = 128
 
-// A Redactor makes the texts of outcomes fit to be stored and shown: no secret,
-// no control characters, no more than they may hold. The zero value knows no
-// secrets.
+// A Redactor makes the texts of outcomes fit to be stored and shown: it removes
+// secrets and control characters, and cuts texts that are too long. The zero
+// value knows no secrets.
 type Redactor struct{ secrets *strings.Replacer }
 
 // NewRedactor returns a Redactor of secrets. Empty ones are ignored.
@@ -122,7 +122,7 @@ func NewRedactor(secrets ...string) Redactor {
 	return Redactor{secrets: strings.NewReplacer(pairs...)}
 }
 
-// Outcome returns o with its texts made fit.
+// Outcome returns o with its texts redacted.
 func (r Redactor) Outcome(o dispatch.Outcome) dispatch.Outcome {
 	o.Code = r.clean(o.Code, maxCode)
 	o.Message = r.clean(o.Message, dispatch.MaxMessage)
@@ -131,7 +131,8 @@ func (r Redactor) Outcome(o dispatch.Outcome) dispatch.Outcome {
 	return o
 }
 
-// clean removes secrets before it cuts, since a cut could leave half of one.
+// clean removes secrets before it cuts the text, since a cut could leave half
+// of a secret.
 func (r Redactor) clean(s string, limit int) string {
 	if r.secrets != nil {
 		s = r.secrets.Replace(s)

@@ -7,14 +7,15 @@
 // certainly not sent. Otherwise everything but a whole answer leaves the outcome
 // unknown.
 //
-// For this the package has connections of its own. Those of net/http may send a
-// request a second time by themselves, and do not say what was written. Each of
-// them also needs two goroutines, and costs more than the rest of a call.
+// To count bytes, the package has connections of its own. Those of net/http may
+// send a request a second time by themselves, and do not say what was written.
+// Each of them also needs two goroutines, and costs more than the rest of a
+// call.
 //
 // Calls speak HTTP/1.1 only, because there a connection carries one request at a
-// time. A call goes through a proxy only where it is told to, and only as a tunnel
-// to an https endpoint: a proxy that can read a call could answer it. A call has
-// no timeout but its context's.
+// time. A call uses a proxy only if it is told to, and only as a tunnel to an
+// https endpoint: a proxy that can read a call could answer it. A call has no
+// other timeout than its context's.
 package httpcall
 
 import (
@@ -53,25 +54,25 @@ func (c *Client) CloseIdleConnections() {
 // A Request is one POST.
 type Request struct {
 	URL    *url.URL
-	Header []Field // all but Host, User-Agent, Accept-Encoding and Content-Length, sent in this order
+	Header []Field // all fields except Host, User-Agent, Accept-Encoding and Content-Length, sent in this order
 	Body   []byte
 }
 
 // A Field is one line of a header. Name is sent as it is written.
 type Field struct{ Name, Value string }
 
-// An Answer is what a provider answered, whole.
+// An Answer is a whole answer of a provider.
 type Answer struct {
 	Status int
 	Header http.Header
-	Body   []byte // decoded where it came compressed
+	Body   []byte // decoded if it came compressed
 	// TooLong says that the body was longer than MaxAnswer; Body is its beginning.
 	TooLong bool
 }
 
 // Post makes one call and blocks until it was answered or ctx ended. Exactly one
-// of the results is nil. A failure after the answer's header leaves
-// that in Failure.Head.
+// of the results is nil. After a failure that came after the answer's header,
+// Failure.Head has the header.
 func (c *Client) Post(ctx context.Context, r *Request) (*Answer, *Failure) {
 	if err := ctx.Err(); err != nil {
 		return nil, notSent(err)

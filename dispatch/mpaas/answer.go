@@ -87,7 +87,7 @@ func (w *words) text() string {
 	return cmp.Or(w.ResultMessage, w.PushResult.ResultMsg, w.Message)
 }
 
-// succeeded reports whether the answer says so anywhere.
+// succeeded reports whether the answer says anywhere that the push succeeded.
 func (w *words) succeeded() bool { return w.PushResult.Success == "true" }
 
 // classify turns an answer into an outcome. Codes come before the status, because
@@ -137,7 +137,8 @@ func describe(o *dispatch.Outcome, w *words) {
 }
 
 // isThrottled: Throttling, Throttling.User and Throttling.Api [doc]. An answer
-// that also says the push was taken contradicts itself and is not believed.
+// that also says that the push was taken contradicts itself and does not count
+// as throttled.
 func isThrottled(w *words) bool {
 	for _, c := range []string{w.Code, w.ResultCode} {
 		if c == "Throttling" || strings.HasPrefix(c, "Throttling.") {
@@ -169,8 +170,8 @@ func hint(a *httpcall.Answer) time.Duration {
 // maxHint bounds a hint, so that a garbled one does not stop an app for good.
 const maxHint = 24 * time.Hour
 
-// refusal judges a 4xx with a code: the gateway or the service refused the call,
-// unless the code says that it does not know.
+// refusal judges a 4xx with a code. The gateway or the service refused the call,
+// unless the code says that the outcome is not known.
 func refusal(w *words) dispatch.Outcome {
 	code := w.code()
 	switch {
@@ -206,7 +207,7 @@ func result(w *words) dispatch.Outcome {
 	}
 }
 
-// contradiction is an answer that says both yes and no.
+// contradiction returns the outcome of an answer that says both yes and no.
 func contradiction(w *words) dispatch.Outcome {
 	return dispatch.Outcome{
 		Class: dispatch.Unknown, Reason: dispatch.ReasonBadAnswer,
@@ -224,8 +225,9 @@ func isRefusal(code string) bool {
 	return err == nil && (n == -1 || n == 8012 || n >= 3001 && n <= 3050)
 }
 
-// isSystemError: the service does not know itself. 9000 is documented [doc]; the
-// gateway's two are common to all of Alibaba Cloud's APIs [inferred].
+// isSystemError: the service itself does not know the outcome. 9000 is
+// documented [doc]; the gateway's two are common to all of Alibaba Cloud's APIs
+// [inferred].
 func isSystemError(code string) bool {
 	return slices.Contains([]string{"9000", "SYSTEM_ERROR", "InternalError", "ServiceUnavailable"}, code)
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/spelling"
 )
 
-// A judge collects what is given and what is wrong in one request.
+// A judge collects the parameters and the problems of one request.
 type judge struct {
 	action   action
 	channel  dispatch.Channel
@@ -29,13 +29,13 @@ type value struct {
 	param   *param
 	name    string // as the author spelled it
 	raw     json.RawMessage
-	wire    string   // what is sent, where that is one text
+	wire    string   // the text that is sent, where the value is sent as one text
 	number  int64    // of an integer
 	members []member // of an object
-	good    bool     // whether it is of its type
+	good    bool     // whether the value is of the parameter's type
 }
 
-// values are what is given, in the author's order; each parameter once.
+// values are the given parameters, each once, in the author's order.
 type values []*value
 
 // of returns the value of the parameter with a name on the wire, or nil.
@@ -48,8 +48,8 @@ func (l values) of(wire string) *value {
 	return nil
 }
 
-// Compile judges a request by the documents' tables and encodes what does not
-// differ from call to call.
+// Compile judges a request by the documents' tables, and encodes the part that
+// is the same in every call.
 func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Problem) {
 	c, ok := findChannel(r.Channel)
 	if !ok {
@@ -127,8 +127,8 @@ func (j *judge) take(list values, p *param, name string, raw json.RawMessage) va
 	return append(list, v)
 }
 
-// unknown reports that name, which stands at field, is not a parameter of what (a
-// channel or a target).
+// unknown reports that name, at field, is not a parameter of a channel or a
+// target, which what names.
 func (j *judge) unknown(field, name string, table []param, what string) {
 	if j.problems.Full() {
 		j.problem(field, "is not a parameter")
@@ -152,7 +152,7 @@ func names(table []param, a action) []string {
 	return list
 }
 
-// readValue checks the type of v and fills what it holds.
+// readValue checks the type of v and fills its fields.
 func (j *judge) readValue(v *value) bool {
 	switch v.param.kind {
 	case text:
@@ -279,7 +279,7 @@ var (
 // parseObject reads one JSON object and nothing after it. The members' values
 // share raw's memory.
 func parseObject(raw []byte) ([]member, error) {
-	if rawjson.KindOf(raw) != rawjson.Object { // as most targets' values, which are empty
+	if rawjson.KindOf(raw) != rawjson.Object { // most targets have no values
 		return nil, errNotObject
 	}
 	switch err := rawjson.Check(raw); {
@@ -295,7 +295,7 @@ func parseObject(raw []byte) ([]member, error) {
 
 // members takes a JSON object apart that is known to be valid.
 func members(raw []byte) []member {
-	list := make([]member, 0, 8) // as most have fewer
+	list := make([]member, 0, 8) // most objects have fewer
 	for name, value := range rawjson.Members(raw) {
 		list = append(list, member{name, value})
 	}
@@ -318,7 +318,7 @@ func repeated(members []member) []string {
 func compact(raw json.RawMessage) string {
 	var b bytes.Buffer
 	if err := json.Compact(&b, raw); err != nil {
-		return string(raw) // cannot be: every raw value here was parsed before
+		return string(raw) // cannot happen: every raw value here was parsed before
 	}
 	return b.String()
 }
@@ -340,8 +340,8 @@ func sorted(members []member) string {
 var errRange = errors.New("is too large a number")
 
 // parseInteger reads a whole JSON number, or a string of one. A number with a
-// fraction or an exponent is refused even where its value is whole: the wire
-// knows no such thing.
+// fraction or an exponent is refused even where its value is whole, since the
+// API has no such form.
 func parseInteger(raw json.RawMessage) (int64, error) {
 	literal, isString := rawjson.Unquote(raw)
 	if !isString {

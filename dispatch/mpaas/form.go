@@ -23,21 +23,22 @@ const (
 	slotMsgKey
 )
 
-// A pair is one key of the body and its value, or the slot in the place of one.
+// A pair is one key of the body with its value, or a slot in the value's place.
 type pair struct {
 	key, value string
 	slot       slot
 }
 
-// A form is the encoded body of a message with slots for what each call fills in.
-// The keys are in the order of their bytes, as the official SDK sends them [sdk].
+// A form is the encoded body of a message, with slots for the values of each
+// call. The keys are in the order of their bytes, as the official SDK sends them
+// [sdk].
 type form struct {
 	action   action
 	ownKey   string // the author's own msgkey of a broadcast
 	segments []segment
 }
 
-// A segment is some of the body and the slot that follows it.
+// A segment is a part of the body and the slot that follows it.
 type segment struct {
 	fixed []byte
 	slot  slot
@@ -73,8 +74,8 @@ func (a action) targets() pair {
 	}
 }
 
-// newForm puts pairs, which it may change, and the slots of the action into the
-// order of the wire.
+// newForm puts pairs and the slots of the action into the order in which they
+// are sent. It may change pairs.
 func newForm(a action, pairs []pair) *form {
 	pairs = append(pairs, pair{key: "AppId", slot: slotAppID}, pair{key: "WorkspaceId", slot: slotWorkspaceID}, a.targets())
 	slices.SortFunc(pairs, func(x, y pair) int { return strings.Compare(x.key, y.key) })
@@ -84,12 +85,12 @@ func newForm(a action, pairs []pair) *form {
 	}
 	f := &form{action: a}
 	fixed := make([]byte, 0, room)
-	begin := 0 // of the segment under way
+	begin := 0 // of the current segment
 	for i, p := range pairs {
 		if i > 0 {
 			fixed = append(fixed, '&')
 		}
-		if p.slot != slotTargetList { // which writes keys of its own
+		if p.slot != slotTargetList { // that slot writes its own keys
 			fixed = append(appendEscaped(fixed, p.key), '=')
 		}
 		if p.slot != slotNone {
@@ -104,8 +105,8 @@ func newForm(a action, pairs []pair) *form {
 	return f
 }
 
-// appendTree writes an object as dotted keys, and lists 1-based; null is left
-// out [sdk].
+// appendTree writes an object as dotted keys. Lists count from 1, and null is
+// left out [sdk].
 func appendTree(pairs []pair, prefix string, raw json.RawMessage) []pair {
 	switch raw[0] {
 	case '{':
@@ -154,8 +155,8 @@ func (f *form) appendBody(b []byte, appID, workspaceID string, p *dispatch.Push)
 	return b, nil
 }
 
-// appendMsgKey puts the author's own key before ours, which tells occurrences
-// apart.
+// appendMsgKey appends the author's own key and then ours, which differs
+// between occurrences.
 func (f *form) appendMsgKey(b []byte, key string) ([]byte, error) {
 	if key == "" {
 		return b, fmt.Errorf("%s needs a msgKey", f.action)
@@ -186,8 +187,9 @@ func appendTargetMap(b []byte, targets []dispatch.Target) ([]byte, error) {
 	return appendEscaped(b, string(append(scratch, '}'))), nil
 }
 
-// listOrder is 1 to 100 in the order of the keys that begin with them: the SDK
-// sorts keys as texts, so that TargetMsg.10. comes before TargetMsg.2 [sdk].
+// listOrder has the numbers 1 to 100 in the order of the keys that contain
+// them: the SDK sorts keys as texts, so that TargetMsg.10. comes before
+// TargetMsg.2 [sdk].
 var listOrder, listPrefix = func() (order []int, prefix [maxMultiple + 1]string) {
 	for i := 1; i <= maxMultiple; i++ {
 		order = append(order, i)
@@ -240,7 +242,7 @@ func checkTarget(t *dispatch.Target) error {
 }
 
 // plainByte marks the bytes that a form body holds as they are. A space becomes
-// "+", all others become %XX, as net/url's QueryEscape and the SDK have it.
+// "+", all other bytes become %XX, as in net/url's QueryEscape and in the SDK.
 var plainByte = func() (t [256]bool) {
 	for _, c := range "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.~" {
 		t[c] = true

@@ -61,7 +61,7 @@ const (
 	maxMultiple = 100
 )
 
-// A channel is a dispatch.Channel and the action it calls.
+// A channel is a dispatch.Channel with the action that it calls.
 type channel struct {
 	dispatch.Channel
 	action action

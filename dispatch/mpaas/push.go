@@ -37,7 +37,8 @@ type pusher struct {
 	now                func() time.Time
 }
 
-// New makes the Pusher of one app. Without an endpoint it is that of the region.
+// New makes the Pusher of one app. Without an endpoint in the settings, the
+// region's is used.
 func (Adapter) New(s dispatch.Settings) (dispatch.Pusher, error) {
 	if err := checkSettings(s); err != nil {
 		return nil, err
@@ -137,7 +138,8 @@ func bodySize(push *dispatch.Push) int { return 1<<10 + 256*len(push.Targets) }
 
 var errForeign = errors.New("the message was not compiled by this adapter")
 
-// formOf checks that the push is one its message allows.
+// formOf returns the form of a push, and an error where its message does not
+// allow the push.
 func formOf(push *dispatch.Push) (*form, error) {
 	if push.Message == nil {
 		return nil, errForeign
@@ -201,8 +203,8 @@ const algorithm = "ACS3-HMAC-SHA256"
 // the headers, so that it serves every call of the API.
 type signer struct {
 	keyID string
-	// macs holds HMACs for reuse: to prepare one for the key costs more than to
-	// sign with it.
+	// macs holds HMACs for reuse: preparing one for the key costs more than
+	// signing with it.
 	macs *sync.Pool
 }
 

@@ -11,7 +11,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
-// What the documents bound [doc].
+// Bounds of the documents [doc].
 const (
 	maxExtendedParams       = 20 // keys of a push, code 3035
 	maxTargetExtendedParams = 9  // keys of a target: "fewer than 10", code 3049
@@ -60,7 +60,7 @@ func (j *judge) judgeRules() {
 	}
 }
 
-// good returns the parameter when it is given and of its type.
+// good returns the parameter if it is given and of its type, or nil.
 func (j *judge) good(wire string) *value {
 	if v := j.given.of(wire); v != nil && v.good {
 		return v
@@ -117,7 +117,7 @@ func entry(v *value, name string) (string, bool) {
 	return "", false
 }
 
-// judgeLiveActivity: a date of dismissal is for the end of an activity [doc].
+// judgeLiveActivity allows a date of dismissal only for the end of an activity [doc].
 func (j *judge) judgeLiveActivity() {
 	v := j.good("DismissalDate")
 	if v == nil {
@@ -135,8 +135,8 @@ func (j *judge) judgeLiveActivity() {
 // broadcast needs no BindPeriod [doc]; that their names say so is [inferred].
 func isFinance(region string) bool { return strings.Contains(region, "finance") }
 
-// judgeBinding: which period a broadcast needs, and which contradicts it, follows
-// from PushStatus, 0 bound (the default), 1 all, 2 unbound. [doc] That a period
+// judgeBinding checks the periods of a broadcast. PushStatus, 0 bound (the
+// default), 1 all, 2 unbound, decides which period is needed [doc]. That a period
 // of the other kind contradicts it is [inferred].
 func (j *judge) judgeBinding() {
 	status := int64(0)
@@ -164,9 +164,9 @@ func (j *judge) judgeBinding() {
 // The documents say that scheduled and loop pushes are not supported when the
 // target is a mobile-analytics audience or a custom-tag audience [doc], but none
 // of the documented parameters names such an audience: targets are devices,
-// users, or everyone. This file is our reading and the only place that holds it
-// [inferred]: such an audience replaces everyone in a broadcast and is named by
-// one of these two parameters, which are sent as the author wrote them.
+// users, or everyone. Our reading is only in this file [inferred]: such an
+// audience replaces everyone in a broadcast and is named by one of these two
+// parameters. They are sent as the author wrote them.
 const (
 	audienceID  = "AudienceId" // of a mobile-analytics audience
 	audienceTag = "TagId"      // of a custom-tag audience
@@ -196,7 +196,7 @@ const (
 	broadcast
 )
 
-// actions are the pushes that a parameter belongs to.
+// actions are the pushes that have a parameter.
 type actions uint8
 
 const (
@@ -213,8 +213,8 @@ type kind uint8
 const (
 	// text is a JSON string, sent as it is.
 	text kind = iota
-	// integer is a whole JSON number, or a string of one: on the wire both are
-	// the same, and the documents write both.
+	// integer is a whole JSON number, or a string of one. Both are the same
+	// when sent, and the documents write both.
 	integer
 	// jsonText is a JSON object, or a string that holds one; sent as JSON text in
 	// the author's own order.
@@ -299,17 +299,17 @@ var targetParams = []param{
 	{wire: "ExtendedParams", kind: jsonText, in: actions(multiple)},
 }
 
-// A Parameter is how a parameter of an action travels.
+// A Parameter says how a parameter of an action is sent.
 type Parameter struct {
 	Name    string // on the wire
 	Integer bool
-	Object  bool // the text of a JSON object, or a parameter for each of its keys
+	Object  bool // sent as the text of a JSON object, or as a parameter for each of its keys
 	Deep    bool // an Object whose values may be objects and lists; else they are texts
 	Targets bool // a list of targets
 }
 
-// Parameters are those that the requests of a channel of this adapter may have, as
-// programs that call mPaaS's actions send them [doc].
+// Parameters returns the parameters that requests of a channel of this adapter may
+// have, as programs send them to mPaaS's actions [doc].
 func Parameters(channel string) []Parameter {
 	var list []Parameter
 	for _, c := range channels {
@@ -326,7 +326,7 @@ func Parameters(channel string) []Parameter {
 	return list
 }
 
-// columns are the parameters that a campaign holds in columns of its own.
+// columns are the parameters that are columns of a campaign.
 var columns = map[string]string{
 	"AppId":           "app_id",
 	"WorkspaceId":     "workspace_id",
@@ -335,7 +335,7 @@ var columns = map[string]string{
 	"StrategyContent": "strategy_content",
 }
 
-// docName is the name an author finds in the documents.
+// docName returns the name that the documents use.
 func (p *param) docName() string {
 	if p.doc != "" {
 		return p.doc
@@ -350,7 +350,7 @@ func (p *param) is(name string) bool {
 }
 
 // sameButFirst compares two names without regard to the case of their first
-// letter, which is ASCII in all that a parameter has.
+// letter, which is ASCII in all names of parameters.
 func sameButFirst(a, b string) bool {
 	return len(a) == len(b) && a[1:] == b[1:] && strings.EqualFold(a[:1], b[:1])
 }
@@ -365,7 +365,7 @@ func find(table []param, name string) (*param, bool) {
 	return nil, false
 }
 
-// column returns the column that holds what name spells.
+// column returns the column of the parameter that name spells.
 func column(name string) (string, bool) {
 	c, ok := columns[upperFirst(name)]
 	return c, ok
@@ -396,7 +396,7 @@ func (a action) String() string {
 	return "invalid"
 }
 
-// channels names the channels that have the parameter, for a hint.
+// channels returns the names of the channels that have the parameter, for a hint.
 func (p *param) channels() string {
 	var names []string
 	for _, c := range channels {

@@ -10,8 +10,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/rawjson"
 )
 
-// judgeTargets holds the rules of the targets as a whole. A request that names
-// none is good: they come from campaign_targets, which may be filled later.
+// judgeTargets judges the targets as a whole. A request that names none is
+// good: the targets come from campaign_targets, which may be filled later.
 func (j *judge) judgeTargets(r dispatch.Request) {
 	if j.action == broadcast {
 		if r.StoredTargets {
@@ -32,7 +32,7 @@ func (j *judge) judgeTargets(r dispatch.Request) {
 	if n := len(j.targets); n > j.channel.MaxTargets {
 		j.problem(inline.name, "names %d targets, and at most %d are allowed: put them into campaign_targets", n, j.channel.MaxTargets)
 	}
-	if j.action == multiple { // a map's are found with its keys
+	if j.action == multiple { // repeated keys of a map are found elsewhere
 		j.judgeRepeatedTargets(inline.name)
 	}
 }
@@ -64,7 +64,7 @@ func (j *judge) readTargetMap(v *value) bool {
 		judgeOwnKey(j.problem, v.name, "holds a msgKey that ", key)
 		t := dispatch.Target{Target: m.name, MsgKey: key}
 		judgeTarget(j.action, &t, func(at, format string, args ...any) {
-			if at != dispatch.FieldMsgKey { // which is judged already
+			if at != dispatch.FieldMsgKey { // own keys are judged already
 				j.problem(v.name, "holds a target that "+format, args...)
 			}
 		})
@@ -120,21 +120,21 @@ func (j *judge) readTarget(field string, raw json.RawMessage) {
 		t.ExtendedParams, names[dispatch.FieldExtendedParams] = json.RawMessage(v.wire), v.name
 	}
 	judgeTarget(j.action, &t, func(at, format string, args ...any) {
-		if at != dispatch.FieldMsgKey && (at != dispatch.FieldTarget || t.Target != "") { // those are reported already
+		if at != dispatch.FieldMsgKey && (at != dispatch.FieldTarget || t.Target != "") { // faults of these are reported already
 			j.problem(names[at], format, args...)
 		}
 	})
 	j.targets = append(j.targets, t)
 }
 
-// judgeOwnKey holds an author's own key to the bound of those in campaign_targets.
+// judgeOwnKey checks an author's own key against the bound of keys in campaign_targets.
 func judgeOwnKey(report dispatch.Report, field, what, key string) {
 	if len(key) > dispatch.MaxMsgKey {
 		report(field, what+"has %d bytes, and at most %d are allowed", len(key), dispatch.MaxMsgKey)
 	}
 }
 
-// judgeTarget holds the rules of one target, wherever it stands.
+// judgeTarget judges one target, of a request or of a table.
 func judgeTarget(a action, t *dispatch.Target, report dispatch.Report) {
 	t.Judge(report)
 	if a != multiple {

@@ -7,15 +7,16 @@ import (
 )
 
 // special are the ranges that IANA's special-purpose registries for IPv4 and IPv6
-// do not call globally reachable, as of the registries' state of 2025; reachable
-// are the parts of them that they do. Multicast is none of a receiver's either.
+// do not call globally reachable, by the registries of 2025. reachable are the
+// parts of these ranges that the registries do call so. No receiver has a
+// multicast address either.
 var (
 	special = prefixes(
 		"0.0.0.0/8",       // this network
 		"10.0.0.0/8",      // private use
 		"100.64.0.0/10",   // shared by a carrier's customers
 		"127.0.0.0/8",     // loopback
-		"169.254.0.0/16",  // link-local, a cloud's metadata among it
+		"169.254.0.0/16",  // link-local, with a cloud's metadata
 		"172.16.0.0/12",   // private use
 		"192.0.0.0/24",    // IETF protocol assignments
 		"192.0.2.0/24",    // documentation
@@ -44,8 +45,8 @@ var (
 	// link-local, site-local, discard-only (100::/64), segment routing (5f00::/16),
 	// and IPv4 addresses in IPv6 (::/96, ::ffff:0:0:0/96, 64:ff9b:1::/48).
 	global = netip.MustParsePrefix("2000::/3")
-	// translated carries an IPv4 address to which a network translates it (RFC
-	// 6052): as good as that address is.
+	// translated addresses carry an IPv4 address to which a network translates
+	// them (RFC 6052). They are judged by that address.
 	translated = netip.MustParsePrefix("64:ff9b::/96")
 )
 
@@ -57,7 +58,7 @@ func prefixes(texts ...string) []netip.Prefix {
 	return out
 }
 
-// public reports whether an address is of the public internet.
+// public reports whether an address belongs to the public internet.
 func public(addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
 	if translated.Contains(addr) {
@@ -96,8 +97,8 @@ func (r *refusedAddress) Error() string {
 }
 
 // refuseInternal refuses addresses that are not public. It is called for each
-// connection, after the name was resolved, so that no answer of a name server
-// leads into the daemon's own network. It is not called for a proxy's address.
+// connection, after the name was resolved, so that no name server's answer can
+// lead into the daemon's own network. It is not called for a proxy's address.
 func refuseInternal(_, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {

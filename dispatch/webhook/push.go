@@ -38,7 +38,7 @@ type pusher struct {
 	now                func() time.Time
 }
 
-// String says whose calls they are; a pusher printed otherwise would show the
+// String names the app. Without this method, a printed pusher would show the
 // secret.
 func (p *pusher) String() string { return "webhook app " + p.appID }
 
@@ -140,8 +140,8 @@ func sign(secret []byte, timestamp string, body []byte) []byte {
 	return mac.Sum(nil)
 }
 
-// words are what a receiver may say beside its status, in a JSON object. All of
-// it is optional.
+// words are the members of the JSON object that a receiver may send with its
+// status. All are optional.
 type words struct {
 	Code      httpcall.Word `json:"code"`
 	Message   httpcall.Word `json:"message"`
@@ -175,8 +175,8 @@ func refusal(status int) dispatch.Reason {
 	return dispatch.ReasonRefused
 }
 
-// say adds the receiver's words. It leaves out words of another form: a machine
-// on the way may have written the answer.
+// say adds the receiver's words to the outcome. It leaves out words of another
+// form, since a machine on the way may have written them.
 func say(o dispatch.Outcome, a *httpcall.Answer) dispatch.Outcome {
 	var w words
 	if a.TooLong || json.Unmarshal(a.Text(), &w) != nil {

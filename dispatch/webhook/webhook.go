@@ -1,11 +1,11 @@
-// Package webhook hands pushes to a receiver of one's own: a signed POST to the
-// URL of the app's configuration. Through it any other push service can be
-// reached.
+// Package webhook sends pushes to a receiver that its users write: a signed
+// POST to the URL in the app's configuration. Through a receiver any other push
+// service can be reached.
 //
-// The receiver checks the signature, does what it does, and answers with a
-// status: 2xx took the push; 429 did not and asks to be called again; any other
-// 4xx refuses it for good. Everything else leaves open whether it was taken. See
-// the example for a receiver.
+// The receiver checks the signature, handles the push, and answers with a
+// status. 2xx: the push was taken. 429: it was not taken, and the receiver wants
+// to be called again. Any other 4xx: it is refused for good. After anything else
+// it is unknown whether the push was taken. The example shows a receiver.
 package webhook
 
 import (
@@ -43,16 +43,15 @@ func (Adapter) Channels() []dispatch.Channel {
 	return []dispatch.Channel{{Name: name, MaxTargets: maxTargets}}
 }
 
-// content is what Compile makes of a request. It is never changed.
+// content is a request as Compile has encoded it. It is never changed.
 type content struct {
 	taskName string
 	request  json.RawMessage
 }
 
-// Compile takes any JSON object: what it means is the receiver's affair. A
-// campaign with stored targets is sent in slices of them; one without is a
-// single call without targets, whose Message says so by a Channel that takes
-// none.
+// Compile accepts any JSON object, whose meaning is the receiver's affair. A
+// campaign with stored targets is sent in slices of targets. One without is a
+// single call without targets: its Message has a Channel that takes none.
 func (Adapter) Compile(r dispatch.Request) (*dispatch.Message, []dispatch.Problem) {
 	if r.Channel != name {
 		return nil, []dispatch.Problem{{Field: "channel", Text: "is not a channel of webhook"}}
@@ -88,7 +87,8 @@ type revocation struct {
 	Target      string `json:"target,omitempty"`
 }
 
-// Revoke makes a signed call of kind revoke, whose answer counts as a push's does.
+// Revoke makes a signed call of kind revoke, and classes its answer like that of a
+// push.
 func (p *pusher) Revoke(ctx context.Context, r *dispatch.Revocation) dispatch.Outcome {
 	body, err := json.Marshal(revocation{
 		Kind: "revoke", DeliveryID: r.DeliveryID, AppID: p.appID, WorkspaceID: p.workspaceID,
@@ -168,15 +168,15 @@ func parseURL(text string, allowPrivate bool) (*url.URL, error) {
 	return u, nil
 }
 
-// The shortest parts of a URL that count as tokens, in bytes. Shorter ones are
-// words.
+// The lengths from which parts of a URL count as tokens, in bytes. Shorter
+// parts are words.
 const (
 	minPathToken  = 16
 	minQueryToken = 8
 )
 
-// tokens returns the parts of a receiver's URL that may be secrets of their own,
-// as many services have them in the path or the query.
+// tokens returns the parts of a receiver's URL that may be secrets, since many
+// services have tokens in the path or the query.
 func tokens(u *url.URL) []string {
 	var found []string
 	for part := range strings.SplitSeq(u.Path, "/") {

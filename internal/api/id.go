@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// An id is what clients hold of a campaign, or of one occurrence of it, in 32
-// hexadecimal digits. It needs no table and is the same on every daemon: it holds
-// both numbers, under a cipher with a key that is no secret, so that nobody builds on
-// their form. What somebody may see of them is the database's to say.
+// An id names a campaign, or one of its occurrences, to clients, in 32 hexadecimal
+// digits. It needs no table and is the same on every daemon, since it holds the
+// campaign's number and the due time. They are encrypted, so that nobody relies on
+// their form; the key is no secret. The database decides who may see what.
 type id struct {
 	campaign int64
 	due      time.Time // zero: the campaign
@@ -26,7 +26,7 @@ var idCipher = func() cipher.Block {
 	return block
 }()
 
-// idMark makes it unlikely that digits that are no id are taken for one.
+// idMark makes it unlikely that other digits are taken for an id.
 const idMark = 0xc5
 
 func (i id) String() string {
@@ -43,7 +43,7 @@ func (i id) String() string {
 	return hex.EncodeToString(b[:])
 }
 
-// parseID reads an id; false: the text is none.
+// parseID reads an id; false: the text is no id.
 func parseID(text string) (id, bool) {
 	var b [aes.BlockSize]byte
 	raw, err := hex.DecodeString(strings.ToLower(text))

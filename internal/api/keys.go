@@ -14,10 +14,10 @@ import (
 )
 
 // A Client is an access key and the database role whose rights its calls have.
-// Two keys may have one role: that is how a key is replaced without a gap.
+// Two keys may have the same role, so that a key can be replaced without a gap.
 type Client struct {
 	AccessKeyID, AccessKeySecret string
-	SecurityToken                string // zero: none is asked for
+	SecurityToken                string // empty: none is asked for
 	Role                         string
 }
 
@@ -27,7 +27,7 @@ func NewAccessKey() (id, secret string) {
 	return "CS" + rand.Text()[:idLength-2], (rand.Text() + rand.Text())[:secretLength]
 }
 
-// A keyring knows the clients by their key. All may be replaced at once while
+// A keyring holds the clients by their key. All may be replaced at once while
 // calls are answered.
 type keyring struct {
 	mu   sync.RWMutex
@@ -40,8 +40,8 @@ type client struct {
 	limit *rate.Limiter
 }
 
-// SetClients replaces the clients: a call that is under way ends with the key
-// that it began with. A key that stays keeps its bound's state.
+// SetClients replaces the clients. A call under way ends with the key with
+// which it began. A key that stays keeps the state of its bound.
 func (s *Server) SetClients(clients []Client, callsPerSecond float64) {
 	limit, burst := rate.Limit(callsPerSecond), int(math.Ceil(callsPerSecond))
 	if callsPerSecond == 0 {
@@ -73,8 +73,8 @@ func (k *keyring) find(id string) *aliyun.Key {
 	return nil
 }
 
-// role returns the role of a key that verified a call, and its bound. A key that was
-// taken away since has none, which no database knows.
+// role returns the role of a key that verified a call, and its bound. For a key that
+// was removed since, it returns an empty role, which no database has.
 func (k *keyring) role(key *aliyun.Key) (string, *rate.Limiter) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -95,7 +95,8 @@ func (k *keyring) roles() []string {
 	return slices.Compact(roles)
 }
 
-// nonceHash is what the database keeps of a nonce: its scope is the access key.
+// nonceHash returns the hash under which the database keeps a nonce. Nonces of
+// different access keys do not meet.
 func nonceHash(keyID, nonce string) (out [16]byte) {
 	sum := sha256.Sum256([]byte(keyID + "\n" + nonce))
 	copy(out[:], sum[:])

@@ -34,10 +34,10 @@ var pushes = map[string]struct {
 	"PushBroadcast": {broadcast, "mpaas.push_broadcast"},
 }
 
-// types are the channels in the order of parameter Type.
+// types are the channels in the order of the values of parameter Type.
 var types = []string{"mpaas.push_simple", "mpaas.push_template", "mpaas.push_multiple", "mpaas.push_broadcast"}
 
-// A problem is what is wrong with one parameter.
+// A problem says what is wrong with one parameter.
 type problem struct{ param, text string }
 
 type problems []problem
@@ -55,7 +55,7 @@ func (p problems) String() string {
 	return strings.Join(lines, "; ")
 }
 
-// code is the documented result code of the first problem.
+// code returns the documented result code of the first problem.
 func (p problems) code(of push) string { return p[0].code(of) }
 
 func (p problem) code(of push) string {
@@ -95,10 +95,9 @@ func (p problem) code(of push) string {
 	return "3028"
 }
 
-// readRequest collects the parameters of a channel's action under the documents'
-// names, as campaigns.request has them, and those of its targets. What values they
-// may have is the adapter's to judge. An unknown parameter is passed over, as the
-// service does.
+// readRequest collects the parameters of a channel's action and of its targets,
+// under the documents' names, as in campaigns.request. The adapter judges the
+// values. An unknown parameter is ignored, as the service does.
 func readRequest(p aliyun.Params, channel string, bad *problems) map[string]any {
 	request := make(map[string]any)
 	for _, q := range mpaas.Parameters(channel) {
@@ -140,7 +139,8 @@ func readRequest(p aliyun.Params, channel string, bad *problems) map[string]any 
 	return request
 }
 
-// mapHint names the two ways in which a map's own text is taken for its JSON.
+// mapHint returns a hint for a map that was sent as a programming language
+// prints it, and not as JSON.
 func mapHint(value string) string {
 	switch {
 	case strings.HasPrefix(value, "{'"):
@@ -183,7 +183,8 @@ func readTargets(p aliyun.Params, bad *problems) []map[string]any {
 	return list
 }
 
-// documented is the documents' name of a parameter, wire the name on the wire.
+// documented returns the documents' name of a parameter, and wire the name
+// under which it is sent.
 func documented(name string) string {
 	if name == "TargetMsg" {
 		return "targetMsgs"
@@ -230,8 +231,8 @@ func (p *problems) ofAdapter(found []dispatch.Problem) {
 	}
 }
 
-// about says whether a parameter has a problem: one that could not be read is
-// not missing too.
+// about says whether a parameter has a problem. A parameter that could not be
+// read must not also be reported as missing.
 func (p problems) about(param string) bool {
 	return slices.ContainsFunc(p, func(q problem) bool { return q.param == param })
 }
@@ -248,9 +249,9 @@ var columns = map[string]string{
 	"target": "Target", "msg_key": "MsgKey", "template_key_value": "TemplateKeyValue", "extended_params": "ExtendedParams",
 }
 
-// columnMark finds where a rule of the database begins: after "; ", or at the
-// start, a column and a colon. unknownKey finds a key of the strategy that there
-// is not, whose name is the caller's own.
+// columnMark finds the start of a rule in the database's text: a column and a
+// colon, after "; " or at the start. unknownKey finds a rule about an unknown
+// key of the strategy, whose name is the caller's text.
 var (
 	columnMark = regexp.MustCompile(`(?:^|; )([A-Za-z_]+): `)
 	unknownKey = regexp.MustCompile(`(?:^|; )([^:;]*): ` + notAKey)
@@ -258,11 +259,12 @@ var (
 
 const notAKey = "is not a key of StrategyContent"
 
-// ofDatabase translates the database's: "name: must not be empty; app_id: ...".
+// ofDatabase translates the database's problems: "name: must not be empty;
+// app_id: ...".
 func (p *problems) ofDatabase(message string) {
 	var marks [][]int
 	for _, m := range columnMark.FindAllStringSubmatchIndex(message, -1) {
-		if _, known := columns[message[m[2]:m[3]]]; known && !strings.HasPrefix(message[m[1]:], notAKey) { // a key may be called like a column
+		if _, known := columns[message[m[2]:m[3]]]; known && !strings.HasPrefix(message[m[1]:], notAKey) { // an unknown key may have the name of a column
 			marks = append(marks, m)
 		}
 	}

@@ -26,8 +26,8 @@ type pushCall struct {
 	bad      problems
 }
 
-// push stores a push as one campaign with its targets, or nothing. What the
-// adapter and the database say against it is told all at once.
+// push stores a push as one campaign with its targets, or nothing. It reports
+// all problems that the adapter and the database find, all at once.
 func (s *Server) push(ctx context.Context, c *call) (*reply, error) {
 	p := s.readPush(c)
 	var stored int64
@@ -46,7 +46,7 @@ func (s *Server) push(ctx context.Context, c *call) (*reply, error) {
 	if p.campaign.ClientToken == "" {
 		return s.refuseCall(ctx, c, p.bad, p.push)
 	}
-	// A repeated call is answered as the first was, whatever day it is by now.
+	// A repeated call gets the answer of the first one, on whatever day it is repeated.
 	stored, same, err := s.cfg.Store.CampaignOfToken(ctx, c.caller, p.campaign.AppID, p.campaign.WorkspaceID, p.campaign.ClientToken, p.campaign.Digest)
 	switch {
 	case err == nil && same:
@@ -71,7 +71,7 @@ func pushed(of id) *reply {
 	}}
 }
 
-// refuseCall refuses a call that did nothing else, which uses its nonce all the same.
+// refuseCall refuses a call that stored nothing. Such a call uses its nonce as well.
 func (s *Server) refuseCall(ctx context.Context, c *call, bad problems, of push) (*reply, error) {
 	if err := s.cfg.Store.UseNonce(ctx, c.caller.Nonce); err != nil {
 		return nil, err
@@ -112,11 +112,11 @@ func (s *Server) readPush(c *call) *pushCall {
 	})
 	p.bad.ofAdapter(found)
 	p.takeTargets(request, message)
-	n.Request, _ = json.Marshal(request) // as it could be before
+	n.Request, _ = json.Marshal(request) // it was JSON before, so this cannot fail
 	return p
 }
 
-// takeTargets moves the targets from the request to where they are stored.
+// takeTargets moves the targets out of the request, to be stored in campaign_targets.
 func (p *pushCall) takeTargets(request map[string]any, message *dispatch.Message) {
 	name := map[push]string{simple: "TargetMsgkey", template: "TargetMsgkey", multiple: "TargetMsg"}[p.push]
 	if name == "" {
@@ -154,8 +154,8 @@ func (p *pushCall) readStrategy(params aliyun.Params) {
 	if p.campaign.StrategyType == 0 || content == "" {
 		return
 	}
-	// The string form keeps what jsonb would lose: a key that is given twice, text
-	// after the object. The documents' sample is such a string itself.
+	// JSON in a string keeps faults that jsonb would lose: a key that is given
+	// twice, text after the object. The documents' own sample is such a string.
 	if strings.HasPrefix(strings.TrimSpace(content), `"`) && json.Valid([]byte(content)) {
 		p.campaign.StrategyContent = []byte(content)
 		return
@@ -167,8 +167,8 @@ func (p *pushCall) readStrategy(params aliyun.Params) {
 var numbers = []string{"fixedTime", "startTime", "endTime", "circleType", "circleValue"}
 
 // withNumbers returns a strategy that was given key by key, where every value is a
-// text, with numbers where the documents have numbers. What is none stays as it is,
-// for the rules to judge.
+// text, with numbers where the documents have numbers. A text that is no number
+// stays as it is, so that the rules judge it.
 func withNumbers(content string) string {
 	var object map[string]json.RawMessage
 	if json.Unmarshal([]byte(content), &object) != nil {
@@ -202,8 +202,8 @@ const (
 	maxSpread  = int64(judge.MaxSpread / time.Second)
 )
 
-// readSeconds reads a length of time from one second to so many; zero: it is not given,
-// or bad.
+// readSeconds reads a length of time from one to most seconds; zero: the parameter is
+// not given, or bad.
 func (p *pushCall) readSeconds(params aliyun.Params, name string, most int64) time.Duration {
 	value := params.Get(name)
 	if value == "" {
@@ -240,7 +240,7 @@ func (p *pushCall) readPolicies(params aliyun.Params) {
 	if window := p.readSeconds(params, "CatchUpWindow", maxSeconds); window > 0 {
 		n.CatchUpWindow = &window
 	}
-	n.Spread = p.readSeconds(params, "Spread", maxSpread) // that it is no longer than the window is judged by the database
+	n.Spread = p.readSeconds(params, "Spread", maxSpread) // the database checks that it is not longer than the window
 	token := params.Get("ClientToken")
 	if len(token) > maxToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		p.bad.add("ClientToken", "must have 1 to %d visible ASCII characters", maxToken)
@@ -252,7 +252,7 @@ func (p *pushCall) readPolicies(params aliyun.Params) {
 const maxToken = 64
 
 // readTimes reads the times of day: with commas, as a JSON list, or one by one as
-// Times.1, Times.2. Their rules are the database's.
+// Times.1, Times.2. The database judges them.
 func (p *pushCall) readTimes(params aliyun.Params) {
 	text := params.Get("Times")
 	items, err := params.List("Times")
@@ -288,7 +288,7 @@ var signing = []string{
 	"Timestamp", "Version",
 }
 
-// digest tells a repeated call from another.
+// digest returns a hash by which a repeated call is recognised.
 func digest(c *call) []byte {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", c.action)

@@ -33,15 +33,16 @@ type Config struct {
 	// Listen is host:port; port 0 takes a free one.
 	Listen string
 	// CertFile and KeyFile, PEM, make the listener speak TLS; they are read at
-	// every handshake. BehindProxy says that a proxy does, and that the listener
-	// may be reached from it without. With neither, Listen must be loopback.
+	// every handshake. BehindProxy says that a proxy speaks TLS to the clients,
+	// and may reach the listener without TLS. With neither, Listen must be
+	// loopback.
 	CertFile, KeyFile string
 	BehindProxy       bool
 	// Store is a pool whose login may act as the roles of the clients.
 	Store *store.Store
 	// Compile judges a request of an app.
 	Compile func(appID, workspaceID string, r dispatch.Request) (*dispatch.Message, []dispatch.Problem)
-	// Now is the clock that signatures are judged by.
+	// Now is the clock by which signatures are judged.
 	Now     func() time.Time
 	Clients []Client
 	// MaxInFlight bounds the calls that are worked on at once; zero means 32.
@@ -60,9 +61,9 @@ type Server struct {
 	keys    keyring
 	metrics *metrics
 	slots   chan struct{}
-	// verifying bounds the work that is done for whoever calls.
+	// verifying bounds the work for calls whose signature is not checked yet.
 	verifying chan struct{}
-	// refusals bounds the log lines about strangers, who could fill it.
+	// refusals bounds the log lines about strangers, who could fill the log.
 	refusals *rate.Limiter
 	// strangers bounds how fast calls without a good signature are answered.
 	strangers *rate.Limiter
@@ -70,25 +71,25 @@ type Server struct {
 	pruned    chan struct{}
 }
 
-// Bounds of what may be open. A body is read before a slot is taken, so
-// that a client that dawdles holds only its connection.
+// Bounds of open calls. A body is read before a slot is taken, so that a slow
+// client holds only its connection.
 const (
 	maxConns     = 256
 	maxHeader    = 96 << 10 // a GET has its parameters here
 	callTimeout  = 20 * time.Second
 	pruneEvery   = time.Minute
 	pruneAtOnce  = 5000
-	nonceLasts   = 2*aliyun.Window + time.Minute // by the time of its own a call may be that much ahead, and the clocks some more
+	nonceLasts   = 2*aliyun.Window + time.Minute // a call's own time may be that far ahead, and clocks differ a little
 	refusalsASec = 10
-	// Calls without a good signature are answered this many a second, after as many at
-	// once; but none waits longer than strangerWait, so that a flood holds no more
-	// than it could by saying nothing.
+	// Calls without a good signature are answered at this rate a second, after as many
+	// at once. None waits longer than strangerWait, so that a flood of calls holds no
+	// more connections than silent clients could.
 	strangersASec = 100
 	strangerWait  = time.Second
 )
 
-// New binds the listener. It refuses an address that other machines can reach
-// unless calls come by TLS or through a proxy that is named.
+// New binds the listener. It refuses an address that other machines can reach,
+// unless the listener speaks TLS or BehindProxy is set.
 func New(ctx context.Context, cfg Config) (*Server, error) {
 	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 32)
 	s := &Server{
@@ -109,14 +110,14 @@ func New(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("api listener: %w", err)
 	}
-	s.metrics = newMetrics(cfg.Metrics) // once bound, so that a New that failed can be tried again
+	s.metrics = newMetrics(cfg.Metrics) // after binding, so that New can be called again when it failed
 	return s, nil
 }
 
-// Addr is where the server listens.
+// Addr returns the address on which the server listens.
 func (s *Server) Addr() string { return s.listen.Addr().String() }
 
-// URL is the endpoint to give to a client on this machine.
+// URL returns the endpoint for a client on this machine.
 func (s *Server) URL() string {
 	scheme := "http://"
 	if s.cfg.CertFile != "" {
@@ -143,7 +144,7 @@ func (s *Server) Stop(ctx context.Context) error {
 	return err
 }
 
-// prune deletes expired nonces. That several daemons do it does no harm.
+// prune deletes expired nonces. Several daemons may do so at once.
 func (s *Server) prune(ctx context.Context) {
 	defer close(s.pruned)
 	tick := time.NewTicker(pruneEvery)
@@ -175,14 +176,15 @@ type call struct {
 	caller store.Caller
 }
 
-// A reply is what the service says, as against the gateway.
+// A reply is an answer of the service. Answers of the gateway are errors of
+// type aliyun.Error.
 type reply struct {
 	code   string // ResultCode
 	fields aliyun.Fields
 }
 
-// actions are what the API answers. Whatever else a client asks for, the service
-// would not know it either.
+// actions are the actions that the API answers. For all others it answers that
+// the action is not known, as the service does.
 var actions = map[string]func(*Server, context.Context, *call) (*reply, error){
 	"PushSimple": (*Server).push, "PushTemplate": (*Server).push, "PushMultiple": (*Server).push, "PushBroadcast": (*Server).push,
 	"QueryPushSchedulerList": (*Server).list, "QueryMpsSchedulerList": (*Server).list,
@@ -190,8 +192,8 @@ var actions = map[string]func(*Server, context.Context, *call) (*reply, error){
 	"CancelPushScheduler": (*Server).cancel, "CancelMpsScheduler": (*Server).cancel,
 }
 
-// versions are the API's versions, each of which has some of the actions; that
-// they all may be called by each is [inferred].
+// versions are the API's versions. Each has some of the actions. That every
+// action may be called with every version is [inferred].
 var versions = map[string]bool{"2019-08-21": true, "2020-07-10": true, "2020-10-28": true}
 
 // ServeHTTP answers one call.
@@ -224,8 +226,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		"remote", r.RemoteAddr, "took", took)
 }
 
-// verify takes a request apart and checks its signature. However many strangers
-// call at once, half of the processors are left to the pushes.
+// verify takes a request apart and checks its signature. Half of the processors
+// are left to the pushes, however many strangers call at once.
 func (s *Server) verify(r *aliyun.Request) (*aliyun.Call, *aliyun.Key, *aliyun.Error) {
 	s.verifying <- struct{}{}
 	defer func() { <-s.verifying }()
@@ -244,8 +246,8 @@ func bodyError(err error) *aliyun.Error {
 	return &aliyun.Error{Status: http.StatusBadRequest, Code: "InvalidParameter", Message: "The body ended early."}
 }
 
-// refuse answers a call whose signature did not pass. Nothing of it but its key
-// id is written down, and no more of them than a log can take.
+// refuse answers a call whose signature is not good. The log gets only its key
+// id, and only as many such lines as it can take.
 func (s *Server) refuse(w http.ResponseWriter, r *http.Request, c *aliyun.Call, id string, e *aliyun.Error) {
 	format := aliyun.JSON
 	keyID := ""
@@ -260,27 +262,27 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, c *aliyun.Call, 
 	}
 }
 
-// pace has a stranger wait for the answer where many call, so that their next calls
-// take nothing from the pushes: a caller waits for its answer, and connections are
-// bounded.
+// pace lets strangers wait for their answers when many call, so that they take less
+// time from the pushes: a caller makes its next call after the answer, and
+// connections are bounded.
 func (s *Server) pace(ctx context.Context) {
 	turn := s.strangers.Reserve()
 	wait := turn.Delay()
 	if wait > strangerWait {
-		turn.Cancel() // so that the queue is no longer than this, and is over soon after the flood
+		turn.Cancel() // so that the queue stays short and ends soon after the flood
 		wait = strangerWait
 	}
 	if wait == 0 {
 		return
 	}
-	defer listen.Rest(ctx)() // so that strangers who wait keep no caller out
+	defer listen.Rest(ctx)() // so that waiting strangers keep no caller out
 	select {
 	case <-ctx.Done():
 	case <-time.After(wait):
 	}
 }
 
-// answer does what a verified call asks for.
+// answer runs the action of a verified call.
 func (s *Server) answer(ctx context.Context, c *aliyun.Call, role string, limit *rate.Limiter) (*reply, *aliyun.Error) {
 	do := actions[c.Action]
 	if do == nil || !versions[c.Version] {
@@ -316,12 +318,12 @@ func (s *Server) answer(ctx context.Context, c *aliyun.Call, role string, limit 
 	return out, nil
 }
 
-// storable says whether PostgreSQL has a place for a text.
+// storable says whether PostgreSQL can store a text.
 func storable(s string) bool {
 	return strings.IndexByte(s, 0) < 0 && utf8.ValidString(s)
 }
 
-// failure turns what the database said into what a client can act on.
+// failure turns an error of the database into an answer on which a client can act.
 func (s *Server) failure(ctx context.Context, action, role string, err error) *aliyun.Error {
 	switch {
 	case errors.Is(err, store.ErrNonceUsed):
@@ -337,7 +339,7 @@ func (s *Server) failure(ctx context.Context, action, role string, err error) *a
 	return aliyun.ErrInternal
 }
 
-// Ready says why calls cannot be answered now, or nil.
+// Ready returns why calls cannot be answered now, or nil.
 func (s *Server) Ready(ctx context.Context) error {
 	for _, role := range s.keys.roles() {
 		if err := s.cfg.Store.CheckRole(ctx, role); err != nil {
@@ -354,3 +356,36 @@ func clip(s string) string {
 	}
 	return s
 }
+
+// metrics are the figures of the API. Actions are from the list of known
+// actions, and codes from this package's answers, so that strangers cannot make
+// new labels.
+type metrics struct {
+	calls   *prometheus.CounterVec // by action and code
+	seconds *prometheus.HistogramVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "scheduler_api_calls_total", Help: "Calls to the API, by action (none: the signature was refused) and code of the answer.",
+		}, []string{"action", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "scheduler_api_call_seconds", Help: "Time to answer a call to the API.", Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5, 20},
+		}, []string{"action"}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.calls, m.seconds)
+	}
+	return m
+}
+
+func (m *metrics) count(action, code string, took time.Duration) {
+	if actions[action] == nil {
+		action = "other"
+	}
+	m.calls.WithLabelValues(action, code).Inc()
+	m.seconds.WithLabelValues(action).Observe(took.Seconds())
+}
+
+func (m *metrics) refused(code string) { m.calls.WithLabelValues("none", code).Inc() }

@@ -3,6 +3,7 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,7 +21,7 @@ const (
 	lastMilli     = 253402300799999 // the end of the year 9999
 )
 
-// list answers QueryPushSchedulerList and its twin.
+// list answers QueryPushSchedulerList and QueryMpsSchedulerList.
 func (s *Server) list(ctx context.Context, c *call) (*reply, error) {
 	var bad problems
 	f := store.OccurrenceFilter{
@@ -35,7 +36,7 @@ func (s *Server) list(ctx context.Context, c *call) (*reply, error) {
 	}
 	if text := c.params.Get("UniqueId"); text != "" {
 		wanted, ok := parseID(text)
-		if !ok { // to a client one id is like another: this one is of nothing
+		if !ok { // a client cannot tell ids apart, so this one is an id of nothing
 			wanted.campaign = -1
 		}
 		f.CampaignID, f.DueAt = wanted.campaign, wanted.due
@@ -54,8 +55,8 @@ func (s *Server) list(ctx context.Context, c *call) (*reply, error) {
 	return done(aliyun.Fields{{Name: "Data", Value: aliyun.Fields{{Name: "TotalCount", Value: total}, {Name: "List", Value: rows}}}}), nil
 }
 
-// row is one scheduled task. Of a loop each occurrence has an id of its own; of a
-// fixed time it has the campaign's.
+// row returns one scheduled task. An occurrence of a loop has an id of its own; a
+// fixed time has the campaign's id.
 func row(o *store.Occurrence) aliyun.Fields {
 	parent := id{campaign: o.CampaignID}
 	child := parent
@@ -84,8 +85,9 @@ func row(o *store.Occurrence) aliyun.Fields {
 	}
 }
 
-// cancel answers CancelPushScheduler and its twin: parents with all that is to
-// come, or single occurrences of loops. All of the ids, or none.
+// cancel answers CancelPushScheduler and CancelMpsScheduler. It cancels parents
+// with all their coming occurrences, or single occurrences of loops: all of the
+// ids, or none.
 func (s *Server) cancel(ctx context.Context, c *call) (*reply, error) {
 	var bad problems
 	appID, workspaceID := needApp(c.params, &bad)
@@ -93,7 +95,7 @@ func (s *Server) cancel(ctx context.Context, c *call) (*reply, error) {
 	var what []store.Cancelled
 	var texts []string
 	ids := c.params.Get("UniqueIds")
-	if items, err := c.params.List("UniqueIds"); ids == "" && err == nil { // as a generic client sends a list
+	if items, err := c.params.List("UniqueIds"); ids == "" && err == nil { // generic clients send a list
 		for _, item := range items {
 			ids += "," + item.Fields[""]
 		}
@@ -127,10 +129,46 @@ func (s *Server) cancel(ctx context.Context, c *call) (*reply, error) {
 			bad.add("UniqueIds", "%.64s %s", texts[i], why)
 		}
 	}
-	if len(bad) > 0 { // the transaction was taken back, the nonce with it
+	if len(bad) > 0 { // the transaction was rolled back, with the use of the nonce
 		return s.refuseTasks(ctx, c, bad)
 	}
 	return done("success"), nil
+}
+
+// revoke answers RevokePushTask and RevokePushMessage. OK means that the revocation
+// is stored and will be carried out, delivery by delivery.
+func (s *Server) revoke(ctx context.Context, c *call) (*reply, error) {
+	var bad problems
+	appID, workspaceID := needApp(c.params, &bad)
+	name, target := "TaskId", ""
+	if c.action == "RevokePushMessage" {
+		name, target = "MessageId", c.params.Get("TargetId")
+		if target == "" {
+			bad.add("TargetId", "is missing")
+		}
+	}
+	wanted, ok := parseID(c.params.Get(name))
+	switch {
+	case c.params.Get(name) == "":
+		bad.add(name, "is missing")
+	case !ok:
+		bad.add(name, "is no id of a push")
+	}
+	if len(bad) > 0 {
+		return s.refuseCall(ctx, c, bad, 0)
+	}
+	tasks, err := s.cfg.Store.Revoke(ctx, c.caller, appID, workspaceID, store.Cancelled{CampaignID: wanted.campaign, DueAt: wanted.due}, target, "revoked by a call of the API")
+	switch {
+	case errors.Is(err, store.ErrNoCampaign): // rolled back, with the use of the nonce
+		bad.add(name, "is of nothing that was sent")
+		return s.refuseCall(ctx, c, bad, 0)
+	case err != nil:
+		return nil, err
+	case tasks == 0:
+		bad.add(name, "is of nothing that the push service accepted")
+		return refused(bad, 0), nil
+	}
+	return pushed(wanted), nil
 }
 
 func done(content any) *reply {

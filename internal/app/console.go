@@ -150,7 +150,8 @@ func (a *App) startConsole(ctx context.Context, apps []config.App) error {
 	signIn, owner := a.Config.Database.URL.Reveal(), (*store.Store)(nil)
 	if a.postgres != nil {
 		signIn = a.postgres.current().TCPURL()
-		// A pool of its own: pages that wait for a connection keep the daemon from none.
+		// The console has a pool of its own, so that pages that wait for a connection
+		// do not keep the daemon waiting.
 		own, err := store.Open(ctx, storeConfig(a.Config, a.databaseURL, ownerConns))
 		if err != nil {
 			return err
@@ -159,7 +160,7 @@ func (a *App) startConsole(ctx context.Context, apps []config.App) error {
 		a.closers = append(a.closers, closer{"console's database pool", func(context.Context) error { own.Close(); return nil }})
 	}
 	c, err := NewConsole(ctx, o, cmp.Or(address, DefaultConsole), signIn, owner)
-	if address == "" && errors.Is(err, syscall.EADDRINUSE) { // somebody has the usual port
+	if address == "" && errors.Is(err, syscall.EADDRINUSE) { // another program has the usual port
 		c, err = NewConsole(ctx, o, "127.0.0.1:0", signIn, owner)
 	}
 	if err != nil {

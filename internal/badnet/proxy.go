@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// A Proxy stands between a daemon and what it talks to, and can be told to
-// behave as a bad network does. It is safe for concurrent use.
+// A Proxy passes the connections of a daemon on to another program, and can
+// behave like a bad network. It is safe for concurrent use.
 type Proxy struct {
 	upstream func() string
 	addr     string
@@ -21,10 +21,10 @@ type Proxy struct {
 
 	mu      sync.Mutex
 	ln      net.Listener      // nil: connections are refused
-	conns   map[net.Conn]bool // true: what comes is lost, for good
-	losing  bool              // new connections are of that kind
+	conns   map[net.Conn]bool // true: bytes on it are lost
+	losing  bool              // bytes on new connections are lost too
 	answer  func(net.Conn)    // instead of the upstream; nil: it answers itself
-	open    chan struct{}     // closed while bytes may pass
+	open    chan struct{}     // a channel that is closed while bytes may pass
 	passing bool
 	closed  chan struct{}
 	serving sync.WaitGroup
@@ -40,7 +40,7 @@ func NewProxy(upstream func() string) (*Proxy, error) {
 	return p, p.listen()
 }
 
-// Addr is where the proxy listens.
+// Addr returns the address on which the proxy listens.
 func (p *Proxy) Addr() string { return p.addr }
 
 func (p *Proxy) listen() error {
@@ -72,8 +72,8 @@ func (p *Proxy) accept(ln net.Listener) {
 	}
 }
 
-// serve joins one client to the upstream. A black-holed client is accepted and
-// hears nothing, as from a host behind a dead link.
+// serve joins one client to the upstream. While there is a black hole, a client
+// is accepted and gets no answer, as from a host behind a dead link.
 func (p *Proxy) serve(client net.Conn) {
 	if !p.track(client) {
 		return
@@ -112,9 +112,9 @@ func dial(address string) (net.Conn, error) {
 	return (&net.Dialer{Timeout: 2 * time.Second}).DialContext(context.Background(), network, address)
 }
 
-// copy passes bytes from one side to the other. Those held back by a black hole
-// arrive when it ends, even if their sender has given up: so does a statement
-// whose client has left.
+// copy passes bytes from one side to the other. Bytes that a black hole held
+// back arrive when it ends, even if their sender has given up. So a statement
+// arrives whose client is gone.
 func (p *Proxy) copy(to, from net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -137,7 +137,7 @@ func (p *Proxy) copy(to, from net.Conn) {
 	}
 }
 
-// pass waits for the latency and for the way from a connection to be open; false:
+// pass waits for the latency and until bytes from a connection may pass; false:
 // the proxy is closed.
 func (p *Proxy) pass(from net.Conn) bool {
 	if d := time.Duration(p.latency.Load()); d > 0 {
@@ -181,7 +181,7 @@ func (p *Proxy) drop(conn net.Conn) {
 	delete(p.conns, conn)
 }
 
-// Cut resets every connection there is; new ones are taken.
+// Cut resets every connection; new ones are accepted.
 func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -201,7 +201,7 @@ func (p *Proxy) Refuse() {
 	p.Cut()
 }
 
-// BlackHole holds every byte back and says nothing.
+// BlackHole holds every byte back until Heal.
 func (p *Proxy) BlackHole() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -210,8 +210,8 @@ func (p *Proxy) BlackHole() {
 	}
 }
 
-// Swallow loses every byte and says nothing. Healing ends it for new connections;
-// those that were in it stay dead.
+// Swallow loses every byte. Heal ends it for new connections; connections that
+// lost bytes stay dead.
 func (p *Proxy) Swallow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -221,8 +221,8 @@ func (p *Proxy) Swallow() {
 	}
 }
 
-// Answer resets every connection and lets f answer new ones in the upstream's
-// place.
+// Answer resets every connection and lets f answer new ones instead of the
+// upstream.
 func (p *Proxy) Answer(f func(net.Conn)) {
 	p.mu.Lock()
 	p.answer = f

@@ -4,11 +4,11 @@
 // occurrence ends in exactly one recorded decision, and nothing is pushed twice.
 //
 // It runs real daemons as processes, PostgreSQL, the sandbox in a process of its
-// own, and a proxy on every way between them. While authors write campaigns and
-// change them, it kills and freezes daemons at chosen moments (package
+// own, and a proxy on every connection between them. Authors write and change
+// campaigns. Meanwhile it kills and freezes daemons at chosen moments (package
 // failpoint) and at random, and breaks the database, the networks and the push
-// APIs. Then it lets everything heal, waits until nothing is open, and holds the
-// sandbox's journal against the record. Command internal/chaos/cmd runs it.
+// APIs. Then it ends all faults, waits until nothing is open, and compares the
+// sandbox's journal with the record. Command internal/chaos/cmd runs it.
 package chaos
 
 import (
@@ -29,7 +29,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// Options say what a run is like.
+// Options are the settings of a run.
 type Options struct {
 	Seed     uint64
 	Duration time.Duration // of the faults; healing and judging come after
@@ -41,7 +41,7 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// A run is the whole of one experiment.
+// A run is one experiment.
 type run struct {
 	Options
 	report    *Report
@@ -49,16 +49,17 @@ type run struct {
 	api       *pushAPI
 	daemons   []*daemon
 	bin       string
-	insisting sync.Mutex // what the push API is told last is what was counted last
+	insisting sync.Mutex // held so that the push API's last fault fits the last count
 	frozen    int        // daemons at their mutant's failpoint
 
 	alive sync.WaitGroup     // keeps the daemons running
 	rest  context.CancelFunc // lets them end
 }
 
-// Run runs the experiment and returns its report. An error means that it could
-// not be run, not that something was found. With a report, the error means that the
-// run is over and could not be judged: nothing of it is proven.
+// Run runs the experiment and returns its report. An error without a report means
+// that the experiment could not be run. An error with a report means that the run
+// is over and could not be judged, so that it proves nothing. Broken promises are
+// no error.
 func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	r := &run{Options: o, report: newReport()}
 	defer func() { err = errors.Join(err, r.close()) }()
@@ -75,13 +76,13 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	return r.report, r.judge(ctx, e)
 }
 
-// ahead is how far the database's clock is ahead of all others in this run.
+// ahead returns how far the database's clock is ahead of all others in this run.
 func (o Options) ahead() time.Duration {
 	return []time.Duration{0, 3 * time.Minute, -3 * time.Minute}[o.Seed%3]
 }
 
-// distance is how far the database is away from the daemons in this run, there
-// and back.
+// distance returns how long a message to the database and back takes in this
+// run.
 func (o Options) distance() time.Duration {
 	return []time.Duration{0, 2 * time.Millisecond}[o.Seed%2]
 }
@@ -126,7 +127,7 @@ func (r *run) setUp(ctx context.Context) (err error) {
 	return nil
 }
 
-// insist has the push API go wrong as the mutant wants it while some daemon is
+// insist sets the fault of the push API that the mutant wants while a daemon is
 // frozen at its failpoint.
 func (r *run) insist(frozen bool) {
 	r.insisting.Lock()
@@ -140,12 +141,12 @@ func (r *run) insist(frozen bool) {
 	if r.frozen > 0 && r.Mutant != nil {
 		spec = r.Mutant.Frozen
 	}
-	if err := r.api.insist(spec); err != nil { // it is down: it begins with what it is told last
+	if err := r.api.insist(spec); err != nil { // it is down, and will start with the fault that was set last
 		r.Log.Warn("the push API's fault", "error", err)
 	}
 }
 
-// disturb lets everything happen at once for the duration of the run.
+// disturb runs the authors and all faults at once for the duration of the run.
 func (r *run) disturb(ctx context.Context) (*editor, error) {
 	source := func(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(r.Seed, stream)) }
 	alive, rest := context.WithCancel(ctx)
@@ -184,10 +185,10 @@ func (r *run) disturb(ctx context.Context) (*editor, error) {
 	return e, nil
 }
 
-// opening is the first seconds, in which nothing is broken: one app's large
-// audience waits for its bounds, after one call of it was throttled, and another's
-// pushes fall due. How late they are can be told only here. Then the audience's
-// author cancels it.
+// opening is the first seconds, in which nothing is broken. A large audience of
+// one app waits for the app's bounds, after one of its calls was throttled, and
+// pushes of another app are due. Only here can the harness tell how late these
+// are. Then the author of the large audience cancels it.
 func (r *run) opening(ctx context.Context) error {
 	size := openingSize(r.Duration)
 	if err := r.api.faults("throttle=1*1@alipay.single_send"); err != nil {
@@ -228,7 +229,7 @@ func (r *run) opening(ctx context.Context) error {
 }
 
 // throttledGoesOn waits until a call of the large audience is accepted after one was
-// throttled: calls wait then for a second or two.
+// throttled. Calls pause for a second or two in between.
 func (r *run) throttledGoesOn(ctx context.Context, limit time.Duration) error {
 	for end := time.Now().Add(limit); time.Now().Before(end) && ctx.Err() == nil; sleep(ctx, 100*time.Millisecond) {
 		calls, err := r.api.calls()
@@ -251,11 +252,11 @@ func (r *run) throttledGoesOn(ctx context.Context, limit time.Duration) error {
 	return nil
 }
 
-// throttlePause is how long calls that had begun beside the throttled one may still
+// throttlePause is for how long calls that began beside the throttled one may still
 // arrive.
 const throttlePause = 500 * time.Millisecond
 
-// kill ends and freezes daemons at random, beside what their failpoints do.
+// kill ends and freezes daemons at random, in addition to their failpoints.
 func (r *run) kill(ctx context.Context, rng *rand.Rand) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -266,7 +267,7 @@ func (r *run) kill(ctx context.Context, rng *rand.Rand) {
 		}
 		d := pick(rng, r.daemons...)
 		if p := d.current(); !p.running() || d.favourite != "" && (p.frozen() || r.Mutant.freezes()) {
-			continue // a mutant's daemon is to freeze, and to wake up
+			continue // a mutant's daemon must freeze and wake up
 		}
 		pause := lease/2 + time.Duration(rng.Int64N(int64(2*lease)))
 		switch n := rng.IntN(10); {
@@ -284,7 +285,7 @@ func (r *run) kill(ctx context.Context, rng *rand.Rand) {
 	}
 }
 
-// sample looks at what must hold at every instant.
+// sample checks the promises that must hold at every instant.
 func (r *run) sample(ctx context.Context) {
 	for ctx.Err() == nil {
 		r.sampleOnce(ctx)
@@ -316,9 +317,9 @@ func (r *run) sampleOnce(ctx context.Context) {
 	}
 }
 
-// sampleRunning looks at how many deliveries of each app a daemon has begun. A
-// claim whose answer was lost leaves as many as it took, so that a few times the
-// app's bound are good.
+// sampleRunning checks how many deliveries of each app a daemon has begun. A
+// claim whose answer was lost leaves all that it took, so a few times the app's
+// bound is allowed.
 func (r *run) sampleRunning(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -363,7 +364,7 @@ func (r *run) settle(ctx context.Context, e *editor) error {
 	if err := r.db.revive(ctx); err != nil {
 		return err
 	}
-	if err := r.db.exec(ctx, `SELECT scheduler.release_hold()`); err != nil { // a skip may have failed half-way, and what is held is not ready
+	if err := r.db.exec(ctx, `SELECT scheduler.release_hold()`); err != nil { // a skip may have failed half way, and daemons are not ready while a hold lasts
 		return err
 	}
 	began := time.Now()
@@ -422,14 +423,15 @@ func (r *run) judgeRecord(ctx context.Context, e *editor) error {
 		r.report.cannotJudge(capped, "no look at what is pending has succeeded")
 	}
 	for id := range e.windows {
-		delete(rec.windows, id) // when it closed cannot be told from what it is in the end
+		delete(rec.windows, id) // the final window does not tell when the window closed
 	}
 	newOracle(r.report, rec, calls, e.dropped, r.db.clock).judge(e.bans, e.hushes)
 	return r.verify(ctx)
 }
 
-// boundedStatements holds what was ended without a call against the batch that the
-// build was given: rows that one statement wrote last share its transaction.
+// boundedStatements compares how many deliveries were ended at once, without a
+// call, with the batch of this build. Rows that one statement wrote last have the
+// same transaction.
 func (r *run) boundedStatements(ctx context.Context) error {
 	var statements, most int
 	err := r.db.pool.QueryRow(ctx, `
@@ -446,8 +448,8 @@ func (r *run) boundedStatements(ctx context.Context) error {
 	return nil
 }
 
-// dump keeps the database of a run that found something, for those who look
-// into it.
+// dump keeps the database of a run that found something, so that somebody can
+// look into it.
 func (r *run) dump(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, filepath.Join(r.db.server.BinDir(), "pg_dump"), "-f", filepath.Join(r.Dir, "dump.sql"), r.db.server.URL("scheduler"))
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -456,7 +458,7 @@ func (r *run) dump(ctx context.Context) error {
 	return nil
 }
 
-// verify asks the scheduler's own verification.
+// verify runs the scheduler's own verification.
 func (r *run) verify(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, r.bin, "verify", "--grace", "20s", "--limit", "5", "--database-url", r.db.server.URL("scheduler"))
 	out, err := cmd.CombinedOutput()
@@ -470,7 +472,7 @@ func (r *run) verify(ctx context.Context) error {
 	return nil
 }
 
-// readLogs counts what the daemons said, and looks for panics.
+// readLogs counts the daemons' log lines by kind, and looks for panics.
 func (r *run) readLogs() {
 	for _, d := range r.daemons {
 		content, err := os.ReadFile(d.logFile())
@@ -511,7 +513,7 @@ func (r *run) close() error {
 	return nil
 }
 
-// Describe prints what a run will do.
+// Describe prints the settings of a run.
 func (o Options) Describe(w io.Writer) {
 	build := "the build as it is"
 	if o.Mutant != nil {

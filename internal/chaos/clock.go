@@ -17,8 +17,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/faketime"
 )
 
-// A clock is the database's wall clock, which the harness can set. The daemons
-// and the push APIs keep the machine's: to each other they are off by minutes.
+// A clock is the database's wall clock, which the harness can set. The push
+// APIs keep the machine's clock. The daemons' clocks differ from it by minutes.
 type clock struct {
 	library string // empty: the machine has none, and the clock is the machine's
 	file    string
@@ -27,7 +27,7 @@ type clock struct {
 	history []setting
 }
 
-// A setting is how far the clock was ahead from a moment on.
+// A setting says how far the clock was ahead from a moment on.
 type setting struct {
 	from  time.Time
 	ahead time.Duration
@@ -48,8 +48,9 @@ func (c *clock) set(ahead time.Duration) error {
 	return faketime.Set(c.file, ahead)
 }
 
-// ahead is how much the clock was ahead in the seconds before a moment, at the
-// least and at the most: what arrives then was begun within them.
+// ahead returns by how much, at the least and at the most, the clock was ahead
+// in the seconds before a moment. A call that arrives then began within these
+// seconds.
 func (c *clock) ahead(at time.Time) (least, most time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,10 +83,10 @@ func (c *clock) wrap(dir, programs string) (string, error) {
 	return dir, faketime.Wrap(c.library, c.file, programs, dir)
 }
 
-// wallEdits put a process's wall clock ahead of the machine's, or behind: they
-// are laid over the standard library, so that nothing in the daemon or its
-// libraries can tell. A static binary leaves nothing else to hook into. The
-// monotonic clock stays as it is. See internal/failpoint/wallclock.go.
+// wallEdits let a process's wall clock be set apart from the machine's. They
+// change the standard library, so that nothing in the daemon or its libraries
+// can notice. A static binary has no other place for this. The monotonic clock
+// stays as it is. See internal/failpoint/wallclock.go.
 func wallEdits(ctx context.Context) ([]Edit, error) {
 	root, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
 	if err != nil {

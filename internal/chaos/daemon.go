@@ -21,26 +21,26 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/sandbox"
 )
 
-// What the daemons are configured with: all that takes time is short, so that
-// minutes show what would else take hours.
+// Settings of the daemons. All times are short, so that minutes of a run show
+// as much as hours.
 const (
 	lease       = 3 * time.Second
 	pushTimeout = 2 * time.Second
 
-	// Within this lease a daemon has to find its way to a new primary: nothing is
-	// promised of one that takes longer, and a busy machine takes seconds.
+	// A daemon has to connect to a new primary within this lease, since there is
+	// no promise for one that takes longer. On a busy machine that takes seconds.
 	failoverLease = 3 * lease
 )
 
-// failpoints are the moments a daemon can be made to die at.
+// failpoints are the moments at which a daemon can be made to die.
 var failpoints = []string{
 	"claim.before", "claim.after", "start.before", "start.after", "slice.claim.before", "slice.claim.after",
 	"call.before", "call.after", "record.before", "record.middle", "record.after",
 	"slice.record.before", "slice.record.after", "respread.before", "respread.after", "settle.before", "plan.before", "plan.middle", "plan.after", "reap.before", "reap.after",
 }
 
-// A daemon is one `scheduler serve` with a proxy on each of its two ways, which
-// is started again whenever it ends.
+// A daemon is one `scheduler serve`, with a proxy before the database and one
+// before the push APIs. It is started again whenever it ends.
 type daemon struct {
 	name    string
 	bin     string
@@ -49,8 +49,8 @@ type daemon struct {
 	db, api *badnet.Proxy
 
 	favourite string        // the failpoint it is always started with, name:action; empty: any
-	frozen    func(bool)    // told when it is frozen there, and when that is over
-	distance  time.Duration // that the database is away, there and back
+	frozen    func(bool)    // called when it is frozen there, and when that is over
+	distance  time.Duration // time of a message to the database and back
 	log       *slog.Logger
 	report    *Report
 
@@ -59,7 +59,7 @@ type daemon struct {
 	process *process
 	point   string    // the failpoint it was started with
 	since   time.Time // when it was started
-	quiet   bool      // no more failpoints: the end is near
+	quiet   bool      // no more failpoints: the run is about to end
 }
 
 func newDaemon(i int, bin, dir string, database, push func() string, credentials *sandbox.Credentials, lease time.Duration, o Options, report *Report) (*daemon, error) {
@@ -74,7 +74,7 @@ func newDaemon(i int, bin, dir string, database, push func() string, credentials
 		rng: rand.New(rand.NewPCG(o.Seed, uint64(100+i))), distance: o.distance(), quiet: true,
 		frozen: func(bool) {},
 	}
-	d.db.Delay(d.distance / 2) // of each of the two ways
+	d.db.Delay(d.distance / 2) // for each direction
 	if o.Mutant != nil {
 		d.favourite = o.Mutant.favourite(i, o.Daemons)
 	}
@@ -97,7 +97,7 @@ dispatch:
   misfire_grace: 10s
 `, daemonURL(db.Addr()), filepath.Join(dir, d.name), admin, pushTimeout, lease)
 	without := ""
-	if i == 2 { // the third of them lacks an app: the others begin its tasks
+	if i == 2 { // the third daemon lacks an app, whose tasks the others begin
 		without = apps[o.Seed%uint64(len(apps))].id
 	}
 	return d, os.WriteFile(d.config(), []byte(config+appsYAML(credentials, api.Addr(), without)), 0o600)
@@ -106,8 +106,8 @@ dispatch:
 func (d *daemon) config() string  { return filepath.Join(d.dir, d.name+".yaml") }
 func (d *daemon) logFile() string { return filepath.Join(d.dir, d.name+".log") }
 
-// run keeps the daemon alive until ctx ends: whatever ends it, it is started
-// again after a moment. An end that nobody asked for is a finding.
+// run keeps the daemon alive until ctx ends: it is started again a moment after
+// each end. An end that nobody asked for is a finding.
 func (d *daemon) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := d.start(); err != nil {
@@ -127,7 +127,7 @@ func (d *daemon) start() error {
 	if !d.quiet && (d.favourite != "" || d.rng.IntN(4) > 0) {
 		action, most := "kill", 8
 		d.point = failpoints[d.rng.IntN(len(failpoints))]
-		if d.rng.IntN(4) == 0 && d.point != "call.before" { // frozen there it is past its last look at the lease, which nobody can fix
+		if d.rng.IntN(4) == 0 && d.point != "call.before" { // a daemon frozen there has looked at its lease for the last time, and nothing can stop its call
 			action = "stop"
 		}
 		if d.favourite != "" {
@@ -141,8 +141,8 @@ func (d *daemon) start() error {
 	return err
 }
 
-// watch returns when the process has ended. One that a failpoint froze is woken
-// again, as often as not after its lease has run out.
+// watch returns when the process has ended. It wakes a process that a failpoint
+// froze, in half of the cases after its lease has run out.
 func (d *daemon) watch(ctx context.Context) {
 	p := d.current()
 	tick := time.NewTicker(100 * time.Millisecond)
@@ -171,10 +171,10 @@ func (d *daemon) watch(ctx context.Context) {
 		}
 		switch {
 		case d.favourite != "" && !woken.IsZero() && time.Since(woken) > 2*time.Second:
-			d.kill() // started again, it comes to its failpoint again
+			d.kill() // after the next start it comes to its failpoint again
 		case d.armed() == "" || !p.frozen():
 			frozen = time.Time{}
-			if woken.IsZero() { // else it is told when what it does now is over
+			if woken.IsZero() { // one that was woken is reported once its present work is over
 				tell(false)
 			}
 		case frozen.IsZero():
@@ -219,7 +219,7 @@ func (d *daemon) draw(n int) int {
 	return d.rng.IntN(n)
 }
 
-// kill ends the daemon without a word.
+// kill ends the daemon with SIGKILL.
 func (d *daemon) kill() {
 	if p := d.current(); p.running() {
 		d.report.count("kills", 1)
@@ -241,7 +241,8 @@ func (d *daemon) freeze(ctx context.Context, pause time.Duration) {
 	p.signal(syscall.SIGCONT)
 }
 
-// terminate asks the daemon to stop, and again, for now, when impatient.
+// terminate asks the daemon to stop, and with impatient asks a second time, for
+// a stop at once.
 func (d *daemon) terminate(impatient bool) {
 	p := d.current()
 	if !p.running() {
@@ -260,8 +261,7 @@ func (d *daemon) terminate(impatient bool) {
 	}
 }
 
-// heal ends every fault of the daemon's ways: the database is as far away as
-// before.
+// heal ends every fault of a proxy. The distance of the database stays.
 func (d *daemon) heal(p *badnet.Proxy) error {
 	err := p.Heal()
 	if p == d.db {
@@ -270,7 +270,7 @@ func (d *daemon) heal(p *badnet.Proxy) error {
 	return err
 }
 
-// arm lets failpoints begin, with a daemon that was started anew.
+// arm restarts the daemon with failpoints.
 func (d *daemon) arm() {
 	d.mu.Lock()
 	d.quiet = false

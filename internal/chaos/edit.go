@@ -14,8 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A ban is a change that forbade pushes, with what had begun when it committed:
-// no other push of the campaign may arrive after it.
+// A ban is a change that forbade pushes, with the deliveries that had begun
+// when it committed. No other push of the campaign may arrive after the change.
 type ban struct {
 	action   string
 	campaign int64
@@ -31,7 +31,7 @@ type begun struct {
 	due     time.Time
 	targets []string  // of a stored delivery; nil: the task's one call
 	since   time.Time // when the intent became durable, by the database's clock
-	calls   int       // how many may arrive since then: more than one where earlier attempts may be under way
+	calls   int       // how many calls may arrive since then; more than one where earlier attempts may be under way
 }
 
 // An editor changes campaigns at random moments of their tasks' lives.
@@ -46,9 +46,9 @@ type editor struct {
 	paused  map[int64]*ban
 	names   map[int64]int
 	dropped map[int64]map[string]bool // targets that were deleted, by campaign
-	windows map[int64]bool            // campaigns whose window was changed
+	windows map[int64]bool            // campaigns whose catch-up window was changed
 	hushes  []*hush
-	jumps   bool // the database's clock does: then nobody can tell when quiet hours were
+	jumps   bool // the database's clock jumps, so nobody can tell when quiet hours were
 }
 
 func newEditor(db *database, w *workload, report *Report, rng *rand.Rand) *editor {
@@ -70,8 +70,8 @@ func (e *editor) run(ctx context.Context, pause time.Duration) {
 	}
 }
 
-// some chooses a campaign; half of the time one that is being pushed, if there is
-// any: of all moments these are the shortest.
+// some chooses a campaign. Half of the time it chooses one that is being pushed,
+// if there is any, since these moments are the shortest.
 func (e *editor) some(ctx context.Context) int64 {
 	id := e.workload.some(e.rng)
 	if e.rng.IntN(2) == 0 {
@@ -79,7 +79,7 @@ func (e *editor) some(ctx context.Context) int64 {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	// Without a row, or a database, it is the one chosen before.
+	// Without a row, or a database, id stays the campaign chosen before.
 	_ = e.db.pool.QueryRow(ctx, `
 		SELECT campaign_id FROM (
 			SELECT unnest(campaign_ids) AS campaign_id FROM scheduler.claims
@@ -122,8 +122,8 @@ func (e *editor) edit(ctx context.Context, id int64) error {
 	}
 }
 
-// change runs one statement in a transaction of its author's, which at times
-// stays open for a while, and keeps the ban it is.
+// change runs one statement in an author's transaction, which at times stays
+// open for a while. It keeps the change as a ban.
 func (e *editor) change(ctx context.Context, b *ban, sql string, args ...any) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -138,8 +138,8 @@ func (e *editor) change(ctx context.Context, b *ban, sql string, args ...any) er
 			return err
 		}
 		changed = tag.RowsAffected() > 0
-		// The change holds the locks that claims would need: what has begun by
-		// now is all that can have begun before the commit.
+		// The change holds the locks that claims would need. So no delivery can
+		// begin between now and the commit.
 		b.begun, err = begunOf(ctx, tx, b.campaign, b.action == readdress)
 		sleep(ctx, open)
 		return err
@@ -149,7 +149,7 @@ func (e *editor) change(ctx context.Context, b *ban, sql string, args ...any) er
 	}
 	b.at = time.Now()
 	if b.action == dropTargets {
-		// This change alone locks no campaign: a delivery that was claimed while its
+		// Only this change locks no campaign. A delivery that was claimed while its
 		// transaction was open may have read the targets that are gone now.
 		begun, err := begunOf(ctx, e.db.pool, b.campaign, false)
 		if err != nil {
@@ -171,8 +171,8 @@ type querier interface {
 }
 
 // begunOf lists the deliveries of a campaign whose intent is durable. With
-// waiting, those of begun tasks that wait for a try count too, and may arrive any
-// number of times.
+// waiting, it also lists deliveries of begun tasks that wait for a try; these may
+// arrive any number of times.
 func begunOf(ctx context.Context, q querier, campaign int64, waiting bool) ([]begun, error) {
 	rows, err := q.Query(ctx, `
 		SELECT t.due_at, NULL::text[], c.claimed_at, 1
@@ -213,7 +213,7 @@ func (e *editor) resume(ctx context.Context, b *ban) error {
 	defer cancel()
 	before := time.Now()
 	e.mu.Lock()
-	b.until = before // even if it fails here it may have committed there
+	b.until = before // even if it failed here, the database may have committed it
 	e.mu.Unlock()
 	delete(e.paused, b.campaign)
 	_, err := e.db.pool.Exec(ctx, `UPDATE scheduler.campaigns SET status = 'active' WHERE id = $1 AND status = 'paused'`, b.campaign)
@@ -224,7 +224,7 @@ func (e *editor) resume(ctx context.Context, b *ban) error {
 	return err
 }
 
-// rename changes what is pushed: the name is what the push API's journal shows.
+// rename changes the campaign's name, which the push API's journal shows.
 func (e *editor) rename(ctx context.Context, id int64) error {
 	e.names[id]++
 	return e.change(ctx, &ban{action: "rename", campaign: id, revision: e.names[id]}, `
@@ -279,10 +279,10 @@ func (e *editor) dropTargets(ctx context.Context, id int64) error {
 		`DELETE FROM scheduler.campaign_targets WHERE campaign_id = $1 AND target = ANY($2)`, names)
 }
 
-// calendars are those that campaigns name. Every weekday is open in them.
+// calendars are the calendars that campaigns name. Every weekday is open in them.
 var calendars = []string{"chaos east", "chaos west"}
 
-// makeCalendars makes them, in two zones whose days differ most.
+// makeCalendars makes the calendars, in two zones whose days differ most.
 func (d *database) makeCalendars(ctx context.Context) error {
 	_, err := d.pool.Exec(ctx, `
 		INSERT INTO scheduler.calendars (name, time_zone, open_weekdays)
@@ -293,8 +293,8 @@ func (d *database) makeCalendars(ctx context.Context) error {
 	return nil
 }
 
-// turnDay closes a day of a calendar, of those around today, or opens one that is
-// closed. At times the transaction stays open for a while.
+// turnDay closes a day of a calendar, near today, or opens a closed one. At times
+// the transaction stays open for a while.
 func (e *editor) turnDay(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -318,11 +318,11 @@ func (e *editor) turnDay(ctx context.Context) error {
 // readdress is the change of a campaign's audience.
 const readdress = "change of audience"
 
-// audiences are the views that campaigns of an audience are pushed to: before
-// they are readdressed, and after. They have no target in common.
+// audiences are the views with the targets of a campaign before and after it is
+// readdressed. They have no target in common.
 var audiences = [2]string{"chaos_before", "chaos_after"}
 
-// audienceSize is how many targets each of them has.
+// audienceSize is how many targets each audience has.
 const audienceSize = 40
 
 // views makes the audiences.
@@ -340,8 +340,8 @@ func (d *database) views(ctx context.Context) error {
 }
 
 // readdress gives a campaign another audience, most often in the last two seconds
-// before it is due: nobody of the old one is pushed to by a task that begins
-// later.
+// before it is due. No task that begins later may push to a target of the old
+// audience.
 func (e *editor) readdress(ctx context.Context) error {
 	id, err := e.soonDue(ctx, `c.audience_view = $1`, audiences[0])
 	if err != nil || id == 0 {
@@ -356,8 +356,8 @@ func (e *editor) readdress(ctx context.Context) error {
 }
 
 // rewrite gives a campaign another request, most often in the last two seconds
-// before it is due: nobody whom only the old one names is pushed to by a call that
-// begins later.
+// before it is due. No call that begins later may push to a target that only the
+// old request names.
 func (e *editor) rewrite(ctx context.Context) error {
 	id, err := e.soonDue(ctx, `c.request -> 'targetMsgs' = $1::jsonb`, inlineBefore)
 	if err != nil || id == 0 {
@@ -367,8 +367,8 @@ func (e *editor) rewrite(ctx context.Context) error {
 		`UPDATE scheduler.campaigns SET request = jsonb_set(request, '{targetMsgs}', $2) WHERE id = $1 AND status = 'active'`, inlineAfter)
 }
 
-// soonDue chooses one of the active campaigns that are so: most often one that is
-// due within two seconds. It returns zero when there is none.
+// soonDue chooses one of the active campaigns that meet the condition so, most
+// often one that is due within two seconds. It returns zero when there is none.
 func (e *editor) soonDue(ctx context.Context, so, value string) (id int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -382,13 +382,12 @@ func (e *editor) soonDue(ctx context.Context, so, value string) (id int64, err e
 	return id, err
 }
 
-// window changes how late a campaign may be pushed, and what becomes of what is
-// late.
+// window changes how late a campaign may be pushed, and its misfire policy.
 func (e *editor) window(ctx context.Context, id int64) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	e.mu.Lock()
-	e.windows[id] = true // even if it fails here it may have committed there
+	e.windows[id] = true // even if it failed here, the database may have committed it
 	e.mu.Unlock()
 	tag, err := e.db.pool.Exec(ctx, `
 		UPDATE scheduler.campaigns SET misfire_policy = $2, catch_up_window = CASE WHEN channel LIKE 'alipay%' THEN '20 seconds' ELSE $3 END::interval,
@@ -401,8 +400,9 @@ func (e *editor) window(ctx context.Context, id int64) error {
 	return err
 }
 
-// skipOverdue holds everything now and then for a moment, and releases it without
-// what fell due meanwhile, however often the database goes away in between.
+// skipOverdue now and then holds everything for a moment, and releases it without
+// the pushes that were due meanwhile. It goes on however often the database fails
+// in between.
 func (e *editor) skipOverdue(ctx context.Context, rng *rand.Rand) {
 	for {
 		sleep(ctx, time.Duration(8+rng.IntN(12))*time.Second)
@@ -419,7 +419,7 @@ func (e *editor) skipOverdue(ctx context.Context, rng *rand.Rand) {
 	}
 }
 
-// release is scheduler release --skip-overdue, step by step.
+// release does the same as scheduler release --skip-overdue, step by step.
 func (e *editor) release(ctx context.Context) error {
 	if err := e.db.exec(ctx, `SELECT scheduler.hold_skips_overdue()`); err != nil {
 		return err
@@ -472,17 +472,17 @@ func (e *editor) limit(ctx context.Context) error {
 	return err
 }
 
-// A hush is a while in which an app has quiet hours for certain, by our own clock.
+// A hush is a time in which an app certainly has quiet hours, by this machine's clock.
 type hush struct {
 	app       string
 	at, until time.Time
 }
 
-// hushable are the apps that get quiet hours: not those whose calls are timed.
+// hushable are the apps that get quiet hours. Apps whose calls are timed get none.
 var hushable = []string{"w2", "m1", "m2", "a1"}
 
-// hushSlack is how long after a change a call may still arrive: of a claim that was
-// under way, by a daemon that was frozen for as long as its lease lasts.
+// hushSlack is how long after a change a call may still arrive: its claim was under
+// way, and its daemon was frozen for as long as its lease lasted.
 const hushSlack = lease + time.Second
 
 // quiet gives an app quiet hours for some seconds, or takes them away.
@@ -495,7 +495,7 @@ func (e *editor) quiet(ctx context.Context) error {
 	app := pick(e.rng, hushable...)
 	for _, h := range e.hushes {
 		if now := time.Now(); h.app == app && h.until.After(now) {
-			h.until = now // whatever becomes of the statement
+			h.until = now // even if the statement fails
 		}
 	}
 	length := time.Duration(e.rng.IntN(5)) * 5 * time.Second
@@ -503,7 +503,7 @@ func (e *editor) quiet(ctx context.Context) error {
 		_, err := e.db.pool.Exec(ctx, `UPDATE scheduler.apps SET quiet_from = NULL, quiet_until = NULL WHERE app_id = $1`, app)
 		return err
 	}
-	var left float64 // seconds until they end, as the statement began to know
+	var left float64 // seconds from the start of the statement until the quiet hours end
 	err := e.db.pool.QueryRow(ctx, `
 		UPDATE scheduler.apps SET quiet_from = ((clock_timestamp() - interval '1 hour') AT TIME ZONE time_zone)::time(0), quiet_until = ((clock_timestamp() + $2) AT TIME ZONE time_zone)::time(0)
 		 WHERE app_id = $1 RETURNING extract(epoch FROM scheduler.quiet_end(quiet_from, quiet_until, time_zone, clock_timestamp()) - clock_timestamp())`, app, length).Scan(&left)

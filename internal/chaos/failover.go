@@ -21,9 +21,9 @@ import (
 )
 
 // A failover run has a primary and a standby, and loses the primary again and
-// again: to a standby that lags, to one that does not, to a crash, and to a dump
-// that is restored under the running daemons. The role says
-// synchronous_commit = off all the while. The oracle counts message keys.
+// again: a standby that lags or does not lag takes over, the primary crashes, or
+// a dump is restored under the running daemons. The role has synchronous_commit
+// = off all the time. The oracle counts message keys.
 type failover struct {
 	Options
 	report           *Report
@@ -97,7 +97,7 @@ func (f *failover) setUp(ctx context.Context) (err error) {
 		if err := d.setWall(0); err != nil {
 			return err
 		}
-		d.quiet = true // no failpoints: a daemon that dies takes what it knows with it
+		d.quiet = true // no failpoints: when a daemon dies, its ledger is lost
 		f.daemons = append(f.daemons, d)
 	}
 	return nil
@@ -118,7 +118,7 @@ func (f *failover) newStandby(ctx context.Context) (err error) {
 	return f.primary.await(ctx, `SELECT count(*) > 0 FROM pg_stat_replication WHERE state = 'streaming'`)
 }
 
-// leader is where the daemons' connections go.
+// leader returns the address to which the daemons' connections go.
 func (f *failover) leader() string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -213,8 +213,8 @@ func (f *failover) write(ctx context.Context, conn *pgx.Conn, rng *rand.Rand, n 
 	return err
 }
 
-// round loses the primary once, in one of the ways, and waits until everything
-// goes on.
+// round loses the primary once, in one of these ways, and waits until
+// everything goes on.
 func (f *failover) round(ctx context.Context) error {
 	lag := time.Duration(f.rng.IntN(3000)) * time.Millisecond
 	if f.rng.IntN(2) == 0 {
@@ -223,7 +223,7 @@ func (f *failover) round(ctx context.Context) error {
 	var err error
 	var mayHold bool
 	what := pick(f.rng, "asynchronous", "asynchronous", "asynchronous", "synchronous", "crash", "dump")
-	if f.Mutant != nil { // a minute has few rounds on a busy machine: each loses something, and leases that stand
+	if f.Mutant != nil { // a minute has few rounds on a busy machine, so each must lose something while leases stand
 		what, lag = "asynchronous", time.Duration(300+f.rng.IntN(700))*time.Millisecond
 	}
 	f.Log.InfoContext(ctx, "round", "what", what, "lag", lag)
@@ -259,7 +259,8 @@ func (f *failover) synchronous(ctx context.Context, names string) error {
 	return f.primary.await(ctx, `SELECT count(*) > 0 FROM pg_stat_replication WHERE sync_state = 'sync'`)
 }
 
-// promote loses the primary, and what its standby has not got within the lag.
+// promote loses the primary, with the commits that its standby has not received
+// within the lag.
 func (f *failover) promote(ctx context.Context, lag time.Duration) error {
 	if lag > 0 {
 		f.standby.wire.Swallow()
@@ -287,9 +288,9 @@ func (f *failover) promote(ctx context.Context, lag time.Duration) error {
 	return nil
 }
 
-// lateDaemon chooses now and then a daemon that finds its way to the new primary
-// later than the others, within its lease: what it had begun in the lost tail may
-// begin nowhere until it has looked.
+// lateDaemon now and then chooses a daemon that connects to the new primary later
+// than the others, within its lease. What this daemon had begun in the lost
+// commits must not begin anywhere before it has looked through the database.
 func (f *failover) lateDaemon() *daemon {
 	if f.Mutant == nil && f.rng.IntN(3) > 0 {
 		return nil
@@ -300,8 +301,9 @@ func (f *failover) lateDaemon() *daemon {
 	return d
 }
 
-// restore dumps the database, and puts the dump in its place a while later: it
-// is restored under the daemons' eyes, or aside and then renamed.
+// restore dumps the database, and a while later replaces the database by the
+// dump. The dump is restored while the daemons are connected, or in another
+// database that is then renamed.
 func (f *failover) restore(ctx context.Context, age time.Duration) error {
 	dump := filepath.Join(f.primary.dir, "push.dump")
 	if err := f.primary.tool(ctx, "pg_dump", "-Fc", "-f", dump, f.primary.url("scheduler")); err != nil {

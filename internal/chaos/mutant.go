@@ -13,18 +13,18 @@ import (
 	"strings"
 )
 
-// A Mutant is a deliberately broken build: the harness must find what is wrong
-// with it, or the harness proves nothing.
+// A Mutant is a deliberately broken build. If the harness does not find the
+// break, the harness proves nothing.
 type Mutant struct {
 	Name   string
 	Break  string   // what is broken, in words
 	Shows  []string // the promises that break with it; one is enough
-	Point  string   // the failpoint that brings it out, name:action; empty: any
-	Fault  string   // the push API's fault that brings it out; empty: any
+	Point  string   // the failpoint that shows the break, name:action; empty: any
+	Fault  string   // the push API's fault that shows the break; empty: any
 	Frozen string   // the push API's fault while a daemon is frozen at Point
-	Lost   bool     // it takes lost primaries: RunFailover
+	Lost   bool     // only lost primaries show the break: RunFailover
 	Resend bool     // most campaigns allow a push of unknown outcome to be made again
-	SQL    string   // what breaks it in the database, after the migrations
+	SQL    string   // statements that break the database, after the migrations
 	Edits  []Edit
 }
 
@@ -39,7 +39,7 @@ func (e Edit) apply(source string) (string, error) {
 	return strings.Replace(source, e.Old, e.New, 1), nil
 }
 
-// Mutants are the breaks the harness is held to.
+// Mutants are the breaks that the harness must find.
 var Mutants = []Mutant{
 	{
 		Name:  "loss-forgotten",
@@ -54,7 +54,7 @@ var Mutants = []Mutant{
 		Shows: []string{twice},
 		Lost:  true,
 		Edits: []Edit{
-			// Between the two is a moment, which is made as long as on a busy machine.
+			// The moment between the two is made as long as on a busy machine.
 			{"internal/engine/recognise.go", "	case seal != l.knownSeal():\n", "	case seal != l.knownSeal():\n		time.Sleep(time.Second)\n"},
 			{"store/recognition.go", "	if known := s.seal.Load(); known != nil {\n		return *known\n	}\n	return anySeal", "	return anySeal"},
 			{"internal/engine/lease.go", "return !l.held && l.recognised && l.leased()", "return !l.held && l.leased()"},
@@ -146,7 +146,7 @@ var Mutants = []Mutant{
 	{
 		Name:  "cancel-forgets-retries",
 		Break: "a retry stored after a cancel, a pause or a deletion is not held back",
-		Shows: []string{afterChange, decided}, // a deleted campaign's is never made, and never given up
+		Shows: []string{afterChange, decided}, // the retry of a deleted campaign is never made, and never given up
 		Fault: "delay=1500ms:0.9,throttle=0.7",
 		Edits: []Edit{
 			{"store/delivery.go", "[w.i] AND c.status NOT IN ('paused', 'cancelled')", "[w.i]"},
@@ -230,13 +230,14 @@ const askLate = `	for !a.leave {
 	}
 `
 
-// freezes says whether the mutant's daemons are frozen at its failpoint. What they
-// do when they wake is looked for then, and no other fault may excuse it: none that
-// holds calls back on their way.
+// freezes says whether the mutant's daemons are frozen at its failpoint. The
+// harness then looks for what they do when they wake. So there must be no fault
+// that holds calls back on their way, which would excuse it.
 func (m *Mutant) freezes() bool { return m != nil && strings.HasSuffix(m.Point, ":stop") }
 
-// favourite is the failpoint of a daemon under test. The last of several is never
-// frozen there: somebody has to rule on what the others have begun.
+// favourite returns the failpoint of a daemon under test. The last of several
+// daemons is never frozen there, since a daemon has to rule on the calls of the
+// others.
 func (m *Mutant) favourite(i, daemons int) string {
 	if m.freezes() && daemons > 1 && i == daemons-1 {
 		return ""
@@ -306,8 +307,8 @@ func FindMutant(name string) (*Mutant, error) {
 }
 
 // build makes the scheduler with its failpoints and a wall clock that can be
-// set, and with the named mutant's break when there is one. All that is changed
-// is laid over the source by the compiler, so that no file is touched.
+// set, and with the mutant's break if there is one. The compiler reads the
+// changed files in place of the source, so that no source file is changed.
 func build(ctx context.Context, dir string, m *Mutant) (string, error) {
 	root, err := moduleRoot(ctx)
 	if err != nil {
@@ -334,8 +335,9 @@ func build(ctx context.Context, dir string, m *Mutant) (string, error) {
 	return bin, nil
 }
 
-// placedAtOnce is how many deliveries the build under test ends in one statement,
-// and scaleEdits make it so few that the audiences of a run take many.
+// placedAtOnce is how many deliveries the build under test ends in one statement.
+// scaleEdits set this number, which is so small that the audiences of a run need
+// many statements.
 const placedAtOnce = 200
 
 var scaleEdits = []Edit{{"internal/engine/settle.go", "placeAtOnce  = 5000 //", fmt.Sprintf("placeAtOnce  = %d //", placedAtOnce)}}

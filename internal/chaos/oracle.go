@@ -12,23 +12,23 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/sandbox"
 )
 
-// An oracle holds the push API's journal against the record.
+// An oracle compares the push API's journal with the record.
 type oracle struct {
 	report  *Report
 	record  *record
 	calls   []pushed
 	dropped map[int64]map[string]bool
-	clock   *clock // the database's, beside the journal's
+	clock   *clock // the database's clock, to compare with the journal's
 }
 
-// pushed is a call of the journal with the occurrence it was for.
+// A pushed is a call of the journal with its occurrence.
 type pushed struct {
 	*sandbox.Call
 	occurrence
 	targets []string
 }
 
-// newOracle ties each call to its occurrence.
+// newOracle makes an oracle, and finds the occurrence of each call.
 func newOracle(report *Report, rec *record, calls []sandbox.Call, dropped map[int64]map[string]bool, c *clock) *oracle {
 	o := &oracle{report: report, record: rec, dropped: dropped, clock: c}
 	for i := range calls {
@@ -46,8 +46,8 @@ func newOracle(report *Report, rec *record, calls []sandbox.Call, dropped map[in
 	return o
 }
 
-// locate finds the occurrence in the keys of the call's messages, or for APIs
-// without such keys by the delivery's id.
+// locate finds the occurrence by the keys of the call's messages, or, for APIs
+// without such keys, by the delivery's id.
 func (o *oracle) locate(c *sandbox.Call) (pushed, bool) {
 	p := pushed{Call: c, targets: c.Targets}
 	if len(c.MsgKeys) > 0 {
@@ -58,7 +58,7 @@ func (o *oracle) locate(c *sandbox.Call) (pushed, bool) {
 	id, _, ok := strings.Cut(strings.TrimPrefix(c.DeliveryID, "t"), "-")
 	task, err := strconv.ParseInt(id, 36, 64)
 	if !ok || err != nil {
-		return p, c.Outcome != sandbox.Accepted // refused before it was read
+		return p, c.Outcome != sandbox.Accepted // a call that was refused before it was read needs no occurrence
 	}
 	p.occurrence, ok = o.record.byID[task]
 	return p, ok
@@ -109,8 +109,9 @@ func (o *oracle) judge(bans []*ban, hushes []*hush) {
 	o.lateness()
 }
 
-// everyOccurrenceDecided works the occurrences out again from each strategy
-// that ever stood; the key of the record allows one decision at most.
+// everyOccurrenceDecided: each occurrence has a decision. It works the
+// occurrences out again from each strategy that was ever valid. The record's
+// key allows no second decision.
 func (o *oracle) everyOccurrenceDecided() {
 	if o.record.open > 0 {
 		o.report.violate(decided, "%d tasks or campaigns are due and still open at the end", o.record.open)
@@ -173,7 +174,7 @@ func (o *oracle) status(occ occurrence) string {
 	return "nowhere"
 }
 
-// acceptedIsRecorded: what was accepted is recorded as succeeded, or as
+// acceptedIsRecorded: each accepted call is recorded as succeeded, or as
 // unknown.
 func (o *oracle) acceptedIsRecorded() {
 	for _, c := range o.calls {
@@ -191,7 +192,7 @@ func (o *oracle) acceptedIsRecorded() {
 	}
 }
 
-// statusOf is what the record says of the delivery with these targets.
+// statusOf returns the recorded status of the delivery with these targets.
 func (t *task) statusOf(targets []string) string {
 	if len(t.slices) == 0 {
 		return t.status
@@ -201,7 +202,7 @@ func (t *task) statusOf(targets []string) string {
 	}
 	if t.sliceOf == nil { // a large audience has hundreds of thousands
 		t.sliceOf = make(map[string]int)
-		for i, s := range slices.Backward(t.slices) { // the first that names a target is its delivery
+		for i, s := range slices.Backward(t.slices) { // the first delivery that names a target is the target's
 			for _, name := range s.targets {
 				t.sliceOf[name] = i
 			}
@@ -216,9 +217,9 @@ func (t *task) statusOf(targets []string) string {
 	return cmp.Or(t.unnamed, t.status)
 }
 
-// decisionsAgree: a decision says what its stored deliveries say. One that a daemon
-// wrote after others had ruled on its call, or an outcome that came after the
-// decision, shows here.
+// decisionsAgree: a decision agrees with its stored deliveries. This shows a
+// decision that a daemon wrote after others had ruled on its call, and an outcome
+// that came after the decision.
 func (o *oracle) decisionsAgree() {
 	for occ, t := range o.record.tasks {
 		if len(t.slices) == 0 {
@@ -240,7 +241,8 @@ func (o *oracle) decisionsAgree() {
 	}
 }
 
-// ended is the decision of a task, by how many of its n deliveries ended in which way.
+// ended returns the decision of a task, by how many of its n deliveries ended in which
+// way.
 func ended(by map[string]int, n int) string {
 	switch {
 	case by["accepted"] == n:
@@ -255,7 +257,7 @@ func ended(by map[string]int, n int) string {
 	return "missed"
 }
 
-// succeededWasAccepted: what is recorded as accepted was accepted.
+// succeededWasAccepted: each delivery that is recorded as accepted was accepted.
 func (o *oracle) succeededWasAccepted() {
 	accepted := make(map[occurrence]map[string]bool)
 	for _, c := range o.calls {
@@ -303,12 +305,12 @@ func (t *task) acceptedTargets() []string {
 	return out
 }
 
-// lastWait is how long before the end of its window a push may be given up: the
-// longest pause between two tries, and some.
+// lastWait is how long before the end of its window a push may be given up: a
+// little more than the longest pause between two tries.
 const lastWait = 5 * time.Second
 
-// resentUntilCertain: where the author chose so, nothing is left unknown while it
-// could still be pushed again.
+// resentUntilCertain: where the author chose so, no push stays unknown while it
+// could still be made again.
 func (o *oracle) resentUntilCertain() {
 	if o.clock.jumped() {
 		o.report.cannotJudge(certain, "a window's end cannot be told from a clock that jumps")
@@ -316,7 +318,7 @@ func (o *oracle) resentUntilCertain() {
 	}
 	for occ, t := range o.record.tasks {
 		window, ok := o.record.windows[occ.campaign]
-		final := strings.Contains(t.reason, "an earlier attempt may have been taken") || // of the last attempt: it was refused
+		final := strings.Contains(t.reason, "an earlier attempt may have been taken") || // the last attempt was refused
 			strings.Contains(t.reason, "overdue when the hold was released") // an operator ended it
 		if ok && t.status == "unknown" && !final && t.decided.Before(time.UnixMicro(occ.due).Add(window-lastWait)) {
 			o.report.violate(certain, "%v: recorded %s %s before its window's end",
@@ -325,8 +327,8 @@ func (o *oracle) resentUntilCertain() {
 	}
 }
 
-// quietHoursHeld: no call of an app begins while it has quiet hours for certain. The
-// database's clock, by which they end, must not have jumped.
+// quietHoursHeld: no call of an app begins while the app certainly has quiet hours.
+// They end by the database's clock, which must not have jumped.
 func (o *oracle) quietHoursHeld(hushes []*hush) {
 	if o.clock.jumped() {
 		return
@@ -356,8 +358,8 @@ func (o *oracle) neverEarly() {
 	}
 }
 
-// nothingDecidedIsPushed: no call arrives once its delivery was decided, as those
-// of a daemon would that does not know that it was given up for dead.
+// nothingDecidedIsPushed: no call arrives after its delivery was decided. A
+// daemon that does not know that others count it as dead would make such calls.
 func (o *oracle) nothingDecidedIsPushed() {
 	if o.clock.jumped() {
 		o.report.cannotJudge(afterDecision, "which came first cannot be told from a clock that jumps")
@@ -375,8 +377,8 @@ func (o *oracle) nothingDecidedIsPushed() {
 	}
 }
 
-// quotaHeld: no app's label sends are more than its quota; a run is shorter
-// than the quota's week.
+// quotaHeld: no app makes more label sends than its quota allows. A run is
+// shorter than the quota's week.
 func (o *oracle) quotaHeld() {
 	sent := make(map[string]int)
 	for _, c := range o.calls {
@@ -394,13 +396,13 @@ func (o *oracle) quotaHeld() {
 	}
 }
 
-// rateSpan is the stretch in which calls are counted. Twice as many as the bound
-// allows in it are good: two daemons may serve the app in turn, and calls that
-// stood still with their daemon begin together.
+// rateSpan is the time in which calls are counted. Twice as many as the bound
+// allows are accepted: two daemons may serve the app in turn, and calls of a
+// daemon that was frozen begin together.
 const rateSpan = 2 * time.Second
 
-// rateHeld: no app is called faster than its daemons are configured to, by the number
-// of calls and by that of their targets.
+// rateHeld: no app gets more calls or targets a second than its daemons'
+// configuration allows.
 func (o *oracle) rateHeld() {
 	calls := make(map[string][]pushed)
 	for _, c := range o.calls {
@@ -415,8 +417,8 @@ func (o *oracle) rateHeld() {
 	}
 }
 
-// rateOf: the calls of an app, by the time of their arrival, had no more of what is
-// counted within a while than its bound allows.
+// rateOf: within rateSpan, the calls of an app have no more of a counted size than
+// its bound allows. calls are in the order of their arrival.
 func (o *oracle) rateOf(app, what string, perSecond int, calls []pushed, size func(pushed) int) {
 	if perSecond == 0 {
 		return
@@ -429,8 +431,8 @@ func (o *oracle) rateOf(app, what string, perSecond int, calls []pushed, size fu
 		sum += size(c)
 		most, largest = max(most, sum), max(largest, size(c))
 	}
-	// Two daemons while one takes over, each with a tenth of a second's at once, and a
-	// call that pays for its targets afterwards.
+	// There are two daemons while one takes over. Each may begin a tenth of a second's
+	// calls at once, and a call pays for its targets afterwards.
 	allowed := 2 * (perSecond*int(rateSpan/time.Second) + max(largest, perSecond/10, 1))
 	if what == "targets" {
 		allowed += 2 * largest
@@ -441,8 +443,8 @@ func (o *oracle) rateOf(app, what string, perSecond int, calls []pushed, size fu
 	}
 }
 
-// spreadHeld: no delivery of a task that is spread begins before its part of the
-// spread has passed, in campaigns whose spread and window stood all the time.
+// spreadHeld: no delivery of a spread task begins before its part of the spread
+// has passed. It looks at campaigns whose spread and window did not change.
 func (o *oracle) spreadHeld() {
 	o.report.count("deliveries that were spread", o.record.spread)
 	for _, e := range o.record.early {
@@ -450,12 +452,12 @@ func (o *oracle) spreadHeld() {
 	}
 }
 
-// lostClaims is how many times an app's max_in_flight may be begun at once where
-// answers to claims are lost.
+// lostClaims is by how many times the deliveries begun at once may exceed an
+// app's max_in_flight where answers to claims are lost.
 const lostClaims = 3
 
-// lostWasUnderWay: of the deliveries that became unknown with one daemon or some,
-// in one statement, few have never arrived.
+// lostWasUnderWay: few of the deliveries that became unknown in one statement,
+// since their daemons died, have never arrived.
 func (o *oracle) lostWasUnderWay() {
 	type sent struct {
 		occurrence
@@ -484,9 +486,10 @@ func (o *oracle) lostWasUnderWay() {
 	}
 }
 
-// nothingAfter: once a change is committed, nothing it forbids arrives but the
-// calls of deliveries that had begun and had not arrived yet. What was decided
-// before the change, since its daemon was lost, is nothingDecidedIsPushed's.
+// nothingAfter: after a change has committed, no call that it forbids arrives,
+// except calls of deliveries that had begun and had not arrived yet.
+// nothingDecidedIsPushed judges deliveries that were decided before the change
+// because their daemon was lost.
 func (o *oracle) nothingAfter(b *ban, calls []pushed) {
 	arrived := make(map[string]int)
 	for _, c := range calls {
@@ -509,7 +512,7 @@ func (o *oracle) nothingAfter(b *ban, calls []pushed) {
 	}
 }
 
-// name tells the deliveries of a campaign apart.
+// name returns a text that differs between the deliveries of a campaign.
 func (c *pushed) name() string {
 	name := strconv.FormatInt(c.due, 10)
 	if len(c.targets) > 0 {
@@ -523,7 +526,7 @@ func (b *ban) forbids(c pushed) bool {
 	case b.targets != nil:
 		return slices.ContainsFunc(c.targets, func(t string) bool { return slices.Contains(b.targets, t) })
 	case b.revision > 0 && c.TaskName == "":
-		return false // this push API does not tell the name
+		return false // this push API's calls do not have the name
 	case b.revision > 0:
 		_, rev, _ := strings.Cut(c.TaskName, ".r")
 		n, _ := strconv.Atoi(rev)
@@ -540,8 +543,8 @@ func (o *oracle) decidedBefore(occ occurrence, at time.Time) bool {
 	return t != nil && t.decided.Before(at.Add(ahead))
 }
 
-// hadBegun returns what had begun of a call's delivery when the change
-// committed; the zero value: nothing.
+// hadBegun returns the call's delivery if it had begun when the change
+// committed, else the zero value.
 func (b *ban) hadBegun(c pushed) begun {
 	i := slices.IndexFunc(b.begun, func(x begun) bool {
 		return x.due.UnixMicro() == c.due && (x.targets == nil || len(c.targets) == 0 || slices.Contains(x.targets, c.targets[0]))
@@ -552,7 +555,7 @@ func (b *ban) hadBegun(c pushed) begun {
 	return b.begun[i]
 }
 
-// lateness tells how late the pushes were, faults included.
+// lateness notes how late the pushes were, including those delayed by faults.
 func (o *oracle) lateness() {
 	var late []time.Duration
 	for occ, t := range o.record.tasks {

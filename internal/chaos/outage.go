@@ -12,7 +12,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/badnet"
 )
 
-// An outage is a fault of what the daemons stand on. It returns when it is over.
+// An outage is a fault of the database, a network or a push API. run returns
+// when the outage is over.
 type outage struct {
 	name string
 	run  func(ctx context.Context, pause time.Duration) error
@@ -20,7 +21,7 @@ type outage struct {
 	delays bool // calls may arrive long after they began
 }
 
-// breakThings lets one outage follow another, at times two at once.
+// breakThings makes one outage after the other, at times two at once.
 func (r *run) breakThings(ctx context.Context, rng *rand.Rand) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -29,7 +30,7 @@ func (r *run) breakThings(ctx context.Context, rng *rand.Rand) {
 		if ctx.Err() != nil {
 			return
 		}
-		if rng.IntN(3) == 0 { // beside it, on the ways to and from one daemon
+		if rng.IntN(3) == 0 { // a second outage, of one daemon's network
 			o, pause := r.network(rng, rng.IntN(len(r.daemons)), 1), r.pause(rng)
 			wg.Go(func() { r.suffer(ctx, o, pause) })
 		}
@@ -37,7 +38,7 @@ func (r *run) breakThings(ctx context.Context, rng *rand.Rand) {
 	}
 }
 
-// pause is how long an outage lasts: often shorter than a lease, often longer.
+// pause draws how long an outage lasts: often less than a lease, often more.
 func (r *run) pause(rng *rand.Rand) time.Duration {
 	return time.Duration(300+rng.IntN(int(3*lease/time.Millisecond))) * time.Millisecond
 }
@@ -105,8 +106,8 @@ func (r *run) outage(rng *rand.Rand) outage {
 	}
 }
 
-// jumpClock sets the database's clock anew now and then: by up to half a minute, or
-// back by an hour and after a while to where it was.
+// jumpClock now and then sets the database's clock: by up to half a minute, or back
+// by an hour and after a while forward again.
 func (r *run) jumpClock(ctx context.Context, rng *rand.Rand) {
 	for hour := true; ; hour = rng.IntN(3) == 0 {
 		sleep(ctx, time.Duration(5000+rng.IntN(8000))*time.Millisecond)
@@ -133,7 +134,7 @@ func (r *run) jumpClock(ctx context.Context, rng *rand.Rand) {
 	}
 }
 
-// badAPI makes some of the calls go wrong, in the sandbox's words.
+// badAPI makes some calls fail; spec is in the sandbox's syntax of faults.
 func (r *run) badAPI(spec string) outage {
 	return outage{name: "push API: " + spec, run: func(ctx context.Context, pause time.Duration) error {
 		if err := r.api.faults(spec); err != nil {
@@ -144,7 +145,7 @@ func (r *run) badAPI(spec string) outage {
 	}}
 }
 
-// network breaks a way of n daemons, from the first on.
+// network breaks one of the two connections of n daemons, from the first on.
 func (r *run) network(rng *rand.Rand, first, n int) outage {
 	way, fault := pick(rng, "database", "database", "push API"), pick(rng, "cut", "refused", "black hole", "black hole", "slow")
 	delay := time.Duration(20+rng.IntN(400)) * time.Millisecond

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -19,8 +20,9 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/embedpg"
 )
 
-// daemonRole is what the daemons connect as. It is no superuser, so that the
-// harness still gets a connection when they have used up all others.
+// daemonRole is the role as which the daemons connect. It is no superuser, so
+// that the harness still gets a connection when the daemons have used up all
+// others.
 const daemonRole = "chaos"
 
 // A database is the server under test. It keeps its data through every fault.
@@ -28,13 +30,13 @@ type database struct {
 	dir   string
 	clock *clock
 	bin   string // its programs
-	disk  *disk  // nil: it cannot be full
+	disk  *disk  // nil: the disk cannot be full
 
 	power sync.Mutex // held while the server is off on purpose
 
 	mu     sync.Mutex
 	server *embedpg.Server
-	pool   *pgxpool.Pool // the harness's own way in, beside all proxies
+	pool   *pgxpool.Pool // the harness's own connections, without a proxy
 }
 
 // openDatabase starts PostgreSQL with a durable cluster in dir, with room for a run
@@ -65,7 +67,7 @@ func (d *database) start(ctx context.Context) error {
 		Dir: d.dir, BinDir: d.bin, Database: "scheduler", StartTimeout: time.Minute, Settings: map[string]string{
 			"max_connections": "60", "shared_buffers": "64MB", "log_checkpoints": "off",
 			"max_wal_size": "256MB", // the disk is for the record
-			// Sessions of clients that a cut has taken away must not linger.
+			// Sessions must end when their clients were cut off.
 			"tcp_keepalives_idle": "5",
 		},
 	})
@@ -78,7 +80,7 @@ func (d *database) start(ctx context.Context) error {
 	return nil
 }
 
-// connect opens the harness's own way in, on which a statement may take so long.
+// connect opens the harness's own connections, on which a statement may take that long.
 func (d *database) connect(ctx context.Context, statement time.Duration) error {
 	cfg, err := pgxpool.ParseConfig(d.server.URL("scheduler"))
 	if err != nil {
@@ -86,7 +88,7 @@ func (d *database) connect(ctx context.Context, statement time.Duration) error {
 	}
 	cfg.MaxConns = 6
 	cfg.ConnConfig.ConnectTimeout = 2 * time.Second
-	// The harness writes on when the fault is that nobody may.
+	// The harness can write even when the fault is that nobody can.
 	cfg.ConnConfig.RuntimeParams["default_transaction_read_only"] = "off"
 	cfg.ConnConfig.RuntimeParams["statement_timeout"] = strconv.FormatInt(statement.Milliseconds(), 10)
 	cfg.ConnConfig.RuntimeParams["application_name"] = "chaos"
@@ -94,7 +96,7 @@ func (d *database) connect(ctx context.Context, statement time.Duration) error {
 	return err
 }
 
-// readAll makes ready for statements that read everything a run has stored.
+// readAll prepares for statements that read everything a run has stored.
 func (d *database) readAll(ctx context.Context) error {
 	d.pool.Close()
 	return d.connect(ctx, 10*time.Minute)
@@ -109,7 +111,7 @@ func (d *database) admit(ctx context.Context) error {
 	return nil
 }
 
-// daemonURL is the way in through a proxy.
+// daemonURL returns the connection string through a proxy.
 func daemonURL(addr string) string {
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword(daemonRole, daemonRole), Host: addr, Path: "/scheduler", RawQuery: "sslmode=disable",
@@ -117,14 +119,14 @@ func daemonURL(addr string) string {
 	return u.String()
 }
 
-// tcpAddr is where the server listens for the proxies.
+// tcpAddr returns the address at which the server listens for the proxies.
 func (d *database) tcpAddr() string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return fmt.Sprintf("127.0.0.1:%d", d.server.Port())
 }
 
-// restart stops the server, in order or by a kill, and starts it on the same
+// restart stops the server, cleanly or with a crash, and starts it on the same
 // data after the pause.
 func (d *database) restart(ctx context.Context, crash bool, pause time.Duration) error {
 	d.power.Lock()
@@ -140,8 +142,8 @@ func (d *database) restart(ctx context.Context, crash bool, pause time.Duration)
 	return d.start(ctx)
 }
 
-// hang stops the server's processes for a while: it accepts connections, since
-// the kernel does, and answers nothing.
+// hang stops the server's processes for a while. Connections are still
+// accepted, since the kernel does that, and nothing is answered.
 func (d *database) hang(ctx context.Context, pause time.Duration) {
 	d.power.Lock()
 	defer d.power.Unlock()
@@ -172,7 +174,7 @@ func (d *database) readOnly(ctx context.Context, pause time.Duration) error {
 	return errors.Join(err, set(context.WithoutCancel(ctx), "off"))
 }
 
-// exhaust takes every connection that is free and those the daemons lose.
+// exhaust takes every free connection, and every connection that the daemons lose.
 func (d *database) exhaust(ctx context.Context, pause time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, pause)
 	defer cancel()
@@ -193,7 +195,7 @@ func (d *database) exhaust(ctx context.Context, pause time.Duration) error {
 			held = append(held, conn)
 			continue
 		}
-		// Full: take from the daemons, one at a time.
+		// All connections are in use: end some of the daemons'.
 		_, _ = d.pool.Exec(ctx, `
 			SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 			 WHERE usename = $1 AND application_name <> 'chaos hog' ORDER BY random() LIMIT 3`, daemonRole)
@@ -202,8 +204,8 @@ func (d *database) exhaust(ctx context.Context, pause time.Duration) error {
 	return nil
 }
 
-// fill leaves the disk no room for a while. The server may fail for want of room
-// for its log: then it is started again once there is some.
+// fill leaves no room on the disk for a while. The server may end because there
+// is no room for its log. It is then started again once there is room.
 func (d *database) fill(ctx context.Context, pause time.Duration) error {
 	err := d.disk.fill()
 	if err == nil {
@@ -223,8 +225,7 @@ func (d *database) revive(ctx context.Context) error {
 	return d.start(ctx)
 }
 
-// running says whether the server has not ended; its process id is good only
-// then.
+// running says whether the server runs. Its process id is valid only then.
 func (d *database) running() bool {
 	select {
 	case <-d.server.Done():
@@ -254,3 +255,63 @@ func sleep(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	}
 }
+
+// A disk holds the cluster and nothing else, so that it can be full. It lies in
+// memory, and takes only as much as the cluster holds.
+type disk struct {
+	dir  string
+	size uint64 // bytes
+}
+
+// diskSize bounds what a run of that length may store. A minute stores about 50 MiB
+// with its log ahead: one large audience after another, of which each target has
+// three rows.
+func diskSize(duration time.Duration) uint64 {
+	return 1<<30 + uint64(max(duration, 0)/time.Minute)*(128<<20)
+}
+
+// mountDisk mounts a disk. It returns nil where the harness has no right to
+// mount. The cluster then lies on the machine's own disk, which is never made
+// full.
+func mountDisk(dir string, size uint64) (*disk, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	d := &disk{dir: dir, size: size}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d,mode=0755", size)); err != nil {
+		return nil, nil //nolint:nilerr // no right to mount is no error
+	}
+	return d, nil
+}
+
+// fill leaves no room: it makes the disk as small as its content.
+func (d *disk) fill() error {
+	for {
+		used, err := d.used()
+		if err != nil {
+			return err
+		}
+		// EINVAL: the content has grown since.
+		if err := d.resize(used); !errors.Is(err, syscall.EINVAL) {
+			return err
+		}
+	}
+}
+
+// clear gives the disk its size again.
+func (d *disk) clear() error { return d.resize(d.size) }
+
+func (d *disk) resize(size uint64) error {
+	return syscall.Mount("tmpfs", d.dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("size=%d", size))
+}
+
+// used returns how many bytes the disk holds.
+func (d *disk) used() (uint64, error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(d.dir, &s); err != nil {
+		return 0, err
+	}
+	return (s.Blocks - s.Bfree) * uint64(s.Bsize), nil
+}
+
+func (d *disk) unmount() error { return syscall.Unmount(d.dir, syscall.MNT_DETACH) }

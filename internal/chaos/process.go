@@ -46,8 +46,9 @@ func start(bin, logFile string, env []string, args ...string) (*process, error) 
 	return p, nil
 }
 
-// attend starts the program and waits for its end on one thread: the death of
-// the thread that forked it is what the kernel takes for its parent's.
+// attend starts the program and waits for its end on one thread, since the
+// kernel counts the end of the thread that forked it as the death of the
+// parent.
 func (p *process) attend(started chan<- error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -71,7 +72,7 @@ func (p *process) running() bool {
 	}
 }
 
-// kill ends the process without a word and waits until it is gone.
+// kill ends the process with SIGKILL and waits until it is gone.
 func (p *process) kill() {
 	p.expect()
 	_ = p.cmd.Process.Signal(syscall.SIGKILL)

@@ -13,7 +13,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
-// An occurrence is named by its campaign and its instant, in microseconds.
+// An occurrence is a campaign and an instant, in Unix microseconds.
 type occurrence struct {
 	campaign int64
 	due      int64
@@ -23,7 +23,7 @@ func (o occurrence) String() string {
 	return fmt.Sprintf("campaign %d at %s", o.campaign, time.UnixMicro(o.due).UTC().Format("15:04:05.000000"))
 }
 
-// A task is what the record says of an occurrence.
+// A task is the record of an occurrence.
 type task struct {
 	id       int64
 	status   string
@@ -31,13 +31,13 @@ type task struct {
 	targets  []string // of a task with one delivery
 	slices   []slice  // its stored deliveries
 	count    int      // how many deliveries it was decided with
-	accepted int      // of those
+	accepted int      // how many of these were accepted
 	decided  time.Time
 	sent     *time.Time
 	attempts int
 
-	sliceOf map[string]int // by target, once it was asked for
-	unnamed string         // the status of a delivery that names nobody
+	sliceOf map[string]int // by target, once statusOf was called
+	unnamed string         // the status of a delivery without targets
 }
 
 // A slice is a stored delivery.
@@ -45,8 +45,8 @@ type slice struct {
 	no          int32
 	status      string
 	targets     []string
-	lost        bool   // its daemon was, while it was under way
-	transaction string // that wrote it last
+	lost        bool   // its daemon was lost while it was under way
+	transaction string // the transaction that wrote it last
 }
 
 // A record is the database at the end of a run.
@@ -55,13 +55,13 @@ type record struct {
 	tasks    map[occurrence]*task
 	byID     map[int64]occurrence
 	resend   map[int64]bool          // campaigns that allow a push to be made twice
-	windows  map[int64]time.Duration // how long those are pushed again; none once they are cancelled or deleted
+	windows  map[int64]time.Duration // for how long the pushes of these are made again; without campaigns that were cancelled or deleted
 	channels map[int64]string
 	appOf    map[int64]string
 	versions []version
 	open     int      // tasks that are due and not decided
 	spread   int      // deliveries of tasks that were spread
-	early    []string // those of them that began too early
+	early    []string // those of these deliveries that began too early
 }
 
 // A version of a campaign has occurrences from the moment it was written to the
@@ -79,7 +79,7 @@ type version struct {
 	closed    []time.Time
 	since     time.Time
 	writtenAt time.Time
-	until     time.Time // zero: it stands
+	until     time.Time // zero: the current version
 }
 
 func readRecord(ctx context.Context, db *database) (*record, error) {
@@ -135,8 +135,8 @@ func (r *record) readSlices(ctx context.Context, db *database) error {
 	return err
 }
 
-// readVersions finds every strategy that ever stood: those in the campaigns and
-// those the audit kept.
+// readVersions finds every strategy that was ever valid: those in the campaigns
+// and those in the audit.
 func (r *record) readVersions(ctx context.Context, db *database) error {
 	rows, err := db.pool.Query(ctx, `
 		SELECT to_jsonb(c), NULL::timestamptz FROM scheduler.campaigns c WHERE status <> 'cancelled'
@@ -205,8 +205,8 @@ func (r *record) readWindows(ctx context.Context, db *database) error {
 	return err
 }
 
-// readSpread holds the beginnings of deliveries against the spread of their campaigns,
-// whose times are worked out here again.
+// readSpread compares when deliveries began with the spread of their campaigns, whose
+// times it works out again.
 func (r *record) readSpread(ctx context.Context, db *database) error {
 	return db.pool.QueryRow(ctx, `
 		WITH delivery AS (
@@ -221,13 +221,13 @@ func (r *record) readSpread(ctx context.Context, db *database) error {
 		  FROM delivery`).Scan(&r.spread, &r.early)
 }
 
-// readOpen counts what is due and has no decision.
+// readOpen counts the tasks that are due and have no decision.
 func (r *record) readOpen(ctx context.Context, db *database) error {
 	return db.pool.QueryRow(ctx, openTasks).Scan(&r.open)
 }
 
-// openTasks counts what is due and has no decision, and what the planner has
-// still to look at.
+// openTasks counts the tasks that are due and have no decision, and the changes
+// that no plan has taken yet.
 const openTasks = `
 	SELECT (SELECT count(*) FROM scheduler.pending_tasks WHERE due_at <= clock_timestamp())
 	     + (SELECT count(*) FROM scheduler.claims) + (SELECT count(*) FROM scheduler.running_tasks)

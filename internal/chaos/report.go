@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// A Report is what a run found and what it did. It is safe for concurrent use.
+// A Report holds the findings and the figures of a run. It is safe for concurrent use.
 type Report struct {
 	mu         sync.Mutex
 	counts     map[string]int
@@ -68,8 +68,8 @@ func (r *Report) counted(what string) int {
 	return r.counts[what]
 }
 
-// excuse marks a stretch in which a call may arrive later than it was allowed to
-// begin: the network held it back, or its process was frozen in the middle of it.
+// excuse marks a time in which calls may arrive later than they were allowed to
+// begin: the network held them back, or their process was frozen.
 func (r *Report) excuse(from, to time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -89,7 +89,7 @@ func (r *Report) note(format string, args ...any) {
 	r.notes = append(r.notes, fmt.Sprintf(format, args...))
 }
 
-// violate tells of a promise that was broken.
+// violate adds a case of a broken promise.
 func (r *Report) violate(promise, format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -101,14 +101,14 @@ func (r *Report) violate(promise, format string, args ...any) {
 	r.violations[promise] = list
 }
 
-// cannotJudge tells of a promise of which this run says nothing.
+// cannotJudge notes that this run proves nothing about a promise, and why.
 func (r *Report) cannotJudge(promise, format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.unjudged[promise] = fmt.Sprintf(format, args...)
 }
 
-// Unjudged lists the promises of which the run says nothing, with the reason.
+// Unjudged returns the promises about which the run proves nothing, with the reason.
 func (r *Report) Unjudged() map[string]string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -122,7 +122,7 @@ func (r *Report) Broken() []string {
 	return slices.Sorted(maps.Keys(r.violations))
 }
 
-// Write prints the figures and then what was found.
+// Write prints the figures and then the findings.
 func (r *Report) Write(w io.Writer) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -29,15 +29,15 @@ type pushAPI struct {
 
 	mu       sync.Mutex
 	passing  string // the fault of an outage
-	standing string // the one that a mutant wants now, in its place
+	standing string // the fault that a mutant wants now, which replaces the passing one
 }
 
 func (s *pushAPI) journal() string { return filepath.Join(s.dir, "journal.ndjson") }
 
-// start lets the sandbox answer, on the same port each time.
+// start starts the sandbox, on the same port each time.
 func (s *pushAPI) start() error {
 	var err error
-	// Its own quota is off: whether quotas hold is for the oracle to say.
+	// The sandbox's own quota is off, since the oracle judges whether quotas hold.
 	s.process, err = start(s.bin, filepath.Join(s.dir, "sandbox.log"), nil,
 		"sandbox", "--listen", s.addr, "--data-dir", s.dir, "--any-app", "--weekly-quota", "-1", "--seed", fmt.Sprint(s.seed))
 	if err != nil {
@@ -69,7 +69,7 @@ func (s *pushAPI) faults(spec string) error {
 	return s.setFaults()
 }
 
-// insist puts a fault in the place of those of outages; an empty spec ends it.
+// insist sets a fault that replaces those of outages; an empty spec ends it.
 func (s *pushAPI) insist(spec string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,8 +103,8 @@ func (s *pushAPI) do(method, page string, body []byte) error {
 	return nil
 }
 
-// calls reads the whole journal. A torn last line, of a kill, is no call that
-// was ever answered.
+// calls reads the whole journal. A kill may leave an incomplete last line,
+// whose call was never answered.
 func (s *pushAPI) calls() ([]sandbox.Call, error) {
 	content, err := os.ReadFile(s.journal())
 	if err != nil {
@@ -153,7 +153,7 @@ var apps = []app{
 	{id: crowdApp, provider: "alipay", limit: 100, inFlight: 4, perSecond: 60},
 }
 
-// appsYAML is the apps section of a daemon whose way to the sandbox is addr.
+// appsYAML returns the apps section of a daemon that reaches the sandbox at addr.
 func appsYAML(credentials *sandbox.Credentials, addr, without string) string {
 	var b strings.Builder
 	b.WriteString("apps:\n")
@@ -192,7 +192,7 @@ func appsYAML(credentials *sandbox.Credentials, addr, without string) string {
 	return b.String()
 }
 
-// newPushAPI starts the sandbox and returns what its clients must know.
+// newPushAPI starts the sandbox and returns the credentials for its clients.
 func newPushAPI(bin, dir string, seed uint64) (*pushAPI, *sandbox.Credentials, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, nil, err

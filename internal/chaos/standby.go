@@ -22,7 +22,7 @@ import (
 )
 
 // A node is one PostgreSQL server of a pair: a primary, or a standby that
-// streams from one over a wire that can be cut.
+// streams from one over a connection that can be cut.
 type node struct {
 	dir  string
 	bin  string
@@ -32,7 +32,8 @@ type node struct {
 	wire *badnet.Proxy // of a standby, to its primary
 }
 
-// credential is whom the servers run as: not root, who may not.
+// credential returns the user as which the servers run. It is not root, which
+// PostgreSQL refuses.
 func credential() (*syscall.SysProcAttr, error) {
 	if os.Getuid() != 0 {
 		return &syscall.SysProcAttr{}, nil
@@ -46,7 +47,7 @@ func credential() (*syscall.SysProcAttr, error) {
 	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, errors.Join(err1, err2)
 }
 
-// newNode makes a place for a server.
+// newNode makes a directory and a port for a server.
 func newNode(dir string) (*node, error) {
 	bin, _, err := embedpg.Find()
 	if err != nil {
@@ -111,7 +112,7 @@ func (n *node) follow(ctx context.Context, primary *node) error {
 	return n.stream()
 }
 
-// stream says from where, and that it is a standby.
+// stream writes that the node is a standby, and from where it streams.
 func (n *node) stream() error {
 	_, port, err := net.SplitHostPort(n.wire.Addr())
 	if err != nil {
@@ -137,8 +138,9 @@ func (n *node) url(database string) string {
 	return "postgres://postgres@" + n.addr() + "/" + database + "?sslmode=disable"
 }
 
-// start runs the server and waits until it answers. After a crash it may refuse
-// at first: a process of the last one still has its memory.
+// start runs the server and waits until it answers. After a crash the server
+// may refuse to start at first, while a process of the last one still has the
+// shared memory.
 func (n *node) start(ctx context.Context) error {
 	var err error
 	for range 50 {
@@ -221,7 +223,7 @@ func (n *node) run(ctx context.Context, statements ...string) error {
 	return nil
 }
 
-// crash ends the server and all its processes without a word.
+// crash kills the server and all its processes.
 func (n *node) crash() {
 	if n.cmd == nil {
 		return

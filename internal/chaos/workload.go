@@ -16,10 +16,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// zones that loops are written in. Their clocks show different days.
+// zones are the time zones of loops. Their clocks show different days.
 var zones = []string{"UTC", "Asia/Shanghai", "America/New_York", "Pacific/Kiritimati", "Asia/Kathmandu", "Australia/Lord_Howe", "Pacific/Apia"}
 
-// Occurrences of a run lie at most so far ahead.
+// horizon is how far ahead a run's occurrences lie at most.
 const horizon = 45 * time.Second
 
 // A workload writes campaigns as their authors would: through SQL.
@@ -27,8 +27,8 @@ type workload struct {
 	db     *database
 	report *Report
 	rng    *rand.Rand
-	until  time.Time // nothing is due later, but for what is due tomorrow
-	resend int       // of four campaigns, how many are resend_unknown
+	until  time.Time // no occurrence of this day is due later
+	resend int       // how many of four campaigns are resend_unknown
 
 	mu  sync.Mutex
 	ids []int64
@@ -59,7 +59,7 @@ func (w *workload) insert(ctx context.Context) error {
 	s := w.strategy(now)
 	windows := []string{"3 seconds", "8 seconds", "20 seconds", "1 hour", "1 hour", "1 hour"}
 	if a.provider == "alipay" {
-		windows = []string{"8 seconds", "20 seconds"} // without quota until the end of the run is no state to end in
+		windows = []string{"8 seconds", "20 seconds"} // a task must not wait for quota until the end of the run
 	}
 	window := pick(w.rng, windows...)
 	var spread *string
@@ -102,15 +102,16 @@ func (w *workload) insert(ctx context.Context) error {
 	return nil
 }
 
-// spreads that a campaign may have, none longer than the windows but the shortest.
+// spreads are the spreads of campaigns. None is longer than a window, except the
+// shortest window.
 var spreads = []string{"1 second", "3 seconds", "8 seconds"}
 
-// A content is what a campaign pushes, and to how many stored targets.
+// A content is a campaign's request, with the number of its stored targets.
 type content struct {
 	channel string
 	request string
 	targets int
-	view    string // in place of targets
+	view    string // a view instead of targets
 }
 
 func (w *workload) content(a app) content {
@@ -132,9 +133,10 @@ func (w *workload) content(a app) content {
 
 const singleSend = `{"template": {"template_id": "T1", "context": {"first": {"value": "hello"}}}}`
 
-// runCrowds writes campaigns of one-target calls with large audiences, of which
-// one is under way most of the time: more than the app's bounds let through before
-// the window closes, so that thousands are ended together.
+// runCrowds writes campaigns with large audiences whose calls have one target
+// each. Most of the time one of them is under way. The audience is larger than the
+// app's bounds allow before the window closes, so that thousands of deliveries are
+// ended together.
 func (w *workload) runCrowds(ctx context.Context, rng *rand.Rand, duration time.Duration) {
 	size := crowdSize(duration)
 	for ctx.Err() == nil && time.Until(w.until) > 10*time.Second {
@@ -154,8 +156,8 @@ func crowdSize(duration time.Duration) int {
 	return min(max(int(duration/time.Second)*40, 1000), 20_000)
 }
 
-// openingSize is the same of the audience that a run begins with: in a long run
-// it takes as many calls as a large author's.
+// openingSize is how many targets the audience at the start of a run has. In a
+// long run it needs as many calls as a very large campaign.
 func openingSize(duration time.Duration) int {
 	if duration >= 10*time.Minute {
 		return 300_000
@@ -163,20 +165,20 @@ func openingSize(duration time.Duration) int {
 	return crowdSize(duration)
 }
 
-// crowd is the name of their campaigns.
+// crowd is the name of campaigns with large audiences.
 const crowd = "crowd.r0"
 
 // writtenAtOnce is how many targets of a large audience one statement writes.
 const writtenAtOnce = 20_000
 
-// crowdPatience is how long anything may take that is done to all of a large
-// audience, on a busy machine.
+// crowdPatience is how long a statement on a whole large audience may take on a
+// busy machine.
 func crowdPatience(size int) time.Duration {
 	return 5*time.Second + time.Duration(size)*200*time.Microsecond
 }
 
-// crowd writes a campaign of a large audience that is pushed at once, for as long as
-// the window is open.
+// crowd writes a campaign with a large audience that is pushed at once, until its
+// window closes.
 func (d *database) crowd(ctx context.Context, size int, window string, resend bool) error {
 	ctx, cancel := context.WithTimeout(ctx, crowdPatience(size))
 	defer cancel()
@@ -193,8 +195,8 @@ func (d *database) crowd(ctx context.Context, size int, window string, resend bo
 	})
 }
 
-// Pushes of another app that fall due while a large audience waits: how many there
-// are, how long after the audience's they are due, and how late they may be.
+// Pushes of another app that are due while a large audience waits: how many there
+// are, how long after the audience's push they are due, and how late they may be.
 const (
 	neighbour      = "neighbour.r0"
 	neighbourCount = 10
@@ -202,7 +204,7 @@ const (
 	neighbourLate  = 2 * lease
 )
 
-// neighbours writes them, each with several stored deliveries.
+// neighbours writes the campaigns of these pushes, each with several stored deliveries.
 func (d *database) neighbours(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -233,8 +235,8 @@ func (w *workload) mpaas() content {
 	}
 }
 
-// The targets that stand in a request, before it is changed and after. They have
-// none in common.
+// The targets that a request names before and after it is changed. They have no
+// target in common.
 const (
 	inlineBefore = `[{"target": "u1"}, {"target": "u2", "msgKey": "k2"}]`
 	inlineAfter  = `[{"target": "v1"}, {"target": "v2", "msgKey": "k2"}]`
@@ -248,7 +250,7 @@ func (w *workload) audience(sizes ...int) int {
 	return sizes[w.rng.IntN(len(sizes)-1)]
 }
 
-// The strategyColumns are what a campaign's row says about when to push.
+// strategyColumns are the columns that say when a campaign pushes.
 type strategyColumns struct {
 	kind    int
 	content *string
@@ -290,7 +292,7 @@ func (w *workload) when(now time.Time) strategyColumns {
 }
 
 // times draws several times of day: that of due, some before it, so that nothing
-// is due later, and one at the other end of the day.
+// is due later, and one half a day away.
 func (w *workload) times(now, due time.Time, zone string) []string {
 	loc, err := time.LoadLocation(zone)
 	if err != nil {
@@ -326,14 +328,14 @@ func (w *workload) loop(now, due time.Time, zone string) map[string]any {
 	return c
 }
 
-// some returns a random campaign that was written; zero: none was.
+// some returns a random campaign that was written; zero: none was written yet.
 func (w *workload) some(rng *rand.Rand) int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.ids) == 0 {
 		return 0
 	}
-	// Young ones most: their tasks are still to come.
+	// Young campaigns are chosen more often, since their tasks are still to come.
 	n := min(len(w.ids), 60)
 	if rng.IntN(5) == 0 {
 		n = len(w.ids)

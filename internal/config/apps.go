@@ -211,7 +211,7 @@ func (l *loader) checkQuiet(path string, app App) {
 	}
 }
 
-// What an app's ceiling of targets per second may be, as the database has it.
+// The bounds of an app's ceiling of targets per second. The database has the same.
 const (
 	minTargetsPerSecond = 0.01
 	maxTargetsPerSecond = 10_000_000

@@ -143,7 +143,7 @@ func golist[T any](ctx context.Context, args ...string) ([]T, error) {
 	}
 }
 
-// marks tell a licence by words that only it has.
+// marks are words by which a licence is recognised.
 var marks = []struct{ words, name string }{
 	{"Apache License", "Apache-2.0"},
 	{"Mozilla Public License", "MPL-2.0"},

@@ -42,7 +42,7 @@ func Find() (dir string, major int, err error) {
 }
 
 // find looks in the explicit directory, or where PostgreSQL is usually
-// installed. A major that is not zero is the only one that will do.
+// installed. If major is not zero, only that major version is accepted.
 func find(explicit string, major int) (installation, error) {
 	dirs := []string{explicit}
 	if explicit == "" {
@@ -75,7 +75,7 @@ func choose(found []installation, explicit string, major int) (installation, err
 	return installation{}, fmt.Errorf("%w. %s", ErrNoBinaries, InstallHint())
 }
 
-// explain adds to a version mismatch what can be done about it.
+// explain adds to a version mismatch how it can be fixed.
 func explain(err error, data string) error {
 	if !errors.Is(err, ErrVersionMismatch) {
 		return err
@@ -91,8 +91,8 @@ func list(found []installation) string {
 	return strings.Join(words, ", ")
 }
 
-// candidates lists the directories worth a look: those of the PATH with their
-// symbolic links resolved, the one pg_config names, and the usual places.
+// candidates lists the directories to look into: those of the PATH with their
+// symbolic links resolved, the one that pg_config names, and the usual places.
 func candidates() []string {
 	var dirs []string
 	for _, exe := range []string{"postgres", "initdb"} {

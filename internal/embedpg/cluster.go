@@ -18,8 +18,8 @@ import (
 )
 
 // clusterMajor is the major version that made the cluster, 0 when there is no
-// cluster yet. A directory that holds something else is an error: it is not
-// ours to touch.
+// cluster yet. A directory that holds something else is an error, since it is
+// not ours.
 func clusterMajor(data string) (int, error) {
 	version, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
 	if err == nil {
@@ -134,8 +134,8 @@ func firstError(out []byte) string {
 }
 
 // command prepares one of PostgreSQL's programs, run as the server's account.
-// It gets none of our environment, which may hold secrets, but what a dynamic
-// linker or a wrapper script needs.
+// Of our environment, which may hold secrets, it gets only the variables that a
+// dynamic linker or a wrapper script needs.
 func (s *Server) command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin.dir, name), args...)
 	cmd.Dir = "/" // our own directory may be closed to the other account
@@ -151,8 +151,8 @@ func (s *Server) command(ctx context.Context, name string, args ...string) *exec
 
 func quoteIdent(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// An account is whom the server runs as when this process is root. A nil
-// account means: as ourselves.
+// An account is the user as which the server runs when this process is root. A
+// nil account means this process's own user.
 type account struct {
 	name     string
 	uid, gid int
@@ -210,7 +210,7 @@ func (a *account) own(path string) error {
 	return os.Lchown(path, a.uid, a.gid)
 }
 
-// credential is what a child process needs to run as the account.
+// credential returns the credential with which a child process runs as the account.
 func (a *account) credential() *syscall.Credential {
 	if a == nil {
 		return nil

@@ -61,7 +61,7 @@ type Config struct {
 	// Ephemeral is for tests: nothing is synced to disk, and Dir is removed when
 	// the server has ended, even when its parent was killed.
 	Ephemeral bool
-	// StartTimeout bounds Start; zero means a minute. Crash recovery counts.
+	// StartTimeout bounds Start, including crash recovery; zero means a minute.
 	StartTimeout time.Duration
 }
 
@@ -97,8 +97,8 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 }
 
 func (s *Server) start(ctx context.Context) error {
-	// Nobody else may enter. Only where root's server runs as another account,
-	// which must reach its own, may others pass through, and list nothing.
+	// Nobody else may enter. Where root's server runs as another account, which
+	// must reach its own files, others may pass through but not list anything.
 	mode := os.FileMode(0o700)
 	if os.Geteuid() == 0 {
 		mode = 0o711
@@ -126,8 +126,8 @@ func (s *Server) start(ctx context.Context) error {
 	return nil
 }
 
-// prepare does all that must be so before a server can run: an account, the
-// right binaries, a socket directory, nobody else on the data, and a cluster.
+// prepare makes everything that a server needs: an account, the right binaries,
+// a socket directory, the lock on the data, and a cluster.
 func (s *Server) prepare(ctx context.Context) error {
 	major, err := clusterMajor(s.data)
 	if err != nil {
@@ -203,8 +203,8 @@ func (s *Server) release() {
 	}
 }
 
-// dropLock drops an flock of takeLock. To close the file is not enough: a process that
-// is being started has it too, from its fork to its exec, and so the flock.
+// dropLock drops an flock of takeLock. Closing the file is not enough: a process that
+// is being started also has the file, and so the flock, from its fork to its exec.
 func dropLock(f *os.File) {
 	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
 	_ = f.Close()
@@ -213,8 +213,8 @@ func dropLock(f *os.File) {
 // ErrInUse says that another live process owns the directory.
 var ErrInUse = errors.New("the data directory is in use by another process")
 
-// takeLock holds an flock for the life of this process. The kernel drops it on
-// SIGKILL, so that it cannot go stale as a pid file can.
+// takeLock holds an flock for the life of this process. The kernel drops the
+// flock on SIGKILL, so that it cannot go stale as a pid file can.
 func takeLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -270,7 +270,7 @@ func socketDir(dir string, a *account) (string, error) {
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
 	}
-	info, err := os.Lstat(path) // not Stat: under /tmp another user could have laid a link
+	info, err := os.Lstat(path) // not Stat: under /tmp another user could have made a link
 	if err != nil {
 		return "", err
 	}
@@ -314,16 +314,18 @@ func freePort(ctx context.Context, port int) (int, error) {
 	return l.Addr().(*net.TCPAddr).Port, nil // a TCP listener has no other
 }
 
-// URL connects to a database through the unix socket, which needs no password:
-// only the server's owner and root may enter its directory.
+// URL returns a URL that connects to a database through the unix socket. It
+// needs no password, since only the server's owner and root may enter the
+// socket's directory.
 func (s *Server) URL(database string) string {
 	query := url.Values{"host": {s.sockets}, "port": {strconv.Itoa(s.port)}}
 	u := url.URL{Scheme: "postgres", User: url.User(superuser), Path: "/" + database, RawQuery: query.Encode()}
 	return u.String()
 }
 
-// TCPURL connects through 127.0.0.1. It names the password file instead of
-// holding the password, so it may be printed; libpq and pgx both read it.
+// TCPURL returns a URL that connects through 127.0.0.1. It names the password
+// file instead of holding the password, so it may be printed. libpq and pgx
+// both read that file.
 func (s *Server) TCPURL() string {
 	query := url.Values{"passfile": {s.passFile()}, "sslmode": {"disable"}}
 	u := url.URL{
@@ -333,7 +335,7 @@ func (s *Server) TCPURL() string {
 	return u.String()
 }
 
-// PSQL is a command line to paste into a shell of the same user, or of root. It
+// PSQL returns a command line for a shell of the same user, or of root. It
 // holds no secret.
 func (s *Server) PSQL() string {
 	psql := "psql"

@@ -115,8 +115,8 @@ func (p *process) start(cmd *exec.Cmd) error {
 
 // The watchdog waits on its standard input for a line, which says that the
 // server has ended, or for the end of the pipe, which says that our process
-// has. Then it asks the server to stop, and removes an ephemeral directory once
-// the server is gone, or after ten seconds: in a container without an init the
+// has. Then it asks the server to stop. It removes an ephemeral directory once
+// the server is gone, or after ten seconds: in a container without an init, the
 // pid file's process would stay as a zombie.
 const (
 	watchScript  = `trap "" HUP INT TERM; read -r _ || kill -INT "$1" 2>/dev/null`
@@ -124,9 +124,9 @@ const (
 )
 
 // watch starts the watchdog: a shell at the other end of a pipe that closes
-// when this process ends in any way. It serves the systems that have no parent
-// death signal, and is the second line of defence on Linux. removeDir, unless
-// empty, goes with the server.
+// when this process ends in any way. It is for systems that have no parent
+// death signal, and a second protection on Linux. removeDir, unless empty, is
+// removed after the server has ended.
 func (p *process) watch(removeDir string) error {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -172,8 +172,8 @@ func (p *process) disarm() {
 	}
 }
 
-// stop sends ever ruder signals until the server has ended: fast shutdown,
-// immediate shutdown, kill.
+// stop sends stronger and stronger signals until the server has ended: fast
+// shutdown, immediate shutdown, kill.
 func (p *process) stop() error {
 	for _, step := range []struct {
 		signal syscall.Signal
@@ -236,11 +236,11 @@ func tail(path string, n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
-// evict deals with what an earlier, killed parent left on this data directory.
-// We hold the lock, so nobody who matters owns it any more. A live server is
-// shut down; backends that outlived a killed postmaster are ended (a new one
-// would say "pre-existing shared memory block is still in use"); then the pid
-// file and the socket locks go, which PostgreSQL itself keeps honouring when
+// evict removes what an earlier, killed parent left on this data directory. We
+// hold the lock, so no live parent owns the directory. A live server is shut
+// down. Backends that outlived a killed postmaster are ended, since a new one
+// would say "pre-existing shared memory block is still in use". Then the pid file
+// and the socket locks are removed: PostgreSQL itself goes on honouring them when
 // their pid is a zombie, as in containers without an init, or was given out anew.
 func evict(ctx context.Context, data, sockets string) error {
 	if err := evictPostmaster(ctx, data); err != nil {
@@ -265,7 +265,7 @@ func evictPostmaster(ctx context.Context, data string) error {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(lines[0]))
 	if err != nil || pid <= 1 {
-		return nil // a torn pid file names nobody
+		return nil // an incomplete pid file names no process
 	}
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
 		if servesData(pid, data) {

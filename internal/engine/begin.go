@@ -89,7 +89,7 @@ func (d *dispatcher) Start(ctx, pushing context.Context, wg *sync.WaitGroup) {
 	wg.Go(func() { d.run(ctx) })
 }
 
-// Wake asks for a fresh look at what is ready.
+// Wake asks for a new reading of ready tasks.
 func (d *dispatcher) Wake() { d.reader.Wake() }
 
 // run begins tasks whenever the next one's time comes or a slot is freed.
@@ -110,8 +110,9 @@ func (d *dispatcher) run(ctx context.Context) {
 	}
 }
 
-// untilNext is how long nothing has to be begun. Without a free slot there is
-// nothing to wait for but a slot.
+// untilNext returns how long to sleep before the next task has to begin; again
+// is what begin asked for. While no slot is free, a task cannot begin sooner
+// than a slot is freed, which wakes the dispatcher.
 func (d *dispatcher) untilNext(again time.Duration) time.Duration {
 	if again > 0 {
 		return again
@@ -123,8 +124,8 @@ func (d *dispatcher) untilNext(again time.Duration) time.Duration {
 	return wait
 }
 
-// begin begins what is ready and returns how long to wait before trying again;
-// zero: until the next entry's time.
+// begin begins the ready tasks and returns how long to wait before trying
+// again; zero: until the next entry's time.
 func (d *dispatcher) begin(ctx context.Context) time.Duration {
 	for ctx.Err() == nil {
 		if !d.lease.alive() {
@@ -171,11 +172,11 @@ func (d *dispatcher) readOn() {
 	}
 }
 
-// beginAside begins a batch beside the running loop. What it could not begin
-// has a pause before the next try, which it sits out.
+// beginAside begins a batch beside the running loop. Where a part of the batch
+// could not begin, beginAside also waits for the pause before the next try.
 func (d *dispatcher) beginAside(ctx context.Context, batch []*entry, now time.Time) {
 	defer func() {
-		if r := recover(); r != nil { // what the batch holds is found again when the daemon's lease is over
+		if r := recover(); r != nil { // the tasks of the batch are found again when the daemon's lease is over
 			d.faults.caught(ctx, faultBegin, r)
 		}
 		<-d.beginning
@@ -198,16 +199,17 @@ func (d *dispatcher) hint(apps map[int32]bool) {
 	d.wakes.tasksBegun(d.clock.Now().Add(d.horizon), list...)
 }
 
-// trouble logs a failure of the database once per state and says how long to
-// spare it.
+// trouble logs a failure of the database, once until the database is back, and
+// returns how long to wait before the next try.
 func (d *dispatcher) trouble(ctx context.Context, what string, err error) time.Duration {
 	d.lease.trouble(ctx, what, err)
 	return 200 * time.Millisecond
 }
 
-// allow asks the task's app for leave to begin a call, where one is about to be
-// made: not for tasks that will not be pushed, nor for those whose deliveries
-// are stored, since each of them asks.
+// allow asks the task's app for leave to begin a call. It does not ask for a
+// task that will not be pushed, nor for one whose deliveries are stored, since
+// each delivery asks for itself. Where it is refused, it returns until when the
+// app is held back, by this machine's clock.
 func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 	if late, _ := d.late(e, now); e.compiled.app == nil && late <= e.compiled.campaign.CatchUpWindow {
 		d.lease.lack(e.task.AppNo)
@@ -229,7 +231,7 @@ func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 	return false, retry
 }
 
-// missed says why a task is not pushed any more; empty: it is.
+// missed returns why a task is not pushed any more; empty: the task is pushed.
 func (d *dispatcher) missed(e *entry, now time.Time) string {
 	c := &e.compiled.campaign
 	late, held := d.late(e, now)
@@ -255,7 +257,7 @@ func (d *dispatcher) missed(e *entry, now time.Time) string {
 	return ""
 }
 
-// late is how late the task is, and whether quiet hours have held it.
+// late returns how late the task is, and whether quiet hours have held it.
 func (d *dispatcher) late(e *entry, now time.Time) (time.Duration, bool) {
 	c, from := &e.compiled.campaign, e.task.DueAt
 	if !e.task.WindowFrom.IsZero() {
@@ -274,7 +276,8 @@ func (e *entry) overtaken(now time.Time) bool {
 }
 
 // beginBatch sorts a batch by what has to be done with each task, and does it.
-// Each entry holds a slot, and those to be claimed their app's leave.
+// Each entry holds a slot; an entry that is to be claimed also holds its app's
+// leave.
 func (d *dispatcher) beginBatch(ctx context.Context, batch []*entry, now time.Time) (pause time.Duration) {
 	var misses, starts, claims []*entry
 	var unpushable []int64
@@ -297,8 +300,8 @@ func (d *dispatcher) beginBatch(ctx context.Context, batch []*entry, now time.Ti
 	return max(d.miss(ctx, misses, now), d.claim(ctx, claims))
 }
 
-// rejudged has the planner look at campaigns that are due and cannot be pushed as
-// they stand, though nobody has changed their row.
+// rejudged has the planner judge campaigns again that are due and cannot be
+// pushed, though nobody has changed their rows.
 func (d *dispatcher) rejudged(ctx context.Context, campaigns []int64) {
 	if len(campaigns) == 0 {
 		return
@@ -323,8 +326,8 @@ func (d *dispatcher) put(entries ...*entry) {
 	d.limit.release(len(entries))
 }
 
-// miss decides tasks as missed, each on the revision it was judged by: what has
-// another by now is left, and read anew.
+// miss decides tasks as missed, each on the revision it was judged by. A task
+// whose campaign has another revision by now is not decided, and is read anew.
 func (d *dispatcher) miss(ctx context.Context, entries []*entry, now time.Time) time.Duration {
 	if len(entries) == 0 {
 		return 0
@@ -366,15 +369,16 @@ func (e *entry) last() bool {
 	return e.task.Origin != "triggered" && e.compiled.schedule.Next(e.task.DueAt).IsZero()
 }
 
-// maxStarts is how many tasks with stored deliveries are begun at once, and
-// startTimeout how long one may take: an audience of millions takes a while.
+// maxStarts is how many tasks with stored deliveries are begun at once.
+// startTimeout is how long one may take; it is long, since an audience may have
+// millions of targets.
 const (
 	maxStarts    = 4
 	startTimeout = 10 * time.Minute
 )
 
 // startStored begins tasks whose deliveries are stored one by one. Nothing waits
-// for it: to cut a large audience takes the database seconds.
+// for it, since the database takes seconds to cut a large audience.
 func (d *dispatcher) startStored(ctx context.Context, entries []*entry) {
 	for _, e := range entries {
 		d.calls.Go(func() {
@@ -461,8 +465,9 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 	return max(pause, d.passedBy(byTask, started))
 }
 
-// holdQuiet lets those of the tasks wait that a claim did not get since quiet hours
-// hold them, and takes them out of left.
+// holdQuiet deals with tasks that a claim did not get because quiet hours hold
+// them: it has them wait for the end of the quiet hours, and takes them out of
+// left.
 func (d *dispatcher) holdQuiet(ctx context.Context, left map[int64]*entry, now time.Time) (pause time.Duration) {
 	var ids []int64
 	for id, e := range left {
@@ -496,10 +501,11 @@ func (d *dispatcher) hold(ctx context.Context, ids []int64) ([]int64, error) {
 	return held, err
 }
 
-// passedBy deals with tasks a claim did not get. Those that were ready only just
-// now are tried again in a moment, since the database's clock may be behind the
-// reckoning of it here; the rest are somebody else's, or held by an author's
-// open transaction, and are found again by the next read-ahead if they stay.
+// passedBy deals with tasks that a claim did not get. A task that became ready
+// only just now is tried again in a moment, since the database's clock may be
+// behind this daemon's estimate of it. Any other task was taken by another
+// daemon, or is locked by an author's open transaction; the next read-ahead
+// finds it again if it still stands.
 func (d *dispatcher) passedBy(left map[int64]*entry, now time.Time) (pause time.Duration) {
 	var again []*entry
 	for _, e := range left {
@@ -516,8 +522,8 @@ func (d *dispatcher) passedBy(left map[int64]*entry, now time.Time) (pause time.
 }
 
 // ask makes the intent durable, with the names of the targets where some may be
-// listed in campaign_targets. The request is not given up when the daemon stops:
-// it may have been granted.
+// listed in campaign_targets. The statement goes on when the daemon stops, since
+// the database may have granted the claim already.
 func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64, byTask map[int64]*entry, listed bool) (claim int64, tasks []store.ClaimedTask, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.statementTimeout)
 	defer cancel()
@@ -545,7 +551,7 @@ func (d *dispatcher) ask(ctx context.Context, daemon int64, ids []int64, byTask 
 	return claim, tasks, nil
 }
 
-// apps are those of the tasks.
+// apps returns the apps of the tasks.
 func apps(tasks map[int64]*entry) []int32 {
 	var out []int32
 	for _, e := range tasks {
@@ -556,7 +562,7 @@ func apps(tasks map[int64]*entry) []int32 {
 	return out
 }
 
-// intents are what the ledger keeps of a claim.
+// intents returns what the ledger keeps of a claim.
 func intents(claim int64, tasks []store.ClaimedTask, byTask map[int64]*entry) []store.Intent {
 	out := make([]store.Intent, len(tasks))
 	for i, t := range tasks {

@@ -35,7 +35,7 @@ func (d *dispatcher) launch(ctx context.Context, tasks []*claimed) {
 	}
 }
 
-// listed is how many targets of the task are read at most.
+// listed returns the most targets of the task that may have to be read.
 func (t *claimed) listed() int {
 	if t.compiled.campaign.Revision != t.Revision || t.Listed && len(t.Names) == 0 {
 		return maxTargets
@@ -75,7 +75,7 @@ func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 			stale = append(stale, want{id: t.task.CampaignID, revision: t.Revision})
 		}
 	}
-	// What was claimed goes on, though the daemon stops.
+	// A claimed task goes on even when the daemon stops.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.statementTimeout)
 	defer cancel()
 	if len(stale) > 0 {
@@ -100,16 +100,16 @@ func (d *dispatcher) refresh(ctx context.Context, tasks []*claimed) error {
 	return d.keepNames(ctx, tasks)
 }
 
-// recall gives each task its campaign as it was read last.
+// recall gives each task its campaign as the cache has it now.
 func (d *dispatcher) recall(tasks []*claimed) {
 	for _, t := range tasks {
 		if v := d.cache.get(t.task.CampaignID); v != nil {
-			t.compiled = v.on(t.compiled.app) // a call ends on the app it began on
+			t.compiled = v.on(t.compiled.app) // a call gives its leave back to the app that gave it
 		}
 	}
 }
 
-// listedTargets reads the targets of those tasks that have some listed.
+// listedTargets reads the targets of those tasks that have targets in campaign_targets.
 func (d *dispatcher) listedTargets(ctx context.Context, tasks []*claimed) (map[int64][]store.Target, error) {
 	var lists []int64
 	for _, t := range tasks {
@@ -124,7 +124,7 @@ func (d *dispatcher) listedTargets(ctx context.Context, tasks []*claimed) (map[i
 	if err != nil {
 		return nil, err
 	}
-	// Targets that came after the campaign was compiled without any.
+	// These targets were added after the campaign was compiled without any.
 	takers := make([]want, 0, len(rows))
 	for id := range rows {
 		takers = append(takers, want{id: id, targets: true})
@@ -136,7 +136,8 @@ func (d *dispatcher) listedTargets(ctx context.Context, tasks []*claimed) (map[i
 	return rows, nil
 }
 
-// named are those of the targets that the claim names; all where it names none.
+// named returns those of the targets that the claim names, or all targets where
+// it names none.
 func (t *claimed) named(rows []store.Target) []store.Target {
 	if len(t.Names) == 0 {
 		return rows
@@ -148,9 +149,8 @@ func (t *claimed) named(rows []store.Target) []store.Target {
 	return slices.DeleteFunc(slices.Clone(rows), func(r store.Target) bool { return !meant[r.Target] })
 }
 
-// keepNames adds to the claims whom the calls of tasks are meant for, where neither
-// the claim knows, since the campaign was changed after it was read, nor the request
-// of the revision that was claimed.
+// keepNames adds to the claims the names of the targets of those tasks for which
+// unknownTo is true.
 func (d *dispatcher) keepNames(ctx context.Context, tasks []*claimed) error {
 	missing := make(map[int64]map[int64][]string)
 	for _, t := range tasks {
@@ -169,12 +169,14 @@ func (d *dispatcher) keepNames(ctx context.Context, tasks []*claimed) error {
 	return nil
 }
 
-// unknownTo says that whom the task's one call is meant for could not be told
-// after this daemon's death.
+// unknownTo says whether nobody could tell the targets of the task's one call
+// if this daemon died now. The claim does not have them, since the campaign was
+// changed after it was read, and the request of the claimed revision does not
+// name them.
 func (t *claimed) unknownTo() bool {
 	m := t.compiled.message
 	switch {
-	case len(t.targets) == 0 || len(t.targets) > m.Channel.MaxTargets: // there is no call, or it is cut first
+	case len(t.targets) == 0 || len(t.targets) > m.Channel.MaxTargets: // there is no call, or the task is cut first
 		return false
 	case len(m.Inline) > 0:
 		return t.Listed || t.compiled.campaign.Revision != t.Revision
@@ -190,14 +192,14 @@ const maxTargets = 100
 func (d *dispatcher) push(t *claimed) {
 	v := t.compiled
 	n := len(t.targets)
-	if t.moved { // what it was judged by before the claim does not stand any more
+	if t.moved { // before the claim it was judged by another revision
 		if reason := d.missed(t.entry, d.clock.Now()); reason != "" {
 			d.finishMissed(t, reason)
 			return
 		}
 	}
 	switch {
-	case v.message == nil: // the revision that stands now
+	case v.message == nil: // the revision that was claimed cannot be pushed
 		d.finish(t, dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: v.problem}, time.Time{})
 	case v.stored() || v.needsTargets() && (n > v.message.Channel.MaxTargets || t.unnamed()):
 		d.cut(t)
@@ -214,19 +216,20 @@ func (d *dispatcher) push(t *claimed) {
 	}
 }
 
-// unnamed says that the claim found more targets than one call may carry, so that
-// it names none.
+// unnamed says whether the claim names no target because it found more than one
+// call may carry.
 func (t *claimed) unnamed() bool {
 	return t.Listed && len(t.Names) == 0 && len(t.compiled.message.Inline) == 0
 }
 
-// putOff has a claimed task tried again whose call could not begin.
+// putOff gives back a claimed task whose call could not begin; the task is tried again.
 func (d *dispatcher) putOff(t *claimed, reason string) {
 	d.finish(t, dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: reason}, time.Time{})
 }
 
-// finishEmpty decides a task that has no targets, unless they went with their
-// campaign: then it is tried again, and ended as what waits of such a campaign is.
+// finishEmpty decides a task that has no targets as succeeded. Where the targets
+// are gone because the campaign was deleted, the task waits for another try
+// instead, and ends like all waiting deliveries of a deleted campaign.
 func (d *dispatcher) finishEmpty(t *claimed) {
 	ctx, cancel := context.WithTimeout(d.pushing, d.statementTimeout)
 	defer cancel()
@@ -241,8 +244,9 @@ func (d *dispatcher) finishEmpty(t *claimed) {
 	d.recorder.put(&result{decision: dec, last: t.last()})
 }
 
-// finishMissed decides a task as missed that was changed between its reading and
-// its claim, so that it is not pushed any more.
+// finishMissed decides a claimed task as missed: its campaign was changed
+// between the reading and the claim, and by the new revision the task is not
+// pushed any more.
 func (d *dispatcher) finishMissed(t *claimed, reason string) {
 	d.release(t)
 	dec := t.decision()
@@ -251,9 +255,9 @@ func (d *dispatcher) finishMissed(t *claimed, reason string) {
 }
 
 // cut stores the deliveries of a task whose audience grew since it was counted, or
-// whose campaign was changed into one with stored deliveries. Where that cannot
-// be done now, the task becomes one delivery without names, which is cut when its
-// turn comes.
+// whose campaign was changed into one with stored deliveries. Where they cannot be
+// stored now, the task becomes one delivery without names, which is cut before it
+// is claimed.
 func (d *dispatcher) cut(t *claimed) {
 	d.release(t)
 	r := t.retry(dispatch.Outcome{}, verdict{reason: "its deliveries are not stored yet"}, time.Time{})
@@ -269,8 +273,8 @@ func (d *dispatcher) cut(t *claimed) {
 	}
 }
 
-// storeCut stores the deliveries of a cut task here, where nobody waits for it,
-// since a large audience takes a while.
+// storeCut stores the deliveries of a cut task. It may wait for a slot of
+// startStored and for the database, since here nothing else waits.
 func (d *dispatcher) storeCut(t *claimed) store.Started {
 	select {
 	case d.starts <- struct{}{}:
@@ -287,9 +291,9 @@ func (d *dispatcher) storeCut(t *claimed) store.Started {
 	return started
 }
 
-// finish turns an outcome into a decision or another try. What was not sent is
-// always to be tried again: whether its window closes before is seen where it
-// waits, by its campaign as it stands then.
+// finish turns an outcome into a decision or another try. A call that was not
+// sent is always tried again. Whether its window closes before the next try is
+// decided where the delivery waits, by its campaign as it stands then.
 func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 	d.release(t)
 	if !sent.IsZero() {
@@ -337,9 +341,9 @@ type caller struct {
 }
 
 // call pushes and returns the outcome and when the call began; zero: none was
-// made. It never lets a call begin when the lease it was claimed under may be
-// lost: a daemon that was frozen finds out here, before it pushes, even when it
-// has taken another lease since.
+// made. It never lets a call begin when the lease under which the call was
+// claimed may be lost. A daemon that was frozen finds out here, before it
+// pushes, even when it has taken another lease since.
 func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.Push) (o dispatch.Outcome, sent time.Time) {
 	if !c.mayPush(daemon) {
 		return dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: "the lease ran out before the call"}, time.Time{}
@@ -369,7 +373,7 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 	return o, sent
 }
 
-// panicked is what the record says of a call in which an adapter panicked.
+// panicked is the reason recorded for a call in which an adapter panicked.
 const panicked = "the adapter panicked, which is a fault of this program"
 
 // push builds the call of one delivery.
@@ -382,7 +386,7 @@ func (v *compiled) push(taskID int64, slice int32, due time.Time, targets []disp
 	}
 }
 
-// inlineTargets are the request's own targets, bound to the occurrence.
+// inlineTargets returns the request's own targets, with their keys for the occurrence.
 func (v *compiled) inlineTargets(due time.Time) []dispatch.Target {
 	out := make([]dispatch.Target, len(v.message.Inline))
 	for i, t := range v.message.Inline {
@@ -392,7 +396,8 @@ func (v *compiled) inlineTargets(due time.Time) []dispatch.Target {
 	return out
 }
 
-// storedTargets are rows of campaign_targets, bound to the occurrence.
+// storedTargets returns rows of campaign_targets as targets, with their keys
+// for the occurrence.
 func (v *compiled) storedTargets(due time.Time, rows []store.Target) []dispatch.Target {
 	out := make([]dispatch.Target, len(rows))
 	for i, r := range rows {
@@ -407,8 +412,9 @@ func (v *compiled) storedTargets(due time.Time, rows []store.Target) []dispatch.
 // needsTargets says whether a call of the campaign must name targets.
 func (v *compiled) needsTargets() bool { return v.message.Channel.MaxTargets > 0 }
 
-// targetsOfCall is how many targets the one call of a task has, as far as it is known
-// before the claim: one, where only the provider knows.
+// targetsOfCall returns how many targets the one call of a task has, as far as that
+// is known before the claim. For a broadcast, whose targets only the provider knows,
+// it returns one.
 func (v *compiled) targetsOfCall() int {
 	switch {
 	case !v.needsTargets():
@@ -420,8 +426,9 @@ func (v *compiled) targetsOfCall() int {
 	}
 }
 
-// stored says whether the task's deliveries have to be stored one by one: more
-// than one call, a quota to keep, or an audience that only the database knows.
+// stored says whether the task's deliveries have to be stored one by one: it
+// needs more than one call, counts against a quota, or has an audience that
+// only the database knows.
 func (v *compiled) stored() bool {
 	m := v.message
 	switch {
@@ -434,9 +441,9 @@ func (v *compiled) stored() bool {
 	}
 }
 
-// mayTakeTargets says whether rows of campaign_targets would be pushed to. The
-// message of a channel that may do without targets takes none when there were
-// none as it was compiled.
+// mayTakeTargets says whether rows of campaign_targets would be pushed to. A
+// message of a channel whose calls need no targets takes none if there were
+// none when it was compiled.
 func (v *compiled) mayTakeTargets() bool {
 	return v.campaign.MaxTargets > 0 && len(v.message.Inline) == 0
 }
@@ -459,9 +466,9 @@ func names(targets []dispatch.Target) []string {
 	return out
 }
 
-// inlineNames says whom a campaign's request names, as Store.Reap asks: nobody
-// where they are more than one call carries, since such a task is cut before any
-// call.
+// inlineNames returns the function by which Store.Reap asks for the targets that
+// a campaign's request names. The function returns none where they are more than
+// one call carries, since such a task is cut before any call.
 func inlineNames(compile compileFunc) func(*store.Campaign) []string {
 	return func(c *store.Campaign) []string {
 		m, problems := compile(c)
@@ -476,8 +483,8 @@ func inlineNames(compile compileFunc) func(*store.Campaign) []string {
 // and never the same for two messages of two installations.
 type Keys struct {
 	Installation string // at most 10 characters of [0-9a-f]
-	// What was sent before the installation had a key goes on without: campaigns and
-	// tasks up to these numbers.
+	// Up to these numbers campaigns and tasks have keys without the installation:
+	// they may have been sent before the installation had a key.
 	Campaigns, Tasks int64
 }
 
@@ -485,10 +492,10 @@ func keysOf(k store.Keys) Keys {
 	return Keys{Installation: k.Installation, Campaigns: k.Campaigns, Tasks: k.Tasks}
 }
 
-// Message names one message to one target: another for every occurrence. With a
-// key of the author's own it is that key, the campaign and the occurrence; else
-// campaign, occurrence and a hash of the target, which may be a person's id.
-// target is empty for pushes without one.
+// Message names one message to one target. Every occurrence has another name.
+// With an author's own key, the name is that key, the campaign and the
+// occurrence; else it is campaign, occurrence and a hash of the target, since
+// the target may be a person's id. target is empty for pushes without one.
 func (k Keys) Message(campaignID int64, due time.Time, target, author string) string {
 	b := make([]byte, 0, 80)
 	if author != "" {
@@ -534,15 +541,15 @@ func (v *compiled) deliveryID(taskID int64, slice int32) string {
 	return v.keys.Delivery(taskID, slice)
 }
 
-// sendable returns the push with those of its targets that can be sent, and says
-// in words how many were left out and why: a row of a table or a view that
-// cannot be sent costs itself and not the others of its call. The text is read
-// by scheduler.left_out, which adds up those of a task.
+// sendable returns the push with those of its targets that can be sent, and a
+// text that says how many were left out and why. One bad row of a table or a
+// view so does not stop the other targets of its call. scheduler.left_out reads
+// the text and adds up the numbers of a task.
 func sendable(p *dispatch.Push) (push *dispatch.Push, leftOut string) {
 	if p.Message == nil || p.Message.Judge == nil {
 		return p, ""
 	}
-	var good []dispatch.Target // nil as long as all are
+	var good []dispatch.Target // nil while all targets are good
 	first, bad := "", 0
 	for i := range p.Targets {
 		t := &p.Targets[i]
@@ -567,17 +574,17 @@ func sendable(p *dispatch.Push) (push *dispatch.Push, leftOut string) {
 	return &out, fmt.Sprintf("%d of %d targets left out: %s", bad, len(p.Targets), first)
 }
 
-// unsendable is the outcome of a call of which no target is left.
+// unsendable returns the outcome of a call that has no sendable target.
 func unsendable(leftOut string) dispatch.Outcome {
 	return dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: leftOut}
 }
 
-// A pool runs calls, each in a goroutine that is kept for the next one: a call
-// needs a deep stack, and a new goroutine would have to grow one each time. There
-// are as many goroutines as there were calls at once. It is safe for concurrent
-// use.
+// A pool runs calls, each in a goroutine that is kept for the next call. A call
+// needs a deep stack, which a new goroutine would have to grow each time. The
+// pool has as many goroutines as there have been calls at once. It is safe for
+// concurrent use.
 type pool struct {
-	next   chan func() // to one that is free
+	next   chan func() // to a goroutine that is free
 	leave  chan struct{}
 	faults *faults        // told of panics
 	under  sync.WaitGroup // calls
@@ -609,8 +616,8 @@ func (p *pool) work(call func()) {
 	}
 }
 
-// make makes a call. A panic ends that call and nothing else: its intent is
-// stored, and its outcome is ruled on as unknown.
+// make runs one call. A panic ends only that call: its intent is stored, and
+// its outcome is ruled on as unknown.
 func (p *pool) make(call func()) {
 	defer p.under.Done()
 	defer func() {

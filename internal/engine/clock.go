@@ -16,10 +16,10 @@ type Clock struct {
 }
 
 // Set takes a reading of the database's clock that was asked for at asked and
-// arrived at answered, both by time.Now. The reading is taken to be from the
-// middle; one with a short round trip is trusted over one with a long one,
-// unless they contradict each other: then the database's clock has moved, and
-// Set returns by how much, forward being positive.
+// arrived at answered, both by time.Now. The reading counts as taken in the
+// middle between the two. A reading with a short round trip is kept in favour
+// of one with a long round trip, unless they contradict each other. Then the
+// database's clock was set, and Set returns by how much; forward is positive.
 func (c *Clock) Set(db, asked, answered time.Time) (jump time.Duration) {
 	trip := answered.Sub(asked)
 	middle := asked.Add(trip / 2)
@@ -49,9 +49,10 @@ func (c *Clock) Now() time.Time {
 	return c.db.Add(time.Since(c.local)).UTC()
 }
 
-// notBefore returns a reading of the clock, or least where that is later. The
-// clock may be off by a little, or be set back by it, on a busy machine: what is
-// certain to have come first, since the database granted it, is recorded so.
+// notBefore returns a reading of the clock, or least where that is later. On a
+// busy machine the clock may be slightly wrong, or be corrected backwards. An
+// event that is certain to have come first, since the database granted it, is
+// recorded as the earlier one.
 func notBefore(reading, least time.Time) time.Time {
 	if reading.Before(least) {
 		return least

@@ -15,12 +15,12 @@ import (
 // with the request, or the message.
 type compileFunc = func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
 
-// A compiled campaign is one revision of it, ready to be pushed.
+// A compiled campaign is one revision of a campaign, ready to be pushed.
 type compiled struct {
 	campaign store.Campaign
 	schedule strategy.Schedule
 	message  *dispatch.Message // nil: the request cannot be pushed
-	problem  string            // then why
+	problem  string            // why it cannot be pushed
 	app      *App              // nil: this daemon has no credentials for the app
 	keys     Keys              // name its messages
 	bytes    int64             // of memory that it takes, about
@@ -36,9 +36,10 @@ func (v *compiled) on(app *App) *compiled {
 	return &other
 }
 
-// A compileCache keeps compiled campaigns by id. It keeps two generations, each bounded in
-// number and in bytes, so that memory stays flat however many campaigns there are
-// and however large. What is not asked for any more goes with its generation.
+// A compileCache keeps compiled campaigns by id. It keeps two generations, each bounded
+// in number and in bytes, so that memory stays flat however many campaigns there are
+// and however large. A campaign that nobody asks for any more is dropped with its
+// generation.
 type compileCache struct {
 	compile compileFunc
 	app     func(appNo int32) *App
@@ -50,13 +51,13 @@ type compileCache struct {
 	mu         sync.Mutex
 	young, old map[int64]*compiled
 	held       int64     // bytes of young
-	turned     time.Time // when the last generation began
+	turned     time.Time // when the young generation began
 	keys       Keys
-	resets     int // how often everything was forgotten
+	resets     int // how often reset was called
 }
 
-// compiledAge is how long a compiled campaign is kept that nobody asks for, at least; twice
-// that at most.
+// compiledAge is the least time for which a compiled campaign is kept that nobody asks
+// for. It is kept for twice as long at most.
 const compiledAge = time.Minute
 
 // compileCacheBytes bounds the bytes that one generation takes.
@@ -122,7 +123,8 @@ func (c *compileCache) forget(ids []int64) {
 	}
 }
 
-// setKeys says how messages are named. What was prepared before is prepared anew.
+// setKeys sets how messages are named. Campaigns that were compiled before are
+// compiled anew.
 func (c *compileCache) setKeys(k Keys) {
 	c.mu.Lock()
 	changed := c.keys != k
@@ -147,14 +149,14 @@ func (c *compileCache) reset() {
 	c.resets++
 }
 
-// A want is a campaign and what is asked of its compilation.
+// A want is a campaign with the conditions that its compilation must meet.
 type want struct {
 	id       int64
 	revision int32 // zero: any
 	targets  bool  // its message takes targets
 }
 
-// meets says whether a cached compilation is what is wanted.
+// meets says whether a cached compilation meets the conditions.
 func (v *compiled) meets(w want) bool {
 	switch {
 	case v == nil, w.revision != 0 && v.campaign.Revision != w.revision:
@@ -164,7 +166,8 @@ func (v *compiled) meets(w want) bool {
 	}
 }
 
-// ensure loads those of the campaigns whose cached compilation is not what is wanted.
+// ensure loads and compiles those campaigns whose cached compilation does not meet
+// its want.
 func (c *compileCache) ensure(ctx context.Context, wants []want) error {
 	missing := make(map[int64]bool)
 	for _, w := range wants {
@@ -185,7 +188,7 @@ func (c *compileCache) ensure(ctx context.Context, wants []want) error {
 	})
 }
 
-// keep prepares loaded campaigns and keeps what came of them.
+// keep compiles loaded campaigns and puts them into the cache.
 func (c *compileCache) keep(loaded []store.Campaign) {
 	for {
 		resets := c.generation()
@@ -213,8 +216,8 @@ func (c *compileCache) generation() int {
 	return c.resets
 }
 
-// putAll keeps what was prepared, unless everything has been forgotten since:
-// then it may be of the old configuration, and would stay.
+// putAll puts compiled campaigns into the cache, unless reset was called since
+// resets was read. Then they may be of the old configuration, and would stay.
 func (c *compileCache) putAll(prepared []*compiled, resets int) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -227,9 +230,9 @@ func (c *compileCache) putAll(prepared []*compiled, resets int) bool {
 	return true
 }
 
-// What a compiled campaign takes beside its texts, and how often the request is in it: as
-// the adapter encodes it, and its parts. Its schedule has a timetable for each of several
-// times of day, and when its calendar is closed, twice.
+// The parts of a compiled campaign's size, in bytes. The request is in it several
+// times: as the adapter encodes it, and its parts. Its schedule has a timetable for
+// each time of day, and holds twice when its calendar is closed.
 const (
 	campaignOverhead = 1 << 10
 	timeOverhead     = 640
@@ -239,7 +242,7 @@ const (
 
 func (c *compileCache) prepare(campaign store.Campaign) *compiled {
 	v := &compiled{campaign: campaign, app: c.app(campaign.AppNo), keys: c.namedBy(), bytes: campaignOverhead + int64(len(campaign.Name)+len(campaign.StrategyContent)+messageFactor*len(campaign.Request)+timeOverhead*len(campaign.Times)+closedOverhead*len(campaign.Calendar.Closed))}
-	defer func() { v.campaign.Request, v.campaign.StrategyContent, v.campaign.Calendar.Closed = nil, nil, nil }() // the message and the schedule have what is needed of it
+	defer func() { v.campaign.Request, v.campaign.StrategyContent, v.campaign.Calendar.Closed = nil, nil, nil }() // the message and the schedule hold the parts that are needed
 	if campaign.Unreadable != "" {
 		v.problem = campaign.Unreadable
 		return v

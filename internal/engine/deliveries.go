@@ -12,13 +12,13 @@ import (
 )
 
 // deliveries runs stored deliveries: those of large audiences, calls that count
-// against a quota, and further attempts. Any daemon runs any of them, but those
-// of apps with a bounded rate, which keep to one daemon.
+// against a quota, and further attempts. Any daemon runs any of them, except
+// those of apps with a bounded rate, which one daemon at a time runs.
 //
-// A claim says that the call begins now. So an app is asked for leave first, and
-// a slot taken; what may begin is then claimed, all in one statement, and begins.
-// Leave and slot are kept until the outcome is recorded: what a kill can leave
-// unknown is never more than may be under way.
+// A claim says that the call begins now. So the app is asked for leave first, and
+// a slot is taken. The deliveries that may begin are then claimed, all in one
+// statement, and begin. Leave and slot are kept until the outcome is recorded. So
+// a kill leaves no more calls unknown than may be under way.
 type deliveries struct {
 	deliveriesParts
 
@@ -26,10 +26,10 @@ type deliveries struct {
 	reader  *loop
 	writer  *loop
 	poke    chan struct{}
-	aside   sync.WaitGroup  // what was claimed and has not begun yet
+	aside   sync.WaitGroup  // batches that are claimed and have not begun all their calls
 	pushing context.Context //nolint:containedctx // it bounds calls, not this struct's methods
 
-	apart time.Duration // between the database's clock and ours as it was last read; only the reader touches it
+	apart time.Duration // by how much the database's clock was ahead of ours at the last reading; only the reader touches it
 
 	cutting chan struct{} // slots of recut
 	reading chan struct{} // slots of launchRest
@@ -75,9 +75,10 @@ const readers = 2
 // lineSize is how many deliveries of one app are held in memory.
 const lineSize = 512
 
-// A heldCampaign is one of which claims got nothing: its author may hold it. One
-// claim in vain may be of what was read before a change; after the second one
-// the campaign is left out of what is read, for heldFor.
+// A heldCampaign is a campaign of which claims got no delivery: its author may
+// hold a lock on it. One claim in vain may be due to deliveries that were read
+// before a change. After the second one, the campaign is left out of the
+// readings for heldFor.
 type heldCampaign struct {
 	misses int
 	until  time.Time
@@ -85,7 +86,7 @@ type heldCampaign struct {
 
 const heldFor = 200 * time.Millisecond
 
-// An attempt is one that has begun.
+// An attempt is a delivery that was claimed and whose outcome is not recorded yet.
 type attempt struct {
 	store.Delivery
 	daemon   int64 // the lease it was claimed under
@@ -96,7 +97,7 @@ type attempt struct {
 // An attemptEnd is an outcome that waits to be recorded.
 type attemptEnd struct {
 	store.DeliveryOutcome
-	attempt *attempt // nil: it has ended before, and its record was lost
+	attempt *attempt // nil: the attempt ended before, and the database lost its record
 }
 
 func newDeliveries(parts deliveriesParts) *deliveries {
@@ -119,10 +120,10 @@ func (s *deliveries) Start(ctx, pushing, recording context.Context, wg, late *sy
 	s.writer.Start(recording, late)
 }
 
-// Wake asks for a fresh look at what is ready.
+// Wake asks for a new reading of ready deliveries.
 func (s *deliveries) Wake() { s.reader.Wake() }
 
-// reload forgets what was read with the old configuration.
+// reload forgets deliveries that were read with the old configuration.
 func (s *deliveries) reload() {
 	s.queue.clear()
 	s.Wake()
@@ -178,7 +179,7 @@ func (s *deliveries) begin(ctx context.Context) time.Duration {
 	return nothing
 }
 
-// mayBegin asks a delivery's app for leave, where a call is about to be made.
+// mayBegin asks a delivery's app for leave, if the delivery is about to make a call.
 func (s *deliveries) mayBegin(w *waiting, now time.Time) (headRuling, time.Time) {
 	v := w.compiled
 	switch {
@@ -204,7 +205,7 @@ func (s *deliveries) mayBegin(w *waiting, now time.Time) (headRuling, time.Time)
 	return holdIt, retry
 }
 
-// uncut says whether nobody knows any more to whom a delivery goes.
+// uncut says whether a delivery needs targets and its targets are not known any more.
 func (s *deliveries) uncut(w *waiting) bool { return !w.Named && w.compiled.needsTargets() }
 
 // claim makes the intent of a batch durable and lets its calls begin. It returns
@@ -255,7 +256,7 @@ func (s *deliveries) claim(ctx context.Context, batch []*waiting) bool {
 	return err == nil
 }
 
-// notePassedBy keeps of which campaigns a claim got nothing.
+// notePassedBy remembers the campaigns of which a claim got no delivery.
 func (s *deliveries) notePassedBy(asked []*waiting, begun map[int64]bool) {
 	type campaign struct {
 		app int32
@@ -287,7 +288,7 @@ func (s *deliveries) notePassedBy(asked []*waiting, begun map[int64]bool) {
 	}
 }
 
-// heldBack lists the campaigns that are left out of what is read now.
+// heldBack lists the campaigns that are left out of the reading now.
 func (s *deliveries) heldBack() []int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -335,9 +336,9 @@ func (s *deliveries) ask(ctx context.Context, daemon int64, want []store.Waiting
 	return got, nil
 }
 
-// respread works out anew when the deliveries of a task begin that are so late that
-// they would go out at once. Nothing waits for it, since it writes each of them. Where
-// it cannot be done now, the next reading asks again.
+// respread gives a task's waiting deliveries new times to begin, because they are so
+// late that they would go out at once. Nothing waits for it, since it writes each
+// delivery. Where it fails, the next reading asks again.
 func (s *deliveries) respread(task int64) {
 	s.mu.Lock()
 	moving := s.moving[task]
@@ -356,8 +357,8 @@ func (s *deliveries) respread(task int64) {
 	})
 }
 
-// respread spreads what waits of a task anew, says so in the log, and returns whether
-// it has moved something.
+// respread spreads a task's waiting deliveries anew, logs it, and returns whether it
+// has moved any.
 func respread(ctx context.Context, s *store.Store, l *lease, log *slog.Logger, task int64) bool {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -373,7 +374,7 @@ func respread(ctx context.Context, s *store.Store, l *lease, log *slog.Logger, t
 	return spread.Waiting > 0
 }
 
-// recut slices a delivery anew of which nobody knows any more to whom it goes.
+// recut slices a delivery anew whose targets are not known any more.
 func (s *deliveries) recut(ctx context.Context, w *waiting) {
 	defer s.reader.Wake()
 	defer s.queue.done(w)
@@ -391,8 +392,8 @@ func (s *deliveries) recut(ctx context.Context, w *waiting) {
 	s.wakes.deliveriesEnded(w.TaskID) // there may be nobody to push to
 }
 
-// launch fetches what the calls still need and begins each. What was claimed goes
-// on, though the daemon stops.
+// launch fetches what the calls still need and begins each. Claimed deliveries go
+// on even when the daemon stops.
 func (s *deliveries) launch(ctx context.Context, attempts []*attempt) {
 	ctx = context.WithoutCancel(ctx)
 	var listed, viewed []*attempt
@@ -410,8 +411,8 @@ func (s *deliveries) launch(ctx context.Context, attempts []*attempt) {
 	s.launchRest(ctx, viewed, s.store.ViewTargets)
 }
 
-// launchWhole begins the calls whose every target still stands, without parameters
-// of its own, and returns the others.
+// launchWhole begins the calls whose targets all still stand and have no
+// parameters of their own. It returns the other attempts.
 func (s *deliveries) launchWhole(ctx context.Context, attempts []*attempt) (rest []*attempt) {
 	rows, ok := s.readTargets(ctx, attempts, s.store.WholeTargets)
 	for _, a := range attempts {
@@ -428,8 +429,8 @@ func (s *deliveries) launchWhole(ctx context.Context, attempts []*attempt) (rest
 
 type readTargets = func(context.Context, []store.Delivery) (map[int64][]store.Target, error)
 
-// launchRest begins the calls whose targets may have parameters of their own: it
-// reads some at a time, since those are large.
+// launchRest begins the calls whose targets may have parameters of their own. It
+// reads the targets of some calls at a time, since parameters are large.
 func (s *deliveries) launchRest(ctx context.Context, attempts []*attempt, read readTargets) {
 	if len(attempts) == 0 {
 		return
@@ -447,7 +448,8 @@ func (s *deliveries) launchRest(ctx context.Context, attempts []*attempt, read r
 	}
 }
 
-// readTargets reads the targets of attempts. Where that fails it puts them off.
+// readTargets reads the targets of attempts. Where the reading fails, it puts
+// the attempts off.
 func (s *deliveries) readTargets(ctx context.Context, attempts []*attempt, read readTargets) (rows map[int64][]store.Target, ok bool) {
 	if len(attempts) == 0 {
 		return nil, true
@@ -496,12 +498,13 @@ func (s *deliveries) launchOne(ctx context.Context, a *attempt, rows []store.Tar
 		})
 	case a.stored() && a.Revision == a.TaskRevision:
 		s.finishEmpty(ctx, a)
-	default: // another audience has come in the place of the one it was cut from
+	default: // the campaign has another audience than the one this delivery was cut from
 		s.finish(a, dispatch.Outcome{Class: dispatch.Permanent, Reason: dispatch.ReasonInvalid, Message: audienceChanged}, false)
 	}
 }
 
-// audienceChanged is why a delivery ends whose names its campaign does not know.
+// audienceChanged is the reason recorded for a delivery whose targets are not in
+// its campaign any more.
 const audienceChanged = "audience changed: none of its targets is in the campaign any more"
 
 func (s *deliveries) push(a *attempt, targets []dispatch.Target) {
@@ -515,8 +518,9 @@ func (s *deliveries) push(a *attempt, targets []dispatch.Target) {
 	s.finish(a, o, !sent.IsZero())
 }
 
-// finishEmpty ends a delivery whose targets were all deleted: there is nothing to
-// do for it, unless they went with their campaign, which ends what waits.
+// finishEmpty ends a delivery whose targets were all deleted, since there is
+// nobody to push to. Where the whole campaign was deleted, it gives the delivery
+// back, and the settler ends it.
 func (s *deliveries) finishEmpty(ctx context.Context, a *attempt) {
 	ctx, cancel := context.WithTimeout(ctx, s.statementTimeout)
 	defer cancel()
@@ -531,8 +535,8 @@ func (s *deliveries) finishEmpty(ctx context.Context, a *attempt) {
 	}
 }
 
-// targets are the delivery's targets with their parameters as they stand now,
-// or, for an audience view, as they stood when the task began.
+// targets returns the delivery's targets with their parameters as they stand
+// now, or, for an audience view, as they stood when the task began.
 func (a *attempt) targets(rows []store.Target) []dispatch.Target {
 	v := a.compiled
 	switch {
@@ -559,11 +563,11 @@ func pick(targets []dispatch.Target, named []string) []dispatch.Target {
 	return out
 }
 
-// earlierAttempt is why the end of a delivery is unknown though its last attempt
-// is known.
+// earlierAttempt is the reason recorded where a delivery ends as unknown though
+// the outcome of its last attempt is known.
 const earlierAttempt = "an earlier attempt may have been taken"
 
-// finish turns an outcome into what is recorded of the attempt.
+// finish turns a call's outcome into the outcome of its delivery, and has it recorded.
 func (s *deliveries) finish(a *attempt, o dispatch.Outcome, sent bool) {
 	r := s.retry.rule(o, int(a.Attempts), a.compiled.campaign.ResendUnknown, s.clock.Now())
 	out := store.DeliveryOutcome{
@@ -577,7 +581,7 @@ func (s *deliveries) finish(a *attempt, o dispatch.Outcome, sent bool) {
 	case "succeeded":
 		out.Status = "accepted"
 	case "failed":
-		if a.MaybeSent { // the refusal is certain of this attempt alone
+		if a.MaybeSent { // only this attempt was refused for certain
 			out.Status, out.Reason = "unknown", r.reason+"; "+earlierAttempt
 		}
 	}
@@ -597,8 +601,8 @@ func (s *deliveries) put(a *attempt, o store.DeliveryOutcome) {
 	s.writer.Wake()
 }
 
-// record makes outcomes durable, all that there are in one statement, and gives
-// back what their attempts held.
+// record makes all waiting outcomes durable in one statement, and gives back
+// the slots and leaves of their attempts.
 func (s *deliveries) record(ctx context.Context) error {
 	for {
 		s.mu.Lock()
@@ -628,7 +632,7 @@ func (s *deliveries) write(ctx context.Context, batch []attemptEnd) error {
 		return err
 	}
 	if !s.ledger.note(generation, func(p *page) { p.keepOutcomes(outcomes) }) {
-		return store.ErrUnrecognised // written again: it may be among what is lost
+		return store.ErrUnrecognised // this write may be among those that were lost, so it is done again
 	}
 	failpoint.Hit("slice.record.after")
 	again := s.forget(ctx, batch, recorded)
@@ -651,7 +655,7 @@ func (s *deliveries) write(ctx context.Context, batch []attemptEnd) error {
 	return nil
 }
 
-// forget drops outcomes that are recorded and says whether some of their
+// forget drops outcomes that are recorded, and says whether any of their
 // deliveries wait again.
 func (s *deliveries) forget(ctx context.Context, batch []attemptEnd, recorded map[int64]bool) (again bool) {
 	s.mu.Lock()
@@ -663,7 +667,7 @@ func (s *deliveries) forget(ctx context.Context, batch []attemptEnd, recorded ma
 	ended := make([]int64, 0, len(batch))
 	for i := range batch {
 		o := &batch[i].DeliveryOutcome
-		if s.running[o.Delivery.ID] == o.Delivery.Attempts { // not a later one, which began when this one was fenced
+		if s.running[o.Delivery.ID] == o.Delivery.Attempts { // not a later attempt, which began after this one was fenced
 			delete(s.running, o.Delivery.ID)
 		}
 		switch {
@@ -692,7 +696,7 @@ func (s *deliveries) drained() <-chan struct{} {
 	return ch
 }
 
-// tellIdle closes idle when there is nothing to wait for. s.mu is held.
+// tellIdle closes idle when no attempt is under way and no outcome waits. s.mu is held.
 func (s *deliveries) tellIdle() {
 	if s.idle != nil && len(s.running) == 0 {
 		close(s.idle)

@@ -9,7 +9,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// A waiting delivery is one that this daemon means to begin.
+// A waiting is a stored delivery that this daemon means to begin.
 type waiting struct {
 	store.WaitingDelivery
 	compiled *compiled
@@ -24,9 +24,9 @@ type waiting struct {
 type deliveryQueue struct {
 	mu    sync.Mutex
 	lines map[int32]*line
-	order timeHeap[*line] // lines that are not empty, by when they want to be looked at
+	order timeHeap[*line] // lines that are not empty, by when they are due for a look
 	known map[int64]bool
-	ebb   bool // a line is short of which there is more to read
+	ebb   bool // a line has become short, and there is more to read for it
 }
 
 // A line is one app's deliveries in the order in which they begin.
@@ -40,7 +40,7 @@ type line struct {
 	index   int               // in the heap; -1: not there
 }
 
-// at is when the line wants to be looked at.
+// at returns when the line is due for a look.
 func (l *line) at() time.Time {
 	if first := l.entries[0].ready; first.After(l.held) {
 		return first
@@ -65,7 +65,7 @@ func (q *deliveryQueue) ebbs(l *line) bool {
 	return len(l.entries) < lineSize/2 && l.bytes <= q.bytesOfLine()/2
 }
 
-// room says whether it is worth reading more of an app.
+// room says whether more deliveries of an app should be read.
 func (q *deliveryQueue) room(app int32) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -81,7 +81,7 @@ func (q *deliveryQueue) full(app int32) bool {
 	return l != nil && l.bytes >= q.bytesOfLine()
 }
 
-// gone counts an entry out that has left the line.
+// gone takes an entry that has left the line out of the line's counts.
 func (l *line) gone(w *waiting) {
 	if l.content[w.compiled]--; l.content[w.compiled] == 0 {
 		delete(l.content, w.compiled)
@@ -89,7 +89,7 @@ func (l *line) gone(w *waiting) {
 	}
 }
 
-// add takes in deliveries that are not there yet, those of each app in their
+// add takes in deliveries that are not in the queue yet, and keeps each app's
 // order.
 func (q *deliveryQueue) add(list []*waiting) {
 	q.mu.Lock()
@@ -116,7 +116,7 @@ func (q *deliveryQueue) add(list []*waiting) {
 	}
 }
 
-// before is the order in which an app's deliveries begin.
+// before says whether w begins before o; both are of one app.
 func (w *waiting) before(o *waiting) bool {
 	if c := w.ReadyAt.Compare(o.ReadyAt); c != 0 {
 		return c < 0
@@ -124,7 +124,7 @@ func (w *waiting) before(o *waiting) bool {
 	return w.ID < o.ID
 }
 
-// fix brings a line to its place in the heap. q.mu is held.
+// fix moves a line to its place in the heap. q.mu is held.
 func (q *deliveryQueue) fix(l *line) {
 	switch {
 	case len(l.entries) == 0 && l.index >= 0:
@@ -137,7 +137,7 @@ func (q *deliveryQueue) fix(l *line) {
 	}
 }
 
-// A decision of what becomes of the delivery at the head of its line.
+// A headRuling says what becomes of the delivery at the head of its line.
 type headRuling int
 
 const (
@@ -146,8 +146,8 @@ const (
 	holdIt                   // its app is held back
 )
 
-// take removes and returns up to n deliveries whose time has come. ask says
-// what becomes of each, and until when its app is held back.
+// take removes and returns up to n deliveries whose time has come. ask rules on
+// each, and with holdIt returns until when its app is held back.
 func (q *deliveryQueue) take(now time.Time, n int, ask func(*waiting) (headRuling, time.Time)) []*waiting {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -167,7 +167,7 @@ func (q *deliveryQueue) take(now time.Time, n int, ask func(*waiting) (headRulin
 		if ruling == dropIt {
 			delete(q.known, w.ID)
 		} else {
-			out = append(out, w) // known until done, since a reading may show it as it was
+			out = append(out, w) // stays in known until done, since a reading may still return the delivery as it was
 		}
 		if l.more && q.ebbs(l) {
 			l.more, q.ebb = false, true
@@ -177,8 +177,7 @@ func (q *deliveryQueue) take(now time.Time, n int, ask func(*waiting) (headRulin
 	return out
 }
 
-// done forgets deliveries that were taken: whatever stands of them may be read
-// anew.
+// done forgets deliveries that were taken, so that they may be read anew.
 func (q *deliveryQueue) done(taken ...*waiting) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -187,7 +186,7 @@ func (q *deliveryQueue) done(taken ...*waiting) {
 	}
 }
 
-// drop forgets what waits of a campaign.
+// drop forgets the deliveries of a campaign.
 func (q *deliveryQueue) drop(app int32, campaign int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -206,7 +205,7 @@ func (q *deliveryQueue) drop(app int32, campaign int64) {
 	q.fix(l)
 }
 
-// more says whether there is more to read of an app than its line holds.
+// more notes whether the database has more deliveries of an app than its line holds.
 func (q *deliveryQueue) more(app int32, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -215,7 +214,7 @@ func (q *deliveryQueue) more(app int32, more bool) {
 	}
 }
 
-// low says whether a line has become short of which there is more to read.
+// low says whether a line has become short and there is more to read for it.
 func (q *deliveryQueue) low() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -224,7 +223,7 @@ func (q *deliveryQueue) low() bool {
 	return low
 }
 
-// release ends what holds an app back, which is then asked again.
+// release ends the pause of an app, which is then asked for leave again.
 func (q *deliveryQueue) release(app int32) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -234,7 +233,7 @@ func (q *deliveryQueue) release(app int32) {
 	}
 }
 
-// clear forgets what waits; the next reading finds it again.
+// clear forgets all deliveries; the next reading finds them again.
 func (q *deliveryQueue) clear() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -246,7 +245,7 @@ func (q *deliveryQueue) clear() {
 	q.lines, q.order = make(map[int32]*line), nil
 }
 
-// next is when the earliest line wants to be looked at.
+// next returns when the earliest line is due for a look; false: all lines are empty.
 func (q *deliveryQueue) next() (time.Time, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -8,10 +8,10 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// readAhead fills the queue with the deliveries that are ready within the
-// horizon, for each app from the earliest on. Apps whose line is full, for which
-// there are no credentials here, or that another daemon serves are not read, and of
-// those in quiet hours only what ignores them.
+// readAhead fills the queue with the deliveries that are ready within the horizon,
+// for each app from the earliest on. It does not read apps whose line is full, for
+// which there are no credentials here, or that another daemon serves. Of an app in
+// quiet hours it reads only deliveries of campaigns that ignore quiet hours.
 func (s *deliveries) readAhead(ctx context.Context) error {
 	share, shares, ok := s.lease.share()
 	if !ok {
@@ -43,8 +43,9 @@ func (s *deliveries) readAhead(ctx context.Context) error {
 	return s.read(ctx, until, readings)
 }
 
-// read takes in what is to be read. Daemons begin with different deliveries of an
-// app, so that they do not meet; one whose own are few takes any.
+// read reads deliveries and puts them into the queue. Daemons first read
+// different shares of an app's deliveries, so that they do not claim the same
+// ones. A daemon whose share is small then reads all of the app.
 func (s *deliveries) read(ctx context.Context, until time.Time, readings []store.Reading) error {
 	if len(readings) == 0 {
 		return nil
@@ -66,8 +67,9 @@ func (s *deliveries) read(ctx context.Context, until time.Time, readings []store
 	return s.read(ctx, until, rest)
 }
 
-// enter puts deliveries into the queue, some at a time, so that little is loaded
-// for a line that is full. It returns how many of each app were found.
+// enter puts deliveries into the queue, some at a time, so that few campaigns
+// are loaded in vain for a line that is full. It returns how many deliveries of
+// each app were found.
 func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, readings []store.Reading) (perApp map[int32]int, err error) {
 	perApp = make(map[int32]int)
 	left := make(map[int32]bool)
@@ -94,8 +96,9 @@ func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, r
 // at how full the lines are.
 const enterAtOnce = 128
 
-// enterSome puts deliveries into the queue whose campaign could be read as it was
-// read with them; the others are read again.
+// enterSome puts deliveries into the queue. It leaves out deliveries whose
+// campaign has another revision than the one they were read with; the next
+// reading finds them.
 func (s *deliveries) enterSome(ctx context.Context, found []store.WaitingDelivery) error {
 	wants := make([]want, len(found))
 	for i, w := range found {
@@ -115,7 +118,7 @@ func (s *deliveries) enterSome(ctx context.Context, found []store.WaitingDeliver
 		_, running := s.running[w.ID] // the reading began before its claim
 		if v := s.cache.get(w.CampaignID); v != nil && v.campaign.Revision == w.Revision && !running {
 			if quiet := s.quiet.of(&v.campaign).End(now); quiet.After(w.ReadyAt) {
-				w.ReadyAt = quiet // they end within the horizon
+				w.ReadyAt = quiet // the quiet hours end within the horizon
 			}
 			list = append(list, &waiting{WaitingDelivery: w, compiled: v, ready: here.Add(w.ReadyAt.Sub(now))})
 		}
@@ -128,8 +131,9 @@ func (s *deliveries) enterSome(ctx context.Context, found []store.WaitingDeliver
 	return nil
 }
 
-// watchClock forgets when deliveries are ready once the database's clock, by
-// which they are, has moved against ours.
+// watchClock clears the queue when the database's clock has moved against this
+// machine's, since deliveries are ready by the database's clock and the queue
+// goes by this machine's.
 func (s *deliveries) watchClock() {
 	apart := time.Until(s.clock.Now())
 	if (apart - s.apart).Abs() > 100*time.Millisecond {

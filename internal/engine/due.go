@@ -50,12 +50,12 @@ type stage uint8
 
 const (
 	waits stage = iota // in its app's queue
-	begun              // by the dispatcher, just now
-	over               // its beginning, whatever came of it
+	begun              // taken by the dispatcher, which is beginning it
+	over               // the try to begin it has ended, whatever its result
 )
 
-// A queue holds one app's entries by the time they are ready. They are read in
-// that order, but for a few.
+// A queue holds one app's entries by the time they are ready. Most are read in
+// that order already.
 type queue struct {
 	app     int32
 	entries []*entry
@@ -64,8 +64,8 @@ type queue struct {
 	index   int       // in dueQueue.order or dueQueue.held
 }
 
-// at is what the queue's heap goes by: when its first task is ready, or until when
-// it is held back.
+// at returns the time by which heaps order the queue: when its first task is ready
+// or, if it is held back, until when.
 func (q *queue) at() time.Time {
 	if q.held.IsZero() {
 		return q.entries[0].task.ReadyAt
@@ -92,7 +92,7 @@ func (q *queue) pop() *entry {
 	return e
 }
 
-// before is the order in which an app's tasks begin.
+// before says whether e begins before f; both are of one app.
 func (e *entry) before(f *entry) bool {
 	if c := e.task.ReadyAt.Compare(f.task.ReadyAt); c != 0 {
 		return c < 0
@@ -104,7 +104,7 @@ func newDueQueue() *dueQueue {
 	return &dueQueue{now: time.Now, queues: make(map[int32]*queue), known: make(map[int64]stage)}
 }
 
-// clear forgets what waits; the next read-ahead finds it again.
+// clear forgets the tasks that wait; the next read-ahead finds them again.
 func (d *dueQueue) clear() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -112,7 +112,7 @@ func (d *dueQueue) clear() {
 	maps.DeleteFunc(d.known, func(_ int64, s stage) bool { return s == waits })
 }
 
-// drop forgets what waits of apps that other daemons begin.
+// drop forgets the waiting tasks of apps that other daemons begin.
 func (d *dueQueue) drop(apps []int32) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -135,7 +135,7 @@ func (d *dueQueue) drop(apps []int32) {
 	}
 }
 
-// reading says that the database is about to be read.
+// reading notes that the database is about to be read.
 func (d *dueQueue) reading() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -147,8 +147,8 @@ func (d *dueQueue) reading() {
 	d.over = d.over[:0]
 }
 
-// add takes in tasks that are not known yet, unless their app's take as many bytes as
-// they may.
+// add takes in tasks that are not known yet, unless the entries of their app take as
+// many bytes as they may.
 func (d *dueQueue) add(entries []*entry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -159,9 +159,10 @@ func (d *dueQueue) add(entries []*entry) {
 	}
 }
 
-// outdated forgets those of the tasks whose app is held back and that wait as they
-// were before: their campaigns were changed since. tasks are what was read just now.
-// What is begun soon needs none of it, since the claim knows the revision.
+// outdated forgets waiting tasks whose campaigns were changed after the tasks were
+// read, for apps that are held back. tasks are those that were read just now. The
+// others need no such look: their tasks begin soon, and the claim knows the
+// revision.
 func (d *dueQueue) outdated(tasks []store.ReadyTask) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -247,7 +248,7 @@ func (d *dueQueue) put(e *entry) {
 	}
 }
 
-// done says that the beginning of tasks is over.
+// done notes that the try to begin the tasks has ended.
 func (d *dueQueue) done(entries ...*entry) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -257,7 +258,7 @@ func (d *dueQueue) done(entries ...*entry) {
 	}
 }
 
-// knows says whether the task would not be added.
+// knows says whether the task is known, so that add would leave it out.
 func (d *dueQueue) knows(id int64) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -265,8 +266,8 @@ func (d *dueQueue) knows(id int64) bool {
 	return known
 }
 
-// take removes and returns up to n entries whose time has come, by the database's
-// clock, to be begun. allow may hold an entry's app back until a time, by this
+// take removes and returns up to n entries to begin, whose time has come by the
+// database's clock. allow may hold an entry's app back until a time by this
 // machine's clock.
 func (d *dueQueue) take(now time.Time, n int, allow func(*entry) (ok bool, until time.Time)) []*entry {
 	d.mu.Lock()
@@ -306,7 +307,8 @@ func (d *dueQueue) goOn() {
 	}
 }
 
-// next returns how long nothing has to be begun; now is by the database's clock.
+// next returns how long it is until the next entry has to begin; false: there is
+// none. now is by the database's clock.
 func (d *dueQueue) next(now time.Time) (time.Duration, bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -382,8 +384,8 @@ func (d *dueQueue) isHeavy(app int32) bool {
 	return q != nil && q.bytes >= d.bytesOfApp()
 }
 
-// trim forgets the last of what takes more bytes than an app's may, which has become
-// less with every app that came.
+// trim forgets the last entries of apps whose entries take more bytes than they may.
+// That bound falls with each new app.
 func (d *dueQueue) trim() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -407,14 +409,14 @@ func (d *dueQueue) trim() {
 const dueQueueBytes = 64 << 20
 
 // readAhead fills the dueQueue with the tasks that are ready within the horizon.
-// It begins at the earliest each time, so that whatever a hint did not tell is
-// found, and reads of each app no more than there is room for.
+// It begins with the earliest task each time, so that it also finds what no hint
+// told of. Of each app it reads no more than there is room for.
 func (d *dispatcher) readAhead(ctx context.Context) error {
 	if err := d.quiet.refresh(ctx); err != nil {
 		return err
 	}
 	if d.reloaded.Swap(false) {
-		d.due.clear() // what is there was read with the old configuration
+		d.due.clear() // the tasks in it were read with the old configuration
 	}
 	share, shares, ok := d.lease.share()
 	if !ok {
@@ -453,12 +455,12 @@ func (d *dispatcher) crowded() []int32 {
 	return d.due.crowded(d.capacity / 8)
 }
 
-// enter takes in the tasks that are new, or that were changed since they were taken
-// in: a task that waits for its app's leave is missed by its campaign as it stands.
-// Those that are early it takes in some at a time, with rests in between, since
-// whole seconds are read at once, and calls are due all the time. What a reading
-// each second finds is due from half the horizon on, so that early is well before
-// that.
+// enter takes in tasks that are new, or that were changed after they were taken in:
+// a task that waits for its app's leave may be missed by its campaign's new window
+// or policy. Early tasks are taken in some at a time, with rests in between, since
+// one reading returns whole seconds of tasks and calls are due all the time. A
+// reading each second finds tasks that are due from half the horizon on. Early
+// means well before that.
 func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
 	d.due.outdated(tasks)
 	var fresh []store.ReadyTask
@@ -503,7 +505,7 @@ func (d *dispatcher) enterSome(ctx context.Context, tasks []store.ReadyTask) err
 	}
 	entries := make([]*entry, 0, len(tasks))
 	for _, t := range tasks {
-		if v := d.cache.get(t.CampaignID); v != nil && v.campaign.Unreadable == "" { // else the planner deals with it
+		if v := d.cache.get(t.CampaignID); v != nil && v.campaign.Unreadable == "" { // an unreadable campaign is the planner's to reject
 			entries = append(entries, &entry{task: t, compiled: v, seen: d.clock.Now()})
 		}
 	}

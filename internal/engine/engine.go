@@ -1,9 +1,9 @@
 // Package engine does the daemon's work: it plans tasks, begins each at its
 // second, makes outcomes durable and rules on what others left behind.
 //
-// Every service is a loop with one pass (loop.go). robfig/cron is the
-// heartbeat that wakes them; notifications wake them sooner; a pass works from
-// what is stored, so any number of missed beats loses nothing. No SQL is here.
+// Every service is a loop with one pass (loop.go). robfig/cron is the heartbeat
+// that wakes them; notifications wake them sooner; a pass works from the stored
+// rows, so any number of missed beats loses nothing. No SQL is here.
 package engine
 
 import (
@@ -31,18 +31,18 @@ type Config struct {
 	Log   *slog.Logger
 	// Compile judges a campaign's request and encodes it.
 	Compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
-	// App returns what the daemon knows of an app, or nil when it has no
-	// credentials for it.
+	// App returns an app's settings and bounds in this daemon, or nil when the
+	// daemon has no credentials for the app.
 	App func(appNo int32) *App
-	// Alone says that no other daemon can be on the database, as with an
-	// embedded one: whatever was left behind is then ruled on at once.
+	// Alone says that no other daemon can use the database, as with an embedded
+	// one. Calls that an earlier run left behind are then ruled on at once.
 	Alone bool
 	// LimitedApps lists the apps whose rate the configuration bounds; nil: none.
 	LimitedApps func() []int32
 	// Name and Version say who this daemon is in scheduler.daemons.
 	Name, Version string
 
-	Lease            time.Duration // how long a silent daemon's work is left alone; 5 s
+	Lease            time.Duration // how long a daemon may be silent before others rule on its calls; 5 s
 	PushTimeout      time.Duration // of one call; 30 s
 	StatementTimeout time.Duration // of one database call on the way to a push; 5 s
 	Grace            time.Duration // for calls under way at a stop; 30 s
@@ -54,7 +54,7 @@ type Config struct {
 	ReadAhead        int           // tasks held in memory; 8192
 	MaxBacklog       int           // outcomes waiting to be recorded at which no task begins; 8192
 	Retention        Retention     // of decided tasks; the zero value: for ever
-	Sweep            time.Duration // between looks for what no hint told of; 1 min, ten times that for those that cost much
+	Sweep            time.Duration // between looks for work that no hint told of; 1 min, and ten times as long for looks that cost much
 	Metrics          *Metrics
 	Tracer           Tracer // nil: no traces
 	Guard            Guard  // against a restored or cloned database
@@ -106,7 +106,7 @@ type Engine struct {
 	pulse      *pulse
 	wakes      wakes
 
-	wg, late      sync.WaitGroup // services; those that outlive them to record
+	wg, late      sync.WaitGroup // services; services that go on after them until outcomes are recorded
 	stop          context.CancelFunc
 	stopCalls     context.CancelFunc
 	stopRecorders context.CancelFunc
@@ -164,7 +164,7 @@ func New(cfg Config) *Engine {
 		reporter: newReporter(cfg.Store, cfg.Log, e.lease.share), wakes: e.wakes, statementTimeout: cfg.StatementTimeout,
 	})
 
-	// Step 6: campaigns are finished; and what stands beside the way of a push.
+	// Step 6: campaigns are finished. Then the services beside the way of a push.
 	e.finisher = newFinisher(cfg.Store, cfg.Log, cfg.Sweep, e.lease.answers, e.cache.forget)
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, e.lease.answers, cfg.Retention)
 	e.revoker = newRevoker(cfg.Store, cfg.Log, faults, cfg.App, e.cache.namedBy, cfg.PushTimeout, cfg.Retry)
@@ -172,7 +172,7 @@ func New(cfg Config) *Engine {
 	return e
 }
 
-// Clock returns the engine's idea of the database's clock.
+// Clock returns the engine's estimate of the database's clock.
 func (e *Engine) Clock() *Clock { return e.clock }
 
 // Start begins the services. They end with Stop.
@@ -199,8 +199,9 @@ func (e *Engine) Start() {
 	e.wakes.everything()
 }
 
-// startPulse sets the heartbeat. Tasks fall due at second boundaries and want
-// the processor then; daemons beat apart from each other, too.
+// startPulse sets the heartbeat. It beats some time after each second, since
+// tasks are due at the second and need the processor then. Each daemon beats at
+// another time.
 func (e *Engine) startPulse(ctx context.Context) {
 	apart := rand.N(200 * time.Millisecond)
 	e.pulse.every(everySecond{after: 200*time.Millisecond + apart}, e.wakes.beat)
@@ -210,7 +211,7 @@ func (e *Engine) startPulse(ctx context.Context) {
 	e.wg.Go(func() { e.pulse.run(ctx) })
 }
 
-// ready is told by the planner of apps with tasks that are due soon.
+// ready is called by the planner for each app that got tasks that are due soon.
 func (e *Engine) ready(appNo int32) {
 	e.wakes.tasksReady()
 	if e.hasOthers() {
@@ -220,7 +221,7 @@ func (e *Engine) ready(appNo int32) {
 	}
 }
 
-// listen turns notifications into wakes, and connects again when it must.
+// listen turns notifications into wakes, and connects again when the connection breaks.
 //
 // The lease's loop reports an outage. Where only notifications are missing, polling
 // finds everything.
@@ -235,7 +236,7 @@ func (e *Engine) listen(ctx context.Context) {
 			}
 		})
 		if ctx.Err() == nil && err != nil {
-			e.cfg.Store.Discard() // connections that idle may be dead as well
+			e.cfg.Store.Discard() // idle connections may be dead as well
 		}
 		if ctx.Err() == nil && err != nil && !store.IsOutage(err) && !reported {
 			reported = true
@@ -245,8 +246,8 @@ func (e *Engine) listen(ctx context.Context) {
 	}
 }
 
-// revisit has the planner judge campaigns again that cannot be pushed as they
-// stand, though nobody has changed them: they are rejected, and told of.
+// revisit has the planner judge campaigns again that cannot be pushed, though
+// nobody has changed them. The planner rejects them and logs it.
 func (e *Engine) revisit(campaigns []int64) {
 	ctx, cancel := context.WithTimeout(context.Background(), e.cfg.StatementTimeout)
 	defer cancel()
@@ -282,9 +283,9 @@ func (e *Engine) othersLimited() []int32 {
 	return out
 }
 
-// Ready says why the engine cannot do its work now, or nil: it holds a lease,
-// nothing is held, and its last heartbeat was written. The heartbeat knows all of
-// it, so that whoever asks costs the database nothing.
+// Ready returns why the engine cannot do its work now. It returns nil when the
+// engine has a lease, nothing is held, and its last heartbeat was written. All
+// this is known from the heartbeat, so that Ready costs the database nothing.
 func (e *Engine) Ready(context.Context) error {
 	if !e.lease.hasLease() {
 		return errors.New("no lease: the database does not answer or has just come back")
@@ -295,8 +296,8 @@ func (e *Engine) Ready(context.Context) error {
 	return e.lease.failing()
 }
 
-// Reload forgets what was compiled with the old configuration, and bounds the
-// calls under way anew. What is under way goes on.
+// Reload forgets campaigns that were compiled with the old configuration, and
+// bounds the calls under way anew. Calls under way go on.
 func (e *Engine) Reload(maxInFlight int) {
 	strategy.ForgetZones()
 	e.cache.reset()
@@ -318,10 +319,10 @@ var (
 	ErrCutShort    = errors.New("stopped before every outcome was recorded; another daemon will rule on the rest")
 )
 
-// Stop ends the services: nothing new begins, calls under way may end within
-// the grace period, their outcomes are recorded, and the lease is given up, so
-// that others go on with the rest at once. It returns early, having cut the
-// calls, when ctx ends.
+// Stop ends the services. Nothing new begins, calls under way may end within
+// the grace period, and their outcomes are recorded. Then the lease is given
+// up, so that other daemons go on with the rest at once. When ctx ends, Stop
+// cuts the calls and returns early.
 func (e *Engine) Stop(ctx context.Context) error {
 	rest := e.beatOn()
 	e.stop()
@@ -391,7 +392,7 @@ func (e *Engine) flush(ctx context.Context) error {
 	return nil
 }
 
-// retire gives the lease up. Who wants to end now does not wait for a database
+// retire gives the lease up. When ctx has ended it does not wait for a database
 // that does not answer: the lease runs out by itself.
 func (e *Engine) retire(ctx context.Context) error {
 	id := e.lease.id()
@@ -405,7 +406,7 @@ func (e *Engine) retire(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	err := e.cfg.Store.Retire(ctx, id)
-	if store.IsOutage(err) && ctx.Err() == nil { // the connection may be one that a failover broke
+	if store.IsOutage(err) && ctx.Err() == nil { // a failover may have broken this connection
 		e.cfg.Store.Discard()
 		err = e.cfg.Store.Retire(ctx, id)
 	}

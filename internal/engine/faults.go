@@ -13,8 +13,9 @@ import (
 )
 
 // faults reports panics: each is counted, and the log has the stack of each kind
-// once. What a panic says may hold what an author wrote, or a secret, so that only
-// its type is told, unless it is the runtime's. It is safe for concurrent use.
+// once. The value of a panic may hold an author's text or a secret. So only its
+// type is logged, except for errors of the runtime. faults is safe for concurrent
+// use.
 type faults struct {
 	log     *slog.Logger
 	metrics *Metrics
@@ -23,14 +24,14 @@ type faults struct {
 	seen map[[8]uintptr]bool
 }
 
-// silent reports nothing: it is for what is told of elsewhere.
+// silent reports nothing. It is for panics that are reported elsewhere.
 var silent *faults
 
 func newFaults(log *slog.Logger, m *Metrics) *faults {
 	return &faults{log: log, metrics: m, seen: make(map[[8]uintptr]bool)}
 }
 
-// Where a panic may be caught.
+// The places where a panic may be caught.
 const (
 	faultCompile = "compile"
 	faultPlan    = "plan"
@@ -57,7 +58,7 @@ func (f *faults) caught(ctx context.Context, where string, r any, about ...any) 
 	f.log.ErrorContext(ctx, "a fault of this program", append([]any{"where", where, "panic", panicValue(r), "stack", string(debug.Stack())}, about...)...)
 }
 
-// panicValue is what may be told of a panic's value.
+// panicValue returns the part of a panic's value that may be logged.
 func panicValue(r any) string {
 	if err, ok := r.(runtime.Error); ok {
 		return err.Error()
@@ -69,8 +70,9 @@ func panicValue(r any) string {
 // panic.
 const unreadableRequest = "this program cannot read the request (a fault of the program)"
 
-// guard returns compile without its panics: the campaign is then one that cannot
-// be pushed. A row that was not loaded is never compiled.
+// guard returns compile without its panics: a campaign whose compilation panics
+// counts as one that cannot be pushed. A row that could not be loaded is never
+// compiled.
 func (f *faults) guard(compile compileFunc) compileFunc {
 	return func(c *store.Campaign) (m *dispatch.Message, problems []dispatch.Problem) {
 		if c.Unreadable != "" {

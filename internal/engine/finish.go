@@ -9,13 +9,13 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// A finisher marks campaigns finished whose last task is decided. Decisions
-// hint at them; a slow sweep finds those whose hint was lost.
+// A finisher marks campaigns as finished whose last task is decided. Decisions
+// hint at such campaigns; a slow sweep finds those whose hint was lost.
 type finisher struct {
 	*loop
 	store      *store.Store
 	sweep      time.Duration
-	onFinished func(campaigns []int64) // nothing is needed of them any more
+	onFinished func(campaigns []int64) // drops what is kept of them
 
 	mu     sync.Mutex
 	hinted map[int64]bool

@@ -13,16 +13,17 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// A Guard says how to tell a database that was restored or cloned, which must
-// not push again what its original has pushed.
+// A Guard says how a daemon recognises a database that was restored or cloned.
+// Pushes that the original database has made must not be made again.
 type Guard struct {
 	// Dir is where the daemon keeps what it remembers of its databases, between
-	// runs. Empty, or not to be written: it remembers only while it runs, and a
-	// gap in the heartbeats is all that a start can go by.
+	// runs. Where Dir is empty or cannot be written, the daemon remembers only
+	// while it runs. A start can then go only by a gap in the heartbeats.
 	Dir string
-	// MaxGap between heartbeats of any daemon; zero: 24 h.
+	// MaxGap is the longest time without a heartbeat of any daemon that is no
+	// reason to hold; zero: 24 h.
 	MaxGap time.Duration
-	// Run goes on with a warning where the guard would hold.
+	// Run has the daemon go on with a warning where the guard would hold.
 	Run bool
 }
 
@@ -62,7 +63,7 @@ func (m *memory) marks() []store.Mark {
 }
 
 // keep remembers a heartbeat. The file is replaced as a whole, and not synced:
-// losing the last seconds makes the guard weaker by seconds.
+// to lose the last seconds weakens the guard only by these seconds.
 func (m *memory) keep(mark store.Mark) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -97,8 +98,8 @@ func (m *memory) write(mark store.Mark) error {
 // listed is how many held pushes the log shows.
 const listed = 20
 
-// watchHold follows the hold and logs its begin, with what would be pushed, and
-// its end.
+// watchHold follows the hold. It logs the start of a hold, with the pushes that
+// are held, and its end.
 func (l *lease) watchHold(ctx context.Context, held bool) {
 	l.mu.Lock()
 	before := l.held
@@ -113,7 +114,7 @@ func (l *lease) watchHold(ctx context.Context, held bool) {
 	}
 	switch {
 	case held && !before:
-		l.wakes.leaseLost() // what was planned is read again after the release
+		l.wakes.leaseLost() // tasks and deliveries are read again after the release
 		l.tellHeld(ctx)
 	case !held && before:
 		l.setHoldReason("")
@@ -156,10 +157,10 @@ func (l *lease) enlist(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.setKeys(keysOf(keys)) // before there is a lease under which anything could be named
+	l.setKeys(keysOf(keys)) // before there is a lease: messages are named only under a lease
 	l.mu.Lock()
 	l.daemon, l.last, l.beats, l.installation = in.ID, in.ID, 0, in.Installation
-	if l.seal == "" { // else recognise looks through what another database may have lost
+	if l.seal == "" { // else recognise looks whether the database lost anything
 		l.seal, l.origin = in.Seal, in.Origin
 	}
 	known := l.seal
@@ -187,14 +188,14 @@ func (l *lease) remember(hb store.Heartbeat) {
 	l.ledger.turn(hb.Beats)
 }
 
-// holding returns why nothing may begin; empty: it may.
+// holding returns why nothing may begin; empty: nothing is held.
 func (l *lease) holding() string {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if !l.held {
 		return ""
 	}
-	if l.holdReason == "" { // it is not read yet
+	if l.holdReason == "" { // the reason is not read yet
 		return "held; scheduler release lets pushes begin again"
 	}
 	return "held: " + l.holdReason + "; scheduler release lets pushes begin again"

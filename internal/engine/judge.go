@@ -13,12 +13,12 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// Judged are changed campaigns of an app, as they were read and judged outside
-// of any transaction.
+// A judged holds changed campaigns of an app, as they were read and judged
+// outside of any transaction.
 type judged struct {
 	changes   []store.Unplanned
-	campaigns map[int64]*store.Campaign // without those that are gone
-	problems  map[int64]string          // why one cannot be pushed
+	campaigns map[int64]*store.Campaign // those that still exist
+	problems  map[int64]string          // why a campaign cannot be pushed, by its id
 }
 
 // look reads the changed campaigns of an app and judges those that are active.
@@ -42,7 +42,7 @@ func (p *Planner) look(ctx context.Context, app int32) (*judged, error) {
 	return j, err
 }
 
-// take judges a campaign. What is judged is not needed any more, and let go.
+// take judges a campaign and then drops its request, which nobody needs any more.
 func (j *judged) take(p *Planner, c *store.Campaign) {
 	if c.Status == "active" || c.Unreadable != "" {
 		if _, problems := p.Compile(c); len(problems) > 0 {
@@ -53,8 +53,8 @@ func (j *judged) take(p *Planner, c *store.Campaign) {
 	j.campaigns[c.ID] = c
 }
 
-// passFor is how long a campaign is passed over that somebody was found to hold,
-// where its app's others would wait for it.
+// passFor is how long a campaign that somebody holds is passed over, so that its
+// app's other campaigns do not wait for it.
 const passFor = time.Second
 
 // held returns the campaigns of an app that are passed over, and how many changes
@@ -72,7 +72,7 @@ func (p *Planner) held(app int32) (without []int64, n int) {
 // batch is how many changes of an app are taken at once. The lock must be held.
 func (p *Planner) batch(app int32) int { return cmp.Or(p.batches[app], p.Changes) }
 
-// passOver has campaigns passed over for a while.
+// passOver leaves campaigns out of the app's plans for passFor.
 func (p *Planner) passOver(app int32, campaigns []int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,8 +84,8 @@ func (p *Planner) passOver(app int32, campaigns []int64) {
 	}
 }
 
-// passedBlocked says whether campaigns of the app are passed over for which a plan
-// waited in vain.
+// passedBlocked says whether the app's plans leave out campaigns for whose locks a
+// plan has waited in vain.
 func (p *Planner) passedBlocked(app int32) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -95,8 +95,8 @@ func (p *Planner) passedBlocked(app int32) bool {
 	return p.blocked[app]
 }
 
-// pass keeps the changes for later that a plan could not take, where they were all
-// that could be looked at: then it says that there may be others.
+// pass passes over the changes that a plan could not take, if the batch was full.
+// It then returns true, since there may be other changes.
 func (p *Planner) pass(app int32, j *judged, taken map[int64]bool) bool {
 	p.mu.Lock()
 	full := len(j.changes) >= p.batch(app)
@@ -109,7 +109,7 @@ func (p *Planner) pass(app int32, j *judged, taken map[int64]bool) bool {
 	return true
 }
 
-// ids are the campaigns that changed, each once, those that are gone too.
+// ids returns the campaigns that changed, each once, including deleted ones.
 func (j *judged) ids() []int64 {
 	var out []int64
 	for _, c := range j.changes {
@@ -121,14 +121,15 @@ func (j *judged) ids() []int64 {
 	return slices.Compact(out)
 }
 
-// aloneTimes is how often a plan must fail with one campaign alone before that is
-// set aside: what fails once may have met something that passes.
+// aloneTimes is how often a plan must fail with one campaign alone before the
+// campaign is set aside. A single failure may have another cause.
 const aloneTimes = 3
 
-// narrow deals with a plan that failed: it looks for the campaign that it is about
-// in ever fewer of them. One that somebody holds is passed over for a while, so
-// that it keeps no other back; one with which the plan fails again and again is
-// set aside. An outage is about none.
+// narrow deals with a plan that failed: it has ever fewer campaigns planned
+// together, to find the one that makes plans fail. If somebody holds that
+// campaign, it is passed over for a while, so that no other waits for it. If plans
+// fail again and again with it alone, it is set aside. An outage is no campaign's
+// fault.
 func (p *Planner) narrow(ctx context.Context, app int32, j *judged, err error) (progress bool, _ error) {
 	ids := j.ids()
 	if errors.Is(err, errBusy) || store.IsOutage(err) || ctx.Err() != nil {
@@ -159,7 +160,8 @@ func (p *Planner) narrow(ctx context.Context, app int32, j *judged, err error) (
 	return true, p.setAside(ctx, app, ids[0], cause(err))
 }
 
-// failedAlone counts the plans that failed with a campaign alone.
+// failedAlone counts a plan that failed with one campaign alone, and returns
+// how many have.
 func (p *Planner) failedAlone(id int64) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -170,8 +172,8 @@ func (p *Planner) failedAlone(id int64) int {
 	return p.alone[id]
 }
 
-// suspect sets those of the campaigns aside that give the app's next tasks and
-// cannot be read any more, and says whether there were any.
+// suspect looks at the campaigns that give the app's next tasks. It sets aside
+// those that cannot be read any more, and says whether there were any.
 func (p *Planner) suspect(ctx context.Context, app int32) (found bool, err error) {
 	ids, err := p.Store.Waiting(ctx, app, p.Changes)
 	if err != nil {
@@ -195,8 +197,8 @@ func (p *Planner) suspect(ctx context.Context, app int32) (found bool, err error
 	return len(bad) > 0, err
 }
 
-// unplannable says why a campaign's occurrences cannot be worked out; empty: they
-// can.
+// unplannable returns why a campaign's occurrences cannot be worked out; empty:
+// they can be.
 func (p *Planner) unplannable(ctx context.Context, c *store.Campaign) (reason string) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -213,7 +215,8 @@ func (p *Planner) unplannable(ctx context.Context, c *store.Campaign) (reason st
 	return ""
 }
 
-// cause is why a campaign is set aside with which a plan fails.
+// cause returns the reason recorded for a campaign that is set aside because
+// plans fail with it.
 func cause(err error) string { return "this program cannot plan the campaign: " + err.Error() }
 
 func (p *Planner) setAside(ctx context.Context, app int32, id int64, reason string) error {
@@ -235,7 +238,7 @@ func (p *Planner) setAside(ctx context.Context, app int32, id int64, reason stri
 // maxReason bounds, in bytes, what a campaign's status_reason says.
 const maxReason = 4000
 
-// clip shortens a reason, at the end of a character.
+// clip shortens a reason to maxReason, and cuts no character.
 func clip(s string) string {
 	if len(s) <= maxReason {
 		return s

@@ -8,10 +8,10 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// Causes of lateness: what a task waited for between its due time and its first
-// call. Only the scheduler's own is a fault of the scheduler.
+// Causes of lateness: the reason for which a task waited between its due time
+// and its first call. Only causeScheduler is a fault of the scheduler.
 const (
-	causeScheduler = "scheduler" // nothing else: planning, claiming, or nobody was there
+	causeScheduler = "scheduler" // no other cause: planning, claiming, or no daemon was there
 	causeCap       = "cap"       // the app's pending limit was full when it was due
 	causeQuota     = "quota"     // the channel's quota was used up
 	causeQuiet     = "quiet"     // quiet hours held it
@@ -20,15 +20,15 @@ const (
 	causeHold      = "hold"      // everything was held
 )
 
-// lateFrom is the lateness that is worth a cause.
+// lateFrom is the least lateness for which a cause is looked for.
 const lateFrom = time.Second
 
 // latenessCauses says why tasks begin late. It is safe for concurrent use.
 type latenessCauses struct {
 	mu      sync.Mutex
 	refused map[*App]time.Time // when an app was last refused leave to begin a call
-	tasks   map[int64]string   // of begun tasks with stored deliveries, the last ones noted
-	older   map[int64]string   // those noted before: other daemons may settle a task, so that nobody takes its cause
+	tasks   map[int64]string   // causes of tasks that have begun and have stored deliveries, noted lately
+	older   map[int64]string   // causes noted before; nobody takes the cause of a task that another daemon settles
 }
 
 func newLatenessCauses() *latenessCauses {
@@ -42,9 +42,9 @@ func (c *latenessCauses) refuse(app *App, now time.Time) {
 	c.refused[app] = now
 }
 
-// of says what the task waited for that begins now. steady is how long this
-// daemon has been at work without a break: what became due earlier may have
-// waited for any daemon to come. released is when a hold last ended.
+// of returns the cause of lateness of a task that begins now. steady is how
+// long this daemon has worked without a break: a task that was due before may
+// have waited for a daemon. released is when a hold last ended.
 func (c *latenessCauses) of(e *entry, now time.Time, steady time.Duration, released time.Time) string {
 	late := now.Sub(e.task.DueAt)
 	switch {
@@ -72,11 +72,11 @@ func (c *latenessCauses) throttled(app *App, since time.Time) bool {
 	return c.refused[app].After(since)
 }
 
-// noted is how many causes are kept at least.
+// noted is the least number of causes that are kept.
 const noted = 10_000
 
-// note keeps the cause of a task whose first call others make. It is a hint, and
-// the oldest are forgotten.
+// note keeps the cause of a task until the task is settled. The cause is a hint,
+// and the oldest are forgotten.
 func (c *latenessCauses) note(task int64, cause string) {
 	if cause == causeScheduler {
 		return
@@ -89,7 +89,7 @@ func (c *latenessCauses) note(task int64, cause string) {
 	c.tasks[task] = cause
 }
 
-// take returns what was noted and forgets it.
+// take returns the noted cause and forgets it.
 func (c *latenessCauses) take(task int64) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -24,37 +24,37 @@ type lease struct {
 	clock   *Clock
 	name    string
 	version string
-	length  time.Duration // without a renewal, after which the daemon counts as dead
+	length  time.Duration // time without a renewal after which the daemon counts as dead
 	alone   bool
 	guard   Guard
-	inline  func(*store.Campaign) []string // whom a campaign's request names
+	inline  func(*store.Campaign) []string // the targets that a campaign's request names
 	traces  *traces
 	memory  *memory
 	ledger  *ledger
 	wakes   wakes
 	app     func(appNo int32) *App
-	setKeys func(Keys)                                             // of the database, by which messages are named
-	rewrite func(*store.Known, ledgerCopy, *store.Recognition) int // writes records again that the database lost
+	setKeys func(Keys)                                             // is called with the database's keys, by which messages are named
+	rewrite func(*store.Known, ledgerCopy, *store.Recognition) int // has records written again that the database lost
 
 	mu       sync.RWMutex
 	daemon   int64
 	daemons  []int64
-	lacking  map[int64][]int32 // of daemons: the apps they have no credentials for
-	lacks    map[int32]bool    // the same of this one
+	lacking  map[int64][]int32 // by daemon: the apps for which it has no credentials
+	lacks    map[int32]bool    // the same for this daemon
 	paced    map[int32]bool    // apps with a ceiling of targets per second; only the running loop touches it
 	peers    sightings
-	dead     []store.Peer // found dead and not ended yet; only the running loop touches it
-	renewed  time.Time    // begin of the last successful renewal, by our monotonic clock
+	dead     []store.Peer // daemons found dead and not ended yet; only the running loop touches it
+	renewed  time.Time    // start of the last successful renewal, by our monotonic clock
 	steady   time.Time    // since when renewals have not failed
 	outage   time.Time    // since when heartbeats fail; zero: they do not
 	troubled bool         // the log says that the database fails
 	warned   bool
 
-	last       int64     // the identity with the last lease, also when it is lost
+	last       int64     // the identity of the last lease, even when that lease is lost
 	beatAt     time.Time // the last heartbeat, by the database's clock
 	seal       string    // of the database, as this daemon knows it; empty: it knows none
-	origin     uint32    // of the database: another one was restored from a dump
-	recognised bool      // the database that answers has that seal, and all daemons have looked
+	origin     uint32    // of the database; a database restored from a dump has another
+	recognised bool      // the database that answers has this seal, and all daemons have looked through it
 
 	installation string // the database's id
 	beats        int64  // heartbeats written as this daemon
@@ -73,15 +73,16 @@ func newLease(cfg *Config, clock *Clock, t *traces, w wakes, inline func(*store.
 	return l
 }
 
-// id is the daemon's identity; it changes when the lease was lost.
+// id returns the daemon's identity, or 0 where it has none. It changes when the
+// lease is lost and taken anew.
 func (l *lease) id() int64 {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.daemon
 }
 
-// alive says whether pushes may begin: the lease certainly holds now, and the
-// restore guard does not hold them.
+// alive says whether pushes may begin: the lease certainly holds now, the
+// database is recognised, and nothing is held.
 func (l *lease) alive() bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -91,13 +92,13 @@ func (l *lease) alive() bool {
 func (l *lease) leased() bool {
 	now := time.Now()
 	// The monotonic clock stands still while a machine sleeps, the wall clock
-	// does not; whichever says that more time has passed is believed.
+	// does not. The one by which more time has passed counts.
 	passed := max(now.Sub(l.renewed), now.Round(0).Sub(l.renewed.Round(0)))
 	return l.daemon != 0 && passed < l.length*9/10
 }
 
-// mayPush says whether pushes claimed under a lease may begin: alive, and it is
-// still that lease.
+// mayPush says whether pushes that were claimed under a lease may begin: this
+// is still the same lease, and alive is true.
 func (l *lease) mayPush(daemon int64) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -118,7 +119,8 @@ func (l *lease) hasLease() bool {
 	return l.leased()
 }
 
-// failing says that the database fails, though the lease still holds.
+// failing returns how the database fails, or nil where it does not; the lease may
+// still hold.
 func (l *lease) failing() error {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -137,9 +139,9 @@ func (l *lease) written() int64 {
 	return l.beats
 }
 
-// share tells which part of the apps is this daemon's to begin: those whose
-// number is share modulo shares. It spreads the work; it is not needed for
-// correctness, so daemons may disagree for a moment.
+// share returns the apps that this daemon begins: those whose number is share
+// modulo shares. ok is false without a lease. It spreads the work; it is not
+// needed for correctness, so daemons may disagree for a moment.
 func (l *lease) share() (share, shares int, ok bool) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -189,7 +191,7 @@ func (l *lease) beat(ctx context.Context) error {
 	return nil
 }
 
-// pace takes over the apps' ceilings of targets per second.
+// pace sets the apps' ceilings of targets per second as the heartbeat returned them.
 func (l *lease) pace(paced []store.Pace) {
 	if len(paced)+len(l.paced) == 0 {
 		return
@@ -209,8 +211,9 @@ func (l *lease) pace(paced []store.Pace) {
 	}
 }
 
-// renew has less time than a lease, so that an outage is noticed early and its
-// end too: the next try is at most a second later.
+// renew writes a heartbeat. Its time limit is shorter than a lease, so that
+// both an outage and its end are noticed early: the next try is at most a
+// second later.
 func (l *lease) renew(ctx context.Context) (store.Heartbeat, error) {
 	ctx, cancel := context.WithTimeout(ctx, min(l.length/3, 3*time.Second))
 	defer cancel()
@@ -233,7 +236,7 @@ func (l *lease) releasedAt() time.Time {
 	return l.released
 }
 
-// steadyFor is how long heartbeats have not failed.
+// steadyFor returns for how long no heartbeat has failed.
 func (l *lease) steadyFor() time.Duration {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -262,7 +265,7 @@ func (l *lease) keep(asked time.Time, peers []store.Peer) {
 	l.renewed = asked
 	if l.steady.IsZero() {
 		l.steady = asked
-		l.peers = nil // who was silent while nobody could write is not dead
+		l.peers = nil // a daemon that was silent while nobody could write is not dead
 	}
 	lacking := make(map[int64][]int32)
 	for _, p := range peers {
@@ -288,8 +291,8 @@ func (l *lease) keep(asked time.Time, peers []store.Peer) {
 	l.metrics.Daemons.Set(float64(len(daemons)))
 }
 
-// watchClock warns when this machine's clock and the database's part, once each
-// time.
+// watchClock warns once when this machine's clock and the database's begin to
+// differ.
 func (l *lease) watchClock(ctx context.Context) {
 	offset := l.clock.Offset()
 	l.metrics.ClockOffset.Set(offset.Seconds())
@@ -300,12 +303,12 @@ func (l *lease) watchClock(ctx context.Context) {
 	l.warned = apart
 }
 
-// clockJump is the least movement of the database's clock that is logged; below
-// it are slow answers and clocks that drift.
+// clockJump is the least jump of the database's clock that is logged. Smaller
+// ones come from slow answers and from drift.
 const clockJump = 500 * time.Millisecond
 
-// watchJump logs a jump of the database's clock. Nothing but due times goes by
-// that clock.
+// watchJump logs a jump of the database's clock. Only due times go by that
+// clock.
 func (l *lease) watchJump(ctx context.Context, jump time.Duration) {
 	if jump.Abs() < clockJump {
 		return
@@ -336,8 +339,9 @@ func (l *lease) trouble(ctx context.Context, what string, err error) {
 	}
 }
 
-// recovers notes that the database answers. After an outage, calls that still
-// wait for an answer from before are cut, so that their services go on at once.
+// recovers notes that the database answers. After an outage it cuts the
+// connections on which statements still wait since before, so that their
+// services go on at once.
 func (l *lease) recovers() {
 	l.mu.Lock()
 	outage, troubled := l.outage, l.troubled

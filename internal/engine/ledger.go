@@ -7,18 +7,19 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// A ledger is what this daemon began and recorded lately, in memory. A database
-// may lose what it has committed, by a failover to a standby that lagged; then
-// what is in the ledger is written again. It has a page for each heartbeat.
+// A ledger keeps in memory what this daemon began and recorded lately. A
+// failover to a standby that lagged may lose committed transactions. Then the
+// daemon writes again what the ledger holds. The ledger has a page for each
+// heartbeat.
 type ledger struct {
 	mu         sync.Mutex
 	generation int
 	pages      []*page // oldest first; the last is being written
-	since      int64   // the heartbeat since which everything is in it; 0: since the first
+	since      int64   // the heartbeat since which the ledger holds everything; 0: since the first
 	size       int
 }
 
-// A page is what was known to be committed between the answers to two
+// A page holds what became known as committed between the answers to two
 // heartbeats.
 type page struct {
 	ended    int64 // the heartbeat whose answer ended it
@@ -26,10 +27,10 @@ type page struct {
 	results  []*result
 	attempts []store.Attempt
 	outcomes []ended
-	targets  int // named by the results
+	targets  int // that the results name
 }
 
-// weigh counts what memory a page takes, in entries.
+// weigh returns the size of a page, in entries.
 func (p *page) weigh() int {
 	return len(p.intents) + len(p.results) + len(p.attempts) + len(p.outcomes) + p.targets/8
 }
@@ -46,8 +47,8 @@ func (p *page) keep(results []*result) {
 }
 
 // keepOutcomes keeps outcomes without the names of their targets, which would take
-// ten times as much: to whom a delivery goes is stored with it, and no outcome
-// changes it.
+// ten times the memory. The names are stored with the delivery, and no outcome
+// changes them.
 func (p *page) keepOutcomes(outcomes []store.DeliveryOutcome) {
 	var last *alike
 	if n := len(p.outcomes); n > 0 {
@@ -56,16 +57,15 @@ func (p *page) keepOutcomes(outcomes []store.DeliveryOutcome) {
 	for i := range outcomes {
 		o := &outcomes[i]
 		if a := alikeOf(o); last == nil || *last != a {
-			shared := a // apart, so that only this one is allocated
+			shared := a // a copy, so that only the shared ones are allocated
 			last = &shared
 		}
 		p.outcomes = append(p.outcomes, ended{last, o.Delivery.ID, o.Delivery.SliceNo, o.RequestID, o.MessageID})
 	}
 }
 
-// An ended attempt is an outcome as the ledger keeps it. Outcomes of one task that
-// follow each other differ in little and share the rest, which makes them a quarter
-// as large.
+// An ended is an outcome as the ledger keeps it. Successive outcomes of one task
+// differ in few fields and share the rest, which makes them a quarter as large.
 type ended struct {
 	*alike
 	id        int64
@@ -74,7 +74,7 @@ type ended struct {
 	messageID string
 }
 
-// An alike is what outcomes share.
+// An alike holds the fields that successive outcomes share.
 type alike struct {
 	taskID, campaignID, daemonID            int64
 	appNo, attempts, revision, taskRev      int32
@@ -94,7 +94,7 @@ func alikeOf(o *store.DeliveryOutcome) alike {
 	}
 }
 
-// outcome is what was kept.
+// outcome returns the outcome that was kept, without the names of its targets.
 func (e *ended) outcome() store.DeliveryOutcome {
 	return store.DeliveryOutcome{
 		Delivery: store.Delivery{
@@ -106,8 +106,8 @@ func (e *ended) outcome() store.DeliveryOutcome {
 	}
 }
 
-// The ledger is bounded: a loss that reaches further back than it is held for an
-// operator.
+// The ledger is bounded. If a loss reaches further back than the ledger,
+// everything is held for an operator.
 const (
 	ledgerPages = 20
 	ledgerSize  = 40_000
@@ -115,16 +115,17 @@ const (
 
 func newLedger() *ledger { return &ledger{pages: []*page{{}}} }
 
-// open returns what to hand to a note once a statement has been answered: when
-// the database was looked through in between, the note is not taken, since
-// nobody knows whether the statement is among what was found.
+// open returns the generation, which the caller hands to note once a statement
+// has been answered. When the database was looked through in between, note
+// refuses: nobody knows whether the look found the statement's rows.
 func (l *ledger) open() (generation int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.generation
 }
 
-// note writes on the current page, unless generation is over.
+// note writes on the current page, and returns false without writing when the
+// generation is over.
 func (l *ledger) note(generation int, write func(*page)) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -139,21 +140,22 @@ func (l *ledger) note(generation int, write func(*page)) bool {
 }
 
 // turn begins a new page with the answer to a heartbeat, and forgets the oldest.
-// What is on a page that a heartbeat ended was committed before the next one was
-// asked for: a database that has that one has the page.
+// Everything on a page that a heartbeat ended was committed before the next
+// heartbeat was sent. So a database that has the next heartbeat has everything
+// on the page.
 func (l *ledger) turn(beats int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pages[len(l.pages)-1].ended = beats
 	l.pages = append(l.pages, &page{})
 	for len(l.pages) > ledgerPages || l.size > ledgerSize && len(l.pages) > 2 {
-		l.since = l.pages[0].ended + 2 // and one more, for a heartbeat that the network held back
+		l.since = l.pages[0].ended + 2 // one more than the next, since the network may hold a heartbeat back
 		l.size -= l.pages[0].weigh()
 		l.pages = l.pages[1:]
 	}
 }
 
-// A ledgerCopy is what the ledger held when the database was looked through.
+// A ledgerCopy holds what the ledger held when the database was looked through.
 type ledgerCopy struct {
 	since    int64
 	intents  []store.Intent
@@ -162,7 +164,7 @@ type ledgerCopy struct {
 	outcomes map[int64]store.DeliveryOutcome // by delivery, that of its latest attempt
 }
 
-// copy ends the generation and returns what is known.
+// copy ends the generation and returns what the ledger holds.
 func (l *ledger) copy() ledgerCopy {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -201,8 +203,8 @@ func (l *ledger) copy() ledgerCopy {
 	return c
 }
 
-// recorded lists the claims of which something is recorded: they are never given
-// back.
+// recorded lists the claims of which some task is recorded. Such claims are
+// never given back.
 func (l *ledger) recorded() []int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -215,7 +217,8 @@ func (l *ledger) recorded() []int64 {
 	return out
 }
 
-// renumber takes in a new identity, whose heartbeats are counted from one.
+// renumber notes that the daemon has a new identity, whose heartbeats are
+// counted from one.
 func (l *ledger) renumber() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -1,29 +1,32 @@
 package engine
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/campaign-scheduler/scheduler/internal/failpoint"
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// sightings are what a daemon has seen of the others, by their ids: how many
-// heartbeats each has written, and since when it has written none. The instants
-// are this machine's monotonic clock, so that nobody lives or dies because a clock
-// was set.
+// sightings hold by id what a daemon has seen of the others: how many heartbeats
+// each has written, and since when it has written none. The instants are of this
+// machine's monotonic clock, so that setting a clock makes no daemon count as dead
+// or alive.
 type sightings map[int64]sighting
 
 type sighting struct {
 	beats int64
-	moved time.Time // when the beats were first seen to be so many
-	grown bool      // whether they have ever been seen to grow
+	moved time.Time // when this number of beats was first seen
+	grown bool      // whether the number was ever seen to grow
 }
 
-// look takes in what a heartbeat was told, and says who lives and who has been
-// silent for a whole lease, its own or the observer's, whichever is longer. One
-// that was never seen to beat, and whose lease has run out by the database's clock,
-// takes no part any more before it is certain that it is dead.
+// look takes in the peers that a heartbeat returned. It returns the daemons that
+// live, and those that have been silent for a whole lease, their own or the
+// observer's, whichever is longer. A daemon that was never seen to beat, and whose
+// lease has run out by the database's clock, is in neither list: it gets no apps,
+// and is not yet certain to be dead.
 func (s *sightings) look(now time.Time, peers []store.Peer, self int64, lease time.Duration) (alive []int64, dead []store.Peer) {
 	next := make(sightings, len(peers))
 	for _, p := range peers {
@@ -48,8 +51,43 @@ func (s *sightings) look(now time.Time, peers []store.Peer, self int64, lease ti
 	return alive, dead
 }
 
-// lack notes that this daemon has no credentials for an app that has tasks: others
-// are told with the next heartbeat, and begin them.
+// reap rules on the calls that dead daemons left. After an outage of the
+// database all daemons have been silent though none died. So a daemon trusts the
+// silence of others only when its own renewals have not failed for a whole
+// lease.
+func (l *lease) reap(ctx context.Context) error {
+	l.mu.RLock()
+	steady := !l.steady.IsZero() && (l.alone || time.Since(l.steady) >= l.length)
+	l.mu.RUnlock()
+	if !steady {
+		return nil
+	}
+	failpoint.Hit("reap.before")
+	ctx, cancel := context.WithTimeout(ctx, l.length/2) // the next renewal must not wait for the reaping
+	defer cancel()
+	r, err := l.store.Reap(ctx, l.inline, l.dead...)
+	failpoint.Hit("reap.after")
+	if err != nil {
+		return err
+	}
+	if len(r.Daemons) > 0 {
+		l.wakes.daemonsGone()
+		l.metrics.LeasesExpired.Add(float64(len(r.Daemons)))
+		l.log.WarnContext(ctx, "daemon found dead", "daemons", r.Daemons)
+	}
+	if r.Unknown+r.Resent > 0 {
+		l.log.WarnContext(ctx, "calls of dead daemons ruled on", "unknown", r.Unknown, "resent", r.Resent)
+		l.metrics.Reaped.WithLabelValues("unknown").Add(float64(r.Unknown))
+		l.metrics.Reaped.WithLabelValues("resend").Add(float64(r.Resent))
+		l.wakes.deliveriesFound()
+		l.wakes.daemonsGone() // the tasks they had begun left room
+	}
+	logDecisions(ctx, l.log, l.metrics, l.traces, r.Decided)
+	return nil
+}
+
+// lack notes that this daemon has no credentials for an app that has tasks. The
+// next heartbeat tells the other daemons, which then begin these tasks.
 func (l *lease) lack(app int32) {
 	l.mu.Lock()
 	news := !l.lacks[app]
@@ -63,7 +101,7 @@ func (l *lease) lack(app int32) {
 	}
 }
 
-// forgetLacks begins anew, since the configuration has changed.
+// forgetLacks forgets what lack noted, since the configuration has changed.
 func (l *lease) forgetLacks() {
 	l.mu.Lock()
 	l.lacks = nil
@@ -77,10 +115,10 @@ func (l *lease) withoutCredentials() []int32 {
 	return slices.Sorted(maps.Keys(l.lacks))
 }
 
-// owns says whether an app is this daemon's to begin: apps are spread by number
-// over the daemons that have credentials for them, or over all where none has. It
-// spreads the work; it is not needed for correctness, so daemons may disagree for a
-// moment.
+// owns says whether this daemon is to begin an app's tasks. Apps are spread by
+// number over the daemons that have credentials for them, or over all daemons where
+// none has. It spreads the work; it is not needed for correctness, so daemons may
+// disagree for a moment.
 func (l *lease) owns(app int32) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -103,8 +141,9 @@ func (l *lease) owner(app int32) int64 {
 	return able[int(app)%len(able)]
 }
 
-// exceptions are the apps that do not go by their number alone, since a daemon has
-// no credentials for them: those that are this daemon's, and those that are not.
+// exceptions returns the apps whose owner does not follow from their number alone,
+// since a daemon has no credentials for them: those that this daemon owns, and
+// those that it does not.
 func (l *lease) exceptions() (mine, others []int32) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()

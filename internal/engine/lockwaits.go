@@ -9,8 +9,9 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// lockWaits looks for sessions of others whose locks the engine's own wait for, and
-// names them. It takes no lock and waits for none; two of it at once say the same.
+// lockWaits looks for sessions of others for whose locks sessions of the engine
+// wait, and logs who they are. It takes no lock and waits for none. Any number of
+// daemons may run it at once.
 type lockWaits struct {
 	*loop
 	store   *store.Store
@@ -19,7 +20,7 @@ type lockWaits struct {
 
 	mu     sync.Mutex
 	last   []store.Wait
-	logged map[int32]bool // what the log has named, by process
+	logged map[int32]bool // the sessions that the log has named, by process id
 }
 
 func newLockWaits(cfg *Config) *lockWaits {
@@ -48,8 +49,8 @@ func (w *lockWaits) look(ctx context.Context) error {
 	return nil
 }
 
-// Blocking names the sessions for whose locks the engine's have waited for more
-// than a second, as of a moment ago.
+// Blocking returns the sessions for whose locks the engine's sessions have
+// waited for more than a second, as of the last look.
 func (e *Engine) Blocking() []store.Wait {
 	e.lockWaits.mu.Lock()
 	defer e.lockWaits.mu.Unlock()

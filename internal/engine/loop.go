@@ -11,9 +11,9 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// A loop runs one pass each time it is woken, never two at once. Wakes during a
-// pass are one more pass. It is the shape of every service of the engine: the
-// heartbeat and the hints wake it, a test calls the pass itself.
+// A loop runs one pass each time it is woken, never two at once. All wakes
+// during a pass together lead to one more pass. Every service of the engine is
+// a loop: the heartbeat and hints wake it, and a test calls the pass itself.
 type loop struct {
 	name    string
 	pass    func(ctx context.Context) error
@@ -22,13 +22,14 @@ type loop struct {
 
 	woken  chan struct{}
 	failed bool // the log knows that passes fail; only the running loop touches it
-	late   int  // passes in a row that were not over in time, while the database answered; the same
+	late   int  // passes in a row that were not over in time, while the database answered; only the running loop touches it
 
 	answers func() bool // whether the database answers others; nil: it does
 }
 
-// newLoop makes a loop. answers says whether the database answers other services: a
-// pass that is late then is this service's fault. Nil: it always does.
+// newLoop makes a loop. answers says whether the database answers other services;
+// nil: it always does. A pass that is late while it answers is this service's
+// fault.
 func newLoop(name string, log *slog.Logger, timeout time.Duration, answers func() bool, pass func(ctx context.Context) error) *loop {
 	return &loop{name: name, pass: pass, timeout: timeout, answers: answers, log: log, woken: make(chan struct{}, 1)}
 }
@@ -60,10 +61,10 @@ func (l *loop) Start(ctx context.Context, wg *sync.WaitGroup) {
 	})
 }
 
-// runOnce runs a pass and logs when passes begin to fail and when they recover,
-// not each failure in between. An outage of the database is every service's and
-// logged by the lease's loop alone; but what is not over in time, twice in a row, while
-// the database answers is this service's.
+// runOnce runs a pass. It logs when passes begin to fail and when they recover, not
+// each failure in between. An outage of the database makes every service fail, and only
+// the lease's loop logs it. Two passes in a row that are not over in time, while the
+// database answers, are logged as a failure of this service.
 func (l *loop) runOnce(ctx context.Context) {
 	if l.timeout > 0 {
 		var cancel context.CancelFunc
@@ -105,8 +106,8 @@ func (l *loop) guarded(ctx context.Context) (err error) {
 }
 
 // A pulse is the heartbeat: robfig/cron, and a watch over it. cron sleeps until
-// a time of the wall clock, and where that is put back it stands still for as
-// long. The watch counts by the monotonic clock, and winds it up again.
+// a time of the wall clock, so it stands still when that clock is set back. The
+// watch goes by the monotonic clock, and starts cron again.
 type pulse struct {
 	cron *cron.Cron
 
@@ -114,8 +115,8 @@ type pulse struct {
 	last time.Time // the last beat
 }
 
-// newPulse makes a pulse. Recover stands inside SkipIfStillRunning: outside, one
-// panic would stop a job for ever. The jobs only wake loops.
+// newPulse makes a pulse. Recover stands inside SkipIfStillRunning: if it stood
+// outside, one panic would stop a job for ever. The jobs only wake loops.
 func newPulse() *pulse {
 	chain := cron.WithChain(cron.SkipIfStillRunning(cron.DiscardLogger), cron.Recover(cron.DiscardLogger))
 	return &pulse{cron: cron.New(cron.WithSeconds(), cron.WithLocation(time.UTC), cron.WithLogger(cron.DiscardLogger), chain)}
@@ -145,12 +146,12 @@ func (p *pulse) run(ctx context.Context) {
 		}
 		if p.silent() > 2*time.Second {
 			<-p.cron.Stop().Done()
-			p.cron.Start() // works out anew when each job is next
+			p.cron.Start() // works out the next time of each job anew
 		}
 	}
 }
 
-// silent is how long there was no beat; nothing before the first.
+// silent returns the time since the last beat, or zero before the first.
 func (p *pulse) silent() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -160,7 +161,8 @@ func (p *pulse) silent() time.Duration {
 	return time.Since(p.last)
 }
 
-// everySecond is some time after each second boundary.
+// everySecond is a schedule that beats at a fixed time after each second of the
+// wall clock.
 type everySecond struct{ after time.Duration }
 
 // Next implements cron.Schedule.

@@ -29,12 +29,12 @@ type lostClaims struct {
 	asking sync.RWMutex
 
 	mu    sync.Mutex
-	since time.Time // when an answer last did not arrive; zero: that is dealt with
+	since time.Time // when an answer last did not arrive; zero: no such answer is left to deal with
 	swept time.Time
 }
 
-// settled is how old a claim must be to be given back: longer than this
-// daemon's reckoning of the database's clock can be wrong.
+// settled is the least age of a claim that is given back. It is longer than
+// this daemon's estimate of the database's clock can be wrong.
 const settled = 10 * time.Second
 
 func newLostClaims(cfg *Config, clock *Clock, own *lease, r *recorder, attempts func() []int64) *lostClaims {
@@ -52,9 +52,9 @@ func (l *lostClaims) answerLost() {
 	l.since = time.Now()
 }
 
-// due says whether to look: for a while after an answer was lost, and now and
-// then in any case. Not before the database's clock is known: by this machine's,
-// which may be ahead, what is claimed later would seem to be old.
+// due says whether to look for lost claims: for a while after an answer was
+// lost, and at each sweep. It is false before the database's clock is known.
+// This machine's clock may be ahead, and new claims would seem to be old.
 func (l *lostClaims) due(now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -148,8 +148,8 @@ func (m *Metrics) called(channel string, o dispatch.Outcome, took time.Duration)
 	}
 }
 
-// usual are the figures of pushes that go well, on one channel. To find them by
-// their labels each time would cost more than all else that is kept of a push.
+// usual holds one channel's figures of pushes that go well. A look-up by labels
+// for each push would cost more than everything else that is counted.
 type usual struct {
 	took, lateness      prometheus.Observer
 	accepted, succeeded prometheus.Counter
@@ -206,16 +206,16 @@ func reasonLabel(reason string) string {
 
 const lostReason = "the daemon was lost"
 
-// Bounds of what the usage costs: the database is asked at most so often, for at
-// most so many apps, the fullest first, so that labels stay few.
+// Bounds of what the usage costs: how often the database is asked, and for how
+// many apps. The fullest apps come first, so that labels stay few.
 const (
 	usageAge     = 15 * time.Second
 	usageTimeout = 3 * time.Second
 	usageApps    = 500
 )
 
-// A Usage is a prometheus.Collector of figures that stand in the database and
-// are the same for all daemons: alerts take their max, not their sum.
+// A Usage is a prometheus.Collector of figures that are read from the database
+// and are the same for all daemons. So alerts take their max, not their sum.
 type Usage struct {
 	store *store.Store
 	log   *slog.Logger
@@ -251,7 +251,7 @@ func (u *Usage) Describe(ch chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector. While the database does not answer,
-// the figures are left out rather than shown as they were.
+// the figures are left out, since old ones would mislead.
 func (u *Usage) Collect(ch chan<- prometheus.Metric) {
 	now, ok := u.read()
 	if !ok {
@@ -271,13 +271,13 @@ func (u *Usage) Collect(ch chan<- prometheus.Metric) {
 	gauge(u.unknown, float64(now.Unknown))
 	gauge(u.claims, float64(now.Claims))
 	overdue := now.Overdue.Seconds()
-	if now.Held { // what is held back is an operator's to release, and has its own figure
+	if now.Held { // a hold waits for an operator, and has a figure of its own
 		overdue = 0
 	}
 	gauge(u.overdue, overdue)
 }
 
-// read asks the database, or returns what it said a moment ago.
+// read asks the database, or returns its last answer while that is new enough.
 func (u *Usage) read() (store.Usage, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -295,12 +295,13 @@ func (u *Usage) read() (store.Usage, bool) {
 	return u.last, u.known
 }
 
-// An AppName is what a provider and its people call an app.
+// An AppName is an app's name at its provider.
 type AppName struct{ AppID, WorkspaceID string }
 
-// OwnApps is a prometheus.Collector of the apps that the daemon has credentials
-// for, each with the installation that its database is: an app with two
-// installations is pushed to by both, and neither can see that of itself.
+// OwnApps is a prometheus.Collector of the apps for which the daemon has
+// credentials, each with the installation of the daemon's database. Two
+// installations with the same app both push to it, which neither can see by
+// itself.
 type OwnApps struct {
 	store *store.Store
 	apps  func() []AppName
@@ -310,7 +311,8 @@ type OwnApps struct {
 	installation string // empty: not read yet
 }
 
-// NewOwnApps makes an OwnApps. apps lists those that the daemon has credentials for.
+// NewOwnApps makes an OwnApps. apps lists the apps for which the daemon has
+// credentials.
 func NewOwnApps(s *store.Store, apps func() []AppName) *OwnApps {
 	return &OwnApps{store: s, apps: apps, desc: prometheus.NewDesc("scheduler_app_info",
 		"1 for each app that this daemon has credentials for, by the installation that its database is.", []string{"installation", "app_id", "workspace_id"}, nil)}
@@ -319,8 +321,8 @@ func NewOwnApps(s *store.Store, apps func() []AppName) *OwnApps {
 // Describe implements prometheus.Collector.
 func (o *OwnApps) Describe(ch chan<- *prometheus.Desc) { ch <- o.desc }
 
-// Collect implements prometheus.Collector. Nothing is told before the first daemon
-// has made the installation's row.
+// Collect implements prometheus.Collector. It collects nothing before the first
+// daemon has made the installation's row.
 func (o *OwnApps) Collect(ch chan<- prometheus.Metric) {
 	installation := o.known()
 	if installation == "" {

@@ -16,13 +16,13 @@ import (
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
-// A planned campaign is what looking at one Change came to.
+// A planned is the result of replan for one changed campaign.
 type planned struct {
-	campaign  *store.Campaign // nil: it is gone
+	campaign  *store.Campaign // nil: the campaign was deleted
 	cursor    store.Cursor
-	fresh     bool                // it was never planned
+	fresh     bool                // the campaign was never planned before
 	quiet     strategy.QuietHours // of its app
-	schedule  strategy.Schedule   // of the version that stands; zero: it was not needed
+	schedule  strategy.Schedule   // of the current version; zero: it was not needed
 	unplanned []store.Decision    // occurrences decided without a task
 	immediate *store.NewTask
 	rejected  string // why the campaign cannot be pushed
@@ -61,8 +61,9 @@ func (p *Planner) replan(c store.Change, problem string, quiet strategy.QuietHou
 	return out
 }
 
-// standing returns the campaign's earliest occurrence without a task, and
-// whether that is known, as far as it was planned before.
+// standing returns the campaign's earliest occurrence without a task, zero
+// where there is none. It returns false where the campaign was never planned,
+// so that this is not known.
 func standing(c store.Change) (time.Time, bool) {
 	if c.Cursor == nil {
 		return time.Time{}, false
@@ -74,7 +75,7 @@ func standing(c store.Change) (time.Time, bool) {
 	return next, true
 }
 
-// follow plans the version that stands now; problem is why it cannot be pushed.
+// follow plans the campaign's current version; problem is why it cannot be pushed.
 func (p *Planner) follow(c *store.Campaign, problem string, next time.Time, known bool, now time.Time, out *planned) {
 	if c.Unreadable != "" {
 		out.rejected, out.cursor.NextDueAt = problem, next
@@ -89,8 +90,8 @@ func (p *Planner) follow(c *store.Campaign, problem string, next time.Time, know
 	atOnce := c.StrategyType == 0
 	switch {
 	case !known, atOnce && !next.IsZero():
-		next = first(s) // the database moves that of a push at once to when it could first be pushed
-	case !next.IsZero() && c.StrategyType == 2: // the rules of its zone may have changed since it was worked out
+		next = first(s) // the database moves the due time of an immediate push to when it could first be pushed
+	case !next.IsZero() && c.StrategyType == 2: // the rules of the campaign's zone may have changed since next was worked out
 		next = onSchedule(s, next)
 	}
 	if c.Status == "active" {
@@ -143,9 +144,9 @@ func problemText(problems []dispatch.Problem) string {
 	return b.String()
 }
 
-// apply brings changed campaigns up to date, but for the cursors of those that
-// were never planned: they give the next tasks most often, and are stored with
-// them.
+// apply brings changed campaigns up to date. It does not store the cursors of
+// campaigns that were never planned before: most of these give the app's next
+// tasks, and their cursors are stored with the tasks.
 func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.Change, problems map[int64]string) (applied, error) {
 	a := applied{quiet: quietOf(tx.Quiet), known: make(schedules, len(changes)), cursors: make(map[int64]store.Cursor)}
 	var all findings
@@ -177,12 +178,12 @@ func (p *Planner) apply(ctx context.Context, tx *store.PlanTx, changes []store.C
 	return a, all.write(ctx, tx)
 }
 
-// What was applied is what filling the app goes on with.
+// An applied is the result of apply, from which the app is filled.
 type applied struct {
 	quiet   strategy.QuietHours    // of the app
 	known   schedules              // of campaigns that were planned before
 	cursors map[int64]store.Cursor // not stored yet, of campaigns that were never planned
-	fresh   []candidate            // those among them that may give a task
+	fresh   []candidate            // those of these campaigns that may give a task
 }
 
 func (a *applied) addFresh(p *planned) {
@@ -192,8 +193,8 @@ func (a *applied) addFresh(p *planned) {
 	}
 }
 
-// reject marks the campaign and takes its tasks back; they return when its
-// author has fixed it.
+// reject marks the campaign as rejected and takes its tasks back. The tasks
+// return when the author has fixed the campaign.
 func (p *Planner) reject(ctx context.Context, tx *store.PlanTx, c *store.Campaign, out *planned) error {
 	next, err := tx.Withdraw(ctx, c.ID)
 	if err != nil {
@@ -209,7 +210,7 @@ func (p *Planner) reject(ctx context.Context, tx *store.PlanTx, c *store.Campaig
 	return nil
 }
 
-// findings are what all changes of an app came to.
+// findings collect the results of all changes of an app.
 type findings struct {
 	cursors   []store.Cursor
 	forget    []int64
@@ -246,7 +247,7 @@ func (f *findings) write(ctx context.Context, tx *store.PlanTx) error {
 	return tx.SaveCursors(ctx, f.cursors)
 }
 
-// A comparison is of an app's pending tasks with those it should have.
+// A comparison compares an app's pending tasks with the tasks that should be pending.
 type comparison struct {
 	*applied
 	tx      *store.PlanTx
@@ -269,11 +270,12 @@ func newComparison(ctx context.Context, tx *store.PlanTx, a *applied) (*comparis
 	return c, nil
 }
 
-// room is how many tasks the app may have beside those that are pending.
+// room returns how many tasks the app may have beside those that are pending.
 func (c *comparison) room() int { return max(c.tx.Limit-len(c.pending), 0) }
 
-// filling works out the difference, and locks the campaigns it changes. When
-// authors hold some of them it is worked out again without those.
+// filling works out the difference, and locks the campaigns that it changes.
+// Where authors hold some of them, it works the difference out again without
+// those.
 func (c *comparison) filling(ctx context.Context) (filling, error) {
 	f, err := c.few(ctx)
 	if err != nil {
@@ -294,8 +296,9 @@ func (c *comparison) filling(ctx context.Context) (filling, error) {
 	return c.from(rows)
 }
 
-// plannedBefore returns the revisions of those campaigns among the cursors' that
-// are not locked yet: a change is taken together with its campaign.
+// plannedBefore returns the revisions of those of the cursors' campaigns that
+// are not locked yet. The campaigns of changes are locked already, since a
+// change is taken together with its campaign.
 func (c *comparison) plannedBefore(cursors []store.Cursor) map[int64]int32 {
 	out := make(map[int64]int32)
 	for _, k := range cursors {
@@ -306,17 +309,17 @@ func (c *comparison) plannedBefore(cursors []store.Cursor) map[int64]int32 {
 	return out
 }
 
-// fewest is how many candidates are looked at beyond the room there is.
+// fewest is the least number of candidates that are looked at beyond the app's room.
 const fewest = 8
 
-// most is how many candidates are looked at. It is more than a small limit: where
-// the earliest occurrences have left their windows, what comes next may be another
-// campaign's.
+// most returns the largest number of candidates that are looked at. It is larger
+// than a small limit: where the earliest occurrences have left their windows,
+// other campaigns may have the next ones.
 func (c *comparison) most() int { return max(c.tx.Limit, 100) }
 
-// few works out the filling from few candidates where few will do: most often a
-// task or two have begun, and the next occurrences come after all that are
-// pending.
+// few works out the filling from few candidates where these are enough. Most
+// often a task or two have begun, and the next occurrences are later than all
+// pending tasks.
 func (c *comparison) few(ctx context.Context) (filling, error) {
 	limit := min(c.room()+fewest, c.most())
 	rows, err := c.tx.Candidates(ctx, c.before, limit)
@@ -346,8 +349,9 @@ func (c *comparison) from(rows []store.Candidate) (filling, error) {
 	return fill(c.pending, candidates, c.tx.Limit, c.tx.Now), nil
 }
 
-// carryOut writes a filling, and says whether there is room left that the filling
-// took for used: some of its occurrences are decided already, such as skipped ones.
+// carryOut writes a filling. It returns true where it made fewer tasks than the
+// filling has, since some occurrences are decided already, for example skipped.
+// Then there is room left.
 func (c *comparison) carryOut(ctx context.Context, f *filling) (roomLeft bool, err error) {
 	taken, err := c.displace(ctx, f)
 	if err != nil {
@@ -361,7 +365,7 @@ func (c *comparison) carryOut(ctx context.Context, f *filling) (roomLeft bool, e
 	if err := c.saveCursors(ctx, f.advanced); err != nil {
 		return false, err
 	}
-	if len(taken) > 0 { // after the cursors: a campaign may both give and lose a task
+	if len(taken) > 0 { // after the cursors are stored: a campaign may both give and lose a task
 		if err := c.tx.Rewind(ctx, taken); err != nil {
 			return false, err
 		}
@@ -374,8 +378,8 @@ func (c *comparison) carryOut(ctx context.Context, f *filling) (roomLeft bool, e
 	return stored < len(f.insert), err
 }
 
-// displace takes the tasks back that are to make room, as many as are needed
-// and can be had, and drops the insertions there is no room for.
+// displace takes back as many of the filling's tasks to displace as room is
+// needed for. It drops the insertions for which there is still no room.
 func (c *comparison) displace(ctx context.Context, f *filling) ([]store.PendingTask, error) {
 	need := len(f.insert) - c.room()
 	if need <= 0 {
@@ -395,8 +399,8 @@ func (c *comparison) displace(ctx context.Context, f *filling) ([]store.PendingT
 	return taken, nil
 }
 
-// saveCursors stores how far the fresh campaigns are planned, and those that gave
-// a task.
+// saveCursors stores how far the fresh campaigns and the campaigns that gave a
+// task are planned.
 func (c *comparison) saveCursors(ctx context.Context, advanced []store.Cursor) error {
 	for _, k := range advanced {
 		c.cursors[k.CampaignID] = k
@@ -408,7 +412,7 @@ func (c *comparison) saveCursors(ctx context.Context, advanced []store.Cursor) e
 	return c.tx.SaveCursors(ctx, slices.SortedFunc(maps.Values(c.cursors), byCampaign))
 }
 
-// A candidate is an active campaign with an occurrence that is no task yet.
+// A candidate is an active campaign with an occurrence for which there is no task yet.
 type candidate struct {
 	campaign *store.Campaign
 	quiet    strategy.QuietHours // of its app
@@ -488,9 +492,9 @@ func (c *candidate) advance(moved map[int64]store.Cursor) {
 	moved[c.campaign.ID] = store.Cursor{CampaignID: c.campaign.ID, Revision: c.campaign.Revision, Active: true, NextDueAt: c.next}
 }
 
-// surely says that no candidate beyond those looked at, all of whose
-// occurrences are at seen or later, could change the filling: the room is used
-// up, and nothing that will be pending is due after seen.
+// surely says whether candidates that were not looked at cannot change the
+// filling. All their occurrences are at seen or later. So they cannot where the
+// room is used up and no task that will be pending is due after seen.
 func (f *filling) surely(pending []store.PendingTask, room int, seen time.Time) bool {
 	if len(f.insert)-len(f.displace) < room {
 		return false
@@ -559,14 +563,15 @@ func decideUnplanned(c *store.Campaign, due time.Time, status, reason string) st
 	return store.Decision{CampaignID: c.ID, Revision: c.Revision, Channel: c.Channel, DueAt: due, Status: status, Reason: reason}
 }
 
-// windowReason is why an occurrence older than its catch-up window was missed.
+// windowReason returns the reason recorded for an occurrence that is older than
+// its catch-up window.
 func windowReason(c *store.Campaign) string {
 	return "older than the catch-up window of " + c.CatchUpWindow.String()
 }
 
 // schedule works out a stored campaign's occurrences. The row was judged when
-// it was written, so it is not held against a catch-up window that its author
-// shortened since.
+// it was written. So it is not refused because its author has shortened the
+// catch-up window since.
 func schedule(c *store.Campaign) (strategy.Schedule, error) {
 	s, _, err := strategy.Parse(strategy.Spec{
 		Type:          strategy.Type(c.StrategyType),
@@ -590,8 +595,8 @@ func schedule(c *store.Campaign) (strategy.Schedule, error) {
 // first returns a schedule's first occurrence; zero when there is none.
 func first(s strategy.Schedule) time.Time { return s.Next(time.Time{}) }
 
-// schedules are what is known of campaigns' occurrences already, by campaign.
-// A zero Schedule is as good as none.
+// schedules hold by campaign the schedules that are worked out already. A zero
+// Schedule counts as none.
 type schedules map[int64]strategy.Schedule
 
 // of returns the campaign's schedule.

@@ -23,21 +23,22 @@ type PlannerConfig struct {
 	Compile func(*store.Campaign) (*dispatch.Message, []dispatch.Problem)
 	// Others says whether other daemons plan too; nil: none do.
 	Others func() bool
-	// OnReady is called with each app that got tasks due before Horizon from now.
+	// OnReady is called with each app that got tasks which are due within Horizon.
 	OnReady func(appNo int32)
-	// OnRejected is called with rejected campaigns that something happened to, such as
-	// the loss of targets: their requests may be good now. Nil: nobody is told.
+	// OnRejected is called with rejected campaigns to which something has happened,
+	// such as the loss of targets, so that their requests may be good now; nil: nobody
+	// is told.
 	OnRejected func(campaign int64)
 	// Horizon is how far ahead the dispatcher reads; default 2 s.
 	Horizon time.Duration
-	// Sweep is how often paused campaigns are looked at for occurrences that are
-	// over; default 1 min. Every tenth time the pending tasks of all apps are
-	// counted, for room that no hint told of.
+	// Sweep is how often paused campaigns are looked at for occurrences whose
+	// window has closed; default 1 min. Ten times as rarely the pending tasks of
+	// all apps are counted, to find room that no hint told of.
 	Sweep time.Duration
-	// Patience is how long room is left empty at most that nothing needs soon, so
-	// that an app's begun tasks are made up for many at a time; default 5 s.
+	// Patience is the longest time for which room that nothing needs soon is left
+	// empty, so that one plan makes up for many begun tasks; default 5 s.
 	Patience time.Duration
-	// Workers plan that many apps at once; default 4.
+	// Workers is how many apps are planned at once; default 4.
 	Workers int
 	// Changes bounds the changed campaigns taken in one transaction; default 2000.
 	Changes int
@@ -70,13 +71,13 @@ func (c PlannerConfig) withDefaults() PlannerConfig {
 
 // A Planner keeps the right tasks pending: per app, the earliest undecided
 // occurrences of its active campaigns, as many as its limit allows. It compares
-// what should be pending with what is and changes the difference, in one
-// transaction per app, so that any number of planners on any number of
-// machines, at any moment, come to the same result.
+// the tasks that should be pending with those that are, and changes the
+// difference in one transaction per app. Any number of planners on any number
+// of machines come to the same result.
 //
 // Its loop finds the apps that need a plan and puts them into a queue, from which
-// workers take them. No app waits for another's plan: one that needs what
-// somebody else holds goes back into the queue for a while.
+// workers take them. No app waits for another's plan: an app whose plan needs a
+// lock that somebody else holds goes back into the queue for a while.
 type Planner struct {
 	PlannerConfig
 	*loop
@@ -84,14 +85,14 @@ type Planner struct {
 	faults *faults
 
 	mu sync.Mutex
-	// waiting holds, of the apps this planner planned, the earliest occurrence
-	// that found no room; zero: none did.
+	// waiting holds, for each app that this planner has planned, the earliest
+	// occurrence that found no room; zero: all found room.
 	waiting map[int32]time.Time
 	batches map[int32]int                 // changes taken at once, of apps whose plan fails with many
-	passed  map[int32]map[int64]time.Time // campaigns that were found held, and when
-	blocked map[int32]bool                // apps with campaigns among those for which a plan waited in vain
+	passed  map[int32]map[int64]time.Time // campaigns of the app that were found held, and when
+	blocked map[int32]bool                // apps that have passed campaigns for whose locks a plan waited in vain
 	alone   map[int64]int                 // plans that failed with one campaign alone
-	counted time.Time                     // all apps; zero: they have to be
+	counted time.Time                     // when all apps' tasks were counted; zero: they have to be counted
 
 	swept time.Time // only the running loop touches it
 }
@@ -156,16 +157,17 @@ func (p *Planner) Hint(by time.Time, apps ...int32) {
 	}
 }
 
-// Recount has the next pass count the pending tasks of all apps: a daemon that
-// begins tasks plans their apps itself, unless it is gone by then.
+// Recount has the next pass count the pending tasks of all apps. A daemon that
+// begins tasks plans their apps itself; when it is gone, the others have to
+// find its apps' room.
 func (p *Planner) Recount() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.counted = time.Time{}
 }
 
-// scan is one pass of the loop: it puts every app into the queue that changed,
-// and now and then all that have room.
+// scan is one pass of the loop. It puts every app with changes into the queue,
+// and now and then all apps that have room.
 func (p *Planner) scan(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
@@ -181,7 +183,7 @@ func (p *Planner) scan(ctx context.Context) error {
 // scanTimeout bounds a look at all apps.
 const scanTimeout = 10 * time.Second
 
-// sweep looks, when it is time to, for what no hint told of.
+// sweep looks at fixed times for work that no hint told of.
 func (p *Planner) sweep(ctx context.Context) error {
 	if time.Since(p.swept) >= p.Sweep {
 		if _, err := p.Store.RevisitPaused(ctx, time.Time{}, 10000); err != nil {
@@ -203,8 +205,8 @@ func (p *Planner) sweep(ctx context.Context) error {
 	return nil
 }
 
-// countDue says whether to count all apps, and that it is done. What asks for it
-// meanwhile is not lost.
+// countDue says whether to count the tasks of all apps now, and notes that this
+// is done. A Recount during the counting is not lost.
 func (p *Planner) countDue() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -215,8 +217,9 @@ func (p *Planner) countDue() bool {
 	return due
 }
 
-// attend plans an app of the queue, and puts it back where that fails. What is
-// early leaves room for what is due.
+// attend plans an app of the queue, and puts the app back where the plan fails.
+// With rest, it then rests as long as the plan took, so that early plans leave
+// the processor to pushes that are due.
 func (p *Planner) attend(ctx context.Context, e *queuedApp, rest bool) {
 	began := time.Now()
 	again, err := p.planApp(ctx, e.app, time.Time{})
@@ -251,7 +254,7 @@ func (p *Planner) trouble(ctx context.Context, e *queuedApp, err error, times in
 	case ctx.Err() != nil:
 	case store.IsOutage(err) && times < 2:
 		p.Log.DebugContext(ctx, "planner waits for the database", "app_no", e.app, "error", err)
-	case blocked && times < 6: // a pause or two of three seconds: an author's short transaction is none of it
+	case blocked && times < 6: // not yet: an author's short transaction may be over in a few seconds
 		p.Log.DebugContext(ctx, "app waits to be planned", "app_no", e.app, "error", err)
 	default:
 		var who string
@@ -264,7 +267,7 @@ func (p *Planner) trouble(ctx context.Context, e *queuedApp, err error, times in
 	}
 }
 
-// blockers says who holds what a plan of the app needs.
+// blockers returns in words who holds the locks that a plan of the app needs.
 func (p *Planner) blockers(ctx context.Context, app int32) string {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -279,7 +282,7 @@ func (p *Planner) blockers(ctx context.Context, app int32) string {
 	return strings.Join(out, "; ")
 }
 
-// Unplanned lists the apps with changes that have waited for some seconds.
+// Unplanned lists the apps whose changes have waited for unplannedAfter.
 func (p *Planner) Unplanned() []UnplannedApp { return p.queue.unplanned(unplannedAfter) }
 
 // PlanApp plans one app and says whether another look may find more to do: there
@@ -296,7 +299,7 @@ func (p *Planner) PlanApp(ctx context.Context, app int32, now time.Time) (progre
 	return progress, err
 }
 
-// planApp is PlanApp, and tells with errBusy that another planner is at work.
+// planApp is PlanApp, but returns errBusy where another planner is at work on the app.
 func (p *Planner) planApp(ctx context.Context, app int32, now time.Time) (progress bool, err error) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
@@ -330,11 +333,11 @@ func (p *Planner) planApp(ctx context.Context, app int32, now time.Time) (progre
 	return len(out.taken) > 0 || out.again || held, nil
 }
 
-// An outcome of a plan.
+// A plannedApp is the result of an app's plan.
 type plannedApp struct {
 	taken   map[int64]bool // changed campaigns that were brought up to date
 	ready   bool           // a task is due within the horizon
-	again   bool           // occurrences were decided rather than planned, so that there may be room for more
+	again   bool           // occurrences were decided without a task, so that there may be room for more
 	next    time.Time      // the earliest occurrence that waits for room
 	decided []store.Decision
 	refused []store.Refused
@@ -357,7 +360,7 @@ func (p *Planner) planOnce(ctx context.Context, app int32, now time.Time, looked
 		for _, c := range changes {
 			out.taken[c.CampaignID] = true
 		}
-		if len(changes) == 0 { // a hint of room, which costs nothing where nothing waits for it
+		if len(changes) == 0 { // a hint of room, which costs nothing where no occurrence waits for room
 			if out.next, err = tx.NextWaiting(ctx); err != nil || out.next.IsZero() {
 				return err
 			}
@@ -382,17 +385,17 @@ func (p *Planner) planOnce(ctx context.Context, app int32, now time.Time, looked
 	return out, err
 }
 
-// errPanic is what a panic in a plan comes to.
+// errPanic is the error of a plan that panicked.
 var errPanic = errors.New("a fault of this program")
 
-// A filled app is what fill came to.
+// A filled is the result of fill.
 type filled struct {
 	ready bool // a task is due within the horizon
-	again bool // occurrences were decided rather than planned, so that there may be room for more
+	again bool // occurrences were decided without a task, so that there may be room for more
 }
 
-// fill makes the app's pending tasks the earliest, and stores how far its
-// campaigns are planned with that.
+// fill makes the app's earliest occurrences its pending tasks, and stores how
+// far its campaigns are then planned.
 func (p *Planner) fill(ctx context.Context, tx *store.PlanTx, a *applied) (filled, error) {
 	c, err := newComparison(ctx, tx, a)
 	if err != nil {

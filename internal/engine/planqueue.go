@@ -6,8 +6,9 @@ import (
 )
 
 // A planQueue holds the apps that are to be planned, each once. A worker takes
-// one app at a time; what is asked for meanwhile is kept for the next time. Its
-// instants are this machine's monotonic clock. It is safe for concurrent use.
+// one app at a time. A plan that is asked for while the app is being planned is
+// made afterwards. The instants are of this machine's monotonic clock. It is
+// safe for concurrent use.
 type planQueue struct {
 	mu    sync.Mutex
 	apps  map[int32]*queuedApp
@@ -17,28 +18,28 @@ type planQueue struct {
 // A queuedApp is an app that is to be planned, or is being planned.
 type queuedApp struct {
 	app      int32
-	at       time.Time // not before; zero: it is only being planned
-	rest     bool      // nothing is due soon: whoever plans it rests as long as it took
+	at       time.Time // when its plan may begin; zero: it is being planned, and no other plan is asked for
+	rest     bool      // nothing is due soon: the worker rests as long as the plan took
 	busy     bool      // a worker has it
 	changed  time.Time // since when changes have waited; zero: none wait
 	failures int       // in a row
-	partly   bool      // the last plan left out campaigns that somebody holds, the rest is planned
-	blockers string    // who holds what the plan needs, as last seen
-	reported bool      // the log knows that it fails
+	partly   bool      // the last plan left out campaigns that somebody holds, and planned the rest
+	blockers string    // who held the locks that the plan needs, as last seen
+	reported bool      // the log says that its plan fails
 }
 
 func newPlanQueue() *planQueue {
 	return &planQueue{apps: make(map[int32]*queuedApp), added: make(chan struct{}, 1)}
 }
 
-// Bounds of the pause after a plan that failed: it doubles from the first to the
-// last.
+// Bounds of the pause after a failed plan. The pause doubles from the first to
+// the last.
 const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 3 * time.Second
 )
 
-// add asks for a plan of an app, after the given time at the latest.
+// add asks for a plan of an app that begins after the given time at the latest.
 func (q *planQueue) add(app int32, after time.Duration) {
 	q.mu.Lock()
 	q.want(app, after)
@@ -62,7 +63,7 @@ func (q *planQueue) want(app int32, after time.Duration) *queuedApp {
 	return e
 }
 
-// changes says which apps have changes that wait: all of them, as just read.
+// changes notes which apps have changes that wait, as just read; the list is complete.
 func (q *planQueue) changes(apps []int32) {
 	q.mu.Lock()
 	waiting := make(map[int32]bool, len(apps))
@@ -81,8 +82,9 @@ func (q *planQueue) changes(apps []int32) {
 	q.wake()
 }
 
-// take returns the app whose time came first, for a worker, and whether nothing of
-// it is due soon, or how long there is none.
+// take returns to a worker the app whose time came first, and whether nothing of
+// the app is due soon. Where no app's time has come, it returns nil and how long
+// to wait.
 func (q *planQueue) take() (e *queuedApp, rest bool, wait time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -103,8 +105,9 @@ func (q *planQueue) take() (e *queuedApp, rest bool, wait time.Duration) {
 	return e, rest, wait
 }
 
-// done says that a worker has planned an app, and whether there is more to do. It
-// returns whether the log knows that the app could not be planned before.
+// done notes that a worker has planned an app; again says whether there is more
+// to do. It returns whether the log says that the app could not be planned
+// before.
 func (q *planQueue) done(e *queuedApp, again bool) (reported bool) {
 	q.mu.Lock()
 	reported = e.reported
@@ -120,8 +123,9 @@ func (q *planQueue) done(e *queuedApp, again bool) (reported bool) {
 	return reported
 }
 
-// donePartly says that a worker has planned an app but for campaigns that somebody
-// holds, which are tried again later, and whether there is more to do now.
+// donePartly notes that a worker has planned an app without the campaigns that
+// somebody holds, which are tried again later. again says whether there is more to
+// do now.
 func (q *planQueue) donePartly(e *queuedApp, again bool) {
 	q.mu.Lock()
 	e.busy, e.partly = false, true
@@ -134,7 +138,8 @@ func (q *planQueue) donePartly(e *queuedApp, again bool) {
 	q.wake()
 }
 
-// failed puts an app back for a pause, and says how often in a row it has failed.
+// failed puts an app back for a pause, and returns how many of its plans in a row
+// have failed.
 func (q *planQueue) failed(e *queuedApp) int {
 	q.mu.Lock()
 	e.busy, e.partly = false, false
@@ -147,8 +152,8 @@ func (q *planQueue) failed(e *queuedApp) int {
 	return n
 }
 
-// report keeps who is in the way of an app, and says whether the log has not yet
-// been told that it cannot be planned.
+// report keeps who is in the way of an app's plan. It returns true where the log
+// does not say yet that the app cannot be planned.
 func (q *planQueue) report(e *queuedApp, blockers string) (first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -16,24 +16,25 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// A Retention says how long decided tasks are kept, and where they go then.
+// A Retention says how long decided tasks are kept, and where they are written
+// before they are removed.
 type Retention struct {
 	Age    time.Duration // zero: they are kept for ever
 	Dir    string        // where they are written before they are removed; empty: nowhere
 	Format string        // of the files: ndjson or csv
 }
 
-// The pruner's pace. A table of a million tasks is walked through in minutes,
-// one of a hundred million in hours, and no step holds anything up.
+// The pruner's pace. It walks through a table of a million tasks in minutes,
+// and through a hundred million in hours. No step holds anything up.
 const (
 	pagesPerStep = 64               // of 8 KiB: some 2500 tasks, in one transaction
 	pagesPerPass = 10_000           // a pass is a minute's
 	betweenWalks = 10 * time.Minute // from the end of a walk to the next
-	betweenBooks = time.Hour        // between looks at what only the engine needed
+	betweenBooks = time.Hour        // between looks at rows that only the engine needed
 )
 
-// A pruner removes decided tasks that are older than their retention, and what
-// only the engine needed. It walks through the table page by page.
+// A pruner removes decided tasks that are older than their retention, and rows
+// that only the engine needed. It walks through the table page by page.
 type pruner struct {
 	*loop
 	store     *store.Store
@@ -122,16 +123,16 @@ func (p *pruner) step(ctx context.Context, before time.Time, file *exportFile) (
 	return p.store.Prune(ctx, before, p.page, p.page+pagesPerStep, keep)
 }
 
-// An exportFile receives tasks before they are removed. It is made with the
-// first of them, and each write is on the disk when it returns, since the
-// removal commits then. A daemon killed in between exports the same tasks again,
-// into another file: every task is in some file at least once, and may be in
-// two. A last line without its end was torn by such a kill.
+// An exportFile receives tasks before they are removed. It is created with the
+// first tasks. Each write is on the disk when write returns, since the removal
+// commits then. A daemon that is killed in between exports the same tasks again,
+// into another file. So every task is in at least one file, and may be in two. A
+// last line without its end was torn by such a kill.
 type exportFile struct {
 	dir, format string
 	at          time.Time
 	file        *os.File // nil: nothing was written yet
-	size        int64    // of what is certainly whole
+	size        int64    // of the part that is certainly whole
 }
 
 func newExportFile(dir, format string, at time.Time) *exportFile {
@@ -146,8 +147,8 @@ func (f *exportFile) name() string {
 	return f.file.Name()
 }
 
-// write appends tasks and syncs them to the disk. After an error nothing of
-// them is in the file.
+// write appends tasks and syncs them to the disk. After an error the file holds
+// no part of them.
 func (f *exportFile) write(tasks []store.Pruned) error {
 	if f.file == nil {
 		if err := f.create(); err != nil {
@@ -177,7 +178,7 @@ func (f *exportFile) takeBack() error {
 	return err
 }
 
-// create makes the file, for its owner only: it names those who were pushed to.
+// create makes the file, readable for its owner only, since it names targets.
 func (f *exportFile) create() error {
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return err

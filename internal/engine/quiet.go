@@ -10,12 +10,12 @@ import (
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
-// quietHours are what this daemon knows of the apps' quiet hours, some moments old.
-// They spare claims in vain, and say from when a window counts; whether a push
-// begins is the claim's to say. They are safe for concurrent use.
+// quietHours hold the apps' quiet hours as this daemon last read them, some moments
+// ago. They save claims in vain, and say from when a window counts. Whether a push
+// may begin is decided by the claim. quietHours are safe for concurrent use.
 type quietHours struct {
 	store   *store.Store
-	changed func()                                        // is called when exemptions have changed: what is kept of campaigns no longer says whether they are exempt
+	changed func()                                        // is called when exemptions have changed, since cached campaigns may be exempt or not any more
 	known   atomic.Pointer[map[int32]strategy.QuietHours] // by app
 
 	mu   sync.Mutex
@@ -23,7 +23,7 @@ type quietHours struct {
 	read time.Time // by our own clock; zero: never
 }
 
-// quietAge is how old they may be before they are read anew.
+// quietAge is the age at which quiet hours are read anew.
 const quietAge = 500 * time.Millisecond
 
 func newQuietHours(s *store.Store, changed func()) *quietHours {
@@ -32,7 +32,7 @@ func newQuietHours(s *store.Store, changed func()) *quietHours {
 	return q
 }
 
-// refresh reads them anew when they are old.
+// refresh reads the quiet hours anew when they are old.
 func (q *quietHours) refresh(ctx context.Context) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -59,12 +59,13 @@ func (q *quietHours) refresh(ctx context.Context) error {
 	return nil
 }
 
-// quietOf is an app's quiet hours as package strategy has them.
+// quietOf returns an app's quiet hours as package strategy has them.
 func quietOf(h store.QuietHours) strategy.QuietHours {
 	return strategy.NewQuietHours(h.From, h.Until, h.Zone)
 }
 
-// of returns the quiet hours that hold a campaign: none of one that ignores them.
+// of returns the quiet hours that hold a campaign, or none for a campaign that
+// ignores them.
 func (q *quietHours) of(c *store.Campaign) strategy.QuietHours {
 	return heldBy((*q.known.Load())[c.AppNo], c)
 }
@@ -77,18 +78,18 @@ func heldBy(h strategy.QuietHours, c *store.Campaign) strategy.QuietHours {
 	return h
 }
 
-// hold says that a call of the campaign must not begin now, though it was claimed:
-// quiet hours have begun since.
+// hold says whether a claimed call of the campaign must not begin now, since quiet
+// hours have begun after the claim.
 func (q *quietHours) hold(c *store.Campaign, now time.Time) bool {
 	return !q.of(c).End(now).IsZero()
 }
 
-// quietBegan is why a call does not begin that was claimed.
+// quietBegan is the reason recorded for a claimed call that does not begin.
 const quietBegan = "quiet hours began before the call"
 
-// late is how late a push of an occurrence is that is due, or whose window counts,
-// from an instant: quiet hours do not count. held says that it was held by them, and
-// no more is.
+// late returns how late the push of an occurrence is at now, not counting quiet
+// hours. from is when the occurrence is due, or when its window begins. held says
+// that quiet hours have held it, and hold it no more.
 func late(q strategy.QuietHours, from time.Time, window time.Duration, now time.Time) (late time.Duration, held bool) {
 	began := q.WindowFrom(from, window)
 	switch {
@@ -100,8 +101,9 @@ func late(q strategy.QuietHours, from time.Time, window time.Duration, now time.
 	return now.Sub(from), false
 }
 
-// expired says why an occurrence is not pushed any more that is no task: its window
-// has closed, or it lies in quiet hours that its campaign skips. Empty: it is.
+// expired returns why an occurrence without a task is not pushed any more: its
+// window has closed, or it lies in quiet hours that its campaign skips. Empty: it
+// is pushed.
 func expired(c *store.Campaign, app strategy.QuietHours, due, now time.Time) string {
 	q := heldBy(app, c)
 	if c.QuietPolicy == "skip" && !due.After(now) && !q.End(due).IsZero() {

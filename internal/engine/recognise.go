@@ -7,13 +7,13 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// recognise makes sure, before anything else is done with the database, that it
-// is the one this daemon knows and has lost nothing since; or that what it lost
-// is written again. It is asked at every heartbeat; statements that meet another
-// database in between are refused by it.
+// recognise makes sure, before the daemon does anything else with the database,
+// that this is the database it knows. The database must have lost nothing since,
+// or the lost records must be written again. recognise runs at every heartbeat.
+// Between heartbeats, another database refuses the statements that meet it.
 func (l *lease) recognise(ctx context.Context) error {
 	if l.knownSeal() == "" {
-		return nil // enlist meets it
+		return nil // enlist looks at this database
 	}
 	seal, complete, err := l.store.Seal(ctx)
 	switch {
@@ -31,7 +31,7 @@ func (l *lease) recognise(ctx context.Context) error {
 	return nil
 }
 
-// lookThrough compares the database with the ledger, and has what is lost
+// lookThrough compares the database with the ledger, and has lost records
 // written again.
 func (l *lease) lookThrough(ctx context.Context) (complete bool, err error) {
 	l.setRecognised(false)
@@ -45,7 +45,7 @@ func (l *lease) lookThrough(ctx context.Context) (complete bool, err error) {
 	l.seal, l.origin = found.Seal, found.Origin
 	l.mu.Unlock()
 	l.store.Adopt(found.Seal)
-	if found.Foreign { // nothing that is known of the other is true of it
+	if found.Foreign { // the ledger is of another database
 		l.ledger.clear()
 		l.mu.Lock()
 		l.seal = ""
@@ -58,7 +58,7 @@ func (l *lease) lookThrough(ctx context.Context) (complete bool, err error) {
 	return found.Complete, nil
 }
 
-// known is what the daemon knows of the database.
+// known returns what the daemon knows of the database.
 func (l *lease) known(book ledgerCopy) store.Known {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
@@ -81,14 +81,16 @@ func (l *lease) tellRecognised(ctx context.Context, found *store.Recognition, re
 	}
 }
 
-// knownSeal is the seal of the database this daemon knows; empty: of none.
+// knownSeal returns the seal of the database that this daemon knows; empty: it
+// knows none.
 func (l *lease) knownSeal() string {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	return l.seal
 }
 
-// recognitionPoll is how often a daemon asks whether the others have looked.
+// recognitionPoll is how often a daemon asks whether the other daemons have
+// looked through the database.
 const recognitionPoll = 100 * time.Millisecond
 
 func (l *lease) setRecognised(yes bool) {
@@ -104,9 +106,9 @@ func (l *lease) setRecognised(yes bool) {
 	}
 }
 
-// lostAgain has the records written again whose loss was found: those of claims
-// that stand and of attempts that are under way, by what the database says. It
-// returns how many they are.
+// lostAgain has lost records written again. A record is lost where by the
+// database the claim still stands, or the attempt is still under way. It
+// returns how many records it queued.
 func (e *Engine) lostAgain(known *store.Known, book ledgerCopy, found *store.Recognition) int {
 	var results []*result
 	for task, r := range book.results {
@@ -134,7 +136,7 @@ func (e *Engine) lostAgain(known *store.Known, book ledgerCopy, found *store.Rec
 	return len(results) + len(outcomes)
 }
 
-// holds takes in a claim that was written again, by the daemon's identity now.
+// holds notes that a claim was written again, under the daemon's current identity.
 func (r *recorder) holds(claim, daemon int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -16,9 +16,9 @@ import (
 )
 
 // A recorder makes the outcomes of claimed tasks durable, many in one
-// transaction, and keeps trying until the database has them: an outcome is the
-// only thing this daemon knows that nobody else does. Decisions and further tries
-// are written by turns, so that neither waits until the other succeeds.
+// transaction. It keeps trying until the database has them, since only this
+// daemon knows them. Decisions and further tries are written by turns, so that
+// neither waits until the other succeeds.
 type recorder struct {
 	*loop
 	store   *store.Store
@@ -39,7 +39,7 @@ type recorder struct {
 	idle      chan struct{} // closed when nothing is open
 }
 
-// results are those that wait, and how many of them are written at once.
+// results hold the results that wait, and how many of them are written at once.
 type results struct {
 	batch // only the running loop touches it
 	queue []*result
@@ -51,12 +51,12 @@ type openClaim struct {
 	left   int
 }
 
-// A result is what became of one claimed task: a decision, or another try.
+// A result says how one claimed task went on: with a decision, or with another try.
 type result struct {
 	decision store.Decision
 	retry    *store.Retry
 	stored   bool   // the retry is stored already
-	told     bool   // it was recorded before, and lost
+	told     bool   // it was recorded and reported before, and the database lost the record
 	last     bool   // the campaign has no later occurrence
 	cause    string // what the task waited for
 }
@@ -71,14 +71,14 @@ func newRecorder(s *store.Store, log *slog.Logger, m *Metrics, t *traces, own *l
 	return r
 }
 
-// recordAtOnce is how many results are written in one transaction, and
-// recordTimeout how long that may take.
+// recordAtOnce is how many results are written in one transaction.
+// recordTimeout is how long one transaction may take.
 const (
 	recordAtOnce  = 4000
 	recordTimeout = 15 * time.Second
 )
 
-// opened takes in a new claim and how many tasks it has.
+// opened notes a new claim and how many tasks it has.
 func (r *recorder) opened(daemon, claim int64, tasks int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -97,7 +97,7 @@ func (r *recorder) put(res *result) {
 	r.Wake()
 }
 
-// backlog is how many results wait.
+// backlog returns how many results wait.
 func (r *recorder) backlog() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -128,8 +128,8 @@ func (r *recorder) drained() <-chan struct{} {
 	return ch
 }
 
-// record writes everything that waits. A batch that fails stays first in its
-// line.
+// record writes all results that wait. A batch that fails stays at the head of
+// its line.
 func (r *recorder) record(ctx context.Context) error {
 	defer r.reporting.Wait()
 	for r.backlog() > 0 {
@@ -162,14 +162,15 @@ func (r *recorder) writeSome(ctx context.Context, l *results) error {
 		return err
 	}
 	if !r.ledger.note(generation, func(p *page) { p.keep(batch) }) {
-		return store.ErrUnrecognised // written again: it may be among what is lost
+		return store.ErrUnrecognised // this write may be among those that were lost, so it is done again
 	}
 	r.close(l, batch, done)
 	return nil
 }
 
-// gather waits for more results, so that the writes are not many and small: at
-// most until gatherResults after the last one began.
+// gather waits for more results, so that few large writes are made instead of
+// many small ones. It waits at most until gatherResults after the start of the
+// last write.
 func (r *recorder) gather(ctx context.Context) {
 	if wait := gatherResults - time.Since(r.wrote); wait > 0 && r.backlog() < recordAtOnce {
 		sleep(ctx, wait)
@@ -177,11 +178,12 @@ func (r *recorder) gather(ctx context.Context) {
 	r.wrote = time.Now()
 }
 
-// gatherResults bounds how much of what is known would be lost with the daemon.
+// gatherResults is the longest wait of gather. It bounds how many outcomes are
+// lost when the daemon dies.
 const gatherResults = 20 * time.Millisecond
 
-// next returns the first results of a line and the claims that are closed with
-// them.
+// next returns the first results of a line, and the claims of which these are
+// the last tasks.
 func (r *recorder) next(l *results) (batch []*result, done []int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -198,8 +200,8 @@ func (r *recorder) next(l *results) (batch []*result, done []int64) {
 	return batch, done
 }
 
-// sameDaemon cuts a batch where the identity of its claims changes, which it
-// does when the daemon has lost its lease and taken another.
+// sameDaemon cuts a batch where the claims are of another identity. The
+// identity changes when the daemon has lost its lease and taken another.
 func (r *recorder) sameDaemon(batch []*result) []*result {
 	for i := range batch {
 		first, c := r.open[batch[0].claim()], r.open[batch[i].claim()]
@@ -238,7 +240,7 @@ func (r *result) claim() int64 {
 	return r.decision.ClaimID
 }
 
-// writeDecisions records decisions; the claims go with the last of their tasks.
+// writeDecisions records decisions. A claim is removed with the last of its tasks.
 func (r *recorder) writeDecisions(ctx context.Context, batch []*result, done []int64) error {
 	decisions := make([]*store.Decision, len(batch))
 	for i, res := range batch {
@@ -257,7 +259,7 @@ func (r *recorder) writeDecisions(ctx context.Context, batch []*result, done []i
 	return nil
 }
 
-// writeRetries stores further tries, but for those that are stored already.
+// writeRetries stores further tries, except those that are stored already.
 func (r *recorder) writeRetries(ctx context.Context, batch []*result, done []int64) error {
 	retries := make([]*store.Retry, 0, len(batch))
 	for _, res := range batch {
@@ -281,8 +283,8 @@ func (r *recorder) writeRetries(ctx context.Context, batch []*result, done []int
 	return nil
 }
 
-// daemonOf returns the identity a claim was made with, which a daemon that lost
-// its lease no longer has.
+// daemonOf returns the identity under which a claim was made. A daemon that has
+// lost its lease since has another.
 func (r *recorder) daemonOf(claim int64) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -292,7 +294,7 @@ func (r *recorder) daemonOf(claim int64) int64 {
 	return r.lease.id()
 }
 
-// report logs the decisions and passes on which campaigns may be over.
+// report logs the decisions, and tells the finisher which campaigns may be finished.
 func (r *recorder) report(ctx context.Context, batch []*result, recorded map[int64]bool) {
 	var ended []int64
 	for _, res := range batch {
@@ -319,10 +321,10 @@ func (r *recorder) fenced(ctx context.Context, task, campaign int64) {
 	r.log.WarnContext(ctx, "outcome came too late, the task was ruled on already", "task", task, "campaign", campaign)
 }
 
-// A verdict is what an attempt's outcome means for its delivery.
+// A verdict says what becomes of a delivery after an attempt.
 type verdict struct {
 	status string    // succeeded, failed, unknown; empty: try again
-	again  time.Time // then when
+	again  time.Time // when, if it is tried again
 	reason string
 }
 
@@ -332,10 +334,10 @@ type RetryPolicy struct {
 	Initial, Max time.Duration
 }
 
-// rule turns an outcome into a verdict. Only what was certainly not sent is
-// tried again by itself, and what may have been sent only where the author
-// chose so. Whether the window has closed by then is seen where the delivery
-// waits, by its campaign as it stands then.
+// rule turns an outcome into a verdict. A call that was certainly not sent is
+// tried again by itself. A call that may have been sent is tried again only
+// where the author chose so. Whether the window closes before the next try is
+// decided where the delivery waits, by its campaign as it stands then.
 func (r RetryPolicy) rule(o dispatch.Outcome, attempts int, resendUnknown bool, now time.Time) verdict {
 	reason := outcomeText(o)
 	switch {
@@ -349,8 +351,9 @@ func (r RetryPolicy) rule(o dispatch.Outcome, attempts int, resendUnknown bool, 
 	return verdict{again: now.Add(max(r.wait(attempts), o.RetryAfter)), reason: reason}
 }
 
-// wait is the pause after the given number of attempts: exponential, with
-// jitter, so that many deliveries refused together do not return together.
+// wait returns the pause after the given number of attempts. It grows
+// exponentially, with jitter, so that many deliveries that were refused
+// together are not tried again together.
 func (r RetryPolicy) wait(attempts int) time.Duration {
 	b := backoff.NewExponentialBackOff()
 	b.InitialInterval, b.MaxInterval = r.Initial, r.Max
@@ -362,8 +365,8 @@ func (r RetryPolicy) wait(attempts int) time.Duration {
 	return d
 }
 
-// outcomeText says in words what a call came to, and which targets it was
-// without; "": it was accepted with all of them.
+// outcomeText returns the outcome of a call in words, and which targets were
+// left out; "": the call was accepted with all its targets.
 func outcomeText(o dispatch.Outcome) string {
 	if o.Class == dispatch.Accepted {
 		return o.LeftOut
@@ -391,15 +394,15 @@ func logDecided(ctx context.Context, log *slog.Logger, m *Metrics, t *traces, d 
 	t.decided(d)
 }
 
-// logDecisions reports decisions that no call of this daemon led to.
+// logDecisions reports decisions that did not come from a call of this daemon.
 func logDecisions(ctx context.Context, log *slog.Logger, m *Metrics, t *traces, all []store.Decision) {
 	for i := range all {
 		logDecided(ctx, log, m, t, &all[i], "")
 	}
 }
 
-// logRefused reports decisions that came second, which is a fault of this
-// program: the first ones stand.
+// logRefused reports second decisions on a task, which are a fault of this
+// program. The first ones stand.
 func logRefused(ctx context.Context, log *slog.Logger, m *Metrics, all []store.Refused) {
 	for _, r := range all {
 		m.Refused.Inc()
@@ -435,7 +438,7 @@ func writeDecision(ctx context.Context, log *slog.Logger, d *store.Decision) {
 	if d.MessageID != "" {
 		attrs = append(attrs, slog.String("message_id", d.MessageID))
 	}
-	record := slog.NewRecord(time.Now(), level, "task decided", 0) // to look up this line of code costs a quarter of the rest
+	record := slog.NewRecord(time.Now(), level, "task decided", 0) // looking up the source line would cost a quarter as much as everything else here
 	record.AddAttrs(attrs...)
 	_ = log.Handler().Handle(ctx, record)
 }

@@ -12,10 +12,10 @@ import (
 )
 
 // A rejudge looks at campaigns whose verdict may have changed without a change of
-// their row: the configuration was read, the program is another, targets came or
-// went. Those that are good now are active again; those that are pushed next and
-// are bad now are told to the planner, which rejects them with the reason. Any
-// number of daemons may do it at once.
+// their row: the configuration was read anew, the program is another version, or
+// targets came or went. Rejected campaigns that are good now become active.
+// Campaigns with pending tasks that are bad now are handed to the planner, which
+// rejects them with the reason. Any number of daemons may do it at once.
 type rejudge struct {
 	*loop
 	store   *store.Store
@@ -27,7 +27,7 @@ type rejudge struct {
 
 	mu    sync.Mutex
 	all   bool
-	named map[int64]bool // rejected campaigns that something happened to
+	named map[int64]bool // rejected campaigns to which something has happened
 }
 
 func newRejudge(cfg *Config, idle func() bool, w wakes) *rejudge {
@@ -57,7 +57,7 @@ const busyRest = time.Second
 // judgedAtOnce is how many campaigns are read together.
 const judgedAtOnce = 200
 
-// run looks at what was asked for. What fails is asked for again.
+// run makes the looks that were asked for. A look that fails is asked for again.
 func (r *rejudge) run(ctx context.Context) error {
 	r.mu.Lock()
 	all, named := r.all, r.named
@@ -93,7 +93,7 @@ func (r *rejudge) pages(ctx context.Context, list func(ctx context.Context, afte
 		if r.idle() {
 			pace(ctx, began)
 		} else {
-			sleep(ctx, busyRest) // what is due is judged when it begins
+			sleep(ctx, busyRest) // a task that is due is judged when it begins
 		}
 	}
 }

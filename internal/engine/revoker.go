@@ -12,19 +12,19 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// The revoker's pace: revocations are few, and nobody's pushes wait for them. An
-// app whose provider does not answer keeps the others waiting for one call's time.
+// The revoker's pace: revocations are few, and nobody's pushes wait for them. A
+// provider that does not answer keeps the other apps waiting for one call's time.
 const (
 	revokeAtOnce  = 16
 	revokeOfApp   = 4
 	revokeTries   = 10
-	revokeForeign = 5 * time.Second // until another look at what this daemon has no credentials for
+	revokeForeign = 5 * time.Second // until another look at apps for which this daemon has no credentials
 )
 
-// A revoker has providers take back what they accepted, as revoke_task asked for.
-// Each call is taken under a lease and may be made again, so that two revokers, or
-// one that was killed, do no harm: a message that was taken back stays so. No
-// decision changes by it.
+// A revoker has providers take back messages that they accepted, as revoke_task
+// asked. Each call is taken under a lease and may be made twice: a message that
+// was taken back stays taken back. So two revokers, or one that was killed, do no
+// harm. No decision changes by a revocation.
 type revoker struct {
 	*loop
 	store   *store.Store
@@ -42,7 +42,7 @@ func newRevoker(s *store.Store, log *slog.Logger, f *faults, app func(int32) *Ap
 	return r
 }
 
-// revoke is one pass: all that waits and can be called for here.
+// revoke is one pass: it makes all waiting calls for which this daemon has credentials.
 func (r *revoker) revoke(ctx context.Context) error {
 	for {
 		calls, err := r.store.TakeRevocations(ctx, 2*r.timeout, revokeOfApp, revokeAtOnce)
@@ -92,7 +92,7 @@ func (r *revoker) call(ctx context.Context, c store.RevocationCall) (out store.R
 		out.Status = "refused"
 	case c.Attempts >= revokeTries:
 		out.Status = "unknown"
-	default: // to ask once more is safe, whether the first call arrived or not
+	default: // asking once more is safe, whether the first call arrived or not
 		out.RetryAfter = max(o.RetryAfter, min(r.retry.Initial<<min(c.Attempts, 16), r.retry.Max))
 	}
 	r.log.InfoContext(ctx, "push revoked", "task", c.TaskID, "delivery", c.SliceNo, "outcome", o.Class.String(), "reason", out.Reason, "code", out.Code)

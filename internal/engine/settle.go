@@ -10,11 +10,12 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// A settler decides the tasks whose deliveries have all ended, and brings those
-// that wait to where their campaign has them: held, or ended because it was
-// cancelled or their window has closed. It works in batches, each committed, so
-// that no statement's work grows with what is stored, and in a loop of its own:
-// however long it takes, or fails, deliveries begin.
+// A settler decides the tasks whose deliveries have all ended. It also gives
+// waiting deliveries the state that their campaign wants: held, or ended
+// because the campaign was cancelled or the window has closed. It works in
+// batches, each committed, so that no statement's work grows with the number of
+// stored deliveries. It is a loop of its own, so that deliveries begin however
+// long the settler takes, and even when it fails.
 type settler struct {
 	settlerParts
 	loop *loop
@@ -41,15 +42,15 @@ type settlerParts struct {
 	statementTimeout time.Duration // of one batch of placing
 }
 
-// A batch is how many rows a statement takes at once: half as many after each one
-// that took too long, and more again once they no longer do.
+// A batch is how many rows a statement takes at once. It is halved after each
+// statement that took too long, and grows again when statements are in time.
 type batch struct {
 	doing      string
 	rows, most int
 	timeouts   int // in a row
 }
 
-// over tells how a statement ended.
+// over takes in how a statement ended: err is its error.
 func (b *batch) over(ctx context.Context, log *slog.Logger, err error) {
 	switch {
 	case err == nil:
@@ -65,8 +66,8 @@ func (b *batch) over(ctx context.Context, log *slog.Logger, err error) {
 const (
 	placeAtOnce  = 5000 // deliveries
 	settleAtOnce = 100  // tasks
-	// settleTimeout is longer than that of statements on the way to a push: a task
-	// may have a million deliveries to count, and nothing waits for it.
+	// settleTimeout is longer than statementTimeout: a task may have a million
+	// deliveries to count, and nothing waits for the statement.
 	settleTimeout = time.Minute
 )
 
@@ -97,9 +98,9 @@ func (s *settler) hint(tasks ...int64) {
 	s.Wake()
 }
 
-// settleAll is one pass. Looks at all running tasks are as far apart as they are
-// long, twenty times over, so that they never take more than a small part of the
-// database.
+// settleAll is one pass. After a look at all running tasks it waits twenty times
+// as long as the look took, at most 10 seconds, so that looks take only a small
+// part of the database's time.
 func (s *settler) settleAll(ctx context.Context) error {
 	if err := s.settleHinted(ctx); err != nil {
 		return err
@@ -145,8 +146,8 @@ func (s *settler) sweep(ctx context.Context) error {
 	return s.settle(ctx, nil)
 }
 
-// respread spreads deliveries anew whose campaign has another spread now, or a window
-// that ends at another time.
+// respread spreads the deliveries of tasks anew whose campaign now has another
+// spread, or a window that ends at another time.
 func (s *settler) respread(ctx context.Context) error {
 	bounded, cancel := context.WithTimeout(ctx, s.statementTimeout)
 	defer cancel()
@@ -162,7 +163,8 @@ func (s *settler) respread(ctx context.Context) error {
 	return nil
 }
 
-// place brings one batch to its place and says whether there may be more.
+// place gives one batch of waiting deliveries the state that their campaign
+// wants. It says whether there may be more.
 func (s *settler) place(ctx context.Context) (full bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, s.statementTimeout)
 	defer cancel()
@@ -199,7 +201,8 @@ func (s *settler) settle(ctx context.Context, tasks []int64) error {
 	}
 }
 
-// logDecided logs and counts decisions and passes on which campaigns may be over.
+// logDecided logs and counts decisions, and tells the finisher which campaigns
+// may be finished.
 func (s *settler) logDecided(ctx context.Context, settled []store.Decision, began time.Time) {
 	ended := make([]int64, 0, len(settled))
 	for i := range settled {
@@ -213,9 +216,8 @@ func (s *settler) logDecided(ctx context.Context, settled []store.Decision, bega
 	}
 }
 
-// A reporter says in the log, now and then, how far tasks of many deliveries
-// are. Each daemon speaks of the apps that are its share, so that a task is
-// spoken of once.
+// A reporter logs now and then how far tasks of many deliveries are. Each
+// daemon reports on the apps of its share, so that a task is reported once.
 type reporter struct {
 	store *store.Store
 	log   *slog.Logger
@@ -223,14 +225,14 @@ type reporter struct {
 	every time.Duration
 
 	said time.Time
-	done map[int64]int32 // what was said of each task
+	done map[int64]int32 // how many deliveries of each task were last reported as done
 }
 
 func newReporter(s *store.Store, log *slog.Logger, share func() (int, int, bool)) *reporter {
 	return &reporter{store: s, log: log, share: share, every: 10 * time.Second, done: make(map[int64]int32)}
 }
 
-// report speaks when it is time to. Only one goroutine may call it.
+// report logs when it is time to. Only one goroutine may call it.
 func (r *reporter) report(ctx context.Context) error {
 	if time.Since(r.said) < r.every {
 		return nil

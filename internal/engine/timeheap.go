@@ -2,15 +2,15 @@ package engine
 
 import "time"
 
-// A timeHeap holds an app's line each, the one first that wants to be looked at
-// first. It is used through container/heap, and each element knows its index in it,
-// so that one that has changed can be fixed or removed.
+// A timeHeap holds queues of apps, the one with the earliest time first. It is used
+// through container/heap. Each element knows its index in the heap, so that an
+// element whose time has changed can be moved or removed.
 type timeHeap[T timed] []T
 
-// A timed is what a timeHeap holds.
+// A timed is an element of a timeHeap.
 type timed interface {
-	at() time.Time // when it wants to be looked at
-	setIndex(int)  // where it is in the heap; -1: it is not there
+	at() time.Time // when the element is due for a look
+	setIndex(int)  // i is the element's index in the heap; -1: it is not there
 }
 
 func (h timeHeap[T]) Len() int           { return len(h) }

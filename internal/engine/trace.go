@@ -8,22 +8,24 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// A Tracer gets every step of a task on its way, after the step and in the
-// database's time. Its methods are called on the way to a push, so they must neither
-// wait nor fail. They are called from many goroutines, and the steps of a task come
-// in no certain order. None holds a target or a text of an author's or a provider's.
+// A Tracer is told of every step of a task, after the step. Times are by the
+// database's clock. Its methods are called on the way to a push, so they must
+// neither wait nor fail. They are called from many goroutines, and the steps of a
+// task come in no certain order. None holds a target or a text of an author's or a
+// provider's.
 type Tracer interface {
 	// Claimed: the task's intent to push was made durable.
 	Claimed(TracedTask, Span)
-	// Called: one attempt of one delivery was made, or just not.
+	// Called: one attempt of one delivery was made, or was stopped right before
+	// its call.
 	Called(TracedTask, TracedCall)
-	// Recorded: what a call came to was made durable.
+	// Recorded: the outcome of a call was made durable.
 	Recorded(TracedTask, Span)
 	// Decided: the task is over. One daemon alone reports it.
 	Decided(TracedTask, TracedDecision)
 }
 
-// A Span is from when to when a step took.
+// A Span is when a step began and ended.
 type Span struct{ From, To time.Time }
 
 // A TracedTask says which task a step is of. ID, Campaign and DueAt are known at
@@ -69,8 +71,9 @@ func newTraces(to Tracer, clock *Clock) *traces {
 	return &traces{to: to, clock: clock}
 }
 
-// since is a step that ends now. The clock may be set back a little between the
-// two, when it learns the database's more precisely; no step ends before it began.
+// since returns the span of a step that ends now. The clock may go back a little
+// in between, when it learns the database's time more precisely. The span never
+// ends before it begins.
 func (t *traces) since(from time.Time) Span {
 	now := t.clock.Now()
 	if now.Before(from) {
@@ -79,7 +82,7 @@ func (t *traces) since(from time.Time) Span {
 	return Span{from, now}
 }
 
-// now is the begin of a step; zero when nobody asks.
+// now returns the start of a step, or zero where there is no Tracer.
 func (t *traces) now() time.Time {
 	if t == nil {
 		return time.Time{}
@@ -104,8 +107,8 @@ func (t *traces) called(task TracedTask, slice, attempt int32, p *dispatch.Push,
 	t.to.Called(task, call)
 }
 
-// started reports a task whose deliveries were stored: what is claimed then is
-// each of them, by whichever daemon has the time.
+// started reports a task whose deliveries were stored. Each delivery is claimed
+// later, by any daemon.
 func (t *traces) started(e *entry, from time.Time) {
 	if t != nil {
 		t.to.Claimed(e.traced(), t.since(from))
@@ -119,7 +122,7 @@ func (t *traces) settled(d *store.Decision, from time.Time) {
 	}
 }
 
-// recorded reports a batch of outcomes, but for those that came too late.
+// recorded reports a batch of outcomes, except those that came too late.
 func (t *traces) recorded(batch []*result, decided map[int64]bool, from time.Time) {
 	if t == nil {
 		return

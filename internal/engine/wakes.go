@@ -12,11 +12,12 @@ type wakes struct{ e *Engine }
 // beat is the pulse's first wake, some 200 ms after each second: the lease is
 // renewed, and claims whose answer was lost are looked for.
 func (w wakes) beat() {
-	w.e.lease.Wake() // wakes deliveries and settler, when there is something for them
+	w.e.lease.Wake() // wakes deliveries and settler when there is something for them to do
 	w.e.lost.Wake()
 }
 
-// prepare is the pulse's second wake, 300 ms later: what looks ahead or clears up.
+// prepare is the pulse's second wake, 300 ms later, for services that look ahead
+// or clear up.
 func (w wakes) prepare() {
 	w.e.dispatcher.Wake()
 	w.e.planner.Wake()
@@ -63,11 +64,12 @@ func (w wakes) campaignsToPlan() { w.e.planner.Wake() }
 func (w wakes) rejectedTouched(campaign int64) { w.e.rejudge.rejected(campaign) }
 
 // tasksBegun is for the dispatcher: the apps have room, which the planner fills in
-// time for what is due by then. Without the hint, the planner's sweep finds the room.
+// time for occurrences that are due by then. Without the hint, the planner's sweep
+// finds the room.
 func (w wakes) tasksBegun(by time.Time, apps ...int32) { w.e.planner.Hint(by, apps...) }
 
-// deliveriesStored is for the dispatcher and the settler: a task's deliveries wait, or
-// wait for another time.
+// deliveriesStored is for the dispatcher and the settler: a task's deliveries were
+// stored, or are ready at another time.
 func (w wakes) deliveriesStored() { w.e.deliveries.Wake() }
 
 // deliveriesFound is for the lease: the heartbeat or the reaper saw deliveries that
@@ -100,12 +102,12 @@ func (w wakes) paceChanged() {
 	w.e.deliveries.reload()
 }
 
-// daemonsGone is for the lease: the room that only they knew of has to be counted,
-// with the planner's next pass.
+// daemonsGone is for the lease: daemons died that had begun tasks. The planner's
+// next pass counts the room that this left.
 func (w wakes) daemonsGone() { w.e.planner.Recount() }
 
-// leaseLost is for the lease, when it is lost or a hold began: what was read ahead
-// is forgotten, and read again later.
+// leaseLost is for the lease, when it is lost or a hold began: tasks and
+// deliveries that were read ahead are forgotten, and read again later.
 func (w wakes) leaseLost() {
 	w.e.dispatcher.due.clear()
 	w.e.deliveries.queue.clear()

@@ -12,11 +12,12 @@ import (
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
-// A zoneRules has stored occurrences follow the rules of time zones that are in
-// force: governments change them, and a new tzdata comes with the program or the
-// machine. It looks when the daemon starts and when it is told to read its
-// configuration. Any number of daemons may do it at once; with different rules on
-// their machines the last one to look wins, and its log says so.
+// A zoneRules makes stored occurrences follow the time zone rules that are in
+// force. Governments change the rules, and a new tzdata comes with the program or
+// the machine. It looks when the daemon starts and when it reads its
+// configuration anew. Any number of daemons may do so at once. Where their
+// machines have different rules, the last daemon to look wins, and its log says
+// so.
 type zoneRules struct {
 	*loop
 	store *store.Store
@@ -57,7 +58,8 @@ func (z *zoneRules) run(ctx context.Context) error {
 }
 
 // follow compares the rules that stored occurrences follow with those in force.
-// The rules are recorded last: what is cut off in between is done again.
+// The rules are recorded last, so that work that was cut off in between is done
+// again.
 func (z *zoneRules) follow(ctx context.Context) error {
 	known, err := z.store.ZoneRules(ctx)
 	if err != nil {
@@ -93,7 +95,7 @@ func (z *zoneRules) follow(ctx context.Context) error {
 	return z.store.SaveZoneRules(ctx, z.name, changed, moved)
 }
 
-// move takes back what is no occurrence any more.
+// move has campaigns planned anew whose stored instants are no occurrences any more.
 func (z *zoneRules) move(ctx context.Context, page []store.Zoned, moved map[string]int) error {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
@@ -130,7 +132,7 @@ func (z *zoneRules) move(ctx context.Context, page []store.Zoned, moved map[stri
 }
 
 // compareServer logs zones for which PostgreSQL has other rules than this
-// program: what people see in local times, and verify, go by the server's.
+// program. Local times that people see, and verify, go by the server's rules.
 func (z *zoneRules) compareServer(ctx context.Context, names []string) {
 	ctx, cancel := context.WithTimeout(ctx, scanTimeout)
 	defer cancel()
@@ -165,16 +167,16 @@ func (z *zoneRules) compareServer(ctx context.Context, names []string) {
 // occurs says whether an instant is one of a schedule's.
 func occurs(s strategy.Schedule, at time.Time) bool { return s.Next(at.Add(-time.Second)).Equal(at) }
 
-// onSchedule returns the occurrence that an instant stands for, which was one
-// under other rules of its zone: the one before, where it is less than half a day
-// away and nearer, else the next.
+// onSchedule returns the occurrence that corresponds to an instant, which was an
+// occurrence under other rules of its zone. It is the occurrence before, where
+// that is less than half a day away and nearer; else the next.
 func onSchedule(s strategy.Schedule, at time.Time) time.Time {
 	if occurs(s, at) {
 		return at
 	}
 	const half = 12 * time.Hour
 	next := s.Next(at)
-	var before time.Time // the last one: there may be several a day
+	var before time.Time // the last occurrence before at: there may be several a day
 	for t := s.Next(at.Add(-half)); !t.IsZero() && t.Before(at); t = s.Next(t) {
 		before = t
 	}

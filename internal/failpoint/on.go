@@ -12,9 +12,9 @@ import (
 	"syscall"
 )
 
-// armed is the one failpoint of this process: CHAOS_FAILPOINT is
-// NAME:COUNT:ACTION, where the action befalls the COUNT-th hit: kill is
-// SIGKILL, stop is SIGSTOP.
+// armed is the one failpoint of this process. CHAOS_FAILPOINT is
+// NAME:COUNT:ACTION. The COUNT-th hit does the action: kill is SIGKILL, stop is
+// SIGSTOP.
 var armed = parse(os.Getenv("CHAOS_FAILPOINT"))
 
 type point struct {

@@ -17,7 +17,7 @@ import (
 //go:linkname wallAhead time.wallAhead
 var wallAhead int64
 
-// The file that CHAOS_CLOCK names holds it, and may change at any time.
+// The file that CHAOS_CLOCK names holds the seconds, and may change at any time.
 func init() {
 	file := os.Getenv("CHAOS_CLOCK")
 	if file == "" {

@@ -11,13 +11,13 @@ import (
 	"time"
 )
 
-// libraries is where Debian, Fedora and others keep libfaketime.
+// libraries are the paths at which Debian, Fedora and others have libfaketime.
 var libraries = []string{
 	"/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1", "/usr/lib/aarch64-linux-gnu/faketime/libfaketime.so.1",
 	"/usr/lib64/faketime/libfaketime.so.1", "/usr/lib/faketime/libfaketime.so.1",
 }
 
-// Library is the path of libfaketime; empty: the machine has none.
+// Library returns the path of libfaketime; empty: the machine has none.
 func Library() string {
 	for _, path := range libraries {
 		if _, err := os.Stat(path); err == nil {
@@ -52,8 +52,8 @@ func Wrap(library, file, programs, dir string) error {
 		if e.Name() == "postgres" {
 			script := fmt.Sprintf("#!/bin/sh\nexport LD_PRELOAD=%s FAKETIME_TIMESTAMP_FILE=%s FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1\nexec %s \"$@\"\n",
 				library, file, filepath.Join(programs, "postgres"))
-			// A child that another goroutine forks while the script is open
-			// for writing makes its start fail with "text file busy".
+			// If another goroutine forks a child while the script is open for
+			// writing, the script's start fails with "text file busy".
 			syscall.ForkLock.RLock()
 			err = os.WriteFile(path, []byte(script), 0o755)
 			syscall.ForkLock.RUnlock()

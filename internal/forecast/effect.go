@@ -6,39 +6,39 @@ import (
 	"time"
 )
 
-// A Draft is a campaign that is not stored yet, or a stored one as an edit would
-// have it: Campaign.ID is then the stored one's, and the draft takes its place.
+// A Draft is a campaign that is not stored yet, or a stored campaign with an
+// edit. Campaign.ID is then the stored campaign's, which the draft replaces.
 type Draft struct {
 	Campaign
-	Due         []time.Time // its occurrences that are pushed as soon as it is stored
-	Rescheduled bool        // an edit of the strategy: its tasks that are due and wait are cancelled
-	AtLeast     bool        // nobody knows how many calls it needs
+	Due         []time.Time // occurrences that are pushed as soon as the draft is stored
+	Rescheduled bool        // an edit of the strategy: tasks of the campaign that are due and wait are cancelled
+	AtLeast     bool        // nobody knows how many calls the draft needs
 }
 
-// A Fill is a number without the draft and with it. Limit is zero where there is none.
+// A Fill is a number without and with the draft. Limit is zero where there is no limit.
 type Fill struct{ Before, After, Limit int }
 
-// Over says whether it is the draft that is beyond the limit.
+// Over says whether the number with the draft is beyond the limit.
 func (f Fill) Over() bool { return f.Limit > 0 && f.After > f.Limit }
 
-// An Effect is what a draft changes for its app until then.
+// An Effect says what a draft changes for its app until Until.
 type Effect struct {
 	Until   time.Time
 	AtLeast bool // not everything could be looked at
 	Own     int  // occurrences of the draft
 	Pushes  Fill // occurrences of the app
-	Pending Fill // of them as tasks: the earliest, as many as the app may have pending
-	Second  Fill // the most that are due in a second in which the draft pushes
-	Week    Fill // the most calls of the draft's channel in any 7 days; no limit: it has no quota
+	Pending Fill // the earliest of them that are tasks, as many as the app may have pending
+	Second  Fill // the most occurrences that are due in a second in which the draft pushes
+	Week    Fill // the most calls of the draft's channel in any 7 days; no limit: the channel has no quota
 	Missed  []Push
-	Waiting []Push // for a quota, or for longer than without the draft
+	Waiting []Push // pushes that wait for a quota, or wait longer than without the draft
 	Bursts  []Burst
-	Spread  SpreadOut // the draft's first occurrence that is spread; no Calls: none is
-	Repeats int       // how often the same users are reached in 7 days, where that is more than once
+	Spread  SpreadOut // the draft's first spread occurrence; Calls is zero where there is none
+	Repeats int       // how often the same users are reached in 7 days, if more than once
 }
 
-// With works out what a draft changes. Of the input only the draft's app counts.
-// It takes twice the time of Make.
+// With works out what a draft changes. It reads only the draft's app of the
+// input. It takes twice the time of Make.
 func With(in Input, d Draft) Effect {
 	before, after := in.of(d.App), in.of(d.App)
 	after.Campaigns, after.Stored = slices.Clone(before.Campaigns), nil
@@ -69,7 +69,7 @@ func (in Input) of(app AppKey) Input {
 	return out
 }
 
-// compare says what the second forecast has that the first has not.
+// compare returns the effect by which the second forecast differs from the first.
 func compare(a, b Result, in Input, d Draft) Effect {
 	e := Effect{
 		Until: b.Until, AtLeast: a.AtLeast || b.AtLeast || d.AtLeast, Pushes: Fill{Before: a.Occurrences, After: b.Occurrences},
@@ -112,7 +112,7 @@ func compare(a, b Result, in Input, d Draft) Effect {
 	return e
 }
 
-// perSecond counts what is due in each second.
+// perSecond counts the occurrences that are due in each second.
 func perSecond(all []Occurrence) map[int64]int {
 	out := make(map[int64]int, len(all))
 	for _, o := range all {
@@ -121,8 +121,8 @@ func perSecond(all []Occurrence) map[int64]int {
 	return out
 }
 
-// added returns the pushes of b that are the draft's own, that a has not, or that
-// a has with an earlier call; one of each occurrence.
+// added returns the pushes of b that are the draft's own, that are not in a, or
+// that have an earlier call in a. It returns one push of each occurrence.
 func added(a, b []Push, own int64) []Push {
 	type key struct {
 		campaign int64
@@ -131,7 +131,7 @@ func added(a, b []Push, own int64) []Push {
 	keyOf := func(p Push) key { return key{p.CampaignID, p.DueAt.UnixMicro()} }
 	had := make(map[key]time.Time, len(a))
 	for _, p := range a {
-		had[keyOf(p)] = p.FreeAt // of its last call
+		had[keyOf(p)] = p.FreeAt // the time of its last call
 	}
 	last := make(map[key]Push, len(b))
 	for _, p := range b {

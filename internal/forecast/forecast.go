@@ -1,16 +1,17 @@
-// Package forecast says what the bounds will do to what is planned: which
-// occurrences will wait for a quota or be missed by it, when more falls due than
-// an app may have pending, when a burst's last call goes out and that of an
-// occurrence that is spread, which users are reached more than once a week, and
-// which loops end. Make is pure: rows and the time are handed in. Read hands it
-// what is stored.
+// Package forecast says how bounds will change the planned pushes. It says which
+// occurrences will wait for a quota or be missed because of it, when more is due
+// than an app may have pending, and when the last call of a burst or of a spread
+// occurrence goes out. It also says which users are reached more than once a
+// week, and which loops end. Make is pure: it gets rows and the time. Read gives
+// it the stored rows.
 //
-// It follows the engine's rules: a quota counts the calls of any rolling
-// 7 x 24 h; a task without quota waits, the earliest due first, until one is free,
-// and is missed when its catch-up window closes first. Quiet hours hold what their
-// campaigns do not leave out or ignore. What somebody skipped is not pushed, and what
-// is due and waits already comes first. What nobody knows ahead is left out: campaigns
-// written later, outages, refusals, and how long a provider takes to answer.
+// It follows the engine's rules. A quota counts the calls of any rolling 7 x 24 h. A
+// task without quota waits until a call is free, the earliest due first, and is missed
+// when its catch-up window closes before. Quiet hours hold occurrences, except those
+// that their campaigns leave out or push all the same. Skipped occurrences are not
+// pushed, and tasks that are due and wait already come first. The forecast leaves out
+// what nobody knows ahead: campaigns written later, outages, refusals, and how long a
+// provider takes to answer.
 package forecast
 
 import (
@@ -26,7 +27,7 @@ import (
 // Week is the window of quotas.
 const Week = 7 * 24 * time.Hour
 
-// Bounds of one forecast. Beyond them it says "at least".
+// Bounds of one forecast. Beyond them, a forecast says "at least".
 const (
 	MaxCampaigns   = 5_000
 	MaxOccurrences = 200_000
@@ -35,7 +36,7 @@ const (
 // An AppKey names an app.
 type AppKey struct{ AppID, WorkspaceID string }
 
-// An App is an app's bounds. Zero: none.
+// An App holds an app's bounds. Zero: no bound.
 type App struct {
 	AppKey
 	PendingLimit     int
@@ -44,7 +45,7 @@ type App struct {
 	Quiet            strategy.QuietHours
 }
 
-// A Campaign is what the forecast needs of an active campaign.
+// A Campaign holds the parts of an active campaign that a forecast needs.
 type Campaign struct {
 	ID       int64
 	Name     string
@@ -53,49 +54,49 @@ type Campaign struct {
 	Zone     string
 	Schedule strategy.Schedule
 	Window   time.Duration // how late an occurrence may still be pushed
-	Quiet    string        // its quiet_policy as exemptions stand: hold, skip or ignore; empty: hold
+	Quiet    string        // hold, skip or ignore, which needs an exemption; empty: hold
 	Misfire  string        // latest, all or skip; empty: latest
-	Calls    int           // an occurrence needs; 0 counts as one
-	Targets  int           // that they have; a call counts as one at least
+	Calls    int           // of an occurrence; 0 counts as one
+	Targets  int           // of these calls; a call counts as one at least
 	Spread   time.Duration // of the calls of an occurrence; zero: none
 	Quota    int           // calls of the app's channel in any 7 days; zero: no quota
 }
 
-// A Call counts against a quota already.
+// A Call is a call that counts against a quota already.
 type Call struct {
 	App     AppKey
 	Channel string
 	At      time.Time
 }
 
-// A Stored is an occurrence of which the database knows already.
+// A Stored is an occurrence that is stored already.
 type Stored struct {
 	CampaignID int64
 	DueAt      time.Time
 	Skipped    bool // it is not pushed; false: it is a pending task
 }
 
-// Input is what there is now. Campaigns beyond MaxCampaigns are left out.
+// Input holds the present state. Campaigns beyond MaxCampaigns are left out.
 type Input struct {
 	Now, Until time.Time
-	From       time.Time // what comes before is left out; zero: nothing is
+	From       time.Time // earlier occurrences are left out; zero: none is
 	Apps       []App
 	Campaigns  []Campaign
 	Calls      []Call   // of the last 7 days, on channels with a quota
-	Stored     []Stored // skipped ones that are to come, and pending tasks
+	Stored     []Stored // pending tasks, and coming occurrences that were skipped
 	Partial    bool     // there is more than the lists hold
 }
 
-// An Occurrence is one that is to come, or that is due and waits.
+// An Occurrence is a coming occurrence, or one that is due and waits.
 type Occurrence struct {
 	At       time.Time
 	Campaign *Campaign
 	Planned  bool      // it is no task yet
-	Held     time.Time // until when quiet hours hold it; zero: they do not
+	Held     time.Time // until when quiet hours hold it; zero: they do not hold it
 	Silent   bool      // quiet hours keep it from being pushed at all
 }
 
-// begins is when it is pushed, as far as quiet hours decide.
+// begins returns when the occurrence is pushed, as far as quiet hours decide.
 func (o *Occurrence) begins() time.Time {
 	if o.Held.IsZero() {
 		return o.At
@@ -103,7 +104,7 @@ func (o *Occurrence) begins() time.Time {
 	return o.Held
 }
 
-// A Push is one occurrence that something happens to.
+// A Push is one occurrence that is not pushed as planned.
 type Push struct {
 	CampaignID int64     `json:"campaign_id"`
 	Campaign   string    `json:"campaign"`
@@ -115,7 +116,7 @@ type Push struct {
 	FreeAt     time.Time `json:"free_at"` // when a call of the quota is free for it
 }
 
-// A Peak is a second in which more falls due than an app may have pending.
+// A Peak is a second in which more occurrences are due than an app may have pending.
 type Peak struct {
 	AppID     string    `json:"app_id"`
 	Workspace string    `json:"workspace_id"`
@@ -124,8 +125,8 @@ type Peak struct {
 	Limit     int       `json:"limit"`
 }
 
-// A Burst is a stretch of calls that the app's calls or targets per second hold
-// back. Last is when the last of them goes out.
+// A Burst is a series of calls that the app's calls or targets per second hold
+// back. Last is when the last of the calls goes out.
 type Burst struct {
 	AppID     string    `json:"app_id"`
 	Workspace string    `json:"workspace_id"`
@@ -135,7 +136,7 @@ type Burst struct {
 }
 
 // A SpreadOut is an occurrence whose calls go out over a while. Last is when the last
-// of them does, as far as the app's rate has to do with it alone.
+// call goes out, if the app's rate serves this occurrence alone.
 type SpreadOut struct {
 	CampaignID int64     `json:"campaign_id"`
 	Campaign   string    `json:"campaign"`
@@ -163,15 +164,16 @@ type End struct {
 	Zone       string    `json:"time_zone"`
 }
 
-// A Result is what will happen until then, each list by time.
+// A Result is a forecast until Until, which may be earlier than Input.Until.
+// Each list is in the order of time.
 type Result struct {
 	Until       time.Time   `json:"until"`
 	Occurrences int         `json:"occurrences"`
-	AtLeast     bool        `json:"at_least"` // not everything could be looked at: there may be more
-	Waiting     []Push      `json:"waiting"`  // for a quota, inside their window
-	Missed      []Push      `json:"missed"`   // since the quota frees up too late
-	Held        []Push      `json:"held"`     // until quiet hours end, at free_at
-	Silent      []Push      `json:"silent"`   // left out for quiet hours, or overtaken within them by a later one
+	AtLeast     bool        `json:"at_least"` // not everything was looked at, so there may be more
+	Waiting     []Push      `json:"waiting"`  // pushes that wait for a quota within their window
+	Missed      []Push      `json:"missed"`   // pushes for which the quota is free too late
+	Held        []Push      `json:"held"`     // pushes held until quiet hours end, at free_at
+	Silent      []Push      `json:"silent"`   // pushes left out for quiet hours, or overtaken by a later one within them
 	Peaks       []Peak      `json:"peaks"`
 	Bursts      []Burst     `json:"bursts"`
 	Spreads     []SpreadOut `json:"spreads"`
@@ -180,7 +182,7 @@ type Result struct {
 
 	Coming []Occurrence `json:"-"` // all of them, by time
 
-	calls map[quotaKey][]time.Time // against each quota, those made already among them
+	calls map[quotaKey][]time.Time // of each quota, including calls that were made already
 }
 
 // Make works the forecast out. It takes time in proportion to the occurrences.
@@ -215,15 +217,16 @@ func Make(in Input) Result {
 	return r
 }
 
-// occurrences lists those after now and until then, with the pending tasks that
-// are due already, the earliest first. It ends with the first one too many.
+// occurrences lists the occurrences after now and until Input.Until, and the
+// pending tasks that are due already, the earliest first. It ends with the
+// first one beyond the bound.
 func occurrences(campaigns []Campaign, in Input) []Occurrence {
 	from := later(in.Now, in.From)
 	type key struct {
 		campaign int64
 		at       int64 // in microseconds, as the database keeps it
 	}
-	stored := make(map[key]bool, len(in.Stored)) // whether it is skipped
+	stored := make(map[key]bool, len(in.Stored)) // true: it is skipped
 	due := make(map[int64][]time.Time)
 	for _, o := range in.Stored {
 		stored[key{o.CampaignID, o.DueAt.UnixMicro()}] = o.Skipped
@@ -243,8 +246,8 @@ func occurrences(campaigns []Campaign, in Input) []Occurrence {
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Occurrence) int { return a.At.Compare(b.At) })
-	// The earliest of all campaigns comes first, so that no more are worked out than
-	// a forecast holds, however far ahead it looks.
+	// The earliest occurrence of all campaigns comes next, so that no more are
+	// worked out than a forecast holds, however far ahead it looks.
 	heap.Init(&next)
 	for len(next) > 0 && len(out) <= MaxOccurrences {
 		c, t := &campaigns[next[0].campaign], next[0].at
@@ -262,14 +265,15 @@ func occurrences(campaigns []Campaign, in Input) []Occurrence {
 	return out
 }
 
-// A coming is the next occurrence of a campaign, by its place in the list.
+// A coming is the next occurrence of a campaign, which is named by its place in
+// the list.
 type coming struct {
 	at       time.Time
 	campaign int
 }
 
-// soonest is a heap with the earliest at its top; of those at one instant, the
-// first campaign's.
+// soonest is a heap with the earliest occurrence at its top. Of several at one
+// instant, the first campaign's comes first.
 type soonest []coming
 
 func (h soonest) Len() int { return len(h) }
@@ -292,7 +296,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// quietHours are those of each app that has some.
+// quietHours returns the quiet hours of each app that has some.
 func quietHours(apps []App) map[AppKey]strategy.QuietHours {
 	out := make(map[AppKey]strategy.QuietHours)
 	for _, a := range apps {
@@ -303,7 +307,8 @@ func quietHours(apps []App) map[AppKey]strategy.QuietHours {
 	return out
 }
 
-// hours are the quiet hours that hold a campaign: its app's, unless it ignores them.
+// hours returns the quiet hours that hold a campaign: its app's, or none where the
+// campaign ignores them.
 func (c *Campaign) hours(quiet map[AppKey]strategy.QuietHours) strategy.QuietHours {
 	if c.Quiet == "ignore" {
 		return strategy.QuietHours{}
@@ -311,8 +316,8 @@ func (c *Campaign) hours(quiet map[AppKey]strategy.QuietHours) strategy.QuietHou
 	return quiet[c.App]
 }
 
-// quiet says what quiet hours do to the occurrences, and returns those that are
-// pushed, by when they are.
+// quiet notes which occurrences quiet hours hold or leave out. It returns those
+// that are pushed, in the order in which they begin.
 func (r *Result) quiet(all []Occurrence, quiet map[AppKey]strategy.QuietHours, now time.Time) []Occurrence {
 	if len(quiet) == 0 {
 		return all
@@ -338,21 +343,21 @@ func (r *Result) quiet(all []Occurrence, quiet map[AppKey]strategy.QuietHours, n
 	return pushed
 }
 
-// overtaken says that a held occurrence's campaign has a later one when it could be
-// pushed, in the place of which it is not.
+// overtaken says whether a held occurrence is not pushed, since a later one of its
+// campaign is due by when it could be.
 func overtaken(c *Campaign, o *Occurrence) bool {
 	next := c.Schedule.Next(o.At)
 	return c.Misfire != "all" && !next.IsZero() && !next.After(o.Held)
 }
 
-// quotaKey is what a quota counts for.
+// A quotaKey names the app and channel of a quota.
 type quotaKey struct {
 	app     AppKey
 	channel string
 }
 
-// quotas follows each quota through the occurrences. Those that wait are served
-// the earliest due first, so the calls of a quota ascend.
+// quotas follows each quota through the occurrences. Occurrences that wait are
+// served in the order of their due times, so the calls of a quota ascend.
 func (r *Result) quotas(all []Occurrence, quiet map[AppKey]strategy.QuietHours, in Input) {
 	calls := make(map[quotaKey][]time.Time)
 	for _, c := range in.Calls {
@@ -381,8 +386,8 @@ func (r *Result) quotas(all []Occurrence, quiet map[AppKey]strategy.QuietHours, 
 			at = later(at, q.End(at))
 			closes := q.WindowFrom(o.At, c.Window).Add(c.Window)
 			push := Push{c.ID, c.Name, c.App.AppID, c.App.WorkspaceID, c.Channel, o.At, c.Zone, at}
-			// A call is made a moment after its task is due, and counts from then: what
-			// is free only when the window closes comes too late.
+			// A call is made a moment after its task is due, and counts from then. So a
+			// call that is free only when the window closes comes too late.
 			if at.After(ready) && !at.Before(closes) {
 				r.Missed = append(r.Missed, push)
 				break
@@ -396,8 +401,9 @@ func (r *Result) quotas(all []Occurrence, quiet map[AppKey]strategy.QuietHours, 
 	r.calls = calls
 }
 
-// peaks finds the seconds in which more falls due than may be pending. Those
-// beyond the limit follow as fast as the first begin; none is lost.
+// peaks finds the seconds in which more occurrences are due than may be
+// pending. Occurrences beyond the limit follow as fast as the first ones begin;
+// none is lost.
 func (r *Result) peaks(all []Occurrence, now time.Time, apps []App) {
 	limits := make(map[AppKey]int, len(apps))
 	for _, a := range apps {
@@ -424,10 +430,11 @@ func (r *Result) peaks(all []Occurrence, now time.Time, apps []App) {
 	})
 }
 
-// least is the delay from which a burst is worth telling of.
+// least is the shortest delay for which a burst is reported.
 const least = time.Second
 
-// A rate is what an app's bounds let through in a second; zero: no bound.
+// A rate holds the calls and targets that an app's bounds allow in a second;
+// zero: no bound.
 type rate struct{ calls, targets float64 }
 
 func ratesOf(apps []App) map[AppKey]rate {
@@ -438,7 +445,7 @@ func ratesOf(apps []App) map[AppKey]rate {
 	return rates
 }
 
-// takes is how long after the first of calls the last of them goes out.
+// takes returns how long after the first of the calls the last one goes out.
 func (r rate) takes(calls, targets int) time.Duration {
 	var seconds float64
 	if r.calls > 0 {
@@ -450,7 +457,7 @@ func (r rate) takes(calls, targets int) time.Duration {
 	return time.Duration(math.Round(seconds * float64(time.Second)))
 }
 
-// size is how many calls an occurrence needs, and the targets that they count for.
+// size returns how many calls an occurrence needs, and for how many targets they count.
 func (c *Campaign) size() (calls, targets int) {
 	calls = max(c.Calls, 1)
 	return calls, max(c.Targets, calls)
@@ -459,8 +466,8 @@ func (c *Campaign) size() (calls, targets int) {
 // isSpread says whether the calls of an occurrence go out over a while.
 func (c *Campaign) isSpread() bool { return c.Spread > 0 && c.Calls > 1 }
 
-// bursts follows each app's calls through its rate. Those that are spread go out
-// beside.
+// bursts follows each app's calls through its rate. It leaves out spread
+// occurrences, whose calls go out beside the others.
 func (r *Result) bursts(all []Occurrence, now time.Time, rates map[AppKey]rate) {
 	type busyApp struct {
 		Burst
@@ -495,8 +502,8 @@ func (r *Result) bursts(all []Occurrence, now time.Time, rates map[AppKey]rate) 
 	})
 }
 
-// spreads says of each occurrence that is spread when its last call goes out: the
-// window may shorten the spread, and the app's rate lengthen it.
+// spreads works out when the last call of each spread occurrence goes out. The
+// window may shorten the spread, and the app's rate may lengthen it.
 func (r *Result) spreads(all []Occurrence, quiet map[AppKey]strategy.QuietHours, now time.Time, rates map[AppKey]rate) {
 	for _, o := range all {
 		c := o.Campaign
@@ -534,8 +541,8 @@ func (r *Result) repeats(all []Occurrence) {
 	}
 }
 
-// BusiestWeek returns the most of the times, which ascend, in any 7 x 24 h, and
-// when the first such week begins.
+// BusiestWeek returns the largest number of the times in any 7 x 24 h, and when
+// the first such week begins. The times must ascend.
 func BusiestWeek(times []time.Time) (most int, from time.Time) {
 	end := 0
 	for i, t := range times {

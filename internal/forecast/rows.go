@@ -9,9 +9,10 @@ import (
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
-// Read makes a forecast from what is stored, for an app or, where it is empty,
-// for all that the store's login may see. settings are the apps of the
-// configuration, for their calls per second. It looks ahead from now until then.
+// Read makes a forecast from the stored rows, for an app or, where appID is
+// empty, for all apps that the store's login may see. settings are the apps of
+// the configuration, for their calls per second. It looks ahead from now to
+// until.
 func Read(ctx context.Context, s *store.Store, settings []config.App, appID string, now, until time.Time) (Result, error) {
 	in, err := ReadInput(ctx, s, settings, appID, MaxCampaigns, now, until)
 	if err != nil {
@@ -20,7 +21,7 @@ func Read(ctx context.Context, s *store.Store, settings []config.App, appID stri
 	return Make(in), nil
 }
 
-// ReadInput reads what Read makes its forecast of, with at most so many campaigns.
+// ReadInput reads the input of Read, with at most that many campaigns.
 func ReadInput(ctx context.Context, s *store.Store, settings []config.App, appID string, campaigns int, now, until time.Time) (Input, error) {
 	filter := store.ForecastFilter{AppID: appID, Campaigns: campaigns, Until: until}
 	rates := make(map[AppKey]float64, len(settings))
@@ -42,7 +43,7 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, appID
 	for _, c := range rows.Campaigns {
 		schedule, _, err := strategy.Parse(SpecOf(c.CampaignSummary))
 		if err != nil {
-			continue // the daemon cannot plan it either
+			continue // the daemon cannot plan the campaign either
 		}
 		key := AppKey{c.AppID, c.WorkspaceID}
 		in.Campaigns = append(in.Campaigns, Campaign{
@@ -58,8 +59,8 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, appID
 	return in, nil
 }
 
-// CallsOf is how many calls a push to so many stored targets needs, where one call
-// carries at most so many; zero: it takes none.
+// CallsOf returns how many calls a push to stored targets needs. maxTargets is the
+// most targets of a call; zero: calls take no targets.
 func CallsOf(targets int64, maxTargets int) int {
 	if maxTargets <= 0 {
 		return 1
@@ -67,8 +68,9 @@ func CallsOf(targets int64, maxTargets int) int {
 	return max(int((targets+int64(maxTargets)-1)/int64(maxTargets)), 1)
 }
 
-// SpecOf is the strategy of a stored campaign. It was judged when it was
-// written, so it is not held against a window its author shortened since.
+// SpecOf returns the strategy of a stored campaign, with the longest catch-up
+// window. The strategy was judged when it was written, so it is not refused
+// because its author has shortened the window since.
 func SpecOf(c store.CampaignSummary) strategy.Spec {
 	return strategy.Spec{
 		Type: strategy.Type(c.StrategyType), Content: c.StrategyContent, Zone: c.TimeZone, WrittenAt: c.WrittenAt,

@@ -1,5 +1,6 @@
 // Package ics reads the all-day events of an iCalendar file (RFC 5545) as the days of a
-// calendar. What it reads is bounded, and a file that it does not understand is refused.
+// calendar. The size of a file is bounded, and a file that the package does not
+// understand is refused.
 package ics
 
 import (
@@ -36,14 +37,14 @@ type Options struct {
 	Until  time.Time // the last day to which events that recur are followed
 }
 
-// A Day is what a file says of a day.
+// A Day is a day that a file has events for.
 type Day struct {
 	Date time.Time // midnight UTC
 	Open bool
 	Word string // SUMMARY of the day's events, joined; may be empty
 }
 
-// A Result is what was read.
+// A Result holds the days of a file.
 type Result struct {
 	Days      []Day // by date
 	Timed     int   // events that are not all-day, which are left out
@@ -72,7 +73,7 @@ func Read(text []byte, o Options) (Result, error) {
 	return r.result, nil
 }
 
-// decode takes the text apart. The decoder panics at some texts that are none.
+// decode takes the text apart. The decoder panics at some texts that are not iCalendar.
 func decode(text []byte) (calendar *ical.Calendar, err error) {
 	if len(text) > MaxBytes {
 		return nil, fmt.Errorf("the file is longer than %d bytes", MaxBytes)
@@ -109,7 +110,7 @@ type reader struct {
 	result   Result
 }
 
-// replacedIn finds the recurrences of events that other events stand for.
+// replacedIn finds the recurrences that have an event of their own.
 func replacedIn(events []ical.Event) map[string]map[time.Time]bool {
 	out := make(map[string]map[time.Time]bool)
 	for i := range events {
@@ -164,7 +165,7 @@ func (r *reader) event(e *ical.Event) error {
 	return nil
 }
 
-// length is how many days an event has.
+// length returns how many days an event has.
 func length(e *ical.Event, first time.Time) (int, error) {
 	n := 1
 	if p := e.Props.Get(ical.PropDateTimeEnd); p != nil {
@@ -172,7 +173,7 @@ func length(e *ical.Event, first time.Time) (int, error) {
 		if !ok {
 			return 0, errors.New("DTEND must be a date, as DTSTART is")
 		}
-		n = max(1, int(end.Sub(first)/(24*time.Hour))) // an end on the first day is written by some
+		n = max(1, int(end.Sub(first)/(24*time.Hour))) // some programs write an end on the first day
 	} else if p := e.Props.Get(ical.PropDuration); p != nil {
 		d, err := p.Duration()
 		if err != nil || d < 24*time.Hour || d%(24*time.Hour) != 0 {
@@ -274,11 +275,11 @@ func dateOf(value string) (time.Time, bool) {
 }
 
 func text(e *ical.Event, name string) string {
-	value, _ := e.Props.Text(name) // what cannot be read is nothing
+	value, _ := e.Props.Text(name) // a property that cannot be read counts as empty
 	return value
 }
 
-// summary is an event's word, on one line.
+// summary returns an event's SUMMARY on one line.
 func summary(e *ical.Event) string {
 	p := e.Props.Get(ical.PropSummary)
 	if p == nil {

@@ -43,8 +43,8 @@ type Campaign struct {
 	StoredTargets   bool            `json:"stored_targets"`
 	Status          string          `json:"status"`
 
-	// Closed is when the calendar is closed, as strategy.Spec has it; nil: that is not
-	// known, and the calendar is not asked.
+	// Closed is when the calendar is closed, in the form of strategy.Spec; nil: not
+	// known, and the strategy is judged without the calendar.
 	Closed []time.Time
 }
 
@@ -189,7 +189,7 @@ const (
 )
 
 // Spread reads a campaign's spread and judges it beside its catch-up window, by the
-// rules of the database. An empty text is none, and zero.
+// rules of the database. An empty text means no spread, which is zero.
 func Spread(text string, window time.Duration) (time.Duration, []Problem) {
 	if text == "" {
 		return 0, nil
@@ -239,7 +239,7 @@ func Interval(text string) (time.Duration, error) {
 			return 0, errNotInterval(text)
 		}
 		if n > uint64(strategy.MaxCatchUpWindow/unit) || total > strategy.MaxCatchUpWindow {
-			return strategy.MaxCatchUpWindow + 1, nil // too long for whatever it is for, and soon for an int64
+			return strategy.MaxCatchUpWindow + 1, nil // longer than any bound, and soon too long for an int64
 		}
 		total += time.Duration(n) * unit
 	}

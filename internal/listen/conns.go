@@ -9,9 +9,10 @@ import (
 	"sync"
 )
 
-// conns are a listener's open connections. Those that no handler serves now wait
-// in a list, the longest first; they are what is closed to make room, so that
-// whoever asks something is served however many only hold a connection.
+// conns are a listener's open connections. Connections that no handler serves
+// now are in a list, those that have waited longest first. They are closed to
+// make room, so that clients with a request are served however many others only
+// hold a connection.
 type conns struct {
 	most int
 
@@ -22,17 +23,17 @@ type conns struct {
 
 func newConns(most int) *conns { return &conns{most: most, waiting: list.New()} }
 
-// A conn is one of them.
+// A conn is an open connection of a listener.
 type conn struct {
 	net.Conn
 	all *conns
 
-	serving int           // one while somebody works on its request
-	place   *list.Element // in waiting; nil while it is served or gone
+	serving int           // one while a handler works on its request
+	place   *list.Element // its place in waiting; nil while it is served or closed
 	gone    bool
 }
 
-// bound makes the listener give out connections that are counted.
+// bound makes the listener return connections that are counted.
 func (c *conns) bound(l net.Listener) net.Listener { return &boundListener{Listener: l, all: c} }
 
 type boundListener struct {
@@ -40,7 +41,8 @@ type boundListener struct {
 	all *conns
 }
 
-// Accept never keeps a newcomer waiting: it closes somebody else's, or the new one.
+// Accept never lets a new connection wait: when there are too many, it closes
+// another one, or the new one.
 func (l *boundListener) Accept() (net.Conn, error) {
 	for {
 		raw, err := l.Listener.Accept()
@@ -96,7 +98,7 @@ func (x *conn) Close() error {
 	return x.Conn.Close()
 }
 
-// SetLinger is that of a TCP connection: zero has Close reset it.
+// SetLinger is the method of net.TCPConn: with zero, Close resets the connection.
 func (x *conn) SetLinger(seconds int) error {
 	tcp, ok := x.Conn.(*net.TCPConn)
 	if !ok {
@@ -107,7 +109,7 @@ func (x *conn) SetLinger(seconds int) error {
 
 type connKey struct{}
 
-// remember has a request know its connection, also under TLS.
+// remember puts a request's connection into its context, also under TLS.
 func (c *conns) remember(ctx context.Context, raw net.Conn) context.Context {
 	if under, ok := raw.(interface{ NetConn() net.Conn }); ok {
 		raw = under.NetConn()
@@ -129,7 +131,7 @@ func (c *conns) serving(next http.Handler, maxBody int64) http.Handler {
 			http.Error(w, "HTTP/1.1 is spoken here", http.StatusHTTPVersionNotSupported)
 			return
 		}
-		if len(r.TransferEncoding) > 0 { // a length beside it is not told of; what follows may be no request of the client's
+		if len(r.TransferEncoding) > 0 { // net/http does not tell of a length beside it; the bytes that follow may not be the client's request
 			w.Header().Set("Connection", "close")
 		}
 		body := &body{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), conn: x}
@@ -143,16 +145,16 @@ func (c *conns) serving(next http.Handler, maxBody int64) http.Handler {
 	})
 }
 
-// A body is what a client sends when it likes. Nobody works on its request while
-// it is read.
+// A body is a request's body, which the client may send as slowly as it likes.
+// While the body is read, nobody works on the request.
 type body struct {
 	io.ReadCloser
 	conn    *conn
 	waiting bool
 }
 
-// Read keeps the connection's place in the line from its first call on, so that a
-// body that trickles in does not grow young by each byte.
+// Read keeps the connection's place in the list from its first call on, so that a
+// slow body does not make the connection look new with each byte.
 func (b *body) Read(p []byte) (int, error) {
 	b.waits(true)
 	n, err := b.ReadCloser.Read(p)
@@ -174,8 +176,8 @@ func (b *body) waits(now bool) {
 	}
 }
 
-// Rest says that nobody works on the request of ctx, whose answer is kept back,
-// until over is called: its connection may be closed to make room.
+// Rest says that nobody works on the request of ctx, whose answer is kept back.
+// Its connection may be closed to make room until over is called.
 func Rest(ctx context.Context) (over func()) {
 	x, ok := ctx.Value(connKey{}).(*conn)
 	if !ok {

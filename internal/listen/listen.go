@@ -1,5 +1,6 @@
-// Package listen makes HTTP listeners that strangers cannot use up: what they
-// may open, hold and send is bounded, by number and by time, whatever is served.
+// Package listen makes HTTP listeners that strangers cannot exhaust. The
+// connections, requests and bytes of all clients are bounded, by number and by
+// time, whatever is served.
 package listen
 
 import (
@@ -11,10 +12,12 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
+	"strings"
 	"time"
 )
 
-// Bounds that a Config's zero values stand for.
+// The bounds that zero values of a Config mean.
 const (
 	defaultMaxConns     = 128
 	defaultMaxBody      = 64 << 10
@@ -29,23 +32,23 @@ const (
 type Config struct {
 	// Listen is host:port; port 0 takes a free one. Required.
 	Listen string
-	// TLS is how the listener speaks TLS; nil: it does not. See TLS.
+	// TLS says how the listener speaks TLS; nil: it does not. See function TLS.
 	TLS *tls.Config
 	// Handler serves the requests. Required.
 	Handler http.Handler
-	// Open says that whoever reaches the listener is served without a credential.
-	// Such a listener is bound to loopback only, and takes only requests that
-	// name a loopback host: a page in a browser, whose own name was made to lead
-	// here, reads nothing.
+	// Open says that clients are served without a credential. Such a listener is
+	// bound to loopback only, and takes only requests that name a loopback host.
+	// So a page in a browser whose own name was made to lead here can read
+	// nothing.
 	Open bool
-	// Plain says that the listener is for this machine alone, since nothing of what
-	// goes over it is encrypted: it is bound to loopback only.
+	// Plain says that the listener is for this machine alone, since its traffic is
+	// not encrypted. It is bound to loopback only.
 	Plain bool
-	// MaxConns bounds the connections. When one more comes, that which has
-	// waited longest is closed: between two requests, for its first, or for the
-	// rest of a body. Where all are being served, the new one is. There is one
-	// request at a time on a connection, since HTTP/2 is not spoken: this bounds
-	// what is held, too. Zero means 128.
+	// MaxConns bounds the connections. When one more comes, the connection is
+	// closed that has waited longest: between two requests, for its first
+	// request, or for the rest of a body. When all are being served, the new one
+	// is closed. HTTP/2 is not spoken, so a connection has one request at a
+	// time, and this bounds the requests too. Zero means 128.
 	MaxConns int
 	// MaxBody bounds a request's body, MaxHeader its header, in bytes. Zero means
 	// 64 KiB and 16 KiB.
@@ -54,7 +57,7 @@ type Config struct {
 	// ReadTimeout bounds the reading of a request, WriteTimeout the serving of
 	// it, IdleTimeout the pause before the next. Zero means 10 s, 30 s and 30 s.
 	ReadTimeout, WriteTimeout, IdleTimeout time.Duration
-	// Log hears of what goes wrong in serving. Nil: silence.
+	// Log gets the errors of serving. Nil: they are dropped.
 	Log *slog.Logger
 }
 
@@ -83,24 +86,24 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		Handler: l.conns.serving(handler, c.MaxBody), TLSConfig: c.TLS, ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug), // strangers could fill a log
 		ReadHeaderTimeout: min(headerTimeout, c.ReadTimeout), ReadTimeout: c.ReadTimeout, WriteTimeout: c.WriteTimeout, IdleTimeout: c.IdleTimeout,
 		MaxHeaderBytes: c.MaxHeader, ConnContext: l.conns.remember, Protocols: new(http.Protocols),
-		DisableGeneralOptionsHandler: true, // it would answer before the Host is looked at
+		DisableGeneralOptionsHandler: true, // it would answer before the Host is checked
 	}
 	server.Protocols.SetHTTP1(true)
 	return &Server{listener: l, server: server, log: c.Log, done: make(chan struct{})}, nil
 }
 
-// A Listener is bound, and gives out connections that are counted. It is for who
-// reads HTTP from them without package net/http; everybody else uses New.
+// A Listener is bound, and returns connections that are counted. It is for a
+// caller that reads HTTP without package net/http. All others use New.
 type Listener struct {
 	net.Listener
-	// Config has the bounds that zero values stood for. MaxConns is held here, the
-	// others are for the caller to hold.
+	// Config has the bounds, with defaults instead of zero values. The Listener
+	// enforces MaxConns; the caller has to enforce the others.
 	Config Config
 	conns  *conns
 }
 
 // Bind binds a listener by a Config without Handler and TLS. With Open the caller
-// has to look at the Host: see IsLoopbackHost.
+// has to check the Host: see IsLoopbackHost.
 func Bind(ctx context.Context, c Config) (*Listener, error) {
 	c.setDefaults()
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
@@ -119,8 +122,8 @@ func Bind(ctx context.Context, c Config) (*Listener, error) {
 	return &Listener{Listener: conns.bound(listener), Config: c, conns: conns}, nil
 }
 
-// Serving says that a request of a connection is being worked on, or is no longer:
-// a connection on which nobody works may be closed to make room.
+// Serving says whether somebody works on a request of the connection now. A
+// connection on which nobody works may be closed to make room.
 func (l *Listener) Serving(c net.Conn, now bool) {
 	x, ok := c.(*conn)
 	if !ok {
@@ -150,7 +153,7 @@ func isLoopback(addr net.Addr) bool {
 	return ok && tcp.IP.IsLoopback()
 }
 
-// Addr is where the server listens.
+// Addr returns the address on which the server listens.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
 // Start begins to serve in the background.
@@ -183,4 +186,33 @@ func (s *Server) Stop(ctx context.Context) error {
 	}
 	<-s.done
 	return err
+}
+
+// loopbackHosts serves only requests whose Host names this machine by a loopback
+// name or address. In a browser's request, Host is the name of the page's own
+// site.
+func loopbackHosts(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !IsLoopbackHost(r.Host) {
+			http.Error(w, WrongHost, http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// WrongHost is the refusal of a request whose Host is not IsLoopbackHost.
+const WrongHost = "the host named is not this machine's loopback; use 127.0.0.1 or localhost"
+
+// IsLoopbackHost says whether a Host, with a port or without, names this machine by
+// a loopback name or address.
+func IsLoopbackHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().IsLoopback()
+	}
+	return strings.EqualFold(strings.TrimSuffix(host, "."), "localhost")
 }

@@ -12,8 +12,8 @@ import (
 
 // TLS reads how a listener speaks TLS from PEM files, or returns nil where there
 // is no certificate. The certificate is read at every handshake, so that renewing
-// it takes no restart. With clientCAFile only clients are taken that have a
-// certificate of one of its authorities.
+// it takes no restart. With clientCAFile, only clients with a certificate of one
+// of its authorities are served.
 func TLS(certFile, keyFile, clientCAFile string) (*tls.Config, error) {
 	if certFile == "" {
 		if clientCAFile != "" {
@@ -46,7 +46,8 @@ func TLS(certFile, keyFile, clientCAFile string) (*tls.Config, error) {
 	return out, nil
 }
 
-// readPair reads a certificate and its key as people's programs leave them in files.
+// readPair reads a certificate and its key in any form in which programs write them
+// to files.
 func readPair(certFile, keyFile string) (*tls.Certificate, error) {
 	cert, err := os.ReadFile(certFile)
 	if err != nil {

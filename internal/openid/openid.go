@@ -1,8 +1,8 @@
 // Package openid identifies people through an OpenID Connect identity provider:
-// authorisation code flow with PKCE, state and nonce. It keeps nothing of a person
-// and knows no sessions. The protocol's signatures and encodings are go-oidc's and
-// x/oauth2's; what is here is which provider is spoken to, how, and what of its
-// answers is believed.
+// authorisation code flow with PKCE, state and nonce. It stores nothing about a
+// person and knows no sessions. go-oidc and x/oauth2 do the protocol's signatures
+// and encodings. This package decides which provider is called, how, and which
+// parts of its answers are believed.
 package openid
 
 import (
@@ -27,27 +27,28 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/config"
 )
 
-// Bounds of what a provider may do.
+// Bounds for a provider.
 const (
-	callTimeout  = 10 * time.Second // for one call to it
+	callTimeout  = 10 * time.Second // for one call to the provider
 	maxAnswer    = 1 << 20          // bytes
-	maxIDToken   = 64 << 10         // bytes: it is kept as long as the session
-	documentAge  = time.Hour        // its discovery document is then read again
-	failureAge   = 5 * time.Second  // or so long after it could not be read
-	allowedSkew  = time.Minute      // by which its clock may be behind ours
-	maxErrorText = 300              // bytes of an error that hold what it wrote
+	maxIDToken   = 64 << 10         // bytes: the token is kept as long as the session
+	documentAge  = time.Hour        // after this the discovery document is read again
+	failureAge   = 5 * time.Second  // the same after a failed reading
+	allowedSkew  = time.Minute      // by which the provider's clock may be behind ours
+	maxErrorText = 300              // bytes of the provider's text in an error
 )
 
 // Errors of a Client. They hold no secret.
 var (
-	// ErrUnreachable says that the provider does not answer, or not as one.
+	// ErrUnreachable says that the provider does not answer, or not like an
+	// identity provider.
 	ErrUnreachable = errors.New("the identity provider does not answer as one")
-	// ErrRefused says that the provider, or what it says of the person, is not to be
-	// believed, or that it refused the person.
+	// ErrRefused says that the provider refused the person, or that its answer about
+	// the person cannot be believed.
 	ErrRefused = errors.New("the identity provider's answer does not identify the person")
 )
 
-// A Client speaks to one provider. It is safe for concurrent use.
+// A Client calls one provider. It is safe for concurrent use.
 type Client struct {
 	cfg      config.OIDC
 	redirect string
@@ -56,11 +57,11 @@ type Client struct {
 	provider atomic.Pointer[provider] // nil: not read yet
 
 	reading sync.Mutex // held while the discovery document is read
-	failed  time.Time  // when it could not be read last, and why
+	failed  time.Time  // when the document last could not be read, and why
 	failure error
 }
 
-// A provider is what a discovery document says.
+// A provider holds the content of a discovery document.
 type provider struct {
 	read     time.Time
 	oauth    oauth2.Config
@@ -70,7 +71,7 @@ type provider struct {
 }
 
 // New makes a Client that asks the provider to send people back to redirect, an
-// absolute URL. It does not speak to the provider yet.
+// absolute URL. It does not call the provider yet.
 func New(cfg config.OIDC, redirect string) *Client {
 	transport := &http.Transport{
 		TLSClientConfig: &tls.Config{RootCAs: cfg.Authorities, MinVersion: tls.VersionTLS12}, TLSHandshakeTimeout: callTimeout, ResponseHeaderTimeout: callTimeout,
@@ -98,7 +99,7 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // An Attempt is one sign-in that has begun. It is for one browser, once.
 type Attempt struct {
-	// State comes back with the person.
+	// State comes back in the query of the redirect.
 	State string
 
 	nonce, verifier string
@@ -115,15 +116,15 @@ func (c *Client) Begin(ctx context.Context) (location string, a *Attempt, err er
 	return p.oauth.AuthCodeURL(a.State, oidc.Nonce(a.nonce), oauth2.S256ChallengeOption(a.verifier)), a, nil
 }
 
-// A Person is what the provider says of somebody.
+// A Person is a person as the provider describes him or her.
 type Person struct {
 	Subject string
 	Claims  map[string]any // of the ID token
 }
 
-// Finish takes what the provider sent back with the browser: the query of the
-// redirect, whose state has been compared. The error may be ErrUnreachable or
-// ErrRefused.
+// Finish takes the query of the redirect with which the provider sent the
+// browser back. The caller has compared its state. The error may be
+// ErrUnreachable or ErrRefused.
 func (c *Client) Finish(ctx context.Context, a *Attempt, query url.Values) (*Person, error) {
 	if iss := query.Get("iss"); iss != "" && iss != c.cfg.Issuer { // RFC 9207
 		return nil, fmt.Errorf("%w: another issuer sent the person back", ErrRefused)
@@ -165,8 +166,8 @@ func (c *Client) Finish(ctx context.Context, a *Attempt, query url.Values) (*Per
 	return p, nil
 }
 
-// exchangeError says what went wrong at the token endpoint, without its answer,
-// which may hold tokens.
+// exchangeError returns an error of the token endpoint without the endpoint's
+// answer, which may hold tokens.
 func exchangeError(err error) error {
 	if refused, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		if refused.Response != nil && refused.Response.StatusCode >= http.StatusInternalServerError {
@@ -177,8 +178,9 @@ func exchangeError(err error) error {
 	return fmt.Errorf("%w: %s", ErrUnreachable, clip(withoutURL(err).Error()))
 }
 
-// SignOut is where the provider signs the person out, and leads back to after.
-// Empty: it has no such place, or was not asked yet.
+// SignOut returns the URL at which the provider signs the person out and then
+// leads back to after. Empty: the provider has no such URL, or its discovery
+// document is not read yet.
 func (c *Client) SignOut(after string) string {
 	p := c.provider.Load()
 	if p == nil || p.signOut == "" {
@@ -195,8 +197,8 @@ func (c *Client) SignOut(after string) string {
 	return u.String()
 }
 
-// Check reads the discovery document and the keys now, and says what is wrong
-// with them, or nil. The error is ErrUnreachable.
+// Check reads the discovery document and the keys now. Its error is
+// ErrUnreachable, with what is wrong with them.
 func (c *Client) Check(ctx context.Context) error {
 	p, err := c.read(ctx)
 	if err != nil {
@@ -218,8 +220,8 @@ func (c *Client) Check(ctx context.Context) error {
 	return nil
 }
 
-// discover returns what the discovery document says, and reads it where that is
-// too old. Whoever comes meanwhile waits for the one answer.
+// discover returns the content of the discovery document, and reads it anew
+// when it is too old. Callers that come meanwhile wait for the same answer.
 func (c *Client) discover(ctx context.Context) (*provider, error) {
 	if p := c.provider.Load(); p != nil && time.Since(p.read) < documentAge {
 		return p, nil
@@ -284,8 +286,8 @@ func (c *Client) read(ctx context.Context) (*provider, error) {
 	}, nil
 }
 
-// secure says which rule an endpoint breaks that must not be read on the way.
-// Empty: none.
+// secure returns the rule that an endpoint breaks whose traffic must not be
+// read on the way. Empty: none.
 func (c *Client) secure(endpoint string) string {
 	if strings.HasPrefix(c.cfg.Issuer, "https://") && strings.HasPrefix(endpoint, "http://") {
 		return "must begin with https://"
@@ -295,7 +297,8 @@ func (c *Client) secure(endpoint string) string {
 }
 
 // authStyle chooses how the client shows its secret. A provider that does not say
-// takes it in the header; trying both would use a code up.
+// which way it wants gets the secret in the header. Trying both ways would use
+// the code up.
 func authStyle(supported []string) oauth2.AuthStyle {
 	if slices.Contains(supported, "client_secret_post") && !slices.Contains(supported, "client_secret_basic") {
 		return oauth2.AuthStyleInParams
@@ -303,7 +306,8 @@ func authStyle(supported []string) oauth2.AuthStyle {
 	return oauth2.AuthStyleInHeader
 }
 
-// withoutURL leaves out an address, which may hold what is not to be logged.
+// withoutURL removes the URL from an error, since it may hold texts that must
+// not be logged.
 func withoutURL(err error) error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		return wrapped.Err
@@ -311,7 +315,7 @@ func withoutURL(err error) error {
 	return err
 }
 
-// clip bounds what others wrote.
+// clip bounds the length of a text that others wrote.
 func clip(text string) string {
 	if len(text) > maxErrorText {
 		return strings.ToValidUTF8(text[:maxErrorText], "") + "…"

@@ -38,8 +38,8 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// setupTimeout bounds the making of one database, the server's start and an
-// image's download included.
+// setupTimeout bounds the making of one database, including the server's start
+// and an image's download.
 const setupTimeout = 5 * time.Minute
 
 // DB is a test's own database. Its pool scans timestamptz into UTC and is
@@ -49,7 +49,7 @@ type DB struct {
 	URL string // for further pools, and for processes under test
 }
 
-// URLAs is the database's URL for another login.
+// URLAs returns the database's URL for another login.
 func (db *DB) URLAs(tb testing.TB, login, password string) string {
 	tb.Helper()
 	u, err := url.Parse(db.URL)
@@ -64,9 +64,10 @@ func (db *DB) URLAs(tb testing.TB, login, password string) string {
 	return u.String()
 }
 
-// Role makes a role with the options of CREATE ROLE and returns its name: the
-// database's and the word. Roles belong to the cluster, and so no other test has
-// the same. It is dropped, with what it owns and was granted, when the test ends.
+// Role makes a role with the options of CREATE ROLE and returns its name, which
+// is made of the database's name and the word. Roles belong to the cluster, and
+// by this name no other test has the same. The role is dropped, with everything
+// it owns and was granted, when the test ends.
 func (db *DB) Role(tb testing.TB, word, options string) string {
 	tb.Helper()
 	name := db.Config().ConnConfig.Database + "_" + word
@@ -125,8 +126,8 @@ func create(tb testing.TB, template func(context.Context, *server) (string, erro
 	return db
 }
 
-// closePool does not wait for ever, as Close would, for a connection that the
-// test holds: it may have failed before it could give it back.
+// closePool does not wait for ever for a connection that the test holds, as
+// Close would: a test that failed may not have given it back.
 func (db *DB) closePool(tb testing.TB) {
 	tb.Helper()
 	closed := make(chan struct{})
@@ -141,7 +142,7 @@ func (db *DB) closePool(tb testing.TB) {
 	}
 }
 
-// openPool sets what the daemon's own pool sets and tests can see.
+// openPool sets those settings of the daemon's own pool that tests can see.
 func openPool(url string) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {

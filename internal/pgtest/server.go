@@ -20,9 +20,9 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-// A server is where the databases of this process are made.
+// A server is the PostgreSQL server on which the databases of this process are made.
 type server struct {
-	from  string        // what it is, for messages
+	from  string        // description of the server, for messages
 	url   string        // of its maintenance database
 	admin *pgxpool.Pool // on that database
 	end   func() error  // ends what was started for it
@@ -116,14 +116,14 @@ func (s *server) createDatabase(ctx context.Context, name, template string) erro
 	return err
 }
 
-// dropDatabase does its best: a database that stays costs only room.
+// dropDatabase ignores errors: a database that stays costs only space.
 func (s *server) dropDatabase(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	_, _ = s.admin.Exec(ctx, "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
 }
 
-// urlOf is the server's URL with another database.
+// urlOf returns the server's URL with another database.
 func (s *server) urlOf(database string) string {
 	u, err := url.Parse(s.url)
 	if err != nil { // keyword=value form: the last one given wins

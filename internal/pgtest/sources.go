@@ -34,7 +34,7 @@ func openURL(context.Context) (url, from string, end func() error, err error) {
 }
 
 // openLocal needs no Main: the server ends with this process, and its directory
-// goes with it.
+// is removed then.
 func openLocal(ctx context.Context) (url, from string, end func() error, err error) {
 	reapDirs()
 	dir, err := os.MkdirTemp(baseDir(), "pgtest-")
@@ -67,9 +67,9 @@ func baseDir() string {
 	return os.TempDir()
 }
 
-// reapDirs removes directories of processes killed before their server was up,
-// whose watchdog could not. The kernel drops a lock with its process, so a
-// lock that can be had tells a dead one.
+// reapDirs removes directories of processes that were killed before their
+// server ran, so that no watchdog removed them. The kernel drops a lock with
+// its process, so a lock that can be taken shows a dead process.
 func reapDirs() {
 	locks, _ := filepath.Glob(filepath.Join(baseDir(), "pgtest-*", "lock"))
 	for _, lock := range locks {
@@ -100,14 +100,15 @@ const (
 
 // openDocker runs the image in a container, after making sure that it is there.
 func openDocker(ctx context.Context) (url, from string, end func() error, err error) {
-	// The reaper is an image of its own, which cannot be had offline, and which
-	// Main makes needless. The variable is read once, when the provider is made.
+	// The reaper is an image of its own, which cannot be downloaded offline.
+	// Main makes it unnecessary. The variable is read once, when the provider is
+	// made.
 	if os.Getenv("TESTCONTAINERS_RYUK_DISABLED") == "" {
 		if err := os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true"); err != nil {
 			return "", "", nil, err
 		}
 	}
-	tclog.SetDefault(log.New(io.Discard, "", 0)) // the errors say it all
+	tclog.SetDefault(log.New(io.Discard, "", 0)) // the errors say enough
 	image := os.Getenv("TEST_DATABASE_IMAGE")
 	if image == "" {
 		image = defaultImage

@@ -1,6 +1,6 @@
-// Package plain makes what others wrote (names, notes, reasons, answers) safe to
-// show: on a terminal, which would obey it, in a probe's body, and in a
-// spreadsheet, which would run it.
+// Package plain makes texts of others (names, notes, reasons, answers) safe to
+// show: on a terminal, which would obey control sequences, in a probe's body,
+// and in a spreadsheet, which would run formulas.
 package plain
 
 import (
@@ -9,8 +9,8 @@ import (
 	"unicode"
 )
 
-// Text replaces what would command a terminal or turn the reading direction.
-// Lines stay lines.
+// Text replaces characters that would command a terminal or turn the reading
+// direction. Lines stay lines.
 func Text(text string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\n' && commands(r) {
@@ -20,16 +20,16 @@ func Text(text string) string {
 	}, text)
 }
 
-// Line is Text on one line, so that no part of it passes for another line: for
-// every value that stands in a line of ours.
+// Line is Text on one line, so that no part of it looks like another line. Use
+// it for every value within a line of this program.
 func Line(text string) string { return Text(lineEnds.Replace(text)) }
 
 // lineEnds puts the lines of a text into one. The database's driver indents those
 // after the first with a tab.
 var lineEnds = strings.NewReplacer("\n\t", " ", "\n", " ")
 
-// JSON escapes what Text replaces, in a document that is JSON already: its
-// encoder leaves some of it as it is.
+// JSON escapes the characters that Text replaces, in a document that is JSON
+// already. JSON's encoder leaves some of them as they are.
 func JSON(text string) string {
 	var b strings.Builder
 	for _, r := range text {
@@ -42,13 +42,13 @@ func JSON(text string) string {
 	return b.String()
 }
 
-// commands says whether a rune is obeyed rather than shown. Line and paragraph
+// commands says whether a rune is a command, and not shown. Line and paragraph
 // separators end a line for some readers.
 func commands(r rune) bool {
 	return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029'
 }
 
-// Cell is a text that a spreadsheet takes for text: what it would take for a
+// Cell returns a text that a spreadsheet shows as text. A text that would be a
 // formula gets an apostrophe in front, as OWASP advises.
 func Cell(text string) string {
 	if text != "" && strings.ContainsRune("=+-@\t\r", rune(text[0])) {

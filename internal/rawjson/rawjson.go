@@ -1,9 +1,11 @@
-// Package rawjson takes JSON apart and keeps what encoding/json loses: the order
-// of an object's members, names that occur more than once, and each value as it
-// was written. It copies nothing but names, and never more than its input.
+// Package rawjson takes JSON apart. It keeps the order of an object's members,
+// names that occur more than once, and each value as it was written, all of
+// which encoding/json loses. It copies only names, and never more than its
+// input.
 //
 // Its functions take valid JSON, with or without spaces around it, unless they
-// say otherwise; [Check] tells. They are safe for concurrent use.
+// say otherwise. [Check] tells whether a text is valid. They are safe for
+// concurrent use.
 package rawjson
 
 import (
@@ -18,9 +20,9 @@ import (
 // Text is JSON text, or a part of one.
 type Text interface{ ~string | ~[]byte }
 
-// MaxDepth is how deep lists and objects may stand in each other for [Check]. No
-// request is nearly as deep. Callers that descend read each level anew, so the
-// bound keeps their time proportional to the length of the text.
+// MaxDepth is how deep lists and objects may be nested for [Check]. No request
+// is nearly as deep. Callers that descend read each level anew, so the bound
+// keeps their time proportional to the length of the text.
 const MaxDepth = 32
 
 // Reasons of [Check]. They are worded to follow the name of a field.
@@ -67,7 +69,7 @@ func tooDeep(raw []byte) bool {
 // A Kind is the type of a JSON value.
 type Kind uint8
 
-// Kinds. Invalid is that of an empty text.
+// The kinds. Invalid is the kind of an empty text.
 const (
 	Invalid Kind = iota
 	Null
@@ -84,7 +86,7 @@ func (k Kind) String() string {
 }
 
 // KindOf returns the kind of a value. It takes any text and looks only at the
-// first byte after spaces: what is no other kind counts as a number.
+// first byte after spaces. A text of no other kind counts as a number.
 func KindOf[T Text](raw T) Kind {
 	i := skipSpace(raw, 0)
 	if i == len(raw) {
@@ -189,7 +191,7 @@ func endOfValue[T Text](text T, start int) int {
 			depth++
 		case '}', ']':
 			if depth == 0 {
-				return i // this bracket closes what the value stands in
+				return i // this bracket closes the list or object around the value
 			}
 			depth--
 		case ',', ' ', '\t', '\n', '\r':
@@ -221,7 +223,7 @@ func Unquote[T Text](raw T) (text string, ok bool) {
 }
 
 // AppendQuoted appends any text as a JSON string, as JavaScript's JSON.stringify
-// writes it: nothing is escaped but what JSON demands. encoding/json always
+// writes it: with only the escapes that JSON demands. encoding/json always
 // escapes U+2028 and U+2029 as well.
 func AppendQuoted(b []byte, text string) []byte {
 	const hex = "0123456789abcdef"

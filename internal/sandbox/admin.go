@@ -26,8 +26,8 @@ POST /_sandbox/faults               replaces them: {"spec":"throttle=0.1,delay=5
                                     and with "seed":N draws anew from there
 `
 
-// admin answers what people and tests ask of the sandbox itself. It is neither
-// journaled nor subject to faults.
+// admin answers requests about the sandbox itself. They are neither journaled
+// nor subject to faults.
 func (s *Sandbox) admin(c *call) error {
 	if err := c.readBody(); err != nil {
 		return err
@@ -56,9 +56,9 @@ func (s *Sandbox) admin(c *call) error {
 	return c.write(&c.answer)
 }
 
-// fromHere refuses what a page in a browser on this machine sends, since nobody is
-// asked for a credential: one whose own name was made to lead here names that, and
-// any other says where it is from.
+// fromHere refuses requests of web pages in a browser on this machine, since admin
+// asks for no credential. A page whose own name was made to lead here has that
+// name in Host. Any other page's request has an Origin.
 func (c *call) fromHere() error {
 	host := string(c.header("host"))
 	if !listen.IsLoopbackHost(host) {
@@ -108,8 +108,8 @@ func (s *Sandbox) changeFaults(body []byte) error {
 	return nil
 }
 
-// stream writes the journal's lines after ?since. The end of the stream is the
-// end of the journal, unless ?follow asks for what is to come.
+// stream writes the journal's lines after ?since. The stream ends at the end of
+// the journal, unless ?follow asks for later lines too.
 func (s *Sandbox) stream(c *call) error {
 	query, err := url.ParseQuery(string(c.query))
 	since, err2 := strconv.ParseUint("0"+query.Get("since"), 10, 64)
@@ -158,7 +158,7 @@ type Stats struct {
 	Refused     uint64              `json:"refused"`
 	BadSign     uint64              `json:"bad_signatures"`
 	QuotaOver   uint64              `json:"quota_exceeded"` // calls beyond a weekly quota
-	AnswersLost uint64              `json:"answers_lost"`   // the client went away first
+	AnswersLost uint64              `json:"answers_lost"`   // the client closed the connection first
 	Targets     uint64              `json:"targets"`        // of accepted calls
 	APIs        map[string]APIStats `json:"apis"`
 	Faults      map[string]uint64   `json:"faults"`

@@ -12,8 +12,8 @@ import (
 )
 
 // alipay stands in for the OpenAPI v3 gateway. Business errors have a status
-// and a code in capitals and are signed; the gateway's own are kebab-case and
-// are not.
+// and a code in capitals, and are signed. The gateway's own errors have codes
+// in kebab-case, and are not signed.
 type alipay struct {
 	apps   map[string]*AlipayApp
 	nonces *nonces
@@ -27,8 +27,8 @@ const (
 	// that of total sends is inferred from it.
 	codeBatchOver = "MSG_BATCH_SD_OVER"
 	// codeLabelOver is the sandbox's own. The documents limit label sends to
-	// five a week and have no code for the sixth; to borrow one that means
-	// something else would hide the breach, which tests look for in the journal.
+	// five a week and have no code for the sixth. A code with another meaning
+	// would hide the breach, for which tests look in the journal.
 	codeLabelOver = "SANDBOX_LABEL_QUOTA_OVER"
 )
 
@@ -85,7 +85,8 @@ func isTraceable(id []byte) bool {
 	return true
 }
 
-// open decrypts the body where the app says so, and checks how it is labelled.
+// open decrypts the body if the app uses encryption, and checks the headers
+// that say so.
 func (a *alipay) open(c *call, app *AlipayApp) ([]byte, *refusal) {
 	encrypted := string(c.header("alipay-encrypt-type")) == "AES"
 	kind := c.header("content-type")
@@ -152,10 +153,11 @@ func (a *alipay) refuse(c *call, r *refusal) {
 	c.answer.header("alipay-trace-id", string(c.requestID))
 }
 
-// isBusiness tells LABEL_GROUP_KEY_EMPTY from app-call-limited.
+// isBusiness says whether a code is a business error's, like
+// LABEL_GROUP_KEY_EMPTY, and not the gateway's, like app-call-limited.
 func isBusiness(code string) bool { return code != "" && code[0] >= 'A' && code[0] <= 'Z' }
 
-// sign encrypts the answer where the app says so, and signs it.
+// sign encrypts the answer if the app uses encryption, and signs it.
 func (a *alipay) sign(c *call) {
 	c.answer.header("alipay-trace-id", string(c.requestID))
 	if c.alipay == nil { // refused before the app was known
@@ -176,7 +178,7 @@ func (a *alipay) sign(c *call) {
 		signed = append(signed, "forged"...)
 	}
 	signature, err := keys.sign(signed)
-	if err != nil { // an answer without a signature is what a client must expect
+	if err != nil { // a client must expect answers without a signature
 		return
 	}
 	c.answer.header("alipay-timestamp", timestamp)
@@ -246,7 +248,7 @@ const maxMessages = 10_000
 
 func newQuota(limit int) *quota { return &quota{limit: limit, sends: map[quotaKey][]time.Time{}} }
 
-// take uses one send, or reports false when the week's are used up.
+// take uses one send, or reports false when the week's sends are used up.
 func (q *quota) take(api api, app []byte, now time.Time) bool {
 	if q.limit < 0 {
 		return true

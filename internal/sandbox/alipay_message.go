@@ -80,7 +80,7 @@ func (a *alipay) judgeMessage(c *call, body []byte) *refusal {
 	return nil
 }
 
-// decode reads a body and notes the names the documents do not have.
+// decode reads a body and notes names that the documents do not have.
 func (c *call) decode(body []byte, into any) *refusal {
 	if err := json.Unmarshal(body, into); err != nil {
 		return illegal("the body is not the documented JSON: " + err.Error())

@@ -57,8 +57,8 @@ func parseAlipayAuth(v []byte) (a alipayAuth, ok bool) {
 	return a, ok
 }
 
-// authenticate verifies a request: who it is from, that it is fresh and that
-// nothing in it was changed. The refusal's message goes into the journal.
+// authenticate verifies that a request is from a known app, is fresh and was
+// not changed. The refusal's message goes into the journal.
 func (a *alipay) authenticate(c *call) (*AlipayApp, *refusal) {
 	auth, ok := parseAlipayAuth(c.header("authorization"))
 	c.appID = auth.appID
@@ -106,7 +106,7 @@ func (app *AlipayApp) checkCerts(appSN, rootSN []byte) *refusal {
 	return nil
 }
 
-// signedText is the text that a request's signature is over.
+// signedText returns the text that a request's signature covers.
 func signedText(c *call, auth, token []byte) []byte {
 	b := make([]byte, 0, len(auth)+len(c.path)+len(c.query)+len(c.body)+len(token)+16)
 	b = append(append(b, auth...), '\n')

@@ -80,7 +80,7 @@ func (a api) provider() provider {
 const alipayPrefix = "/v3/alipay/open/public/"
 
 // route finds the API of a request from its head alone. The provider is known
-// where the API is not: it decides in whose words the sandbox refuses.
+// even where the API is not. It decides in which form the sandbox refuses.
 func route(w *wire) (api, provider) {
 	path := w.path
 	if len(path) > len("/webhook/") && string(path[:len("/webhook/")]) == "/webhook/" {
@@ -149,8 +149,8 @@ const (
 type Call struct {
 	// Seq counts the lines of the journal from 1, without gaps.
 	Seq uint64 `json:"seq"`
-	// ReceivedAt is when the first byte of the request was seen. The time it
-	// waited for a body or a fault comes after it.
+	// ReceivedAt is when the first byte of the request was seen. The time that
+	// the call waited for a body or a fault comes after it.
 	ReceivedAt time.Time `json:"received_at"`
 	// AnsweredAt is when the outcome was decided, right before the answer was sent.
 	AnsweredAt  time.Time `json:"answered_at"`
@@ -177,7 +177,7 @@ type Call struct {
 	TargetCount     int      `json:"target_count"`
 	MsgKeys         []string `json:"msg_keys,omitempty"`
 	Targets         []string `json:"targets,omitempty"`
-	Notes           []string `json:"notes,omitempty"` // what was odd but is not refused
+	Notes           []string `json:"notes,omitempty"` // oddities that are not refused
 }
 
 // A call is one request on its way to an answer. It belongs to a connection
@@ -205,7 +205,7 @@ type call struct {
 	targets     [][]byte
 	notes       []string
 
-	schedule *schedule  // an mPaaS push that is to wait
+	schedule *schedule  // of an mPaaS push for later
 	alipay   *AlipayApp // signs and encrypts the answer
 	line     []byte
 }
@@ -222,12 +222,12 @@ func (c *call) reset() {
 
 // A refusal says why a call is not accepted.
 type refusal struct {
-	status        int // of the HTTP answer where the provider tells by status
+	status        int // of the HTTP answer, for providers that refuse by status
 	code, message string
 }
 
-// appendLine encodes the call as the rest of its journal line: the sequence
-// number is the journal's to give.
+// appendLine encodes the call as its journal line without the sequence number,
+// which the journal adds.
 func (c *call) appendLine(b []byte, answered time.Time, detail Detail) []byte {
 	b = append(b, `"received_at":"`...)
 	b = c.received.UTC().AppendFormat(b, time.RFC3339Nano)

@@ -23,9 +23,9 @@ import (
 type Config struct {
 	// Listen is the TCP address, on loopback. Empty: 127.0.0.1:0.
 	Listen string
-	// MaxConns bounds the connections, as listen.Config has it. Zero: 4096.
+	// MaxConns bounds the connections, as in listen.Config. Zero: 4096.
 	MaxConns int
-	// ReadTimeout bounds the reading of a request. Zero: what listen.Config has.
+	// ReadTimeout bounds the reading of a request. Zero: the default of listen.Config.
 	ReadTimeout time.Duration
 	// Apps are the credentials that calls may carry.
 	Apps Apps
@@ -84,8 +84,8 @@ func (c Config) check() error {
 	return errors.Join(append(problems, checkFaults(c.Faults))...)
 }
 
-// AnyApp as an app id makes credentials good for every app: load and chaos
-// tests spread their campaigns over many.
+// AnyApp as an app id makes credentials valid for every app. Load and chaos
+// tests spread their campaigns over many apps.
 const AnyApp = "*"
 
 // Apps are the apps that the sandbox knows.
@@ -98,7 +98,7 @@ type Apps struct {
 // An MPaaSApp is an app with the access key that may push to it. Several apps
 // may share one access key, with the same secret and token.
 type MPaaSApp struct {
-	AppID           string // or AnyApp, and then of every workspace
+	AppID           string // or AnyApp, which also means every workspace
 	WorkspaceID     string
 	AccessKeyID     string
 	AccessKeySecret string
@@ -134,7 +134,7 @@ type WebhookApp struct {
 	Secret string
 }
 
-// Names of what DefaultApps makes.
+// Names of the apps that DefaultApps makes.
 const (
 	DefaultMPaaSApp   = "sandbox-mpaas"
 	DefaultWorkspace  = "default"
@@ -144,21 +144,21 @@ const (
 	defaultAccessKeyID = "sandbox-access-key"
 )
 
-// Credentials are a set of apps with both halves of their keys: what the
-// sandbox must know and what its clients must.
+// Credentials are a set of apps with both halves of their keys: those for the
+// sandbox and those for its clients.
 type Credentials struct {
 	Apps     Apps
 	Settings []AppSettings
 }
 
-// AppSettings are what a daemon needs to push to one app of the sandbox.
+// AppSettings are the settings with which a daemon pushes to one app of the sandbox.
 type AppSettings struct {
 	Provider    string
 	AppID       string
 	WorkspaceID string
 	Endpoint    string // filled in by For
-	// Options are named as the daemon's configuration names them; there are
-	// secrets among them.
+	// Options have the names of the daemon's configuration. Some of them are
+	// secrets.
 	Options map[string]string
 	// Files holds, for the options that are in a file, its path.
 	Files map[string]string
@@ -216,7 +216,7 @@ func (c *Credentials) For(url string) []AppSettings {
 	return settings
 }
 
-// ForAnyApp makes the credentials good for every app id.
+// ForAnyApp makes the credentials valid for every app id.
 func (c *Credentials) ForAnyApp() {
 	for i := range c.Apps.MPaaS {
 		c.Apps.MPaaS[i].AppID = AnyApp
@@ -259,7 +259,7 @@ type kept struct{ text, path string }
 // are missing.
 type keyring struct {
 	dir string
-	err error // the first
+	err error // the first error
 }
 
 func (k *keyring) get(name string, create func() (string, error)) kept {
@@ -338,7 +338,7 @@ func readSecret(path string) (string, error) {
 	return string(text), err
 }
 
-// writeSecret writes a file that is either whole or not there.
+// writeSecret writes a file, which is either whole or does not exist.
 func writeSecret(path, text string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A FaultKind is a way for a call to go wrong.
+// A FaultKind is a way in which a call fails.
 type FaultKind string
 
 const (
@@ -20,8 +20,8 @@ const (
 	Refuse FaultKind = "refuse"
 	// SystemError answers the provider's own system error.
 	SystemError FaultKind = "error"
-	// HTML answers 200 with a page, as a proxy in between may. A webhook's 200
-	// takes the push whatever its body, so there it is 502.
+	// HTML answers 200 with a page, as a proxy in between may. For webhooks it
+	// answers 502, since a webhook's 200 accepts the push whatever its body is.
 	HTML FaultKind = "html"
 	// Status answers a bare HTTP status. A webhook's 2xx accepts.
 	Status FaultKind = "status"
@@ -46,8 +46,8 @@ var faultKinds = []FaultKind{
 	Throttle, Refuse, SystemError, HTML, Status, Hang, HangAfter, CutBefore, CutAfter, Unsigned, Forged, Delay,
 }
 
-// A Fault befalls some of the calls. Of the kinds other than Delay at most one
-// befalls a call.
+// A Fault is applied to some of the calls. A call gets at most one fault of the
+// kinds other than Delay.
 type Fault struct {
 	Kind FaultKind `json:"kind"`
 	// Probability of a call in scope, 0 to 1.
@@ -223,11 +223,11 @@ func (f *Fault) covers(c *call) bool {
 		(f.App == "" || f.App == string(c.appID))
 }
 
-// spend takes one of a limited fault's times, if one is left.
+// spend uses one of a limited fault's times. It returns false when none is left.
 func (f *Fault) spend() bool { return f.Times == 0 || f.left.Add(-1) >= 0 }
 
-// chaos draws the faults of calls. The nth call to arrive meets the same fate
-// in every run with the same seed and faults.
+// chaos draws the faults of calls. The nth call to arrive has the same fate in
+// every run with the same seed and faults.
 type chaos struct {
 	mu     sync.RWMutex
 	faults []*Fault
@@ -254,8 +254,8 @@ func (x *chaos) get() ([]*Fault, uint64) {
 	return x.faults, x.seed
 }
 
-// A fate is what was drawn for one call, before it is known which faults have
-// it in scope.
+// A fate holds the numbers that were drawn for one call, before it is known
+// which faults cover the call.
 type fate struct {
 	faults      []*Fault
 	kind, delay float64 // uniform in [0, 1)
@@ -270,8 +270,8 @@ func (x *chaos) draw() fate {
 	return fate{faults, uniform(seed + 2*n), uniform(seed + 2*n + 1)}
 }
 
-// fault returns the fault of a call, or nil. The faults in scope share the
-// unit interval, in their order.
+// fault returns the fault of a call, or nil. The faults that cover the call
+// share the interval [0, 1), in their order.
 func (t fate) fault(c *call) *Fault {
 	at := 0.0
 	for _, f := range t.faults {

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Detail is how much the journal keeps of each call.
+// Detail says how much the journal keeps of each call.
 type Detail string
 
 const (
@@ -28,8 +28,8 @@ const (
 	Off Detail = "off"
 )
 
-// ErrGone is returned when calls are asked for that the journal no longer
-// holds: without a file it keeps the latest Config.Ring lines only.
+// ErrGone says that the journal no longer holds the calls that were asked for.
+// Without a file it keeps only the latest Config.Ring lines.
 var ErrGone = errors.New("these calls are no longer in the journal")
 
 // A journal is an append-only file of calls, one JSON line each, with the
@@ -43,7 +43,7 @@ type journal struct {
 	path   string
 	file   *os.File // nil: memory only
 
-	mu      sync.Mutex // guards what follows; never held during a write
+	mu      sync.Mutex // guards the fields below; never held during a write
 	seq     uint64
 	pending []byte
 	batch   uint64 // the batch that pending belongs to
@@ -56,8 +56,8 @@ type journal struct {
 	failure error // the first failed write; the journal is closed by it
 }
 
-// openJournal opens or creates the file. A last line without its end was torn
-// by a kill; its call was never answered, so it is dropped.
+// openJournal opens or creates the file. A kill may leave a last line without
+// its end. The call of that line was never answered, so the line is dropped.
 func openJournal(path string, detail Detail, ring int) (*journal, error) {
 	j := &journal{detail: detail, path: path, batch: 1, ring: make([][]byte, ring)}
 	if path == "" || detail == Off {
@@ -68,7 +68,7 @@ func openJournal(path string, detail Detail, ring int) (*journal, error) {
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o077 != 0 {
-		_ = file.Chmod(0o600) // of an earlier version; another's file stays as it is
+		_ = file.Chmod(0o600) // for a file of an earlier version; another user's file stays as it is
 	}
 	if j.seq, err = repair(file); err != nil {
 		_ = file.Close()
@@ -78,8 +78,8 @@ func openJournal(path string, detail Detail, ring int) (*journal, error) {
 	return j, nil
 }
 
-// repair cuts off what follows the last whole line of a file, and counts its
-// lines. What is not a file, such as a pipe, starts empty.
+// repair cuts off everything after the last whole line of a file, and counts
+// the lines. A pipe or another special file counts as empty.
 func repair(file *os.File) (lines uint64, err error) {
 	info, err := file.Stat()
 	if err != nil || !info.Mode().IsRegular() {
@@ -204,7 +204,7 @@ func (j *journal) copyTo(w io.Writer, since uint64) (uint64, error) {
 	return j.copyFile(w, since)
 }
 
-// copyFile does so from the file, where the number of a line is its sequence
+// copyFile is copyTo from the file, where the number of a line is its sequence
 // number. A line that is being written at this moment may be missing.
 func (j *journal) copyFile(w io.Writer, since uint64) (uint64, error) {
 	file, err := os.Open(j.path)
@@ -266,20 +266,21 @@ func parseCalls(lines []byte) ([]Call, error) {
 	return calls, nil
 }
 
-// A Checker reads a journal as the oracle of a test: what was pushed, when, and
-// what was pushed twice. Fill it with AddFile or Add; then it is read only.
+// A Checker reads a journal as the oracle of a test: which messages were
+// pushed, when, and which twice. Fill it with AddFile or Add, and only read it
+// afterwards.
 type Checker struct {
 	// Calls, Accepted and Refused count calls.
 	Calls, Accepted, Refused int
 	// ByAPI counts accepted calls by API.
 	ByAPI map[string]int
-	// BadSignatures are the reasons against signatures, with their numbers.
+	// BadSignatures counts refused signatures by the reason.
 	BadSignatures map[string]int
-	// Silent counts accepted calls whose answer was kept back.
+	// Silent counts accepted calls whose answer a fault kept back.
 	Silent int
 	// Targets counts the targets of accepted calls.
 	Targets int
-	// Notes are the oddities the sandbox saw, with their numbers.
+	// Notes counts the oddities that the sandbox saw.
 	Notes map[string]int
 
 	keys  map[string][]time.Time // arrivals of accepted calls by msgKey
@@ -300,8 +301,8 @@ func NewChecker() *Checker {
 	}
 }
 
-// AddFile adds every call of a journal file. A last line without its end was
-// torn by a kill and is left out: its call was never answered.
+// AddFile adds every call of a journal file. A last line without its end, which
+// a kill may leave, is left out: its call was never answered.
 func (k *Checker) AddFile(path string) error {
 	file, err := os.Open(path)
 	if err != nil {
@@ -365,7 +366,7 @@ func (k *Checker) Arrivals(msgKey string) []time.Time { return k.keys[msgKey] }
 // MsgKeys returns every accepted msgKey, sorted.
 func (k *Checker) MsgKeys() []string { return slices.Sorted(maps.Keys(k.keys)) }
 
-// A Duplicate is a msgKey that more than one call was accepted with, or that
+// A Duplicate is a msgKey with which more than one call was accepted, or that
 // one call carried twice.
 type Duplicate struct {
 	MsgKey   string

@@ -46,7 +46,7 @@ func (m *mpaas) judge(c *call) *refusal {
 	var ok bool
 	c.params, ok = parseForm(c.body, c.params)
 	if ok {
-		// The app's name is wanted in the journal of refused calls as well.
+		// The journal has the app's name for refused calls too.
 		c.appID, c.workspaceID = c.param("AppId"), c.param("WorkspaceId")
 	}
 	if reason != signatureOK {
@@ -68,7 +68,7 @@ func (m *mpaas) judge(c *call) *refusal {
 }
 
 // authenticate finds the access key and verifies the signature. It returns
-// signatureOK or the reason against it.
+// signatureOK or the reason why the signature is refused.
 func (m *mpaas) authenticate(c *call) (*accessKey, string) {
 	if string(c.method) != http.MethodPost {
 		return nil, "the method is not POST"
@@ -128,7 +128,7 @@ func (c *call) param(name string) []byte {
 	return nil
 }
 
-// invalid is the refusal of a parameter that has no code of its own.
+// invalid returns the refusal of a parameter for which there is no code of its own.
 func invalid(format string, args ...any) *refusal {
 	return &refusal{http.StatusOK, "3028", "INVALID_PARAM: " + fmt.Sprintf(format, args...)}
 }
@@ -145,7 +145,7 @@ func (m *mpaas) take(c *call) *refusal {
 	return nil
 }
 
-// confirm answers with the documented success of the action.
+// confirm answers with the documented answer for success of the action.
 func (m *mpaas) confirm(c *call) {
 	c.code = "OK"
 	b := append(c.answer.body, `{"RequestId":"`...)
@@ -166,8 +166,8 @@ func (m *mpaas) confirm(c *call) {
 	c.answer.body = append(b, '}')
 }
 
-// refuse answers a business error; one with a status of its own comes from the
-// gateway, which says Code instead of ResultCode.
+// refuse answers a business error. An error with a status of its own comes from
+// the gateway, whose answers have Code instead of ResultCode.
 func (m *mpaas) refuse(c *call, r *refusal) {
 	c.answer.status = r.status
 	b := append(c.answer.body, `{"RequestId":"`...)
@@ -187,7 +187,7 @@ func (m *mpaas) refuse(c *call, r *refusal) {
 	c.answer.body = append(b, '}', '}')
 }
 
-// throttle is HTTP 400 with a Code and with headers that say how long to wait.
+// throttle answers HTTP 400 with a Code, and with headers that say how long to wait.
 func (m *mpaas) throttle(c *call) {
 	c.answer.header("x-ratelimit-user", "Limit:1,Remain:0,TimeLeft:200,Reset:1")
 	c.answer.header("x-ratelimit-user-api", "Limit:1,Remain:0,TimeLeft:200,Reset:1")
@@ -199,13 +199,14 @@ func (m *mpaas) throttle(c *call) {
 // signatureOK is the journal's word for a good signature.
 const signatureOK = "ok"
 
-// acsSigned are the headers that a call of the daemon's must cover: one left out
-// could be changed on the way. Other clients of the service leave some out.
+// acsSigned are the headers that the signature of a daemon's call must cover,
+// since any other could be changed on the way. Other clients of the service
+// leave some out.
 var acsSigned = []string{
 	"content-type", "host", "x-acs-action", "x-acs-content-sha256", "x-acs-date", "x-acs-signature-nonce", "x-acs-version",
 }
 
-// An accessKey is a key and the apps it may call for.
+// An accessKey is a key with the apps for which it may call.
 type accessKey struct {
 	*aliyun.Key
 	token string
@@ -217,7 +218,7 @@ func newAccessKey(id, secret, token string) *accessKey {
 	return &accessKey{Key: aliyun.NewKey(id, secret, token), token: token, apps: map[string]bool{}}
 }
 
-// aliyunRequest is the call as package aliyun reads it.
+// aliyunRequest returns the call as package aliyun reads it.
 func (w *wire) aliyunRequest() *aliyun.Request {
 	return &aliyun.Request{
 		Method: string(w.method), Path: string(w.path), Query: string(w.query), Body: w.body,
@@ -233,8 +234,8 @@ func (w *wire) aliyunRequest() *aliyun.Request {
 	}
 }
 
-// checkSigned judges the daemon's own manner of signing: what must be covered is,
-// in order, and a temporary key brings its token.
+// checkSigned judges a daemon's signature: it covers all of acsSigned, in order,
+// and a temporary key comes with its token.
 func (k *accessKey) checkSigned(w *wire, names []string) string {
 	if !slices.IsSorted(names) {
 		return "SignedHeaders is not sorted"
@@ -256,7 +257,7 @@ func (k *accessKey) checkSigned(w *wire, names []string) string {
 	return ""
 }
 
-// reasonOf says in the journal's words why a signature was refused.
+// reasonOf returns the journal's text for why a signature was refused.
 func reasonOf(err *aliyun.Error) string {
 	switch {
 	case strings.HasPrefix(err.Code, "InvalidAccessKeyId"):

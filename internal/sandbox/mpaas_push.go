@@ -18,7 +18,7 @@ const (
 // reserved are keys of ExtendedParams that the service uses itself.
 var reserved = []string{"notifyType", "action", "silent", "pushType", "templateCode", "channel", "taskId"}
 
-// judgeAction holds the parameters against the documents.
+// judgeAction checks the parameters against the documents.
 func (m *mpaas) judgeAction(c *call) *refusal {
 	c.taskName = c.param("TaskName")
 	targets := c.readTargets() // read before judged, so that the journal has them
@@ -230,7 +230,7 @@ func countKeys(v []byte) int {
 	return len(keys)
 }
 
-// A rule is what the documents say of one parameter. The codes are those of
+// A rule is the documents' rule for one parameter. The codes are those of
 // mPaaS's table "API response code".
 type rule struct {
 	name    string // on the wire
@@ -337,7 +337,7 @@ var actions = [apiCount]*action{
 	}),
 }
 
-// apply puts each parameter in its place and holds it against its rule.
+// apply puts each parameter in its place and checks it against its rule.
 func (a *action) apply(c *call) *refusal {
 	clear(c.values[:len(a.rules)])
 	for _, p := range c.params {
@@ -348,7 +348,7 @@ func (a *action) apply(c *call) *refusal {
 		case !known:
 			c.notes = append(c.notes, "unknown parameter "+string(p.name))
 		case dotted:
-			c.values[i] = emptyMap // a map may also travel as one parameter per key
+			c.values[i] = emptyMap // a map may also be sent as one parameter for each key
 		default:
 			c.values[i] = p.value
 		}

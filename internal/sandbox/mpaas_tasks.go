@@ -11,14 +11,14 @@ import (
 )
 
 // A schedule is the strategy of a push that the service is to send later. The
-// daemon never asks for that, it keeps the schedule itself; it is here so that
-// the sandbox can refuse and list such pushes as the service does.
+// daemon never asks for such pushes, since it keeps the schedule itself. With
+// it the sandbox can refuse and list such pushes as the service does.
 type schedule struct {
 	strategy int // 1 scheduled, 2 loop
 	times    []time.Time
 }
 
-// A scheduledTask is one push to come.
+// A scheduledTask is one coming push.
 type scheduledTask struct {
 	app, uniqueID, parentID, title, content, delivery string
 
@@ -31,7 +31,8 @@ type scheduledTask struct {
 // of an app.
 const maxScheduled = 100
 
-// shanghai is the zone of the service: it knows no other and has no summer time.
+// shanghai is the zone of the service, which knows no other. The zone has no
+// summer time.
 var shanghai = time.FixedZone("Asia/Shanghai", 8*60*60)
 
 type strategyContent struct {
@@ -96,7 +97,7 @@ func (s *strategyContent) expand(now time.Time) ([]time.Time, *refusal) {
 
 const maxDaysAhead = 180
 
-// dayOf is 00:00 of an instant's day, in the service's zone.
+// dayOf returns 00:00 of an instant's day, in the service's zone.
 func dayOf(t time.Time) time.Time {
 	y, m, d := t.In(shanghai).Date()
 	return time.Date(y, m, d, 0, 0, 0, 0, shanghai)
@@ -112,7 +113,7 @@ func (s *strategyContent) matches(day time.Time) bool {
 	return true
 }
 
-// scheduler keeps the pushes to come, by unique id.
+// scheduler keeps the coming pushes by unique id.
 type scheduler struct {
 	mu    sync.Mutex
 	tasks []scheduledTask

@@ -6,9 +6,9 @@
 // APIs say and enforces the documented limits. It writes each call to a journal as
 // one line of JSON. Faults make it throttle, fail, delay or cut calls.
 //
-// The journal is an oracle: the line of an accepted push is with the operating
-// system before its answer is sent, so that a push the client saw accepted is
-// in the journal even when the sandbox is killed right after.
+// The journal is an oracle. The operating system has the line of an accepted
+// push before its answer is sent. So a push that the client saw accepted is in
+// the journal even when the sandbox is killed right after.
 //
 //	POST /                                  mPaaS
 //	POST /v3/alipay/open/public/...         Alipay
@@ -44,7 +44,7 @@ type Sandbox struct {
 	alipay   *alipay
 	webhook  *webhook
 
-	stopping context.Context // ends when Stop begins: followers of the journal leave
+	stopping context.Context // ends when Stop begins, which ends followers of the journal
 	stopped  context.Context // ends when the sandbox no longer waits for anything
 	stop     context.CancelFunc
 	giveUp   context.CancelFunc
@@ -72,7 +72,8 @@ func New(cfg Config) (*Sandbox, error) {
 		return nil, fmt.Errorf("new sandbox: %w", err)
 	}
 	if err = s.alipay.restore(s.journal, cfg.Now()); err == nil {
-		// Its own pages ask for no credential. More connections than two daemons keep idle.
+		// Open: admin asks for no credential. The default of MaxConns is more than two
+		// daemons keep idle.
 		s.listener, err = listen.Bind(context.Background(), listen.Config{Listen: cfg.Listen, Open: true, MaxConns: cfg.MaxConns, ReadTimeout: cfg.ReadTimeout})
 	}
 	if err != nil {
@@ -92,10 +93,10 @@ func (s *Sandbox) addProviders() error {
 	return errors.Join(err1, err2, err3)
 }
 
-// Addr is the address the sandbox listens on, such as 127.0.0.1:41231.
+// Addr returns the address on which the sandbox listens, such as 127.0.0.1:41231.
 func (s *Sandbox) Addr() string { return s.listener.Addr().String() }
 
-// URL is the endpoint to give to a client.
+// URL returns the endpoint for a client.
 func (s *Sandbox) URL() string { return "http://" + s.Addr() }
 
 // Start starts to answer calls. It does not block. When ctx ends, all connections are
@@ -109,15 +110,15 @@ func (s *Sandbox) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop takes no more connections, lets the calls being answered end, and
-// closes the journal. When ctx ends first, the rest is cut off.
+// Stop takes no more connections, lets the calls being answered end, and closes
+// the journal. When ctx ends first, the remaining connections are cut.
 func (s *Sandbox) Stop(ctx context.Context) error {
 	var err error
 	s.stopOnce.Do(func() {
 		s.stop()
 		err = s.listener.Close()
 		for _, conn := range s.takeConns() {
-			// Wakes the connections that wait for a request.
+			// This wakes the connections that wait for a request.
 			_ = conn.SetReadDeadline(time.Unix(1, 0))
 			context.AfterFunc(ctx, func() { _ = conn.Close() })
 		}
@@ -152,7 +153,7 @@ func (s *Sandbox) SetFaults(faults ...*Fault) error {
 // Stats returns the counters.
 func (s *Sandbox) Stats() Stats { return s.stats.snapshot(s.cfg.Now(), s.journal.last()) }
 
-// Last is the sequence number of the latest call in the journal.
+// Last returns the sequence number of the latest call in the journal.
 func (s *Sandbox) Last() uint64 { return s.journal.last() }
 
 // Calls returns the calls after since that are in the journal now.
@@ -164,8 +165,8 @@ func (s *Sandbox) Calls(since uint64) ([]Call, error) {
 	return parseCalls(lines)
 }
 
-// Follow yields the calls after since, those to come included, until ctx ends.
-// No call is left out: a follower that falls behind is served from the file.
+// Follow yields the calls after since, including later ones, until ctx ends. No
+// call is left out: a follower that falls behind is served from the file.
 func (s *Sandbox) Follow(ctx context.Context, since uint64) iter.Seq2[Call, error] {
 	return func(yield func(Call, error) bool) {
 		for {

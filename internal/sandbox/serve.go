@@ -74,8 +74,8 @@ func (s *Sandbox) serve(conn net.Conn) {
 	}
 }
 
-// patience bounds the reads that come, in all; zero: not at all. While the sandbox
-// stops, Stop has set how long they may take.
+// patience bounds the time of all further reads together; zero: no bound. While
+// the sandbox stops, the bound that Stop has set applies.
 func (s *Sandbox) patience(conn net.Conn, d time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -144,7 +144,7 @@ func (s *Sandbox) judge(c *call) *refusal {
 	return &refusal{http.StatusNotFound, "", "no such path"}
 }
 
-// settle decides the call and words the answer, faults considered.
+// settle decides the call and makes the answer, with faults applied.
 func (s *Sandbox) settle(c *call, refused *refusal) {
 	if c.fault != nil && s.interfere(c) {
 		return
@@ -202,7 +202,7 @@ func (s *Sandbox) finish(c *call) error {
 	if err := s.journal.add(c.line); err != nil {
 		s.cfg.Logger.Error("write journal", "error", err)
 		c.outcome = Refused
-		return err // what is not in the journal is not answered
+		return err // a call that is not in the journal gets no answer
 	}
 	s.stats.count(c)
 	if c.delivered {
@@ -219,7 +219,8 @@ func (s *Sandbox) finish(c *call) error {
 	return io.ErrUnexpectedEOF
 }
 
-// hang waits until the client gives up, the sandbox stops, or others need the room.
+// hang waits until the client gives up, the sandbox stops, or other clients need
+// the connection.
 func (s *Sandbox) hang(c *call) {
 	s.listener.Serving(c.conn, false)
 	defer s.listener.Serving(c.conn, true)
@@ -256,7 +257,7 @@ func (s *Sandbox) take(c *call) *refusal {
 	return nil
 }
 
-// confirm words the answer to an accepted call.
+// confirm makes the answer to an accepted call.
 func (s *Sandbox) confirm(c *call) {
 	switch c.provider {
 	case providerMPaaS:
@@ -269,7 +270,7 @@ func (s *Sandbox) confirm(c *call) {
 	}
 }
 
-// refuse words a refusal.
+// refuse makes the answer of a refusal.
 func (s *Sandbox) refuse(c *call, r *refusal) {
 	c.code = r.code
 	switch c.provider {
@@ -283,7 +284,7 @@ func (s *Sandbox) refuse(c *call, r *refusal) {
 	}
 }
 
-// throttle words a refusal for too many calls.
+// throttle makes the answer of a refusal for too many calls.
 func (s *Sandbox) throttle(c *call) {
 	switch c.provider {
 	case providerMPaaS:
@@ -297,7 +298,7 @@ func (s *Sandbox) throttle(c *call) {
 	}
 }
 
-// excuse is the refusal of the faults "error" (system) and "refuse".
+// excuse returns the refusal of the faults "error" (system) and "refuse".
 func (s *Sandbox) excuse(c *call, system bool) *refusal {
 	switch {
 	case c.provider == providerMPaaS && system:

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// webhook stands in for a receiver that a team writes for itself.
+// webhook stands in for a receiver that users write themselves.
 type webhook struct {
 	secrets map[string]string // by app id
 	now     func() time.Time
@@ -86,7 +86,7 @@ func (h *webhook) judgeBody(c *call) *refusal {
 	if err := json.Unmarshal(c.body, &body); err != nil {
 		return &refusal{http.StatusBadRequest, "body", "the body is not the JSON of a push"}
 	}
-	if body.Kind == "revoke" { // a push that was taken is taken back
+	if body.Kind == "revoke" { // it takes back a push that was accepted
 		c.api = apiWebhookRevoke
 		return nil
 	}

@@ -14,9 +14,9 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/listen"
 )
 
-// The sandbox speaks HTTP/1.1 itself. net/http's server costs about as much
-// per call as the daemon under test does, and a stand-in that is the
-// bottleneck measures nothing but itself.
+// The sandbox speaks HTTP/1.1 itself. net/http's server costs about as much per
+// call as the daemon under test does. A stand-in that is the bottleneck would
+// measure only itself.
 const (
 	maxHead = 64 << 10
 	maxBody = 8 << 20
@@ -24,7 +24,7 @@ const (
 	usualBuf = 8 << 10
 )
 
-// A wireError is a request that is not HTTP as the sandbox understands it.
+// A wireError says that a request is not HTTP as the sandbox understands it.
 type wireError struct {
 	status int
 	text   string
@@ -35,11 +35,12 @@ func (e *wireError) Error() string { return e.text }
 type header struct{ name, value []byte } // name in lower case
 
 // A wire reads requests from one connection and writes their answers. The
-// slices of a request point into its buffer and hold until the next readHead.
+// slices of a request point into its buffer and are valid until the next
+// readHead.
 type wire struct {
 	conn     net.Conn
 	bounds   listen.Config
-	patience func(time.Duration) // bounds the reads that come
+	patience func(time.Duration) // bounds further reads
 	buf      []byte
 	from, to int // buf[from:to] is read from the connection and not yet used
 	out      []byte
@@ -96,7 +97,7 @@ func (w *wire) readHead(now func() time.Time) error {
 	}
 }
 
-// shrink gives back what a large request took.
+// shrink gives back the memory of a large request.
 func (w *wire) shrink() {
 	if len(w.buf) > maxHead && w.to-w.from <= maxHead {
 		w.buf = append(make([]byte, 0, maxHead), w.buf[w.from:w.to]...)[:maxHead]
@@ -104,8 +105,8 @@ func (w *wire) shrink() {
 	}
 }
 
-// fill reads until at least n bytes are in the buffer, which grows with what has
-// come and not with what a header has announced.
+// fill reads until at least n bytes are in the buffer. The buffer grows with the
+// bytes that have come, and not with the number that a header announces.
 func (w *wire) fill(n int) error {
 	for w.to < n {
 		if w.to == len(w.buf) {
@@ -213,8 +214,9 @@ func (w *wire) readBody() error {
 	return nil
 }
 
-// readChunks is rare enough to be simple: what follows the body on the
-// connection is lost in the reader, so that the connection ends afterwards.
+// readChunks reads a chunked body. Such bodies are rare, so it is simple: bytes
+// after the body are lost in the reader, so that the connection ends
+// afterwards.
 func (w *wire) readChunks() error {
 	r := httputil.NewChunkedReader(io.MultiReader(bytes.NewReader(w.buf[w.from:w.to]), w.conn))
 	body, err := io.ReadAll(io.LimitReader(r, maxBody+1))
@@ -228,7 +230,7 @@ func (w *wire) readChunks() error {
 	return nil
 }
 
-// An answer is what the sandbox says to one request.
+// An answer is the sandbox's answer to one request.
 type answer struct {
 	status int
 	kind   string // the content type
@@ -277,7 +279,7 @@ func (w *wire) send(b []byte) error {
 	return err
 }
 
-// Write makes a wire an io.Writer of what is sent piece by piece.
+// Write makes a wire an io.Writer, for answers that are sent piece by piece.
 func (w *wire) Write(b []byte) (int, error) {
 	if err := w.send(b); err != nil {
 		return 0, err
@@ -285,8 +287,7 @@ func (w *wire) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// cut ends the connection as a broken network does: with a reset, without a
-// word.
+// cut ends the connection with a reset and no answer, as a broken network does.
 func (w *wire) cut() {
 	if tcp, ok := w.conn.(interface{ SetLinger(int) error }); ok {
 		_ = tcp.SetLinger(0)

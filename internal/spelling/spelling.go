@@ -14,9 +14,9 @@ const (
 	maxKey  = 20
 )
 
-// Nearest returns the name that is most like what was written, or "" when none
-// is near. Case and the usual separators do not count. Of the rest one character
-// in three may differ; two that changed places count as one.
+// Nearest returns the name that is most like the written word, or "" when none
+// is near. Case and the usual separators do not count. Of the other characters
+// one in three may differ; two neighbours that changed places count as one.
 func Nearest(wrote string, names []string) string {
 	length := utf8.RuneCountInString(wrote)
 	if length > maxName {
@@ -41,8 +41,8 @@ func NearestKey(wrote string, keys []string) string {
 	})
 }
 
-// nearest returns the first of the names that are least far, of those within
-// what is allowed.
+// nearest returns the nearest of the names that are not farther than allowed,
+// and the first of several.
 func nearest(names []string, measure func(name string) (far, allowed int)) string {
 	best, least := "", 0
 	for _, name := range names {
@@ -55,7 +55,8 @@ func nearest(names []string, measure func(name string) (far, allowed int)) strin
 
 var separators = strings.NewReplacer("_", "", "-", "", ".", "", " ", "")
 
-// fold removes what spellings of one name differ by: msgType, msg-type, MSG_TYPE.
+// fold removes the differences between spellings of one name: msgType, msg-type,
+// MSG_TYPE.
 func fold(name string) string { return separators.Replace(strings.ToLower(name)) }
 
 // foldASCII is fold as PostgreSQL's lower() and translate() do it in every
@@ -72,9 +73,9 @@ func foldASCII(name string) string {
 	}, name)
 }
 
-// distance is how many characters have to be inserted, left out or replaced to
-// make one name of the other. With swaps, exchanging two neighbours counts as one
-// such step.
+// distance returns how many characters have to be inserted, left out or replaced
+// to turn one name into the other. With swaps, exchanging two neighbours counts
+// as one such step.
 func distance(from, to string, swaps bool) int {
 	a, b := []rune(from), []rune(to)
 	before, last, row := make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)

@@ -59,9 +59,9 @@ var (
 )
 
 // KeyPair reads a certificate with its chain, and its key: PEM texts, or one text
-// with both, given twice. The certificate that the key belongs to may stand
-// anywhere; its chain follows it in the text's order. certErr and keyErr say which
-// of the two cannot be read.
+// with both, given twice. The certificate of the key may be at any place in the
+// text; its chain follows it in the text's order. certErr and keyErr say which of
+// the two cannot be read.
 func KeyPair(certText, keyText string) (pair tls.Certificate, certErr, keyErr error) {
 	certBlocks, certErr := PEM(certText)
 	keyBlocks, keyErr := PEM(keyText)

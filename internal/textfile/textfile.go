@@ -53,12 +53,12 @@ var (
 // broken it at its spaces.
 var marker = regexp.MustCompile(`-----(BEGIN|END)\s+([A-Z0-9]+(?:\s+[A-Z0-9]+)*)\s*-----`)
 
-// brokenMarker is a line of nothing but what must have been a BEGIN or END line.
+// brokenMarker matches a line that must have been a BEGIN or END line.
 var brokenMarker = regexp.MustCompile(`(?i)^[^\pL]*(BEGIN|END)[^\pL]+([A-Z0-9]+[^\pL]+)*(CERTIFICATE|CRL|KEY|REQUEST|PARAMETERS)[^\pL]*$`)
 
-// PEM returns every block of a text, in order. Around and between blocks any
-// text may stand, as openssl writes it, but none that must have been part of
-// one. A text without any block is taken for the base64 of one.
+// PEM returns every block of a text, in order. Any text may stand around and
+// between blocks, as openssl writes it, except text that must have been part of
+// a block. A text without any block is read as the base64 of one.
 //
 // It takes line ends of every system, also written out as \n, lines that were
 // joined, folded or indented, byte order marks, and quotes around the whole.

@@ -104,7 +104,7 @@ func (s *settings) runAll(ctx context.Context, seeds []uint64, stdout, stderr io
 				ok = ok && good
 				continue
 			}
-			if good { // found: the next seeds are for those that were not
+			if good { // this mutant was found; the next seeds are for the others
 				break
 			}
 			if i == len(seeds)-1 {
@@ -135,8 +135,8 @@ func (s *settings) chosen() ([]*chaos.Mutant, error) {
 	return out, nil
 }
 
-// runOne says whether a run ended as it should: nothing broken, or for a mutant
-// something.
+// runOne says whether a run ended as it should: without a broken promise, or
+// for a mutant with one.
 func (s *settings) runOne(ctx context.Context, m *chaos.Mutant, seed uint64, stdout, stderr io.Writer) (bool, error) {
 	dir, temporary, err := s.directory(m, seed)
 	if err != nil {

@@ -5,21 +5,46 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/store"
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
-// A Closed is an occurrence that a campaign's calendar moves or leaves out, with the
-// word why its day is closed, where somebody wrote one.
+// WithQuietNote adds to the note of an occurrence whether quiet hours hold it or
+// leave it out, by the quiet_policy of its campaign. The note has times in zone.
+func WithQuietNote(note string, q strategy.QuietHours, policy string, due time.Time, zone string) string {
+	if quiet := quietNote(q, policy, due, zone); quiet != "" {
+		return strings.TrimPrefix(note+"; "+quiet, "; ")
+	}
+	return note
+}
+
+func quietNote(q strategy.QuietHours, policy string, due time.Time, zone string) string {
+	end := q.End(due)
+	switch {
+	case end.IsZero() || policy == "ignore":
+		return ""
+	case policy == "skip":
+		return "left out: quiet hours"
+	}
+	if at, err := time.LoadLocation(zone); err == nil {
+		end = end.In(at)
+	}
+	return "quiet hours: held until " + end.Format("2006-01-02 15:04:05")
+}
+
+// A Closed is an occurrence that a campaign's calendar moves or leaves out. Word
+// says why its day is closed, if the calendar says so.
 type Closed struct {
 	strategy.Displaced
 	Word string
 }
 
 // ClosedAround reads when a calendar is closed in the days of a strategy that is
-// written now, as strategy.Spec has it. The error may be store.ErrNoCalendar.
+// written now, in the form of strategy.Spec.Closed. The error may be
+// store.ErrNoCalendar.
 func ClosedAround(ctx context.Context, s *store.Store, calendar string, kind strategy.Type, content []byte, now time.Time) ([]time.Time, error) {
 	from, until := now, now.AddDate(0, 0, strategy.MaxDays+3)
 	if fixed, ok := strategy.FixedTime(content); ok && kind == strategy.Fixed {
@@ -28,8 +53,9 @@ func ClosedAround(ctx context.Context, s *store.Store, calendar string, kind str
 	return s.CalendarClosed(ctx, calendar, from, until)
 }
 
-// ReadClosed lists what the calendar of a schedule moves or leaves out after an
-// instant, the earliest first and at most so many of them, and how many more there are.
+// ReadClosed lists the occurrences after an instant that the calendar of a schedule
+// moves or leaves out, the earliest first and at most most. more says how many others
+// there are.
 func ReadClosed(ctx context.Context, s *store.Store, calendar string, schedule strategy.Schedule, after time.Time, most int) (list []Closed, more int, err error) {
 	displaced := slices.DeleteFunc(schedule.Displaced(), func(d strategy.Displaced) bool { return !d.From.After(after) && !d.To.After(after) })
 	if len(displaced) == 0 {
@@ -47,7 +73,7 @@ func ReadClosed(ctx context.Context, s *store.Store, calendar string, schedule s
 			words[d.Day.Format(time.DateOnly)] = d.Why
 		}
 	}
-	zone, err := time.LoadLocation(k.TimeZone) // of no calendar it is UTC
+	zone, err := time.LoadLocation(k.TimeZone) // UTC where there is no calendar
 	if err != nil {
 		zone = time.UTC
 	}
