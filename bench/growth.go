@@ -136,11 +136,15 @@ func (d *database) newDecider(ctx context.Context) (*decider, error) {
 	if err := d.fill(ctx, fill{tasks: growthTasks + growthBatch, due: time.Now().Add(-10 * time.Second)}); err != nil {
 		return nil, err
 	}
-	rows, _ := d.Query(ctx, `
-		SELECT 0, id, app_no, campaign_id, revision, 'mpaas.push_multiple', origin::text, 'succeeded', '', due_at, clock_timestamp(), clock_timestamp(),
-		       '{user-1}'::text[], '', '', 'request', 'message'
-		  FROM scheduler.pending_tasks WHERE ready_at < now() ORDER BY ready_at, id`)
-	tasks, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[store.Decision])
+	rows, _ := d.Query(ctx, `SELECT id, app_no, campaign_id, revision, due_at, clock_timestamp() FROM scheduler.pending_tasks WHERE ready_at < now() ORDER BY ready_at, id`)
+	tasks, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*store.Decision, error) {
+		t := &store.Decision{
+			Channel: "mpaas.push_multiple", Origin: "scheduled", Status: "succeeded", Targets: []string{"user-1"}, TargetCount: 1, RequestID: "request", MessageID: "message",
+		}
+		err := row.Scan(&t.TaskID, &t.AppNo, &t.CampaignID, &t.Revision, &t.DueAt, &t.StartedAt)
+		t.SentAt = t.StartedAt
+		return t, err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,8 @@ type Reading struct {
 	AppNo         int32
 	Limit         int
 	Share, Shares int
-	Quiet         bool // only deliveries of campaigns that ignore quiet hours
+	QuietUntil    time.Time // as WaitingApp has it
+	Quiet         bool      // only deliveries of campaigns that ignore quiet hours
 }
 
 // WaitingDeliveries returns the deliveries of each app that are ready by the

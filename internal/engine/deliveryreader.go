@@ -34,7 +34,7 @@ func (s *deliveries) readAhead(ctx context.Context) error {
 		if app == nil || slices.Contains(others, no) || !s.queue.room(no) {
 			continue
 		}
-		r := store.Reading{AppNo: no, Limit: lineSize, Shares: 1, Quiet: a.QuietUntil.After(until)}
+		r := store.Reading{AppNo: no, Limit: lineSize, Shares: 1, QuietUntil: a.QuietUntil, Quiet: a.QuietUntil.After(until)}
 		if !app.Limited() && !r.Quiet {
 			r.Share, r.Shares = share, shares
 		}
@@ -61,7 +61,8 @@ func (s *deliveries) read(ctx context.Context, until time.Time, readings []store
 	var rest []store.Reading
 	for _, r := range readings {
 		if r.Shares > 1 && perApp[r.AppNo] < lineSize/4 {
-			rest = append(rest, store.Reading{AppNo: r.AppNo, Limit: lineSize, Shares: 1})
+			r.Share, r.Shares = 0, 1
+			rest = append(rest, r)
 		}
 	}
 	return s.read(ctx, until, rest)
@@ -73,6 +74,10 @@ func (s *deliveries) read(ctx context.Context, until time.Time, readings []store
 func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, readings []store.Reading) (perApp map[int32]int, err error) {
 	perApp = make(map[int32]int)
 	left := make(map[int32]bool)
+	quiet := make(map[int32]time.Time)
+	for _, r := range readings {
+		quiet[r.AppNo] = r.QuietUntil
+	}
 	for some := range slices.Chunk(found, enterAtOnce) {
 		fit := make([]store.WaitingDelivery, 0, len(some))
 		for _, w := range some {
@@ -81,7 +86,7 @@ func (s *deliveries) enter(ctx context.Context, found []store.WaitingDelivery, r
 				fit = append(fit, w)
 			}
 		}
-		if err := s.enterSome(ctx, fit); err != nil {
+		if err := s.enterSome(ctx, fit, quiet); err != nil {
 			return nil, err
 		}
 	}
@@ -98,8 +103,10 @@ const enterAtOnce = 128
 
 // enterSome puts deliveries into the queue. It leaves out deliveries whose
 // campaign has another revision than the one they were read with; the next
-// reading finds them.
-func (s *deliveries) enterSome(ctx context.Context, found []store.WaitingDelivery) error {
+// reading finds them. quiet is when each app's quiet hours end, as the reading found
+// them. What quietHours knows may be older: a delivery that waited for the end of
+// quiet hours that were taken back would stay in the queue until then.
+func (s *deliveries) enterSome(ctx context.Context, found []store.WaitingDelivery, quiet map[int32]time.Time) error {
 	wants := make([]want, len(found))
 	for i, w := range found {
 		wants[i] = want{id: w.CampaignID, revision: w.Revision, targets: w.Named}
@@ -117,8 +124,8 @@ func (s *deliveries) enterSome(ctx context.Context, found []store.WaitingDeliver
 		}
 		_, running := s.running[w.ID] // the reading began before its claim
 		if v := s.cache.get(w.CampaignID); v != nil && v.campaign.Revision == w.Revision && !running {
-			if quiet := s.quiet.of(&v.campaign).End(now); quiet.After(w.ReadyAt) {
-				w.ReadyAt = quiet // the quiet hours end within the horizon
+			if ends := quiet[w.AppNo]; ends.After(w.ReadyAt) && v.campaign.QuietPolicy != "ignore" {
+				w.ReadyAt = ends // within the horizon
 			}
 			list = append(list, &waiting{WaitingDelivery: w, compiled: v, ready: here.Add(w.ReadyAt.Sub(now))})
 		}

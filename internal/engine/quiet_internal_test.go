@@ -73,3 +73,42 @@ func TestExpired(t *testing.T) {
 		}
 	}
 }
+
+// A delivery waits in the queue for the quiet hours that its own reading found. What the
+// daemon read before may have been taken back since: the delivery would wait for an end
+// that is hours away.
+func TestADeliveryWaitsForQuietHoursOfItsReading(t *testing.T) {
+	t.Parallel()
+	const app = 7
+	for name, c := range map[string]struct {
+		policy string
+		quiet  time.Duration // until their end, as the reading found it
+		want   time.Duration
+	}{
+		"none":            {"hold", 0, 0},
+		"not over":        {"hold", 2 * time.Hour, 2 * time.Hour},
+		"campaign exempt": {"ignore", 2 * time.Hour, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			cache := newCompileCache(1, nil, nil, nil, nil)
+			cache.put(&compiled{campaign: store.Campaign{ID: 1, AppNo: app, Revision: 1, QuietPolicy: c.policy}})
+			s := newDeliveries(deliveriesParts{cache: cache, clock: new(Clock), quiet: newQuietHours(nil, nil)})
+			all := strategy.NewQuietHours(time.Hour, time.Hour-time.Second, "UTC") // of nearly every moment
+			s.quiet.known.Store(&map[int32]strategy.QuietHours{app: all})
+			now := time.Now()
+			quiet := map[int32]time.Time{}
+			if c.quiet > 0 {
+				quiet[app] = now.Add(c.quiet)
+			}
+			found := []store.WaitingDelivery{{ID: 1, AppNo: app, CampaignID: 1, Revision: 1, ReadyAt: now}}
+			if err := s.enterSome(t.Context(), found, quiet); err != nil {
+				t.Fatal(err)
+			}
+			next, ok := s.queue.next()
+			if wait := next.Sub(now); !ok || (wait-c.want).Abs() > time.Minute {
+				t.Errorf("queued: %v, to begin in %v, want %v", ok, wait, c.want)
+			}
+		})
+	}
+}
