@@ -41,7 +41,9 @@ func standing(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer p.stop()
-	time.Sleep(15 * time.Second)
+	if err := b.settled(ctx, db); err != nil {
+		return err
+	}
 	if err := b.idle(ctx, db, p); err != nil {
 		return err
 	}
@@ -51,6 +53,30 @@ func standing(ctx context.Context, b *bench) error {
 	peak, err := p.peakRSS()
 	b.table.hold(fmt.Sprintf("peak RSS with %s pending tasks", thousands(float64(b.campaigns))), new(atMost(64)), mebibytes, sample{peak})
 	return err
+}
+
+// settled waits until a daemon that has started has judged every pending campaign
+// again, which shows in how many transactions there are.
+func (b *bench) settled(ctx context.Context, db *database) error {
+	const look, calm = 5 * time.Second, 10 // transactions per second
+	began := time.Now()
+	for last := int64(-1); ; {
+		var now int64
+		if err := db.QueryRow(ctx, `SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()`).Scan(&now); err != nil {
+			return err
+		}
+		switch took := time.Since(began); {
+		case last >= 0 && float64(now-last) < calm*look.Seconds():
+			b.table.hold(fmt.Sprintf("after a start, until %s campaigns with pending tasks were judged again", thousands(float64(b.campaigns))), nil, millis, sample{inMillis(took)})
+			return nil
+		case took > 10*time.Minute:
+			return errors.New("the daemon does not come to rest")
+		}
+		last = now
+		if err := sleepUntil(ctx, time.Now().Add(look)); err != nil {
+			return err
+		}
+	}
 }
 
 // idle is what the daemon and the database cost while nothing is due. It is
