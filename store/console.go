@@ -536,7 +536,23 @@ type LatenessStep struct {
 	From          time.Time
 	Tasks         int64
 	P50, P95, P99 time.Duration
+	Within        []int64 // tasks that began within each of LatenessBounds
 }
+
+// LatenessBounds are the bounds of a histogram of lateness.
+var LatenessBounds = []time.Duration{
+	time.Millisecond, 3 * time.Millisecond, 10 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond,
+	time.Second, 10 * time.Second, time.Minute, 10 * time.Minute,
+}
+
+// latenessColumns are the columns of a LatenessStep but the first, of tasks x.
+var latenessColumns = func() string {
+	within := make([]string, len(LatenessBounds))
+	for i, b := range LatenessBounds {
+		within[i] = fmt.Sprintf("count(*) FILTER (WHERE x.lateness <= interval '%d ms')", b.Milliseconds())
+	}
+	return `count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8), ARRAY[` + strings.Join(within, ", ") + `]`
+}()
 
 // sparseTasks is up to how many tasks are read in one pass, and appTasks of an app by its
 // campaigns: those of a time stand together, and those of a campaign do not.
@@ -567,8 +583,8 @@ func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duratio
 		chosen := by.upTo(fmt.Sprint(most+1), "t.due_at, t.lateness", fmt.Sprintf(
 			"t.due_at >= $%d AND t.due_at < $%d AND t.lateness IS NOT NULL AND %s", n-2, n, where.sql()), where)
 		sql := fmt.Sprintf(`
-			SELECT date_bin($%d, x.due_at, $%d), count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
-			  FROM (%s) x GROUP BY 1 ORDER BY 1`, n-1, n-2, chosen)
+			SELECT date_bin($%d, x.due_at, $%d), %s
+			  FROM (%s) x GROUP BY 1 ORDER BY 1`, n-1, n-2, latenessColumns, chosen)
 		rows, _ := tx.Query(ctx, sql, where.args...)
 		if out, err = pgx.CollectRows(rows, scanLateness); err != nil {
 			return err
@@ -584,11 +600,11 @@ func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duratio
 		where.args = append(where.args, since, step, steps)
 		n = len(where.args)
 		sql = fmt.Sprintf(`
-			SELECT h.at, count(*), percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY extract(epoch FROM x.lateness)::float8)
+			SELECT h.at, %[6]s
 			  FROM generate_series(0, $%[1]d - 1) g (n) CROSS JOIN LATERAL (SELECT $%[2]d::timestamptz + g.n * $%[3]d::interval) h (at)
 			 CROSS JOIN LATERAL (SELECT t.lateness FROM scheduler.tasks t
 			                      WHERE t.due_at >= h.at AND t.due_at < h.at + $%[3]d::interval AND t.lateness IS NOT NULL AND %[4]s LIMIT %[5]d) x
-			 GROUP BY h.at ORDER BY h.at`, n, n-2, n-1, where.sql(), tasks)
+			 GROUP BY h.at ORDER BY h.at`, n, n-2, n-1, where.sql(), tasks, latenessColumns)
 		rows, _ = tx.Query(ctx, sql, where.args...)
 		out, err = pgx.CollectRows(rows, scanLateness)
 		return err
@@ -598,7 +614,7 @@ func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duratio
 
 func scanLateness(row pgx.CollectableRow) (h LatenessStep, err error) {
 	var q []float64
-	if err = row.Scan(&h.From, &h.Tasks, &q); err == nil && len(q) == 3 {
+	if err = row.Scan(&h.From, &h.Tasks, &q, &h.Within); err == nil && len(q) == 3 {
 		h.P50, h.P95, h.P99 = seconds(q[0]), seconds(q[1]), seconds(q[2])
 	}
 	return h, err

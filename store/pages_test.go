@@ -109,6 +109,11 @@ func checkLateness(t *testing.T, s *store.Store, app string, since time.Time, wa
 		if h.P99 != 3*time.Millisecond {
 			t.Errorf("%v: p99 is %v", h.From, h.P99)
 		}
+		for i, n := range h.Within {
+			if bound := store.LatenessBounds[i]; bound < h.P99 && n != 0 || bound >= h.P99 && n != h.Tasks {
+				t.Errorf("%v: %d of %d within %v", h.From, n, h.Tasks, bound)
+			}
+		}
 	}
 	if pushes < want[app]-2 || pushes > want[app]+2 {
 		t.Errorf("%d pushes were late, want %d", pushes, want[app])

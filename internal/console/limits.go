@@ -3,7 +3,9 @@ package console
 import (
 	"html/template"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/console/picture"
@@ -37,6 +39,7 @@ func (c *Console) limits(x *exchange) error {
 	type quota struct {
 		store.QuotaUsage
 		Meter    template.HTML
+		Week     template.HTML // empty: not all of its calls are known
 		NextFree time.Time
 	}
 	var d struct {
@@ -83,17 +86,18 @@ func (c *Console) limits(x *exchange) error {
 	if err != nil {
 		return err
 	}
+	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), d.App, mostCampaigns(d.App), x.Now, x.Now.AddDate(0, 0, forecastDays))
+	if err != nil {
+		return err
+	}
 	d.MoreQuotas = len(quotas) > pageRows
 	for _, q := range quotas[:min(len(quotas), pageRows)] {
 		row := quota{QuotaUsage: q, Meter: picture.Meter(x.T("Calls of %s in 7 days", q.Channel), q.Used, int64(q.Weekly))}
 		if q.NextFreeAt != nil {
 			row.NextFree = *q.NextFreeAt
 		}
+		row.Week = x.week(q, in.Calls)
 		d.Quotas = append(d.Quotas, row)
-	}
-	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), d.App, mostCampaigns(d.App), x.Now, x.Now.AddDate(0, 0, forecastDays))
-	if err != nil {
-		return err
 	}
 	r := &d.Forecast
 	*r = forecast.Make(in)
@@ -108,6 +112,29 @@ func (c *Console) limits(x *exchange) error {
 	r.Ends, d.More.Ends = firstOf(r.Ends, pageRows)
 	return c.render(x, http.StatusOK, "limits", d)
 }
+
+// week draws the calls of a quota that count now. The forecast reads so many calls at
+// most; where some of the quota's are missing there is no picture.
+func (v *view) week(q store.QuotaUsage, calls []forecast.Call) template.HTML {
+	var at []time.Time
+	for _, c := range calls {
+		if c.Channel == q.Channel && c.App == (forecast.AppKey{AppID: q.AppID, WorkspaceID: q.WorkspaceID}) {
+			at = append(at, c.At)
+		}
+	}
+	if int64(len(at)) != q.Used {
+		return ""
+	}
+	slices.SortFunc(at, time.Time.Compare)
+	text := make([]string, 0, weekTimes)
+	for _, t := range at[:min(len(at), weekTimes)] {
+		text = append(text, v.Time(t))
+	}
+	return picture.Week(v.T("When the calls of %s were in the last 7 days", q.Channel), strings.Join(text, ", "), v.Now, at)
+}
+
+// weekTimes bounds the times that a picture of a week says in its text.
+const weekTimes = 10
 
 // latenessTasks is how many pushes the page of lateness looks at in all where there
 // are more than are read in one pass; the stretches share them.
@@ -129,6 +156,7 @@ func (c *Console) lateness(x *exchange) error {
 		Range, App string
 		Steps      []store.LatenessStep
 		Picture    template.HTML
+		Histogram  []latenessBand
 		Zone       string
 	}
 	d.Range, d.App = x.FormValue("range"), x.FormValue("app")
@@ -156,9 +184,45 @@ func (c *Console) lateness(x *exchange) error {
 		title = x.T("Lateness by four hours")
 	}
 	if len(d.Steps) > 0 {
+		d.Histogram = x.histogram(d.Steps)
 		d.Picture = picture.Lateness(title, x.T("Half, 95 and 99 of 100 pushes began within this time"), columns)
 	}
 	return c.render(x, http.StatusOK, "lateness", d)
+}
+
+// A latenessBand is one row of the histogram of lateness.
+type latenessBand struct {
+	Over, UpTo time.Duration // zero: there is no such bound
+	Tasks      int64
+	Picture    template.HTML
+}
+
+// histogram counts the pushes of all steps by how late they began, up to the last band
+// that has some.
+func (v *view) histogram(steps []store.LatenessStep) (bands []latenessBand) {
+	var all int64
+	within := make([]int64, len(store.LatenessBounds))
+	for _, s := range steps {
+		all += s.Tasks
+		for i, n := range s.Within {
+			within[i] += n
+		}
+	}
+	var over time.Duration
+	var before int64
+	for i, bound := range append(slices.Clone(store.LatenessBounds), 0) {
+		n := all
+		if i < len(within) {
+			n = within[i]
+		}
+		band := latenessBand{Over: over, UpTo: bound, Tasks: n - before}
+		band.Picture = picture.Share(v.T("Pushes within this time"), band.Tasks, all)
+		bands = append(bands, band)
+		if over, before = bound, n; n == all {
+			break
+		}
+	}
+	return bands
 }
 
 // audit shows who did what.
