@@ -26,8 +26,13 @@ func TestPictures(t *testing.T) {
 	ms := func(n float64) time.Duration { return time.Duration(n * float64(time.Millisecond)) }
 	for name, picture := range map[string]template.HTML{
 		"lateness": Lateness("by hour", "half & all", []Column{
-			{Label: "11-29 01h", P50: ms(1.2), P95: ms(3), P99: ms(12)}, {Label: "11-29 02h"}, {Label: "11-29 03h", P50: ms(0.2), P95: ms(0.4), P99: ms(0.9)},
-			{Label: "11-29 04h", P50: ms(3), P95: ms(3), P99: ms(3)}, {Label: "11-29 05h"}, {Label: "11-29 06h"}, {Label: "<07h>", P50: time.Second, P95: 2 * time.Second, P99: 90 * time.Second},
+			{Label: "11-29 01h", P50: ms(1.2), P95: ms(3), P99: ms(12)},
+			{Label: "11-29 02h"},
+			{Label: "11-29 03h", P50: ms(0.2), P95: ms(0.4), P99: ms(0.9)},
+			{Label: "11-29 04h", P50: ms(3), P95: ms(3), P99: ms(3)},
+			{Label: "11-29 05h"},
+			{Label: "11-29 06h"},
+			{Label: "<07h>", P50: time.Second, P95: 2 * time.Second, P99: 90 * time.Second},
 		}),
 		"lateness-none":  Lateness("by hour", "half", nil),
 		"meter":          Meter("pending of a", 30, 100),
