@@ -33,16 +33,16 @@ type statusCount struct {
 
 func (c *Console) calendar(x *exchange) error {
 	var d struct {
-		View, App, Zone, Title  string
-		At, Previous, Following string
-		Rows                    [][]calendarCell
-		Heads                   []string
-		Tasks                   store.TaskPage
-		Planned                 []forecast.Occurrence // of the day that is shown, not stored as tasks yet
-		More, AtLeast           bool
-		LookedUntil             time.Time // as far as the occurrences are worked out; zero: to the end of what is shown
+		calendarSpan
+		App, Zone, At string
+		Rows          [][]calendarCell
+		Heads         []string
+		Tasks         store.TaskPage
+		Planned       []forecast.Occurrence // of the day that is shown, not stored as tasks yet
+		More, AtLeast bool
+		LookedUntil   time.Time // as far as the occurrences are worked out; zero: to the end of what is shown
 	}
-	d.View, d.App = x.FormValue("view"), x.FormValue("app")
+	d.App = x.FormValue("app")
 	day := x.in(x.Now, "Asia/Shanghai")
 	d.Zone = day.Location().String()
 	if at, err := time.ParseInLocation(time.DateOnly, x.FormValue("at"), day.Location()); err == nil {
@@ -50,29 +50,8 @@ func (c *Console) calendar(x *exchange) error {
 	}
 	midnight := time.Date(day.Year(), day.Month(), day.Day(), 0, 0, 0, 0, day.Location())
 	d.At = midnight.Format(time.DateOnly)
-	var cells []calendarCell
-	columns, end := 7, midnight.AddDate(0, 0, 1)
-	switch d.View {
-	case "day":
-		d.Title, d.Previous, d.Following = midnight.Format("Mon 2006-01-02"), dateOf(midnight.AddDate(0, 0, -1)), dateOf(midnight.AddDate(0, 0, 1))
-		columns = 6
-		for at := midnight; at.Before(end); at = at.Add(time.Hour) {
-			cells = append(cells, calendarCell{Start: at, Label: at.Format("15:04")})
-		}
-	case "week":
-		monday := midnight.AddDate(0, 0, -(int(midnight.Weekday())+6)%7)
-		d.Title, d.Previous, d.Following = monday.Format("2006-01-02 – ")+dateOf(monday.AddDate(0, 0, 6)), dateOf(monday.AddDate(0, 0, -7)), dateOf(monday.AddDate(0, 0, 7))
-		cells, end = daysFrom(monday, 7), monday.AddDate(0, 0, 7)
-	default:
-		d.View = "month"
-		first := time.Date(day.Year(), day.Month(), 1, 0, 0, 0, 0, day.Location())
-		d.Title, d.Previous, d.Following = first.Format("2006-01"), dateOf(first.AddDate(0, -1, 0)), dateOf(first.AddDate(0, 1, 0))
-		monday := first.AddDate(0, 0, -(int(first.Weekday())+6)%7)
-		cells, end = daysFrom(monday, 42), monday.AddDate(0, 0, 42)
-		for i := range cells {
-			cells[i].Other = cells[i].Start.Month() != first.Month()
-		}
-	}
+	d.calendarSpan = spanOf(x.FormValue("view"), midnight)
+	cells, end := d.cells, d.end
 	if d.View != "day" {
 		d.Heads = []string{x.T("Mon"), x.T("Tue"), x.T("Wed"), x.T("Thu"), x.T("Fri"), x.T("Sat"), x.T("Sun")}
 	}
@@ -94,7 +73,7 @@ func (c *Console) calendar(x *exchange) error {
 			return err
 		}
 	}
-	d.Rows = slices.Collect(slices.Chunk(cells, columns))
+	d.Rows = slices.Collect(slices.Chunk(cells, d.columns))
 	if d.View == "day" {
 		d.Tasks, err = x.store.PageTasks(x.Context(), store.Filter{AppID: d.App, Since: midnight, Until: end, Limit: pageRows}, store.TaskCursor{})
 		if err != nil {
@@ -111,6 +90,48 @@ func (c *Console) calendar(x *exchange) error {
 		}
 	}
 	return c.render(x, http.StatusOK, "calendar", d)
+}
+
+// A calendarSpan is the time that one page of the calendar shows.
+type calendarSpan struct {
+	View, Title         string
+	Previous, Following string // dates of the pages beside it
+	cells               []calendarCell
+	columns             int
+	end                 time.Time
+}
+
+// spanOf returns the day, the week or the month that has a midnight in it; a month is
+// whole weeks.
+func spanOf(view string, midnight time.Time) calendarSpan {
+	monday := func(t time.Time) time.Time { return t.AddDate(0, 0, -(int(t.Weekday())+6)%7) }
+	switch view {
+	case "day":
+		s := calendarSpan{
+			View: view, Title: midnight.Format("Mon 2006-01-02"), Previous: dateOf(midnight.AddDate(0, 0, -1)), Following: dateOf(midnight.AddDate(0, 0, 1)),
+			columns: 6, end: midnight.AddDate(0, 0, 1),
+		}
+		for at := midnight; at.Before(s.end); at = at.Add(time.Hour) {
+			s.cells = append(s.cells, calendarCell{Start: at, Label: at.Format("15:04")})
+		}
+		return s
+	case "week":
+		first := monday(midnight)
+		return calendarSpan{
+			View: view, Title: first.Format("2006-01-02 – ") + dateOf(first.AddDate(0, 0, 6)), Previous: dateOf(first.AddDate(0, 0, -7)), Following: dateOf(first.AddDate(0, 0, 7)),
+			cells: daysFrom(first, 7), columns: 7, end: first.AddDate(0, 0, 7),
+		}
+	}
+	month := midnight.AddDate(0, 0, 1-midnight.Day())
+	first := monday(month)
+	s := calendarSpan{
+		View: "month", Title: month.Format("2006-01"), Previous: dateOf(month.AddDate(0, -1, 0)), Following: dateOf(month.AddDate(0, 1, 0)),
+		cells: daysFrom(first, 42), columns: 7, end: first.AddDate(0, 0, 42),
+	}
+	for i := range s.cells {
+		s.cells[i].Other = s.cells[i].Start.Month() != month.Month()
+	}
+	return s
 }
 
 // markDays writes into each cell which calendars differ from its weekday, and why.

@@ -27,77 +27,45 @@ func mostCampaigns(app string) int {
 
 const allAppsCampaigns = 1000
 
+// An appLimits is a row of the page of limits: how full an app is.
+type appLimits struct {
+	store.AppFill
+	Meter template.HTML
+	Quiet string // its quiet hours; empty: none
+	Pace  string // targets per second; empty: no bound
+}
+
+// A quotaLimits is another: how full a quota is.
+type quotaLimits struct {
+	store.QuotaUsage
+	Meter    template.HTML
+	Week     template.HTML // empty: not all of its calls are known
+	NextFree time.Time
+}
+
 // limits shows how full everything is that has a bound, and what the bounds
 // will do to the coming pushes.
 func (c *Console) limits(x *exchange) error {
-	type app struct {
-		store.AppFill
-		Meter template.HTML
-		Quiet string // its quiet hours; empty: none
-		Pace  string // targets per second; empty: no bound
-	}
-	type quota struct {
-		store.QuotaUsage
-		Meter    template.HTML
-		Week     template.HTML // empty: not all of its calls are known
-		NextFree time.Time
-	}
 	var d struct {
 		App        string
-		Apps       []app
+		Apps       []appLimits
 		Fuller     bool // an app that is left out may be among the fullest
-		Quotas     []quota
+		Quotas     []quotaLimits
 		MoreQuotas bool
 		Forecast   forecast.Result
 		More       struct{ Missed, Waiting, Held, Silent, Peaks, Bursts, Spreads, Repeats, Ends bool } // than the forecast's lists show
 	}
 	d.App = x.FormValue("app")
-	apps, fuller, err := x.store.AppFills(x.Context(), d.App, pageRows)
-	if err != nil {
-		return err
-	}
-	d.Fuller = fuller
-	shown := make([]string, len(apps))
-	for i, a := range apps {
-		shown[i] = a.AppID
-	}
-	rows, err := x.store.AppsOf(x.Context(), shown)
-	if err != nil {
-		return err
-	}
-	// The rows of the apps have what the view of how full they are has not.
-	type bounds struct{ quiet, pace string }
-	more := make(map[forecast.AppKey]bounds)
-	for _, a := range rows {
-		var b bounds
-		if a.Quiet != (store.QuietHours{}) {
-			b.quiet = a.Quiet.String()
-		}
-		if a.TargetsPerSecond > 0 {
-			b.pace = strconv.FormatFloat(a.TargetsPerSecond, 'f', -1, 64)
-		}
-		more[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}] = b
-	}
-	for _, a := range apps {
-		b := more[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}]
-		d.Apps = append(d.Apps, app{a, picture.Meter(x.T("Pending tasks of %s", a.AppID), a.Pending, a.Limit), b.quiet, b.pace})
-	}
-	quotas, err := x.store.QuotaFills(x.Context(), d.App, pageRows+1)
-	if err != nil {
+	var err error
+	if d.Apps, d.Fuller, err = x.appLimits(d.App); err != nil {
 		return err
 	}
 	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), d.App, mostCampaigns(d.App), x.Now, x.Now.AddDate(0, 0, forecastDays))
 	if err != nil {
 		return err
 	}
-	d.MoreQuotas = len(quotas) > pageRows
-	for _, q := range quotas[:min(len(quotas), pageRows)] {
-		row := quota{QuotaUsage: q, Meter: picture.Meter(x.T("Calls of %s in 7 days", q.Channel), q.Used, int64(q.Weekly))}
-		if q.NextFreeAt != nil {
-			row.NextFree = *q.NextFreeAt
-		}
-		row.Week = x.week(q, in.Calls)
-		d.Quotas = append(d.Quotas, row)
+	if d.Quotas, d.MoreQuotas, err = x.quotaLimits(d.App, in.Calls); err != nil {
+		return err
 	}
 	r := &d.Forecast
 	*r = forecast.Make(in)
@@ -111,6 +79,59 @@ func (c *Console) limits(x *exchange) error {
 	r.Repeats, d.More.Repeats = firstOf(r.Repeats, pageRows)
 	r.Ends, d.More.Ends = firstOf(r.Ends, pageRows)
 	return c.render(x, http.StatusOK, "limits", d)
+}
+
+// appLimits returns the fullest apps, or the one named. fuller says that an app that is
+// left out may be among the fullest.
+func (x *exchange) appLimits(named string) (list []appLimits, fuller bool, err error) {
+	fills, fuller, err := x.store.AppFills(x.Context(), named, pageRows)
+	if err != nil {
+		return nil, false, err
+	}
+	shown := make([]string, len(fills))
+	for i, a := range fills {
+		shown[i] = a.AppID
+	}
+	rows, err := x.store.AppsOf(x.Context(), shown)
+	if err != nil {
+		return nil, false, err
+	}
+	// The rows of the apps have what the view of how full they are has not.
+	more := make(map[forecast.AppKey]*store.App, len(rows))
+	for i, a := range rows {
+		more[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}] = &rows[i]
+	}
+	for _, a := range fills {
+		row := appLimits{AppFill: a, Meter: picture.Meter(x.T("Pending tasks of %s", a.AppID), a.Pending, a.Limit)}
+		if m := more[forecast.AppKey{AppID: a.AppID, WorkspaceID: a.WorkspaceID}]; m != nil {
+			if m.Quiet != (store.QuietHours{}) {
+				row.Quiet = m.Quiet.String()
+			}
+			if m.TargetsPerSecond > 0 {
+				row.Pace = strconv.FormatFloat(m.TargetsPerSecond, 'f', -1, 64)
+			}
+		}
+		list = append(list, row)
+	}
+	return list, fuller, nil
+}
+
+// quotaLimits returns the fullest quotas of all apps, or of the one named. calls are
+// those that the forecast has read.
+func (x *exchange) quotaLimits(named string, calls []forecast.Call) (list []quotaLimits, more bool, err error) {
+	quotas, err := x.store.QuotaFills(x.Context(), named, pageRows+1)
+	if err != nil {
+		return nil, false, err
+	}
+	quotas, more = firstOf(quotas, pageRows)
+	for _, q := range quotas {
+		row := quotaLimits{QuotaUsage: q, Meter: picture.Meter(x.T("Calls of %s in 7 days", q.Channel), q.Used, int64(q.Weekly)), Week: x.week(q, calls)}
+		if q.NextFreeAt != nil {
+			row.NextFree = *q.NextFreeAt
+		}
+		list = append(list, row)
+	}
+	return list, more, nil
 }
 
 // week draws the calls of a quota that count now. The forecast reads so many calls at
