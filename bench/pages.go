@@ -37,6 +37,7 @@ const (
 	pageFront    = "bench_front"  // the console's login
 	consoleConns = 4
 	pageThinks   = 7 * time.Second // as TPC-W has it
+	pageHistory  = 100_000         // decided tasks of the days before
 )
 
 // pages is every page of the console over much that is stored, for an admin, who sees
@@ -356,7 +357,16 @@ func (b *bench) clickedLate(ctx context.Context, db *database, s scene, people i
 		return late, nil, err
 	}
 	front.User = url.UserPassword(pageFront, "bench")
-	if _, err := stageAhead(func(due time.Time) error { return db.stage(ctx, fill{tasks: s.n, due: due, spread: s.spread}) }); err != nil {
+	_, err = stageAhead(func(due time.Time) error {
+		if err := db.stage(ctx, fill{tasks: s.n, due: due, spread: s.spread}); err != nil {
+			return err
+		}
+		if err := db.history(ctx, pageHistory, s.n); err != nil {
+			return err
+		}
+		return db.settle(ctx)
+	})
+	if err != nil {
 		return late, nil, err
 	}
 	from := b.box.mark()
