@@ -68,9 +68,12 @@ type Reading struct {
 	AppNo         int32
 	Limit         int
 	Share, Shares int
-	QuietUntil    time.Time // as WaitingApp has it
-	Quiet         bool      // only deliveries of campaigns that ignore quiet hours
+	QuietUntil    time.Time // when the app's current quiet hours end; zero: it is in none
 }
+
+// Quiet says whether quiet hours last beyond the given time, so that only deliveries
+// of campaigns that ignore them are read.
+func (r Reading) Quiet(until time.Time) bool { return r.QuietUntil.After(until) }
 
 // WaitingDeliveries returns the deliveries of each app that are ready by the
 // given time, the earliest first, except those of the campaigns in without. Apps
@@ -79,7 +82,7 @@ func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings
 	n := len(readings)
 	apps, limits, share, shares, quiet := make([]int32, 0, n), make([]int, 0, n), make([]int, 0, n), make([]int, 0, n), make([]int32, 0, n)
 	for _, r := range readings {
-		if r.Quiet {
+		if r.Quiet(until) {
 			quiet = append(quiet, r.AppNo)
 			continue
 		}

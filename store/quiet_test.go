@@ -236,7 +236,7 @@ func TestClaimsWithinQuietHours(t *testing.T) {
 	if err != nil || len(apps) != 1 || time.Until(apps[0].QuietUntil) < 50*time.Minute {
 		t.Fatalf("the waiting apps are %v, %v", apps, err)
 	}
-	list, err := s.WaitingDeliveries(t.Context(), time.Time{}, []store.Reading{{AppNo: app, Limit: 10, Quiet: true}}, nil)
+	list, err := s.WaitingDeliveries(t.Context(), time.Time{}, []store.Reading{{AppNo: app, Limit: 10, QuietUntil: apps[0].QuietUntil}}, nil)
 	if err != nil || len(list) != 1 || list[0].CampaignID != exempt {
 		t.Errorf("read %v, %v; want the exempt one's", list, err)
 	}

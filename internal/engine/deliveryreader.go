@@ -34,8 +34,8 @@ func (s *deliveries) readAhead(ctx context.Context) error {
 		if app == nil || slices.Contains(others, no) || !s.queue.room(no) {
 			continue
 		}
-		r := store.Reading{AppNo: no, Limit: lineSize, Shares: 1, QuietUntil: a.QuietUntil, Quiet: a.QuietUntil.After(until)}
-		if !app.Limited() && !r.Quiet {
+		r := store.Reading{AppNo: no, Limit: lineSize, Shares: 1, QuietUntil: a.QuietUntil}
+		if !app.Limited() && !r.Quiet(until) {
 			r.Share, r.Shares = share, shares
 		}
 		readings = append(readings, r)
