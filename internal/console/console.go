@@ -197,7 +197,6 @@ func headers(next http.Handler) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
-		r.Body = http.MaxBytesReader(w, r.Body, MaxForm)
 		next.ServeHTTP(w, r)
 	})
 }
@@ -242,9 +241,11 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, to route) {
 		return
 	}
 	if r.Method == http.MethodPost { // before the turn, since a browser may be slow
+		most := int64(MaxForm)
 		if to.open {
-			x.Body = http.MaxBytesReader(w, x.Body, strangersForm)
+			most = strangersForm
 		}
+		x.Body = http.MaxBytesReader(w, x.Body, most)
 		if err := x.ParseForm(); err != nil {
 			c.fail(x, errForm)
 			return
