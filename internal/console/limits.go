@@ -123,9 +123,21 @@ func (x *exchange) quotaLimits(named string, calls []forecast.Call) (list []quot
 	if err != nil {
 		return nil, false, err
 	}
+	type key struct {
+		app     forecast.AppKey
+		channel string
+	}
+	at := make(map[key][]time.Time)
+	for _, c := range calls {
+		k := key{c.App, c.Channel}
+		at[k] = append(at[k], c.At)
+	}
 	quotas, more = firstOf(quotas, pageRows)
 	for _, q := range quotas {
-		row := quotaLimits{QuotaUsage: q, Meter: picture.Meter(x.T("Calls of %s in 7 days", q.Channel), q.Used, int64(q.Weekly)), Week: x.week(q, calls)}
+		row := quotaLimits{
+			QuotaUsage: q, Meter: picture.Meter(x.T("Calls of %s in 7 days", q.Channel), q.Used, int64(q.Weekly)),
+			Week: x.week(q, at[key{forecast.AppKey{AppID: q.AppID, WorkspaceID: q.WorkspaceID}, q.Channel}]),
+		}
 		if q.NextFreeAt != nil {
 			row.NextFree = *q.NextFreeAt
 		}
@@ -136,13 +148,7 @@ func (x *exchange) quotaLimits(named string, calls []forecast.Call) (list []quot
 
 // week draws the calls of a quota that count now. The forecast reads so many calls at
 // most; where some of the quota's are missing there is no picture.
-func (v *view) week(q store.QuotaUsage, calls []forecast.Call) template.HTML {
-	var at []time.Time
-	for _, c := range calls {
-		if c.Channel == q.Channel && c.App == (forecast.AppKey{AppID: q.AppID, WorkspaceID: q.WorkspaceID}) {
-			at = append(at, c.At)
-		}
-	}
+func (v *view) week(q store.QuotaUsage, at []time.Time) template.HTML {
 	if int64(len(at)) != q.Used {
 		return ""
 	}
