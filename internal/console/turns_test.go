@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,31 +18,27 @@ func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		turns := make(turns, 1)
 		began := time.Now()
-		var mu sync.Mutex
-		var came []int
+		var came [4]time.Duration // when each page had its turn
 		page := func(n int, takes time.Duration) {
 			done, err := turns.take(t.Context())
 			if err != nil {
 				t.Errorf("page %d: %v", n, err)
 				return
 			}
-			mu.Lock()
-			came = append(came, n)
-			mu.Unlock()
-			time.Sleep(takes)
+			came[n] = time.Since(began)
+			<-time.After(takes)
 			done()
 			done() // which changes nothing
 		}
 		var pages sync.WaitGroup
-		defer pages.Wait()
 		for n, takes := range []time.Duration{100 * time.Millisecond, 10 * time.Second, 30 * time.Millisecond, 0} {
 			pages.Go(func() { page(n, takes) })
 			synctest.Wait()
 		}
-		time.Sleep(100*time.Millisecond + turnLasts + 30*time.Millisecond) // the second one gives up its turn and goes on
-		synctest.Wait()
-		if want := []int{0, 1, 2, 3}; !slices.Equal(came, want) {
-			t.Errorf("after %v pages had their turns in the order %v, want %v", time.Since(began), came, want)
+		pages.Wait()
+		const second = 100 * time.Millisecond // whose page gives its turn up and goes on
+		if want := [4]time.Duration{0, second, second + turnLasts, second + turnLasts + 30*time.Millisecond}; came != want {
+			t.Errorf("pages had their turns after %v, want %v", came, want)
 		}
 		if len(turns) != 0 {
 			t.Error("a turn was not given up")
