@@ -21,6 +21,7 @@ type fill struct {
 	campaigns int // zero: one for each task
 	due       time.Time
 	spread    time.Duration // dues are spread evenly over it
+	history   int           // decided tasks of the days before, one of each campaign a day
 	further   bool          // the campaigns have occurrences after the pending one
 	unplaced  bool          // no pending tasks and cursors: the planner has yet to look
 }
@@ -40,7 +41,10 @@ func (d *database) fill(ctx context.Context, f fill) error {
 			_, err = tx.Exec(ctx, `INSERT INTO scheduler.campaign_changes (app_no, campaign_id) SELECT app_no, id FROM scheduler.campaigns WHERE id > $1`, first)
 			return err
 		}
-		return insertTasks(ctx, tx, f, first)
+		if err := insertTasks(ctx, tx, f, first); err != nil {
+			return err
+		}
+		return insertHistory(ctx, tx, f, first)
 	})
 	if err != nil {
 		return fmt.Errorf("fill: %w", err)
@@ -93,6 +97,18 @@ func insertTasks(ctx context.Context, tx pgx.Tx, f fill, first int64) error {
 		INSERT INTO scheduler.campaign_cursors (campaign_id, app_no, revision, active, next_due_at)
 		SELECT p.campaign_id, p.app_no, 1, true, CASE WHEN $2 THEN date_trunc('second', min(p.due_at)) + interval '1 day' END
 		  FROM scheduler.pending_tasks p WHERE p.campaign_id > $1 GROUP BY 1, 2 ORDER BY 1`, first, f.further)
+	return err
+}
+
+func insertHistory(ctx context.Context, tx pgx.Tx, f fill, first int64) error {
+	_, err := tx.Exec(ctx, `
+		INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, sent_at, decided_at,
+		       attempts, slices, accepted, target_count, daemon_id, request_id, message_id, targets)
+		SELECT nextval('scheduler.task_ids'), c.app_no, c.id, 1, 1, 'scheduled', 'succeeded', x.due, x.due, x.due, x.due,
+		       1, 1, 1, 1, NULL, md5(i::text), md5(i::text), '{user-1}'
+		  FROM generate_series(1, $1::bigint) AS i
+		  JOIN scheduler.campaigns c ON c.id = $2 + 1 + i % $3
+		 CROSS JOIN LATERAL (SELECT now() - interval '1 day' * (1 + i / $3) AS due) x ORDER BY i`, f.history, first, cmp.Or(f.campaigns, f.tasks))
 	return err
 }
 

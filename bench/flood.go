@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -43,83 +42,19 @@ func flood(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	scene := scene{10_000, 20 * time.Second}
-	if b.short {
-		scene.n, scene.spread = 2_000, 4*time.Second
-	}
-	warm, err := b.startProgram(ctx, db, 100) // builds it, which must not count against the lead
-	if err != nil {
-		return err
-	}
-	warm.stop()
-	var alone, flooded sample
-	for range b.rounds {
-		b.machine.calibrate()
-		without, _, err := b.floodedLate(ctx, db, scene, false)
-		if err != nil {
-			return err
-		}
-		with, calls, err := b.floodedLate(ctx, db, scene, true)
-		if err != nil {
-			return err
-		}
-		b.say("flood: p99 %v, and %v under %.0f bad calls per second", without.p99, with.p99, calls)
-		alone, flooded = append(alone, inMillis(without.p99)), append(flooded, inMillis(with.p99))
-	}
-	b.table.compare(fmt.Sprintf("%s over %v, p99 lateness under a flood of bad signatures", thousands(float64(scene.n)), scene.spread),
-		new(atMost(1.5)), millis, flooded, "without it", alone)
-	return nil
-}
-
-// floodedLate runs a scene, under a flood or not, and returns how many calls a second
-// were refused.
-func (b *bench) floodedLate(ctx context.Context, db *database, s scene, flooded bool) (late spell, calls float64, err error) {
-	address, err := freeAddress(ctx)
-	if err != nil {
-		return late, 0, err
-	}
-	if _, err := stageAhead(func(due time.Time) error { return db.stage(ctx, fill{tasks: s.n, due: due, spread: s.spread}) }); err != nil {
-		return late, 0, err
-	}
-	from := b.box.mark()
-	p, err := b.startProgram(ctx, db, 100, fmt.Sprintf("api:\n  listen: %s\n  clients: [{access_key_id: bench, access_key_secret: secret, role: %s}]\n", address, apiRole))
-	if err != nil {
-		return late, 0, err
-	}
-	defer p.stop()
-	stop := func() (float64, error) { return 0, nil }
-	if flooded {
-		stop = badCalls(ctx, "http://"+address)
-	}
-	err = db.awaitDecided(ctx, s.n)
-	calls, floodErr := stop()
-	if err := errors.Join(err, floodErr); err != nil {
-		return late, 0, err
-	}
-	late, err = b.box.spell(from, s.n)
-	return late, calls, err
-}
-
-// freeAddress is one of loopback on which nobody listens.
-func freeAddress(ctx context.Context) (string, error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
-}
-
-// awaitDecided looks seldom, so that it weighs on nothing.
-func (d *database) awaitDecided(ctx context.Context, n int) error {
-	for deadline := time.Now().Add(3 * time.Minute); ; {
-		err := d.expectDecided(ctx, n)
-		if err == nil || time.Now().After(deadline) {
-			return err
-		}
-		if err := sleepUntil(ctx, time.Now().Add(500*time.Millisecond)); err != nil {
-			return err
-		}
-	}
+	return b.besideLate(ctx, db, companion{
+		what: "under a flood of bad signatures",
+		settings: func(address string) string {
+			return fmt.Sprintf("api:\n  listen: %s\n  clients: [{access_key_id: bench, access_key_secret: secret, role: %s}]\n", address, apiRole)
+		},
+		begin: func(ctx context.Context, address string) func() (string, error) {
+			stop := badCalls(ctx, "http://"+address)
+			return func() (string, error) {
+				calls, err := stop()
+				return fmt.Sprintf("%.0f bad calls per second", calls), err
+			}
+		},
+	})
 }
 
 // badCalls makes calls with a wrong secret until it is stopped; stop says how many a

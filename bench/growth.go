@@ -69,31 +69,11 @@ func (b *bench) grown(ctx context.Context, name string, decided, pending int) (*
 	if err := b.register(ctx, db, 1_000_000); err != nil {
 		return nil, err
 	}
-	if err := db.fill(ctx, fill{tasks: pending, due: time.Now().Add(12 * time.Hour), spread: 6 * time.Hour}); err != nil {
-		return nil, err
-	}
-	if err := db.history(ctx, decided, pending); err != nil {
+	if err := db.fill(ctx, fill{tasks: pending, history: decided, due: time.Now().Add(12 * time.Hour), spread: 6 * time.Hour}); err != nil {
 		return nil, err
 	}
 	_, err = db.Exec(ctx, "CHECKPOINT")
 	return db, err
-}
-
-// history adds decided tasks of campaigns that fill has written, one of each a day, back
-// from yesterday.
-func (d *database) history(ctx context.Context, decided, campaigns int) error {
-	_, err := d.Exec(ctx, `
-		INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, started_at, sent_at, decided_at,
-		       attempts, slices, accepted, target_count, daemon_id, request_id, message_id, targets)
-		SELECT nextval('scheduler.task_ids'), c.app_no, c.id, 1, 1, 'scheduled', 'succeeded', x.due, x.due, x.due, x.due,
-		       1, 1, 1, 1, NULL, md5(i::text), md5(i::text), '{user-1}'
-		  FROM generate_series(1, $1::bigint) AS i
-		  JOIN scheduler.campaigns c ON c.id = 1 + i % $2
-		 CROSS JOIN LATERAL (SELECT now() - interval '1 day' * (1 + i / $2) AS due) x ORDER BY i`, decided, campaigns)
-	if err != nil {
-		return fmt.Errorf("fill decided tasks: %w", err)
-	}
-	return nil
 }
 
 // compareGrowth takes turns batch by batch: what disturbs the machine for a

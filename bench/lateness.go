@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 )
 
@@ -22,6 +23,98 @@ func stageAhead(prepare func(due time.Time) error) (due time.Time, err error) {
 		}
 	}
 	return due, errors.New("setting the stage took too long: nothing was measured")
+}
+
+// A companion goes on beside the pushes of the program, through a listener of its own.
+type companion struct {
+	what     string                      // in the table
+	settings func(address string) string // of the program, so that it listens there
+	history  int                         // decided tasks that are stored
+	// begin starts it, and stop ends it and says what it came to. The program may not
+	// listen yet. Nil: there is none.
+	begin func(ctx context.Context, address string) (stop func() (text string, err error))
+}
+
+// besideLate is scheduled pushes of the program itself, in a process of its own, with and
+// without a companion.
+func (b *bench) besideLate(ctx context.Context, db *database, c companion) error {
+	s := scene{10_000, 20 * time.Second}
+	if b.short {
+		s = scene{2_000, 4 * time.Second}
+	}
+	warm, err := b.startProgram(ctx, db, 100) // builds it, which must not count against the lead
+	if err != nil {
+		return err
+	}
+	warm.stop()
+	var alone, beside sample
+	for range b.rounds {
+		b.machine.calibrate()
+		without, _, err := b.lateWith(ctx, db, s, companion{settings: c.settings, history: c.history})
+		if err != nil {
+			return err
+		}
+		with, text, err := b.lateWith(ctx, db, s, c)
+		if err != nil {
+			return err
+		}
+		b.say("p99 %v, and %v with %s", without.p99, with.p99, text)
+		alone, beside = append(alone, inMillis(without.p99)), append(beside, inMillis(with.p99))
+	}
+	b.table.compare(fmt.Sprintf("%s over %v, p99 lateness %s", thousands(float64(s.n)), s.spread, c.what), new(atMost(1.5)), millis, beside, "without", alone)
+	return nil
+}
+
+// lateWith runs a scene, and returns what the companion came to.
+func (b *bench) lateWith(ctx context.Context, db *database, s scene, c companion) (late spell, text string, err error) {
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return late, "", err
+	}
+	if _, err := stageAhead(func(due time.Time) error {
+		return db.stage(ctx, fill{tasks: s.n, history: c.history, due: due, spread: s.spread})
+	}); err != nil {
+		return late, "", err
+	}
+	from := b.box.mark()
+	p, err := b.startProgram(ctx, db, 100, c.settings(address))
+	if err != nil {
+		return late, "", err
+	}
+	defer p.stop()
+	stop := func() (string, error) { return "", nil }
+	if c.begin != nil {
+		stop = c.begin(ctx, address)
+	}
+	err = db.awaitDecided(ctx, s.n)
+	text, stopErr := stop()
+	if err := errors.Join(err, stopErr, b.dearest(ctx, db)); err != nil {
+		return late, "", err
+	}
+	late, err = b.box.spell(from, s.n)
+	return late, text, err
+}
+
+// freeAddress is one of loopback on which nobody listens.
+func freeAddress(ctx context.Context) (string, error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// awaitDecided looks seldom, so that it weighs on nothing.
+func (d *database) awaitDecided(ctx context.Context, n int) error {
+	for deadline := time.Now().Add(3 * time.Minute); ; {
+		err := d.expectDecided(ctx, n)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		if err := sleepUntil(ctx, time.Now().Add(500*time.Millisecond)); err != nil {
+			return err
+		}
+	}
 }
 
 // A spell is what the sandbox saw of one run.

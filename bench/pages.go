@@ -318,77 +318,31 @@ func clicking(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	s := scene{10_000, 20 * time.Second}
-	if b.short {
-		s = scene{2_000, 4 * time.Second}
-	}
-	warm, err := b.startProgram(ctx, db, 100) // builds it, which must not count against the lead
+	front, err := url.Parse(db.url)
 	if err != nil {
 		return err
 	}
-	warm.stop()
-	var alone, clicked sample
-	for range b.rounds {
-		b.machine.calibrate()
-		without, _, err := b.clickedLate(ctx, db, s, 0)
-		if err != nil {
-			return err
-		}
-		with, clicks, err := b.clickedLate(ctx, db, s, pageClickers)
-		if err != nil {
-			return err
-		}
-		b.say("clicking: p99 %v, and %v with %d pages, half of them within %.0f ms", without.p99, with.p99, len(clicks), clicks.median())
-		alone, clicked = append(alone, inMillis(without.p99)), append(clicked, inMillis(with.p99))
-	}
-	b.table.compare(fmt.Sprintf("%s over %v, p99 lateness with %d people clicking in the console", thousands(float64(s.n)), s.spread, pageClickers),
-		new(atMost(1.5)), millis, clicked, "without them", alone)
-	return nil
-}
-
-// clickedLate runs a scene with people who click, and returns how long each page took.
-func (b *bench) clickedLate(ctx context.Context, db *database, s scene, people int) (late spell, clicks sample, err error) {
-	address, err := freeAddress(ctx)
-	if err != nil {
-		return late, nil, err
-	}
-	front, err := url.Parse(db.url)
-	if err != nil {
-		return late, nil, err
-	}
 	front.User = url.UserPassword(pageFront, "bench")
-	_, err = stageAhead(func(due time.Time) error {
-		if err := db.stage(ctx, fill{tasks: s.n, due: due, spread: s.spread}); err != nil {
-			return err
-		}
-		if err := db.history(ctx, pageHistory, s.n); err != nil {
-			return err
-		}
-		return db.settle(ctx)
-	})
-	if err != nil {
-		return late, nil, err
-	}
-	from := b.box.mark()
-	p, err := b.startProgram(ctx, db, 100, fmt.Sprintf(`console:
+	return b.besideLate(ctx, db, companion{
+		what:    fmt.Sprintf("with %d people clicking in the console", pageClickers),
+		history: pageHistory,
+		settings: func(address string) string {
+			return fmt.Sprintf(`console:
   listen: %s
   sign_in: proxy
   database_url: %q
   proxy: {header: X-Person, from: [127.0.0.1]}
   roles: [{value: bench, role: %s}]
-`, address, front, pagePerson))
-	if err != nil {
-		return late, nil, err
-	}
-	defer p.stop()
-	stop := click(ctx, &visitor{url: "http://" + address, client: &http.Client{Transport: byProxy{&http.Transport{MaxIdleConnsPerHost: people}}}}, people)
-	err = db.awaitDecided(ctx, s.n)
-	clicks, clickErr := stop()
-	if err = errors.Join(err, clickErr, b.dearest(ctx, db)); err != nil {
-		return late, nil, err
-	}
-	late, err = b.box.spell(from, s.n)
-	return late, clicks, err
+`, address, front, pagePerson)
+		},
+		begin: func(ctx context.Context, address string) func() (string, error) {
+			stop := click(ctx, &visitor{url: "http://" + address, client: &http.Client{Transport: byProxy{&http.Transport{MaxIdleConnsPerHost: pageClickers}}}})
+			return func() (string, error) {
+				took, err := stop()
+				return fmt.Sprintf("%d pages, half of them within %.0f ms", len(took), took.median()), err
+			}
+		},
+	})
 }
 
 // byProxy names whom a proxy would name.
@@ -402,7 +356,7 @@ func (t byProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // click has people open one page after the other until it is stopped; stop returns how
 // long each page took. The first error of a page ends it too.
-func click(ctx context.Context, v *visitor, people int) (stop func() (sample, error)) {
+func click(ctx context.Context, v *visitor) (stop func() (sample, error)) {
 	var paths []string
 	for _, p := range consolePages {
 		if p.form == nil {
@@ -413,7 +367,7 @@ func click(ctx context.Context, v *visitor, people int) (stop func() (sample, er
 	var mu sync.Mutex
 	var took sample
 	var wait sync.WaitGroup
-	for range people {
+	for range pageClickers {
 		wait.Go(func() {
 			for sleepUntil(ctx, time.Now().Add(time.Duration(rand.ExpFloat64()*float64(pageThinks)))) == nil { //nolint:gosec // no secret
 				d, err := v.open(ctx, paths[rand.IntN(len(paths))], nil) //nolint:gosec // no secret

@@ -61,8 +61,8 @@ func (b *bench) settled(ctx context.Context, db *database) error {
 	const look, calm = 5 * time.Second, 10 // transactions per second
 	began := time.Now()
 	for last := int64(-1); ; {
-		var now int64
-		if err := db.QueryRow(ctx, `SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()`).Scan(&now); err != nil {
+		now, err := db.transactions(ctx)
+		if err != nil {
 			return err
 		}
 		switch took := time.Since(began); {
@@ -115,7 +115,7 @@ type cost struct {
 }
 
 func (b *bench) idleCost(ctx context.Context, db *database, p *program) (c cost, err error) {
-	if err := db.QueryRow(ctx, `SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()`).Scan(&c.transactions); err != nil {
+	if c.transactions, err = db.transactions(ctx); err != nil {
 		return c, err
 	}
 	if c.daemon, err = cpuTime(p.cmd.Process.Pid); err != nil {
@@ -123,6 +123,12 @@ func (b *bench) idleCost(ctx context.Context, db *database, p *program) (c cost,
 	}
 	c.database, err = treeTime(b.pg.server.PID())
 	return c, err
+}
+
+// transactions is how many there were in the database.
+func (d *database) transactions(ctx context.Context) (n int64, err error) {
+	err = d.QueryRow(ctx, `SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()`).Scan(&n)
+	return n, err
 }
 
 // punctual pushes 100 tasks that fall due within one second.
