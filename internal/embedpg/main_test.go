@@ -99,6 +99,10 @@ func startParent(t *testing.T, exe string, cfg embedpg.Config, as *syscall.Crede
 	if err := json.Unmarshal(line, &p.parentReport); err != nil {
 		t.Fatalf("parent process said %q: %v", line, err)
 	}
+	t.Cleanup(func() { // before the server's directory is removed, into which it writes as it ends
+		p.kill()
+		eventually(t, "the server has ended", func() bool { return gone(p.PID) })
+	})
 	return p
 }
 
