@@ -241,3 +241,8 @@ type Outcome struct {
 
 // MaxMessage bounds Outcome.Message, in bytes.
 const MaxMessage = 500
+
+// SecondOfBounds is within how long an app makes the calls of a second, and those to a
+// second's targets, while it is at its bound. It is a little more than a second, so that
+// no second has more where the calls arrive.
+const SecondOfBounds = 1012500 * time.Microsecond

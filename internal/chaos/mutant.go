@@ -98,7 +98,7 @@ var Mutants = []Mutant{
 			{"internal/engine/begin.go", "	claim, tasks, err := d.ask(ctx, daemon, ids,", "	d.callFirst(ctx, daemon, entries)\n	claim, tasks, err := d.ask(ctx, daemon, ids,"},
 			{
 				"internal/engine/call.go",
-				"		o, sent := d.caller.call(d.pushing, t.daemon, v.app, p)\n",
+				"		o, sent := d.caller.call(d.pushing, t.daemon, v.app, t.leave, p)\n",
 				"		m := takeCall(t.task.ID)\n		o, sent := m.outcome, m.sent\n",
 			},
 			{"internal/engine/call.go", "// maxTargets is the most targets", callFirst + "// maxTargets is the most targets"},
@@ -208,7 +208,7 @@ var Mutants = []Mutant{
 		Shows: []string{inFlight, lost},
 		Edits: []Edit{
 			{"internal/engine/deliveries.go", "	case v.message == nil || s.uncut(w):", "	case v.message == nil || s.uncut(w) || w.ID > 0:"},
-			{"internal/engine/deliveries.go", "	o, sent := s.caller.call(s.pushing, a.daemon, a.compiled.app, p)\n", askLate + "	o, sent := s.caller.call(s.pushing, a.daemon, a.compiled.app, p)\n"},
+			{"internal/engine/deliveries.go", "	o, sent := s.caller.call(s.pushing, a.daemon, a.compiled.app, a.leave, p)\n", askLate + "	o, sent := s.caller.call(s.pushing, a.daemon, a.compiled.app, a.leave, p)\n"},
 		},
 	},
 	{

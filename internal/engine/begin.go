@@ -219,9 +219,8 @@ func (d *dispatcher) allow(e *entry, now time.Time) (bool, time.Time) {
 		return true, time.Time{} // no call of this task's begins here
 	}
 	here := time.Now() // the app's bounds are held by our own clock
-	e.leaveFor = e.compiled.targetsOfCall()
-	ok, retry := e.compiled.app.begin(here, e.leaveFor)
-	if ok {
+	var retry time.Time
+	if e.leave, retry = e.compiled.app.begin(here, e.compiled.targetsOfCall()); e.leave != nil {
 		return true, time.Time{}
 	}
 	d.causes.refuse(e.compiled.app, now)
@@ -319,9 +318,8 @@ func (d *dispatcher) rejudged(ctx context.Context, campaigns []int64) {
 // put gives an entry's slot and leave back without a call.
 func (d *dispatcher) put(entries ...*entry) {
 	for _, e := range entries {
-		if e.compiled.app != nil {
-			e.compiled.app.undo(e.leaveFor)
-		}
+		e.leave.end()
+		e.leave = nil
 	}
 	d.limit.release(len(entries))
 }

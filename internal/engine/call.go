@@ -208,9 +208,8 @@ func (d *dispatcher) push(t *claimed) {
 	case d.quiet.hold(&v.campaign, d.clock.Now()):
 		d.putOff(t, quietBegan)
 	default:
-		v.app.counted(time.Now(), max(n, 1)-t.leaveFor)
 		p := v.push(t.task.ID, 1, t.task.DueAt, t.targets)
-		o, sent := d.caller.call(d.pushing, t.daemon, v.app, p)
+		o, sent := d.caller.call(d.pushing, t.daemon, v.app, t.leave, p)
 		d.traces.called(t.traced(), 1, 1, p, o, sent)
 		d.finish(t, o, sent)
 	}
@@ -312,7 +311,7 @@ func (d *dispatcher) finish(t *claimed, o dispatch.Outcome, sent time.Time) {
 
 // release gives the call's slot and its app's leave back.
 func (d *dispatcher) release(t *claimed) {
-	t.compiled.app.free()
+	t.leave.end()
 	d.limit.release(1)
 }
 
@@ -344,7 +343,7 @@ type caller struct {
 // made. It never lets a call begin when the lease under which the call was
 // claimed may be lost. A daemon that was frozen finds out here, before it
 // pushes, even when it has taken another lease since.
-func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.Push) (o dispatch.Outcome, sent time.Time) {
+func (c *caller) call(ctx context.Context, daemon int64, app *App, l *leave, p *dispatch.Push) (o dispatch.Outcome, sent time.Time) {
 	if !c.mayPush(daemon) {
 		return dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonCancelled, Message: "the lease ran out before the call"}, time.Time{}
 	}
@@ -366,6 +365,7 @@ func (c *caller) call(ctx context.Context, daemon int64, app *App, p *dispatch.P
 	}()
 	failpoint.Hit("call.before")
 	began := time.Now() // the app's bounds are held by our own clock
+	app.begins(l, began, len(p.Targets))
 	o = app.pusher().Push(ctx, p)
 	app.heard(began, time.Now(), o)
 	o.LeftOut = leftOut

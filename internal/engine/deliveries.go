@@ -91,7 +91,7 @@ type attempt struct {
 	store.Delivery
 	daemon   int64 // the lease it was claimed under
 	compiled *compiled
-	leave    bool
+	leave    *leave
 }
 
 // An attemptEnd is an outcome that waits to be recorded.
@@ -188,12 +188,12 @@ func (s *deliveries) mayBegin(w *waiting, now time.Time) (headRuling, time.Time)
 	case v.message == nil || s.uncut(w):
 		return takeIt, time.Time{} // no call is made
 	}
-	ok, retry := v.app.leave(now, w.Targets, func() {
+	var retry time.Time
+	w.leave, retry = v.app.leave(now, w.Targets, func() {
 		s.queue.release(w.AppNo)
 		signal(s.poke)
 	})
-	if ok {
-		w.leave = true
+	if w.leave != nil {
 		return takeIt, time.Time{}
 	}
 	if w.Attempts == 0 {
@@ -237,9 +237,7 @@ func (s *deliveries) claim(ctx context.Context, batch []*waiting) bool {
 	}
 	for _, w := range kept {
 		if !begun[w.ID] {
-			if w.leave {
-				w.compiled.app.undo(w.Targets)
-			}
+			w.leave.end()
 			s.limit.release(1)
 		}
 	}
@@ -513,7 +511,7 @@ func (s *deliveries) push(a *attempt, targets []dispatch.Target) {
 		return
 	}
 	p := a.compiled.push(a.TaskID, a.SliceNo, a.DueAt, targets)
-	o, sent := s.caller.call(s.pushing, a.daemon, a.compiled.app, p)
+	o, sent := s.caller.call(s.pushing, a.daemon, a.compiled.app, a.leave, p)
 	s.traces.called(tracedDelivery(&a.Delivery, a.compiled), a.SliceNo, a.Attempts, p, o, sent)
 	s.finish(a, o, !sent.IsZero())
 }
@@ -643,9 +641,7 @@ func (s *deliveries) write(ctx context.Context, batch []attemptEnd) error {
 			continue
 		}
 		slots++
-		if a.leave {
-			a.compiled.app.free()
-		}
+		a.leave.end()
 	}
 	s.limit.release(slots)
 	signal(s.poke)

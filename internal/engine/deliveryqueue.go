@@ -14,7 +14,7 @@ type waiting struct {
 	store.WaitingDelivery
 	compiled *compiled
 	ready    time.Time // by this machine's monotonic clock
-	leave    bool      // it holds its app's leave to begin a call
+	leave    *leave    // to make its call; nil: its app was not asked
 }
 
 // A deliveryQueue holds the stored deliveries that are ready soon, in one line

@@ -18,7 +18,7 @@ type entry struct {
 	task     store.ReadyTask
 	compiled *compiled
 	seen     time.Time // when this daemon first saw the task, by the database's clock
-	leaveFor int       // targets, by its app
+	leave    *leave    // to make its call; nil: its app was not asked
 }
 
 // A dueQueue holds in memory the tasks that are ready soon, so that beginning one

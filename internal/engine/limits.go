@@ -102,8 +102,9 @@ type throttle struct {
 	raised   time.Time     // when the penalty was last eased
 	slowedAt time.Time     // when the penalty was last imposed
 	growth   float64       // by which it is eased each time
-	recent   callRate
-	paid     time.Time // until when the targets of earlier calls take the app's time, by its ceiling of targets
+	paid     time.Time     // until when the targets of earlier calls take the app's time, by its ceiling of targets
+	given    amount        // what leaves are given for whose calls have not begun
+	recent   lastSecond    // what has begun
 
 	heavy   int64     // what the app's heaviest call of late weighs; zero: all were light
 	weighed time.Time // when a call weighed as much last
@@ -113,17 +114,25 @@ type throttle struct {
 	yielded bool      // deliveries have had leave since it was last kept
 }
 
-// begin asks for leave to begin a call of so many targets now, for a task at its
-// second. When it is refused, retry says when to ask again; zero: when a call of the
-// app has ended. The next leave is then kept for it, so that a large audience of the
-// same app cannot take every one.
-func (a *App) begin(now time.Time, targets int) (ok bool, retry time.Time) {
+// A leave is an app's permission to make one call. It holds the call's share of the
+// app's bounds from when it is given until it ends.
+type leave struct {
+	app     *App
+	targets int
+	begun   bool // the call has begun, so that its share of the rates is spent
+}
+
+// begin asks for leave to make a call of so many targets now, for a task at its
+// second. When it is refused, the leave is nil and retry says when to ask again; zero:
+// when a call of the app has ended. The next leave is then kept for it, so that a
+// large audience of the same app cannot take every one.
+func (a *App) begin(now time.Time, targets int) (l *leave, retry time.Time) {
 	t := &a.throttle
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	ok, retry = a.ask(now, targets)
+	l, retry = a.ask(now, targets)
 	switch {
-	case ok:
+	case l != nil:
 		t.first = time.Time{}
 	case t.yielded && !now.Before(t.resume):
 		t.first, t.yielded = now.Add(keptFor), false
@@ -131,55 +140,73 @@ func (a *App) begin(now time.Time, targets int) (ok bool, retry time.Time) {
 			t.first = retry.Add(keptFor)
 		}
 	}
-	return ok, retry
+	return l, retry
 }
 
 // keptFor is how long a leave is kept beyond the moment at which there is one.
 const keptFor = 20 * time.Millisecond
 
-// leave asks for leave to begin the call of a stored delivery now. When it is
-// refused, retry says when there will be leave at the earliest; zero: when a call
-// of the app has ended, of which wake is then told once.
-func (a *App) leave(now time.Time, targets int, wake func()) (ok bool, retry time.Time) {
+// leave asks for leave to make the call of a stored delivery now. When it is
+// refused, the leave is nil and retry says when there will be one at the earliest;
+// zero: when a call of the app has ended, of which wake is then told once.
+func (a *App) leave(now time.Time, targets int, wake func()) (l *leave, retry time.Time) {
 	t := &a.throttle
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if now.Before(t.first) {
-		return false, t.first
+		return nil, t.first
 	}
-	ok, retry = a.ask(now, targets)
+	l, retry = a.ask(now, targets)
 	switch {
-	case ok:
+	case l != nil:
 		t.yielded = true
 	case retry.IsZero():
 		t.waiting = append(t.waiting, wake)
 	}
-	return ok, retry
+	return l, retry
 }
 
 // ask is begin and leave. t.mu is held.
-func (a *App) ask(now time.Time, targets int) (ok bool, retry time.Time) {
+func (a *App) ask(now time.Time, targets int) (l *leave, retry time.Time) {
 	t := &a.throttle
 	if now.Before(t.resume) {
-		return false, t.resume
+		return nil, t.resume
 	}
 	if a.MaxInFlight > 0 && t.inFlight >= a.MaxInFlight || t.heavy > 0 && t.inFlight >= t.most(now) {
-		return false, time.Time{}
+		return nil, time.Time{}
 	}
 	if free := t.paid.Add(-targetsTogether); a.TargetsPerSecond > 0 && free.After(now) {
-		return false, free
+		return nil, free
+	}
+	if room := a.room(now, targets); room.After(now) {
+		return nil, room
 	}
 	if t.limiter == nil && a.CallsPerSecond > 0 {
 		t.limiter = rate.NewLimiter(rate.Limit(a.CallsPerSecond), burst(a.CallsPerSecond))
 	}
 	if t.limiter != nil && !t.limiter.AllowN(now, 1) {
 		missing := 1 - t.limiter.TokensAt(now)
-		return false, now.Add(max(time.Duration(missing/float64(t.limiter.Limit())*float64(time.Second)), time.Microsecond))
+		return nil, now.Add(max(time.Duration(missing/float64(t.limiter.Limit())*float64(time.Second)), time.Microsecond))
 	}
 	t.inFlight++
-	t.recent.add(now)
+	t.given.add(1, targets)
 	a.pay(now, targets)
-	return true, time.Time{}
+	return &leave{app: a, targets: targets}, time.Time{}
+}
+
+// room returns when there is room for a call of so many targets, so that no second has
+// more than the app's bounds, rounded up to whole calls. A call of more targets than
+// the bound has the second to itself. t.mu is held.
+func (a *App) room(now time.Time, targets int) time.Time {
+	t := &a.throttle
+	if a.CallsPerSecond <= 0 && a.TargetsPerSecond <= 0 { // the usual case
+		return now
+	}
+	return t.recent.when(now, func(begun amount) bool {
+		calls, sum := begun.calls+t.given.calls, begun.targets+t.given.targets
+		return (a.CallsPerSecond <= 0 || float64(calls) < a.CallsPerSecond) &&
+			(a.TargetsPerSecond <= 0 || sum == 0 || float64(sum)+float64(targets) <= a.TargetsPerSecond)
+	})
 }
 
 // targetsTogether is how much of the app's time calls may have taken up ahead when
@@ -199,11 +226,47 @@ func (a *App) pay(now time.Time, targets int) {
 	t.paid = t.paid.Add(time.Duration(float64(targets) / a.TargetsPerSecond * float64(time.Second)))
 }
 
-// counted corrects how many targets a call has that had leave for others.
-func (a *App) counted(now time.Time, more int) {
-	a.throttle.mu.Lock()
-	defer a.throttle.mu.Unlock()
-	a.pay(now, more)
+// begins counts a call that begins now and names so many targets. l is the leave that
+// it has; nil where none was asked for, since no call was expected.
+func (a *App) begins(l *leave, now time.Time, targets int) {
+	targets = max(targets, 1)
+	asked := 0
+	if l != nil {
+		a, asked = l.app, l.targets
+	}
+	t := &a.throttle
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if l != nil {
+		t.given.add(-1, -asked)
+		l.begun = true
+	}
+	a.pay(now, targets-asked)
+	t.recent.add(now, targets)
+}
+
+// end says that the call counts no more as one in flight. Where it was not made, its
+// share of the rates is given back. A nil leave holds nothing.
+func (l *leave) end() {
+	if l == nil {
+		return
+	}
+	t := &l.app.throttle
+	t.mu.Lock()
+	t.inFlight--
+	if !l.begun {
+		if t.limiter != nil {
+			t.limiter.AllowN(time.Now(), -1)
+		}
+		t.given.add(-1, -l.targets)
+		l.app.pay(time.Time{}, -l.targets)
+	}
+	waiting := t.waiting
+	t.waiting = nil
+	t.mu.Unlock()
+	for _, wake := range waiting {
+		wake()
+	}
 }
 
 // most is how many calls an app may have under way whose calls were heavy of late,
@@ -223,33 +286,6 @@ func (a *App) weigh(now time.Time, n int64) {
 	defer t.mu.Unlock()
 	if n >= t.heavy || now.Sub(t.weighed) > heavyFor {
 		t.heavy, t.weighed = n, now
-	}
-}
-
-// undo gives back the leave to begin a call that was not made, with its share of
-// the rates.
-func (a *App) undo(targets int) {
-	t := &a.throttle
-	t.mu.Lock()
-	if t.limiter != nil {
-		t.limiter.AllowN(time.Now(), -1)
-	}
-	t.recent.now--
-	a.pay(time.Time{}, -targets)
-	t.mu.Unlock()
-	a.free()
-}
-
-// free says that a call counts no more as one in flight.
-func (a *App) free() {
-	t := &a.throttle
-	t.mu.Lock()
-	t.inFlight--
-	waiting := t.waiting
-	t.waiting = nil
-	t.mu.Unlock()
-	for _, wake := range waiting {
-		wake()
 	}
 }
 
@@ -283,14 +319,12 @@ func (t *throttle) stop(until time.Time) {
 // slow stops the app for a while, and halves its pace. One throttled call may be an
 // accident, or have come before the app had got going: it costs little beyond the
 // provider's own pause. After another one within recoverWary of that pause's end the
-// app is careful: it pauses longer, counts its pace as low as it may have been, and
-// comes back slowly.
+// app is careful: it pauses longer, and comes back slowly.
 func (t *throttle) slow(now time.Time, hint time.Duration, configured float64) {
-	pause, pace := max(hint, pauseFirst), t.recent.pace(now)
+	pause, pace := max(hint, pauseFirst), t.recent.pace(now, t.resume)
 	t.growth = recoverFast
 	if !t.slowedAt.IsZero() && now.Sub(t.resume) < recoverWary {
-		pause, pace = max(hint, pauseAgain), t.recent.perSecond(now)
-		t.growth = recoverSlow
+		pause, t.growth = max(hint, pauseAgain), recoverSlow
 	}
 	t.slowedAt = now
 	t.stop(now.Add(pause))
@@ -305,14 +339,14 @@ func (t *throttle) slow(now time.Time, hint time.Duration, configured float64) {
 // How long an app pauses after a throttled call at least, the first and another one;
 // a pace at which a penalty no longer matters; and how often a penalty is eased. After
 // one throttled call the pace doubles in some 0.4 s, after another one within
-// recoverWary in some 1.5 s.
+// recoverWary in some 1.8 s.
 const (
 	pauseFirst   = 100 * time.Millisecond
 	pauseAgain   = time.Second
 	recoverFull  = 10000
 	recoverEvery = 200 * time.Millisecond
 	recoverFast  = 1.41
-	recoverSlow  = 1.1
+	recoverSlow  = 1.08
 	recoverWary  = 15 * time.Second
 )
 
@@ -336,41 +370,6 @@ func (t *throttle) recover(now time.Time, configured float64) {
 
 // burst lets a tenth of a second's calls begin together.
 func burst(perSecond float64) int { return max(1, int(perSecond/10)) }
-
-// callRate counts the calls of the last one to two seconds.
-type callRate struct {
-	second    time.Time // when the second counted in now began
-	last, now float64
-}
-
-func (r *callRate) add(now time.Time) {
-	r.turn(now)
-	r.now++
-}
-
-// perSecond is how many calls began within a second.
-func (r *callRate) perSecond(now time.Time) float64 {
-	r.turn(now)
-	return max(r.last, r.now)
-}
-
-// pace is how many would have begun within a second, had it gone on as it has so
-// far: an audience may have begun just now. What begins within a tenth of a second
-// may begin together, and is no pace.
-func (r *callRate) pace(now time.Time) float64 {
-	r.turn(now)
-	return max(r.last, r.now/max(now.Sub(r.second), time.Second/10).Seconds())
-}
-
-func (r *callRate) turn(now time.Time) {
-	switch since := now.Sub(r.second); {
-	case since < time.Second:
-	case since < 2*time.Second:
-		r.second, r.last, r.now = r.second.Add(time.Second), r.now, 0
-	default:
-		r.second, r.last, r.now = now, 0, 0
-	}
-}
 
 // A callLimit bounds the calls under way in this daemon: each holds a slot. The
 // channel freed gets a value when a slot is free again after there was none, and

@@ -21,6 +21,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
 
@@ -447,14 +448,16 @@ func ratesOf(apps []App) map[AppKey]rate {
 
 // takes returns how long after the first of the calls the last one goes out.
 func (r rate) takes(calls, targets int) time.Duration {
-	var seconds float64
+	second := dispatch.SecondOfBounds.Seconds()
+	var apart float64
 	if r.calls > 0 {
-		seconds = float64(calls-1) / r.calls
+		apart = max(1/r.calls, second/math.Ceil(r.calls))
 	}
-	if r.targets > 0 { // the last call pays for its targets afterwards
-		seconds = max(seconds, float64(targets)*float64(calls-1)/float64(calls)/r.targets)
+	if r.targets > 0 { // a second has whole calls
+		ofCall := float64(targets) / float64(calls)
+		apart = max(apart, ofCall/r.targets, second/max(math.Floor(r.targets/ofCall), 1))
 	}
-	return time.Duration(math.Round(seconds * float64(time.Second)))
+	return time.Duration(math.Round(float64(calls-1) * apart * float64(time.Second)))
 }
 
 // size returns how many calls an occurrence needs, and for how many targets they count.

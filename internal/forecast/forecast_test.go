@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/forecast"
 	"github.com/campaign-scheduler/scheduler/strategy"
 )
@@ -82,7 +83,7 @@ func TestPeaksBurstsAndEnds(t *testing.T) {
 	if diff := cmp.Diff([]forecast.Peak{{AppID: "shop", Workspace: "test", At: at, Due: 5, Limit: 3}}, r.Peaks); diff != "" {
 		t.Errorf("peaks (-want +got):\n%s", diff)
 	}
-	want := []forecast.Burst{{AppID: "shop", Workspace: "test", From: at, Last: at.Add(4500 * time.Millisecond), Calls: 10}}
+	want := []forecast.Burst{{AppID: "shop", Workspace: "test", From: at, Last: at.Add(9 * dispatch.SecondOfBounds / 2), Calls: 10}}
 	if diff := cmp.Diff(want, r.Bursts); diff != "" {
 		t.Errorf("bursts (-want +got):\n%s", diff)
 	}
@@ -269,8 +270,10 @@ func TestBurstsOfTargets(t *testing.T) {
 		app  forecast.App
 		want time.Duration
 	}{
-		{forecast.App{TargetsPerSecond: 100}, 19 * time.Second}, // 20 calls of 100 targets
-		{forecast.App{CallsPerSecond: 2, TargetsPerSecond: 1000}, 9500 * time.Millisecond},
+		{forecast.App{TargetsPerSecond: 100}, 19 * dispatch.SecondOfBounds}, // 20 calls of 100 targets
+		{forecast.App{TargetsPerSecond: 150}, 19 * dispatch.SecondOfBounds}, // one more would be above the bound
+		{forecast.App{TargetsPerSecond: 50}, 38 * time.Second},
+		{forecast.App{CallsPerSecond: 2, TargetsPerSecond: 1000}, 19 * dispatch.SecondOfBounds / 2},
 	} {
 		c.app.AppKey = life
 		in := forecast.Input{Now: now, Until: now.AddDate(0, 0, 2), Apps: []forecast.App{c.app}}

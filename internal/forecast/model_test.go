@@ -10,6 +10,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/forecast"
 )
 
@@ -145,7 +146,7 @@ func oracleBursts(list []oracleCampaign, apps []forecast.App, until time.Time) [
 		if app.CallsPerSecond == 0 {
 			continue
 		}
-		gap := time.Duration(1000/app.CallsPerSecond) * time.Millisecond
+		gap := time.Duration(float64(dispatch.SecondOfBounds) / app.CallsPerSecond)
 		type push struct {
 			at    time.Time
 			calls int
