@@ -166,7 +166,10 @@ func (k *Key) signedV1(text []byte, signature string) bool {
 const scheme = "ACS3-HMAC-SHA256"
 
 // An authorization is a parsed Authorization header.
-type authorization struct{ credential, signedHeaders, signature string }
+type authorization struct {
+	credential, signedHeaders, signature string
+	names                                []string // of the signed headers
+}
 
 // mustBeSigned are the headers that a Call is read from. A header that the
 // signature does not cover could be changed on the way.
@@ -181,12 +184,11 @@ func (c *Call) decodeACS3(header string) *Error {
 	}
 	c.acs = a
 	c.KeyID, c.signature = a.credential, a.signature
-	for name, to := range map[string]*string{
-		"x-acs-action": &c.Action, "x-acs-version": &c.Version, "x-acs-date": &c.Timestamp, "x-acs-signature-nonce": &c.Nonce,
-		"x-acs-security-token": &c.Token,
-	} {
-		*to, _ = c.request.one(name)
-	}
+	c.Action, _ = c.request.one("x-acs-action")
+	c.Version, _ = c.request.one("x-acs-version")
+	c.Timestamp, _ = c.request.one("x-acs-date")
+	c.Nonce, _ = c.request.one("x-acs-signature-nonce")
+	c.Token, _ = c.request.one("x-acs-security-token")
 	return c.query.sort()
 }
 
@@ -212,7 +214,8 @@ func parseAuthorization(header string) (*authorization, bool) {
 		}
 		*to = value
 	}
-	return a, a.credential != "" && a.signedHeaders != "" && a.signature != ""
+	a.names = strings.SplitN(a.signedHeaders, ";", maxSigned+1)
+	return a, a.credential != "" && a.signedHeaders != "" && a.signature != "" && len(a.names) <= maxSigned
 }
 
 // SignedHeaders returns the names of the headers that an ACS3 signature covers. It
@@ -221,26 +224,21 @@ func (c *Call) SignedHeaders() []string {
 	if c.acs == nil {
 		return nil
 	}
-	return strings.Split(c.acs.signedHeaders, ";")
+	return c.acs.names
 }
 
 func (c *Call) verifyACS3(key *Key) *Error {
-	if strings.Count(c.acs.signedHeaders, ";") >= maxSigned {
-		return errAuthorization
-	}
-	signed := make(map[string]bool, maxSigned)
-	for name := range strings.SplitSeq(c.acs.signedHeaders, ";") {
-		if signed[name] {
+	for i, name := range c.acs.names {
+		if slices.Contains(c.acs.names[:i], name) {
 			return errAuthorization
 		}
-		signed[name] = true
 	}
 	for _, name := range mustBeSigned {
-		if !signed[name] {
+		if !slices.Contains(c.acs.names, name) {
 			return &Error{errAuthorization.Status, errAuthorization.Code, "The signature does not cover the header " + name + "."}
 		}
 	}
-	if c.Token != "" && !signed["x-acs-security-token"] {
+	if c.Token != "" && !slices.Contains(c.acs.names, "x-acs-security-token") {
 		return &Error{errAuthorization.Status, errAuthorization.Code, "The signature does not cover the header x-acs-security-token."}
 	}
 	declared, _ := c.request.one("x-acs-content-sha256")
@@ -275,7 +273,7 @@ func (c *Call) textACS3(bodyHash string, query []byte) ([]byte, *Error) {
 	b := make([]byte, 0, 1024)
 	b = append(append(b, c.request.Method...), "\n/\n"...)
 	b = append(append(b, query...), '\n')
-	for name := range strings.SplitSeq(c.acs.signedHeaders, ";") {
+	for _, name := range c.acs.names {
 		value, ok := c.request.one(name)
 		if !ok {
 			return nil, &Error{errAuthorization.Status, errAuthorization.Code, "The signed header " + clip(name) + " is missing, or there are several."}

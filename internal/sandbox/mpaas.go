@@ -220,16 +220,28 @@ func newAccessKey(id, secret, token string) *accessKey {
 
 // aliyunRequest returns the call as package aliyun reads it.
 func (w *wire) aliyunRequest() *aliyun.Request {
+	all := make([]byte, 0, 1024)
+	for i := range w.headers {
+		all = append(all, w.headers[i].value...)
+	}
+	values, rest := make([]string, len(w.headers)), string(all)
+	for i := range w.headers {
+		n := len(w.headers[i].value)
+		values[i], rest = rest[:n], rest[n:]
+	}
 	return &aliyun.Request{
 		Method: string(w.method), Path: string(w.path), Query: string(w.query), Body: w.body,
-		Header: func(name string) []string {
-			var values []string
+		Header: func(name string) (named []string) {
 			for i := range w.headers {
-				if string(w.headers[i].name) == name {
-					values = append(values, string(w.headers[i].value))
+				switch {
+				case string(w.headers[i].name) != name:
+				case named == nil:
+					named = values[i : i+1 : i+1]
+				default:
+					named = append(named, values[i])
 				}
 			}
-			return values
+			return named
 		},
 	}
 }
