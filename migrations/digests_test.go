@@ -76,6 +76,8 @@ var digests = map[string]string{
 	"000030_pace.up.sql":            "5fbc052168766e86346b185a93d2cd5b931b8e219e1669279f516057778ca83c",
 	"000031_calendars.down.sql":     "6960605c0ec21a619412b01647908fc3411780bbd5aae697d73a510c256b947b",
 	"000031_calendars.up.sql":       "1837883a0bd559c5b600c86b9855657df731fda2b7c3e3358702d8318c605e8b",
+	"000032_kept_plans.down.sql":    "62086508d21e78af48b0372c8fb3c9d3b7b7d68c6f0e0930431bc1653597555b",
+	"000032_kept_plans.up.sql":      "db117cb4a1e1203c9a2f2f439d03805d14ace1da0d2aa0ea745f48b9ddcbaaab",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

@@ -87,11 +87,15 @@ const (
 	upcomingColumns = `
 		SELECT id, app_no, campaign_id, revision, origin::text, due_at, ready_at, window_from, coalesce(waits_for, '')`
 
-	earliestSQL = upcomingColumns + `
-		  FROM (SELECT * FROM scheduler.pending_tasks WHERE ready_at <= $1 ORDER BY ready_at, id LIMIT $6) x WHERE ` + isWanted + `
+	earliestSQL = `
+		WITH earliest AS MATERIALIZED (
+			SELECT id, app_no, campaign_id, revision, origin, due_at, ready_at, window_from, waits_for
+			  FROM scheduler.pending_tasks WHERE ready_at <= $1 ORDER BY ready_at, id LIMIT $6
+		)` + upcomingColumns + `
+		  FROM earliest WHERE ` + isWanted + `
 		 UNION ALL
 		SELECT 0, 0, 0, 0, '', $1, $1, NULL, ''
-		 WHERE (SELECT count(*) FROM (SELECT FROM scheduler.pending_tasks WHERE ready_at <= $1 ORDER BY ready_at, id LIMIT $6) x) >= $6
+		 WHERE (SELECT count(*) FROM earliest) >= $6
 		 LIMIT $7`
 
 	// From all apps together it reads at most twice as many tasks as it returns, so
