@@ -78,6 +78,8 @@ var digests = map[string]string{
 	"000031_calendars.up.sql":       "1837883a0bd559c5b600c86b9855657df731fda2b7c3e3358702d8318c605e8b",
 	"000032_kept_plans.down.sql":    "62086508d21e78af48b0372c8fb3c9d3b7b7d68c6f0e0930431bc1653597555b",
 	"000032_kept_plans.up.sql":      "db117cb4a1e1203c9a2f2f439d03805d14ace1da0d2aa0ea745f48b9ddcbaaab",
+	"000033_task_apps.down.sql":     "92a0aa2da2d3453feb687b1d1a81616c2571135425f605a81379f3dd2e148fb0",
+	"000033_task_apps.up.sql":       "9811eecd4c26a4e1d74f28bd1d62326b74c7eeeef8fac2137e7896d24467acd3",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

@@ -390,7 +390,7 @@ func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) (ou
 
 // countTogether counts tasks by status for stretches of time in one pass, up to so many.
 func countTogether(ctx context.Context, tx pgx.Tx, bounds []time.Time, f Filter, which string, most int) ([]DayCount, error) {
-	where, last := f.common("t"), len(bounds)-1
+	where, last := f.ofTasks(), len(bounds)-1
 	add(where, "t.campaign_id = ?", f.Campaign)
 	where.args = append(where.args, bounds[0], bounds[last], bounds[:last], most)
 	n := len(where.args)
@@ -413,7 +413,7 @@ func countDecided(ctx context.Context, tx pgx.Tx, bounds []time.Time, f, by Filt
 	}
 	last := len(bounds) - 1
 	// What is decided is found by the blocks of each stretch's time.
-	where := f.common("t")
+	where := f.ofTasks()
 	add(where, "t.campaign_id = ?", f.Campaign)
 	where.args = append(where.args, bounds[:last], bounds[1:], maxDayTasks)
 	n := len(where.args)
@@ -573,7 +573,7 @@ func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duratio
 		}
 		// The blocks of one stretch are those of many where little is pushed: to look
 		// for each by itself would read them again and again.
-		where := by.common("t")
+		where := by.ofTasks()
 		where.args = append(where.args, since, step, since.Add(time.Duration(steps)*step))
 		n := len(where.args)
 		most := sparseTasks
@@ -596,7 +596,7 @@ func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duratio
 		if total <= sparseTasks || by.campaigns != nil {
 			return nil
 		}
-		where = f.common("t")
+		where = f.ofTasks()
 		where.args = append(where.args, since, step, steps)
 		n = len(where.args)
 		sql = fmt.Sprintf(`

@@ -90,13 +90,15 @@ func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	return out, nil
 }
 
-// The length of the first look back, and the factor by which each next one is
-// longer. After the longest, all tasks are looked at.
+// The length of the first look back, and the factors by which each next one is
+// longer: beyond the short looks, a longer look costs more than another one. After
+// the longest, all tasks are looked at.
 const (
-	firstLookBack = 2 * time.Second
-	lookBackGrows = 8
-	shortLookBack = time.Hour // a look this far costs little in any case
-	lastLookBack  = 100 * 24 * time.Hour
+	firstLookBack     = 2 * time.Second
+	lookBackGrows     = 8
+	shortLookBack     = time.Hour // a look this far costs little in any case
+	longLookBackGrows = 4
+	lastLookBack      = 100 * 24 * time.Hour
 )
 
 // planForValues has the statements of a transaction planned for their own values, and
@@ -187,16 +189,19 @@ func (f Filter) pageIDs(ctx context.Context, tx pgx.Tx, step func(sql string, ar
 	return decided.decidedIDs(ctx, tx, step)
 }
 
-// decidedIDs calls step with the statements of pageIDs for decided tasks. The short
-// looks back cost little in any case; the longer ones together have pageEffort.
+// decidedIDs calls step with the statements of pageIDs for decided tasks. Each looks at
+// the time before the last one's. The short looks back cost little in any case; the
+// longer ones together have pageEffort.
 func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, step func(sql string, args []any) (found int, err error)) (downTo time.Time, err error) {
 	from, err := f.latest(ctx, tx)
 	if err != nil {
 		return time.Time{}, err
 	}
+	all := 0
 	look := func(since time.Time) (enough bool, err error) {
 		found, err := step(f.taskIDs(since))
-		return found >= limitOf(f.Limit), err
+		f.Until, all = since, all+found
+		return all >= limitOf(f.Limit), err
 	}
 	back := firstLookBack
 	for ; back <= shortLookBack; back *= lookBackGrows {
@@ -205,7 +210,7 @@ func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, step func(sql string,
 			return time.Time{}, err
 		}
 	}
-	downTo = from.Add(-back / lookBackGrows)
+	downTo = f.Until
 	by, err := f.byCampaign(ctx, tx)
 	if err != nil {
 		return time.Time{}, err
@@ -215,7 +220,7 @@ func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, step func(sql string,
 	}
 	effort, end := context.WithTimeout(ctx, pageEffort)
 	defer end()
-	for ; effort.Err() == nil; back *= lookBackGrows {
+	for ; effort.Err() == nil; back *= longLookBackGrows {
 		since, last := f.lookBack(from, back)
 		enough := false
 		done, err := tryFor(ctx, tx, pageEffort, func() (err error) {
@@ -268,7 +273,7 @@ func (f Filter) taskIDs(since time.Time) (sql string, args []any) {
 		limit := where.limit(f.Limit)
 		return `SELECT t.task_id FROM scheduler.unresolved t WHERE ` + where.sql() + ` ORDER BY t.due_at DESC, t.task_id DESC LIMIT ` + limit, where.args
 	}
-	where := f.common("t")
+	where := f.ofTasks()
 	add(where, "t.campaign_id = ?", f.Campaign)
 	add(where, "t.due_at >= ?", since)
 	add(where, "t.due_at < ?", f.Until)
@@ -456,6 +461,20 @@ func (f Filter) common(alias string) *conditions {
 	if len(f.Statuses) > 0 {
 		c.args = append(c.args, f.Statuses)
 		c.where = append(c.where, alias+".status = ANY ($"+strconv.Itoa(len(c.args))+")")
+	}
+	return c
+}
+
+// ofTasks is common for scheduler.tasks t. The apps are looked up once, and not for
+// each task.
+func (f Filter) ofTasks() *conditions {
+	c := Filter{Channel: f.Channel, Statuses: f.Statuses}.common("t")
+	apps := &conditions{args: c.args}
+	add(apps, "a.app_id = ?", f.AppID)
+	add(apps, "a.workspace_id = ?", f.WorkspaceID)
+	if len(apps.where) > 0 {
+		c.args = apps.args
+		c.where = append(c.where, "t.app_no = ANY (ARRAY(SELECT a.app_no FROM scheduler.apps a WHERE "+apps.sql()+"))")
 	}
 	return c
 }
