@@ -50,20 +50,24 @@ func (r *rejudge) rejected(id int64) {
 	r.named[id] = true
 }
 
-// busyRest is the rest after each page of a look at all campaigns while calls are
-// under way: right after a start, or in a burst, pushes go first.
-const busyRest = time.Second
-
-// judgedAtOnce is how many campaigns are read together.
-const judgedAtOnce = 200
+// A look at all campaigns is made of many at few of them. Right after a start, or while
+// pushes are due, it takes a twentieth of a core, since pushes go first: a task that is
+// due is judged when it begins. It takes half a core where no call was under way at the
+// last judgedSlowly looks.
+const (
+	listedAtOnce = 200
+	judgedAtOnce = 20
+	judgedSlowly = 20
+	slowness     = 20
+)
 
 // run makes the looks that were asked for. A look that fails is asked for again.
 func (r *rejudge) run(ctx context.Context) error {
 	r.mu.Lock()
-	all, named := r.all, r.named
-	r.all, r.named = false, make(map[int64]bool)
+	all := r.all
+	r.all = false
 	r.mu.Unlock()
-	err := r.look(ctx, slices.Collect(maps.Keys(named)))
+	err := r.lookAtNamed(ctx)
 	if err == nil && all {
 		if err = r.pages(ctx, r.store.RejectedCampaigns); err == nil {
 			err = r.pages(ctx, r.store.PendingCampaigns)
@@ -72,28 +76,52 @@ func (r *rejudge) run(ctx context.Context) error {
 	if err != nil {
 		r.mu.Lock()
 		r.all = r.all || all
+		r.mu.Unlock()
+	}
+	return err
+}
+
+// lookAtNamed looks at the rejected campaigns that were asked for by name.
+func (r *rejudge) lookAtNamed(ctx context.Context) error {
+	r.mu.Lock()
+	named := r.named
+	r.named = make(map[int64]bool)
+	r.mu.Unlock()
+	err := r.look(ctx, slices.Collect(maps.Keys(named)))
+	if err != nil {
+		r.mu.Lock()
 		maps.Copy(r.named, named)
 		r.mu.Unlock()
 	}
 	return err
 }
 
-// pages looks at all campaigns of a list, in the order of their ids.
+// pages looks at all campaigns of a list, in the order of their ids, and in between at
+// those that are asked for by name.
 func (r *rejudge) pages(ctx context.Context, list func(ctx context.Context, after int64, limit int) ([]int64, error)) error {
+	idle := 0
 	for after := int64(0); ; {
-		began := time.Now()
-		ids, err := list(ctx, after, judgedAtOnce)
-		if err != nil || len(ids) == 0 {
+		page, err := list(ctx, after, listedAtOnce)
+		if err != nil || len(page) == 0 {
 			return err
 		}
-		if err := r.look(ctx, ids); err != nil {
-			return err
-		}
-		after = ids[len(ids)-1]
-		if r.idle() {
-			pace(ctx, began)
-		} else {
-			sleep(ctx, busyRest) // a task that is due is judged when it begins
+		after = page[len(page)-1]
+		for ids := range slices.Chunk(page, judgedAtOnce) {
+			began := time.Now()
+			if err := r.lookAtNamed(ctx); err != nil {
+				return err
+			}
+			if err := r.look(ctx, ids); err != nil {
+				return err
+			}
+			if idle++; !r.idle() {
+				idle = 0
+			}
+			if idle > judgedSlowly {
+				pace(ctx, began)
+			} else {
+				sleep(ctx, min(slowness*time.Since(began), time.Second))
+			}
 		}
 	}
 }

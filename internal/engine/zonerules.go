@@ -79,7 +79,7 @@ func (z *zoneRules) follow(ctx context.Context) error {
 	moved := make(map[string]int)
 	for after := int64(0); ; {
 		began := time.Now()
-		page, err := z.store.Zoned(ctx, names, after, judgedAtOnce)
+		page, err := z.store.Zoned(ctx, names, after, listedAtOnce)
 		if err != nil {
 			return err
 		}
