@@ -129,9 +129,12 @@ var Mutants = []Mutant{
 	},
 	{
 		Name:  "ceiling-unpaid",
-		Break: "targets take nothing of the app's time by its ceiling",
+		Break: "targets take nothing of the app's time by its ceiling, nor of the second",
 		Shows: []string{rated},
-		Edits: []Edit{{"internal/engine/limits.go", "	if a.TargetsPerSecond <= 0 || targets == 0 {", "	if a.TargetsPerSecond <= 0 || targets >= 0 {"}},
+		Edits: []Edit{
+			{"internal/engine/limits.go", "	if a.TargetsPerSecond <= 0 || targets == 0 {", "	if a.TargetsPerSecond <= 0 || targets >= 0 {"},
+			{"internal/engine/limits.go", "a.TargetsPerSecond <= 0 || sum == 0 ||", "a.TargetsPerSecond <= 0 || sum >= 0 ||"},
+		},
 	},
 	{
 		Name:  "quota-skipped",
