@@ -34,9 +34,7 @@ func (f Filter) pendingIDs(some, latest bool) (sql string, args []any) {
 	if latest {
 		order, behind = " DESC", "<"
 	}
-	where := &conditions{}
-	add(where, "a.app_id = ?", f.AppID)
-	add(where, "a.workspace_id = ?", f.WorkspaceID)
+	where := f.appConditions("a", nil)
 	apps := where.sql()
 	where.where = nil
 	if f.behind.ID != 0 {
@@ -81,9 +79,7 @@ func (f Filter) pendingUpTo(some bool, where *conditions, columns, condition, mo
 	if !f.ofApps(some) {
 		return fmt.Sprintf(`SELECT %s FROM scheduler.pending_tasks p WHERE %s LIMIT %s`, columns, condition, most)
 	}
-	apps := &conditions{args: where.args}
-	add(apps, "a.app_id = ?", f.AppID)
-	add(apps, "a.workspace_id = ?", f.WorkspaceID)
+	apps := f.appConditions("a", where.args)
 	where.args = apps.args
 	return fmt.Sprintf(`SELECT x.* FROM scheduler.apps a CROSS JOIN LATERAL (
 		SELECT %s FROM %s p WHERE p.app_no = a.app_no AND %s LIMIT %[4]s) x WHERE %[5]s LIMIT %[4]s`, columns, pendingFor(some), condition, most, apps.sql())

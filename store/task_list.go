@@ -454,9 +454,7 @@ func (c *conditions) limit(n int) string {
 // common adds the conditions that apply to both campaigns and tasks, under the
 // given alias.
 func (f Filter) common(alias string) *conditions {
-	c := &conditions{}
-	add(c, alias+".app_id = ?", f.AppID)
-	add(c, alias+".workspace_id = ?", f.WorkspaceID)
+	c := f.appConditions(alias, nil)
 	add(c, alias+".channel = ?", f.Channel)
 	if len(f.Statuses) > 0 {
 		c.args = append(c.args, f.Statuses)
@@ -465,14 +463,20 @@ func (f Filter) common(alias string) *conditions {
 	return c
 }
 
+// appConditions begins the conditions of a statement that has args already: those on the
+// app, under the given alias.
+func (f Filter) appConditions(alias string, args []any) *conditions {
+	c := &conditions{args: args}
+	add(c, alias+".app_id = ?", f.AppID)
+	add(c, alias+".workspace_id = ?", f.WorkspaceID)
+	return c
+}
+
 // ofTasks is common for scheduler.tasks t. The apps are looked up once, and not for
 // each task.
 func (f Filter) ofTasks() *conditions {
 	c := Filter{Channel: f.Channel, Statuses: f.Statuses}.common("t")
-	apps := &conditions{args: c.args}
-	add(apps, "a.app_id = ?", f.AppID)
-	add(apps, "a.workspace_id = ?", f.WorkspaceID)
-	if len(apps.where) > 0 {
+	if apps := f.appConditions("a", c.args); len(apps.where) > 0 {
 		c.args = apps.args
 		c.where = append(c.where, "t.app_no = ANY (ARRAY(SELECT a.app_no FROM scheduler.apps a WHERE "+apps.sql()+"))")
 	}

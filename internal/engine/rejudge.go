@@ -50,10 +50,10 @@ func (r *rejudge) rejected(id int64) {
 	r.named[id] = true
 }
 
-// A look at all campaigns is made of many at few of them. Right after a start, or while
-// pushes are due, it takes a twentieth of a core, since pushes go first: a task that is
-// due is judged when it begins. It takes half a core where no call was under way at the
-// last judgedSlowly looks.
+// A look at all campaigns lists listedAtOnce of them and looks at judgedAtOnce. After each
+// look it rests slowness times as long as the look took, since pushes go first: a task
+// that is due is judged when it begins. Only where no call was under way after each of
+// the last judgedSlowly looks does it rest no longer than the look took.
 const (
 	listedAtOnce = 200
 	judgedAtOnce = 20

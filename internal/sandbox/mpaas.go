@@ -220,7 +220,7 @@ func newAccessKey(id, secret, token string) *accessKey {
 
 // aliyunRequest returns the call as package aliyun reads it.
 func (w *wire) aliyunRequest() *aliyun.Request {
-	all := make([]byte, 0, 1024)
+	all := make([]byte, 0, 1024) // one string for all values costs less than one for each
 	for i := range w.headers {
 		all = append(all, w.headers[i].value...)
 	}
