@@ -1,19 +1,11 @@
 package docs_test
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
-	"errors"
-	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
@@ -21,6 +13,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/dispatch/alipay"
 	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
 	"github.com/campaign-scheduler/scheduler/dispatch/webhook"
+	"github.com/campaign-scheduler/scheduler/internal/certtest"
 	"github.com/campaign-scheduler/scheduler/internal/config"
 )
 
@@ -66,7 +59,7 @@ func loadSettings(t *testing.T, text string, environ ...string) *config.Config {
 	dir := t.TempDir()
 	text = strings.ReplaceAll(text, "/run/secrets/scheduler/", dir+"/")
 	contents := map[string]string{"database_url": "postgres://pusher@db/push"}
-	contents["console_certificate"], contents["console_key"] = keyPair(t)
+	contents["console_certificate"], contents["console_key"] = certtest.PEM(t, certtest.SelfSigned(t, "console"))
 	for _, name := range regexp.MustCompile(regexp.QuoteMeta(dir)+`/(\w+)`).FindAllStringSubmatch(text, -1) {
 		content, ok := contents[name[1]]
 		if !ok {
@@ -85,22 +78,6 @@ func loadSettings(t *testing.T, text string, environ ...string) *config.Config {
 		t.Errorf("warnings: %q", c.Warnings)
 	}
 	return c
-}
-
-// keyPair returns a certificate and its key, as PEM.
-func keyPair(t *testing.T) (certificate, key string) {
-	t.Helper()
-	pair, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"console"}, NotAfter: time.Now().Add(time.Hour)}
-	cert, err1 := x509.CreateCertificate(rand.Reader, template, template, pair.Public(), pair)
-	der, err2 := x509.MarshalPKCS8PrivateKey(pair)
-	if err := errors.Join(err1, err2); err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 }
 
 func write(t *testing.T, path, content string) {

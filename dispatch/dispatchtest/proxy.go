@@ -2,15 +2,10 @@ package dispatchtest
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/pem"
 	"io"
 	"log"
-	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +17,7 @@ import (
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
+	"github.com/campaign-scheduler/scheduler/internal/certtest"
 )
 
 // A forward is a proxy between a pusher and its provider. It tunnels, and closes
@@ -66,7 +62,7 @@ func (s Subject) proxied(t *testing.T, answer func(Call) Answer) (*rig, *forward
 			f.closed.Add(1)
 		}
 	}
-	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate(t)}}
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certtest.SelfSigned(t, "127.0.0.1")}}
 	server.StartTLS()
 	t.Cleanup(server.Close)
 	settings := s.Settings
@@ -81,25 +77,6 @@ func (s Subject) proxied(t *testing.T, answer func(Call) Answer) (*rig, *forward
 	r.subject.Secrets = append([]string{"pr0xy-pass"}, s.Secrets...)
 	r.connect(server.URL)
 	return r, f
-}
-
-// certificate makes a server's own certificate. It is small and quick to sign with, since
-// thousands of connections are cut while they show it.
-func certificate(t *testing.T) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
 func newForward(t *testing.T) *forward {

@@ -59,7 +59,7 @@ type listed struct {
 }
 
 // forTests are packages of ours that only tests import.
-var forTests = []string{"/internal/pgtest", "/dispatch/dispatchtest", "/strategy/strategytest", "/internal/openid/issuertest", "/internal/chaos"}
+var forTests = []string{"/internal/pgtest", "/internal/certtest", "/dispatch/dispatchtest", "/strategy/strategytest", "/internal/openid/issuertest", "/internal/chaos"}
 
 // direct returns the modules of every package that ours import, whatever go.mod
 // calls direct.

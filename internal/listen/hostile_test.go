@@ -2,14 +2,9 @@ package listen_test
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -17,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/campaign-scheduler/scheduler/internal/certtest"
 	"github.com/campaign-scheduler/scheduler/internal/listen"
 )
 
@@ -210,16 +206,7 @@ func TestSlowClientsAreCut(t *testing.T) {
 // a client begins and takes back at no cost to itself.
 func TestHTTP2IsNotSpoken(t *testing.T) {
 	t.Parallel()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secure := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	secure := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{certtest.SelfSigned(t, "localhost")}}
 	addr := start(t, listen.Config{TLS: secure})
 	dialTLS := func(protocols ...string) (*tls.Conn, error) {
 		//nolint:gosec // the certificate is not what is tried
