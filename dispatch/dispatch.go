@@ -58,8 +58,9 @@ type Message struct {
 	Inline []Target
 	// Judge returns the fault of one target, or "" if it has none. The rules are the
 	// same for targets of the request, of campaign_targets and of an audience view.
-	// The engine leaves a target with a fault out of its call. Judge is not nil if
-	// the channel takes targets.
+	// Compile refuses a request of which a target has a fault; the engine leaves
+	// other targets with a fault out of their call. Judge is not nil if the channel
+	// takes targets.
 	Judge func(*Target) string
 	// Encoded belongs to the adapter that made the Message.
 	Encoded any

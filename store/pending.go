@@ -43,8 +43,12 @@ const pendingApps = `
 // It first reads the earliest tasks of all apps. Where few of these may be
 // returned, it then reads the earliest tasks of each app that may be.
 func (s *Store) Upcoming(ctx context.Context, before time.Time, without, also []int32, share, shares, perApp, limit int) (tasks []ReadyTask, more bool, err error) {
-	most := limit * min(shares, maxShares)
-	tasks, more, err = s.upcoming(ctx, earliestSQL, perApp, before, orEmpty(without), share, shares, orEmpty(also), most, limit)
+	if shares == 1 && len(without) == 0 {
+		tasks, more, err = s.upcoming(ctx, earliestOfAllSQL, perApp, before, limit)
+	} else {
+		most := limit * min(shares, maxShares)
+		tasks, more, err = s.upcoming(ctx, earliestSQL, perApp, before, orEmpty(without), share, shares, orEmpty(also), most, limit)
+	}
 	if err == nil && more && len(tasks) < limit/2 {
 		tasks, more, err = s.upcoming(ctx, earliestOfEachSQL, perApp, before, orEmpty(without), share, shares, orEmpty(also), perApp, limit)
 	}
@@ -57,7 +61,7 @@ func (s *Store) Upcoming(ctx context.Context, before time.Time, without, also []
 // maxShares bounds how many tasks of other daemons' apps one daemon reads.
 const maxShares = 8
 
-// upcoming returns the tasks that one of the two statements reads, at most
+// upcoming returns the tasks that one of the statements reads, at most
 // perApp of each app. more says that it did not read or return all of them.
 func (s *Store) upcoming(ctx context.Context, sql string, perApp int, args ...any) (tasks []ReadyTask, more bool, err error) {
 	rows, _ := s.pool.Query(ctx, sql, args...)
@@ -71,6 +75,9 @@ func (s *Store) upcoming(ctx context.Context, sql string, perApp int, args ...an
 		case t.ID == 0 || ofApp[t.AppNo] > perApp:
 			more = true
 		default:
+			if len(tasks) == cap(tasks) { // a reading may have thousands
+				tasks = slices.Grow(tasks, max(len(tasks), 64))
+			}
 			tasks = append(tasks, t)
 		}
 		return nil
@@ -79,13 +86,17 @@ func (s *Store) upcoming(ctx context.Context, sql string, perApp int, args ...an
 	return tasks, more, err
 }
 
-// Both statements return one more row, with the id 0, where there may be more
-// tasks than they read.
+// The statements that leave out apps return one more row, with the id 0, where
+// there may be more tasks than they read.
 const (
 	isWanted = `(app_no % $4 = $3 OR app_no = ANY($5)) AND app_no <> ALL($2)`
 
 	upcomingColumns = `
 		SELECT id, app_no, campaign_id, revision, origin::text, due_at, ready_at, window_from, coalesce(waits_for, '')`
+
+	// Where no app is left out, it costs a third of earliestSQL.
+	earliestOfAllSQL = upcomingColumns + `
+		  FROM scheduler.pending_tasks WHERE ready_at <= $1 ORDER BY ready_at, id LIMIT $2`
 
 	earliestSQL = `
 		WITH earliest AS MATERIALIZED (

@@ -214,8 +214,11 @@ func parseAuthorization(header string) (*authorization, bool) {
 		}
 		*to = value
 	}
-	a.names = strings.SplitN(a.signedHeaders, ";", maxSigned+1)
-	return a, a.credential != "" && a.signedHeaders != "" && a.signature != "" && len(a.names) <= maxSigned
+	if a.credential == "" || a.signedHeaders == "" || a.signature == "" || strings.Count(a.signedHeaders, ";") >= maxSigned {
+		return nil, false
+	}
+	a.names = strings.Split(a.signedHeaders, ";") // SplitN would allocate for maxSigned names
+	return a, true
 }
 
 // SignedHeaders returns the names of the headers that an ACS3 signature covers. It
@@ -242,8 +245,7 @@ func (c *Call) verifyACS3(key *Key) *Error {
 		return &Error{errAuthorization.Status, errAuthorization.Code, "The signature does not cover the header x-acs-security-token."}
 	}
 	declared, _ := c.request.one("x-acs-content-sha256")
-	body := sha256.Sum256(c.request.Body)
-	if subtle.ConstantTimeCompare([]byte(hex.EncodeToString(body[:])), []byte(declared)) != 1 {
+	if body := sha256.Sum256(c.request.Body); !equalsHex(body[:], declared) {
 		return errBodyHash
 	}
 	text, err := c.textACS3(declared, c.query.appendCanonical(nil))
@@ -262,7 +264,13 @@ func (c *Call) verifyACS3(key *Key) *Error {
 }
 
 func (k *Key) signedACS3(text []byte, signature string) bool {
-	return subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum(&k.acs3, text))), []byte(signature)) == 1
+	return equalsHex(sum(&k.acs3, text), signature)
+}
+
+// equalsHex says whether text is the hash in lower-case hexadecimal. The time it
+// takes does not tell where they differ.
+func equalsHex(hash []byte, text string) bool {
+	return subtle.ConstantTimeCompare(hex.AppendEncode(make([]byte, 0, 2*sha256.Size), hash), []byte(text)) == 1
 }
 
 // textACS3 returns the text that is signed: the scheme and the hash of the

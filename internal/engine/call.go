@@ -544,9 +544,10 @@ func (v *compiled) deliveryID(taskID int64, slice int32) string {
 // sendable returns the push with those of its targets that can be sent, and a
 // text that says how many were left out and why. One bad row of a table or a
 // view so does not stop the other targets of its call. scheduler.left_out reads
-// the text and adds up the numbers of a task.
+// the text and adds up the numbers of a task. Targets of a request are not judged
+// again: a request with a fault does not compile.
 func sendable(p *dispatch.Push) (push *dispatch.Push, leftOut string) {
-	if p.Message == nil || p.Message.Judge == nil {
+	if p.Message == nil || p.Message.Judge == nil || len(p.Message.Inline) > 0 {
 		return p, ""
 	}
 	var good []dispatch.Target // nil while all targets are good

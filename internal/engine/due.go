@@ -258,12 +258,14 @@ func (d *dueQueue) done(entries ...*entry) {
 	}
 }
 
-// knows says whether the task is known, so that add would leave it out.
-func (d *dueQueue) knows(id int64) bool {
+// unknown returns the tasks that add would not leave out as known.
+func (d *dueQueue) unknown(tasks []store.ReadyTask) []store.ReadyTask {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	_, known := d.known[id]
-	return known
+	return slices.DeleteFunc(tasks, func(t store.ReadyTask) bool {
+		_, known := d.known[t.ID]
+		return known
+	})
 }
 
 // take removes and returns up to n entries to begin, whose time has come by the
@@ -463,20 +465,16 @@ func (d *dispatcher) crowded() []int32 {
 // means well before that.
 func (d *dispatcher) enter(ctx context.Context, tasks []store.ReadyTask) error {
 	d.due.outdated(tasks)
-	var fresh []store.ReadyTask
-	for _, t := range tasks {
-		if !d.due.knows(t.ID) {
-			fresh = append(fresh, t)
-		}
-	}
+	fresh := d.due.unknown(tasks)
 	for len(fresh) > 0 && !d.full() {
 		began := time.Now()
-		heavy, _ := d.due.heavy()
-		if fresh = slices.DeleteFunc(fresh, func(t store.ReadyTask) bool { return slices.Contains(heavy, t.AppNo) }); len(fresh) == 0 {
+		if heavy, _ := d.due.heavy(); len(heavy) > 0 {
+			fresh = slices.DeleteFunc(fresh, func(t store.ReadyTask) bool { return slices.Contains(heavy, t.AppNo) })
+		}
+		n := min(len(fresh), readAtOnce)
+		if n == 0 {
 			break
 		}
-		n := len(fresh)
-		n = min(n, readAtOnce)
 		early := fresh[0].ReadyAt.Sub(d.clock.Now()) > d.horizon/4 && !d.reader.wanted()
 		if early {
 			n = min(n, atOnce)

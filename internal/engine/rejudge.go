@@ -58,7 +58,7 @@ const (
 	listedAtOnce = 200
 	judgedAtOnce = 20
 	judgedSlowly = 20
-	slowness     = 20
+	slowness     = 50
 )
 
 // run makes the looks that were asked for. A look that fails is asked for again.

@@ -41,6 +41,8 @@ type wire struct {
 	conn     net.Conn
 	bounds   listen.Config
 	patience func(time.Duration) // bounds further reads
+	bounded  bool                // ReadTimeout counts for this request
+	sendBy   time.Time           // the bound of writes
 	buf      []byte
 	from, to int // buf[from:to] is read from the connection and not yet used
 	out      []byte
@@ -65,10 +67,9 @@ func newWire(conn net.Conn, bounds listen.Config) *wire {
 func (w *wire) readHead(now func() time.Time) error {
 	w.shrink()
 	w.to = copy(w.buf, w.buf[w.from:w.to])
-	w.from, w.body, w.headers, w.last = 0, nil, w.headers[:0], false
+	w.from, w.body, w.headers, w.last, w.bounded = 0, nil, w.headers[:0], false, false
 	if w.to > 0 {
 		w.received = now()
-		w.patience(w.bounds.ReadTimeout)
 	} else {
 		w.patience(w.bounds.IdleTimeout)
 	}
@@ -92,7 +93,6 @@ func (w *wire) readHead(now func() time.Time) error {
 		}
 		if first {
 			w.received = now()
-			w.patience(w.bounds.ReadTimeout)
 		}
 	}
 }
@@ -106,9 +106,14 @@ func (w *wire) shrink() {
 }
 
 // fill reads until at least n bytes are in the buffer. The buffer grows with the
-// bytes that have come, and not with the number that a header announces.
+// bytes that have come, and not with the number that a header announces. A request
+// that came in one piece never needs ReadTimeout.
 func (w *wire) fill(n int) error {
 	for w.to < n {
+		if w.to > 0 && !w.bounded {
+			w.bounded = true
+			w.patience(w.bounds.ReadTimeout)
+		}
 		if w.to == len(w.buf) {
 			w.buf = append(w.buf, make([]byte, len(w.buf))...)
 		}
@@ -272,8 +277,13 @@ func (w *wire) write(a *answer) error {
 
 // send writes within the time that an answer may take.
 func (w *wire) send(b []byte) error {
-	if err := w.conn.SetWriteDeadline(time.Now().Add(w.bounds.WriteTimeout)); err != nil {
-		return err
+	// The bound is set anew once half of it is over, since each setting stops a timer
+	// and starts another.
+	if now := time.Now(); w.sendBy.Sub(now) < w.bounds.WriteTimeout/2 {
+		w.sendBy = now.Add(w.bounds.WriteTimeout)
+		if err := w.conn.SetWriteDeadline(w.sendBy); err != nil {
+			return err
+		}
 	}
 	_, err := w.conn.Write(b)
 	return err
