@@ -80,6 +80,8 @@ var digests = map[string]string{
 	"000032_kept_plans.up.sql":      "db117cb4a1e1203c9a2f2f439d03805d14ace1da0d2aa0ea745f48b9ddcbaaab",
 	"000033_task_apps.down.sql":     "92a0aa2da2d3453feb687b1d1a81616c2571135425f605a81379f3dd2e148fb0",
 	"000033_task_apps.up.sql":       "9811eecd4c26a4e1d74f28bd1d62326b74c7eeeef8fac2137e7896d24467acd3",
+	"000034_summaries.down.sql":     "0918047690bf488f4ecb87a56cc7c77e2b0c5b58b54d69ac38186fa88dc4f69a",
+	"000034_summaries.up.sql":       "c064f3b6d0b23811fda2be7233596bc6f14f43f99c8a92fc8b156f57a9d2588b",
 }
 
 func TestMigrationsAreFrozen(t *testing.T) {

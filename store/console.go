@@ -358,8 +358,9 @@ const maxUndecided = 50_000
 
 // CountDays counts tasks by status for stretches of time, which ascend and do
 // not overlap: the first starts at bounds[0] and ends at bounds[1]. Of each
-// stretch at most 1,000 decided tasks are counted, of an app at most 10,000 in
-// all of its newest 5,000 campaigns, and of all that are not decided at most 50,000.
+// stretch that has begun at most 1,000 decided tasks are counted, of all others at most
+// 10,000, of an app at most 10,000 in all of its newest 5,000 campaigns, and of all that
+// are not decided at most 50,000.
 func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) (out []DayCount, err error) {
 	if len(bounds) < 2 {
 		return nil, nil
@@ -411,11 +412,23 @@ func countDecided(ctx context.Context, tx pgx.Tx, bounds []time.Time, f, by Filt
 		}
 		return out, err
 	}
-	last := len(bounds) - 1
-	// What is decided is found by the blocks of each stretch's time.
+	// What is decided is found by the blocks of each stretch's time. Of what is to come
+	// little is decided, and one look finds it.
+	now := time.Now()
+	last, _ := slices.BinarySearchFunc(bounds[:len(bounds)-1], now, time.Time.Compare)
+	var out []DayCount
+	if last < len(bounds)-1 {
+		var err error
+		if out, err = countTogether(ctx, tx, bounds[last:], f, "t.decided_at IS NOT NULL", appTasks+1); err != nil {
+			return nil, err
+		}
+		for i := range out {
+			out[i].Day += last
+		}
+	}
 	where := f.ofTasks()
 	add(where, "t.campaign_id = ?", f.Campaign)
-	where.args = append(where.args, bounds[:last], bounds[1:], maxDayTasks)
+	where.args = append(where.args, bounds[:last], bounds[1:last+1], maxDayTasks)
 	n := len(where.args)
 	rows, _ := tx.Query(ctx, fmt.Sprintf(`
 		SELECT (d.n - 1)::integer, x.status, count(*), sum(count(*)) OVER (PARTITION BY d.n) >= $%d
@@ -423,7 +436,7 @@ func countDecided(ctx context.Context, tx pgx.Tx, bounds []time.Time, f, by Filt
 		 CROSS JOIN LATERAL (SELECT t.status FROM scheduler.tasks t
 		                      WHERE t.due_at >= d.since AND t.due_at < d.until AND t.decided_at IS NOT NULL AND %s LIMIT $%d) x
 		 GROUP BY d.n, x.status ORDER BY d.n, x.status`, n, n-2, n-1, where.sql(), n), where.args...)
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
+	return pgx.AppendRows(out, rows, pgx.RowToStructByPos[DayCount])
 }
 
 // An AuditRow is a row of scheduler.audit.
