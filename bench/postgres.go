@@ -35,6 +35,7 @@ func startPostgres(ctx context.Context, dir string, statements bool) (*postgres,
 	if statements {
 		settings["shared_preload_libraries"] = "pg_stat_statements"
 		settings["pg_stat_statements.track"] = "all"
+		settings["pg_stat_statements.track_planning"] = "on"
 	}
 	s, err := embedpg.Start(ctx, embedpg.Config{Dir: filepath.Join(dir, "postgres"), Settings: settings})
 	if err != nil {
@@ -125,9 +126,9 @@ func (b *bench) dearest(ctx context.Context, d *database) error {
 		return nil
 	}
 	rows, _ := d.Query(ctx, `
-		SELECT format('%8s calls %9s ms %7s rows  %s', calls, round(total_exec_time)::int, rows, left(regexp_replace(query, '\s+', ' ', 'g'), 110))
+		SELECT format('%8s calls %9s ms %7s planning %7s rows  %s', calls, round(total_exec_time)::int, round(total_plan_time)::int, rows, left(regexp_replace(query, '\s+', ' ', 'g'), 110))
 		  FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
-		 ORDER BY total_exec_time DESC LIMIT 12`)
+		 ORDER BY total_exec_time + total_plan_time DESC LIMIT 16`)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err == nil {
 		b.say("dearest statements:\n%s", strings.Join(lines, "\n"))

@@ -103,22 +103,38 @@ func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastF
 	if some {
 		quota = `LEFT JOIN scheduler.quota_usage q ON q.app_id = c.app_id AND q.workspace_id = c.workspace_id AND q.channel = c.channel`
 	}
-	rows, _ := tx.Query(ctx, `
+	rows, err := tx.Query(ctx, `
 		SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times, `+calendarColumns+`,
 		       c.written_at, c.catch_up_window, c.spread, `+quietPolicy+`, c.misfire_policy, k.max_targets, coalesce(q.weekly_quota, k.weekly_quota)
 		  FROM scheduler.campaigns c JOIN scheduler.channels k USING (channel) `+quota+`
 		 WHERE c.id = ANY (ARRAY(`+sql+`)) ORDER BY c.id`, args...)
-	r.Campaigns, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (c ForecastCampaign, err error) {
-		err = row.Scan(&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() { // CollectRows would allocate each of thousands once more
+		r.Campaigns = append(roomy(r.Campaigns), ForecastCampaign{})
+		c := &r.Campaigns[len(r.Campaigns)-1]
+		if err := rows.Scan(&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
 			&c.Calendar.Name, &c.Calendar.Policy, &c.Calendar.Closed, (*timeOrZero)(&c.Calendar.Since),
-			&c.WrittenAt, (*interval)(&c.CatchUpWindow), (*interval)(&c.Spread), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Quota)
-		return c, err
-	})
+			&c.WrittenAt, (*interval)(&c.CatchUpWindow), (*interval)(&c.Spread), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Quota); err != nil {
+			return err
+		}
+	}
 	r.Partial = downTo > 0
 	if more := len(r.Campaigns) - f.Campaigns; more > 0 {
 		r.Campaigns, r.Partial = r.Campaigns[more:], true
 	}
-	return err
+	return rows.Err()
+}
+
+// roomy returns list with room for one more. A full list doubles, since append copies
+// lists of thousands again and again.
+func roomy[T any](list []T) []T {
+	if len(list) < cap(list) {
+		return list
+	}
+	return slices.Grow(list, max(len(list), 64))
 }
 
 // countTargets counts the targets of those campaigns whose calls a quota, a rate or a

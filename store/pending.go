@@ -75,10 +75,7 @@ func (s *Store) upcoming(ctx context.Context, sql string, perApp int, args ...an
 		case t.ID == 0 || ofApp[t.AppNo] > perApp:
 			more = true
 		default:
-			if len(tasks) == cap(tasks) { // a reading may have thousands
-				tasks = slices.Grow(tasks, max(len(tasks), 64))
-			}
-			tasks = append(tasks, t)
+			tasks = append(roomy(tasks), t)
 		}
 		return nil
 	})

@@ -235,8 +235,7 @@ func occurrences(campaigns []Campaign, in Input) []Occurrence {
 			due[o.CampaignID] = append(due[o.CampaignID], o.DueAt)
 		}
 	}
-	var out []Occurrence
-	var next soonest
+	out, next := make([]Occurrence, 0, len(campaigns)), make(soonest, 0, len(campaigns))
 	for i := range campaigns {
 		c := &campaigns[i]
 		for _, t := range due[c.ID] {
@@ -254,6 +253,9 @@ func occurrences(campaigns []Campaign, in Input) []Occurrence {
 		c, t := &campaigns[next[0].campaign], next[0].at
 		skipped, known := stored[key{c.ID, t.UnixMicro()}]
 		if !skipped {
+			if len(out) == cap(out) { // doubled, since append copies thousands again and again
+				out = slices.Grow(out, len(out)+1)
+			}
 			out = append(out, Occurrence{At: t, Campaign: c, Planned: !known})
 		}
 		if t = c.Schedule.Next(t); t.IsZero() || t.After(in.Until) {
@@ -410,21 +412,22 @@ func (r *Result) peaks(all []Occurrence, now time.Time, apps []App) {
 	for _, a := range apps {
 		limits[a.AppKey] = a.PendingLimit
 	}
-	type second struct {
-		app AppKey
-		at  int64
-	}
-	due := make(map[second]int)
-	for _, o := range all {
+	due := make(map[AppKey]int) // in one second
+	for i, o := range all {     // the earliest first
 		if !o.At.After(now) {
 			continue
 		}
-		due[second{o.Campaign.App, o.At.Unix()}]++
-	}
-	for s, n := range due {
-		if limit := limits[s.app]; limit > 0 && n > limit {
-			r.Peaks = append(r.Peaks, Peak{s.app.AppID, s.app.WorkspaceID, time.Unix(s.at, 0).UTC(), n, limit})
+		due[o.Campaign.App]++
+		at := o.At.Unix()
+		if i+1 < len(all) && all[i+1].At.Unix() == at {
+			continue
 		}
+		for app, n := range due {
+			if limit := limits[app]; limit > 0 && n > limit {
+				r.Peaks = append(r.Peaks, Peak{app.AppID, app.WorkspaceID, time.Unix(at, 0).UTC(), n, limit})
+			}
+		}
+		clear(due)
 	}
 	slices.SortFunc(r.Peaks, func(a, b Peak) int {
 		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.AppID, b.AppID), cmp.Compare(a.Workspace, b.Workspace))

@@ -35,7 +35,7 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, appID
 	if err != nil {
 		return Input{}, err
 	}
-	in := Input{Now: now, Until: until, Partial: rows.Partial}
+	in := Input{Now: now, Until: until, Partial: rows.Partial, Campaigns: make([]Campaign, 0, len(rows.Campaigns)), Stored: make([]Stored, 0, len(rows.Stored))}
 	for _, a := range rows.Apps {
 		key := AppKey{a.AppID, a.WorkspaceID}
 		in.Apps = append(in.Apps, App{AppKey: key, PendingLimit: a.PendingLimit, CallsPerSecond: rates[key], TargetsPerSecond: a.TargetsPerSecond, Quiet: strategy.NewQuietHours(a.Quiet.From, a.Quiet.Until, a.Quiet.Zone)})
