@@ -361,7 +361,7 @@ const maxUndecided = 50_000
 // stretch that has begun at most 1,000 decided tasks are counted, of all others at most
 // 10,000, of an app at most 10,000 in all of its newest 5,000 campaigns, and of all that
 // are not decided at most 50,000.
-func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) (out []DayCount, err error) {
+func (s *Store) CountDays(ctx context.Context, now time.Time, bounds []time.Time, f Filter) (out []DayCount, err error) {
 	if len(bounds) < 2 {
 		return nil, nil
 	}
@@ -371,7 +371,7 @@ func (s *Store) CountDays(ctx context.Context, bounds []time.Time, f Filter) (ou
 		if err != nil {
 			return err
 		}
-		if out, err = countDecided(ctx, tx, bounds, f, by); err != nil {
+		if out, err = countDecided(ctx, tx, now, bounds, f, by); err != nil {
 			return err
 		}
 		some, err := seesSome(ctx, tx)
@@ -404,7 +404,7 @@ func countTogether(ctx context.Context, tx pgx.Tx, bounds []time.Time, f Filter,
 
 // countDecided counts those of CountDays that are decided, by the campaigns where they
 // were chosen: up to 10,000 in all.
-func countDecided(ctx context.Context, tx pgx.Tx, bounds []time.Time, f, by Filter) ([]DayCount, error) {
+func countDecided(ctx context.Context, tx pgx.Tx, now time.Time, bounds []time.Time, f, by Filter) ([]DayCount, error) {
 	if by.campaigns != nil {
 		out, err := countTogether(ctx, tx, bounds, by, "t.decided_at IS NOT NULL", appTasks+1)
 		for i := range out {
@@ -414,7 +414,6 @@ func countDecided(ctx context.Context, tx pgx.Tx, bounds []time.Time, f, by Filt
 	}
 	// What is decided is found by the blocks of each stretch's time. Of what is to come
 	// little is decided, and one look finds it.
-	now := time.Now()
 	last, _ := slices.BinarySearchFunc(bounds[:len(bounds)-1], now, time.Time.Compare)
 	var out []DayCount
 	if last < len(bounds)-1 {
@@ -425,6 +424,9 @@ func countDecided(ctx context.Context, tx pgx.Tx, bounds []time.Time, f, by Filt
 		for i := range out {
 			out[i].Day += last
 		}
+	}
+	if last == 0 {
+		return out, nil
 	}
 	where := f.ofTasks()
 	add(where, "t.campaign_id = ?", f.Campaign)

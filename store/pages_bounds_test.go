@@ -112,7 +112,7 @@ func TestPendingTasksOfPages(t *testing.T) {
 				}
 			}
 			if since.Unix() > 0 && until.After(since) {
-				days, err := s.CountDays(t.Context(), []time.Time{since, until}, store.Filter{AppID: f.AppID, WorkspaceID: f.WorkspaceID})
+				days, err := s.CountDays(t.Context(), time.Now(), []time.Time{since, until}, store.Filter{AppID: f.AppID, WorkspaceID: f.WorkspaceID})
 				counted := int64(0)
 				for _, d := range days {
 					counted += d.Tasks
@@ -160,7 +160,7 @@ func TestPendingPagesReadFewRows(t *testing.T) {
 			return err
 		}},
 		"a week ahead": {1000 + due, func(ctx context.Context, s *store.Store) error {
-			_, err := s.CountDays(ctx, week, store.Filter{})
+			_, err := s.CountDays(ctx, time.Now(), week, store.Filter{})
 			return err
 		}},
 		"the latest 50": {6000 + due, func(ctx context.Context, s *store.Store) error {

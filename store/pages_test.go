@@ -49,7 +49,7 @@ func TestPagesOfAnApp(t *testing.T) {
 			if len(tasks) == 150 {
 				checkNextPage(t, s, app, tasks)
 			}
-			days, err := s.CountDays(t.Context(), []time.Time{since, since.Add(24 * time.Hour), since.Add(25 * time.Hour)}, store.Filter{AppID: app})
+			days, err := s.CountDays(t.Context(), time.Now(), []time.Time{since, since.Add(24 * time.Hour), since.Add(25 * time.Hour)}, store.Filter{AppID: app})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -67,6 +67,48 @@ func TestPagesOfAnApp(t *testing.T) {
 			}
 			checkLateness(t, s, app, since, map[string]int64{"c": 2 * 48 * 3600 / 1000})
 		})
+	}
+}
+
+// Stretches that have begun and those to come are counted by different statements.
+func TestCountDaysBeforeAndAfterNow(t *testing.T) {
+	t.Parallel()
+	db, s := newManyTasks(t)
+	run(t, db, `SET session_replication_role = replica`)
+	run(t, db, `
+		INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at, attempts, slices, accepted, target_count, reason)
+		SELECT 2000000 + n, 1, n, 1, 9, 'scheduled', 'cancelled', now() + n * interval '6 hours', now(), 0, 0, 0, 0, 'so' FROM generate_series(1, 12) n`)
+	now := time.Now()
+	for name, hours := range map[string][]float64{
+		"before and after": {-0.4, -0.2, 0.2, 19, 37, 90}, "before": {-0.6, -0.4, -0.2}, "after": {1, 13, 14, 60}, "one stretch around now": {-0.1, 30},
+	} {
+		bounds := make([]time.Time, len(hours))
+		for i, h := range hours {
+			bounds[i] = now.Add(time.Duration(h * float64(time.Hour))).Truncate(time.Microsecond)
+		}
+		days, err := s.CountDays(t.Context(), now, bounds, store.Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(map[string]int64)
+		for _, d := range days {
+			got[fmt.Sprintf("%d %s", d.Day, d.Status)] += d.Tasks
+			if d.More {
+				t.Errorf("%s: stretch %d has more", name, d.Day)
+			}
+		}
+		want := make(map[string]int64)
+		for i := range bounds[1:] {
+			rows, _ := db.Query(t.Context(), `SELECT status, count(*) FROM scheduler.tasks WHERE due_at >= $1 AND due_at < $2 GROUP BY status`, bounds[i], bounds[i+1])
+			var status string
+			var n int64
+			if _, err := pgx.ForEachRow(rows, []any{&status, &n}, func() error { want[fmt.Sprintf("%d %s", i, status)] = n; return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" || len(want) == 0 {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
 	}
 }
 

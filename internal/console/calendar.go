@@ -56,7 +56,7 @@ func (c *Console) calendar(x *exchange) error {
 		d.Heads = []string{x.T("Mon"), x.T("Tue"), x.T("Wed"), x.T("Thu"), x.T("Fri"), x.T("Sat"), x.T("Sun")}
 	}
 	bounds := edges(cells, end)
-	counts, err := x.store.CountDays(x.Context(), bounds, store.Filter{AppID: d.App})
+	counts, err := x.store.CountDays(x.Context(), x.Now, bounds, store.Filter{AppID: d.App})
 	if err != nil {
 		return err
 	}
