@@ -152,7 +152,8 @@ func TestSpreadAfterAnInterruption(t *testing.T) {
 			}
 			spreadOut(t, apart, at)
 			rest := at[before:]
-			if took := rest[len(rest)-1].Sent - rest[0].Sent; took < apart*float64(len(rest)-1)-1 {
+			// From when the first was to begin: on a busy machine it begins later.
+			if took := rest[len(rest)-1].Sent - rest[0].Ready; took < apart*float64(len(rest)-1)-1 {
 				t.Errorf("the %d that were left began within %.3f s, want %.3f", len(rest), took, apart*float64(len(rest)-1))
 			}
 		})
