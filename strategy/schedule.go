@@ -37,6 +37,40 @@ func (s *dayset) add(day int)      { s[day/64] |= 1 << (day % 64) }
 func (s *dayset) drop(day int)     { s[day/64] &^= 1 << (day % 64) }
 func (s *dayset) has(day int) bool { return s[day/64]&(1<<(day%64)) != 0 }
 
+// all yields the days of the set, in their order. A day that is dropped meanwhile may
+// still come.
+func (s dayset) all(yield func(day int) bool) {
+	for word, rest := range s {
+		for ; rest != 0; rest &= rest - 1 {
+			if !yield(word*64 + bits.TrailingZeros64(rest)) {
+				return
+			}
+		}
+	}
+}
+
+// without returns the days of s that are not in other.
+func (s dayset) without(other dayset) dayset {
+	for i := range s {
+		s[i] &^= other[i]
+	}
+	return s
+}
+
+// before returns the last day of the set before the given one; -1: there is none.
+func (s *dayset) before(day int) int {
+	for word := min(day/64, len(s)-1); word >= 0; word-- {
+		rest := s[word]
+		if word == day/64 {
+			rest &= 1<<(day%64) - 1
+		}
+		if rest != 0 {
+			return word*64 + bits.Len64(rest) - 1
+		}
+	}
+	return -1
+}
+
 // A run is a row of days whose local time converts with the same offset.
 type run struct {
 	day    int // counted from cycle.first
@@ -177,14 +211,21 @@ func (y cycle) timetable(spans []span, from int64, calendar *closing) *timetable
 			c.gaps = c.gaps || gap && c.wall(day)-offset >= from
 		}
 	}
-	if calendar != nil {
-		c.moves = &moves{closing: calendar, wanted: wanted, lost: lost, from: from}
-		c.moves.look(c)
-	}
-	for day := range y.length() {
-		if !wanted.has(day) || lost.has(day) {
-			continue
+	days := wanted.without(lost)
+	if calendar == nil {
+		c.chosen = days
+		for day := range days.all { // instants do not descend from day to day
+			if c.at(day) >= from {
+				break
+			}
+			c.chosen.drop(day)
 		}
+		c.settle()
+		return c
+	}
+	c.moves = &moves{closing: calendar, wanted: wanted, lost: lost, from: from}
+	c.moves.look(c)
+	for day := range days.all {
 		if onto, _ := c.moves.onto(c, day); onto >= 0 && c.at(onto) >= from {
 			c.chosen.add(onto)
 		}
@@ -201,19 +242,14 @@ func (y *cycle) length() int { return max(0, int(y.end-y.first)+1) }
 // as Samoa's did, shifts that day's push onto the next day's. The two are one
 // occurrence.
 func (c *timetable) settle() {
-	previous := -1
-	for day := range c.length() {
-		if !c.chosen.has(day) {
-			continue
-		}
-		at := c.at(day)
-		switch {
-		case previous < 0:
-			c.early = at
-		case at == c.last:
+	for i := 1; i < len(c.runs); i++ { // within a run days are a day apart
+		day := c.runs[i].day
+		if previous := c.chosen.before(day); previous >= 0 && c.chosen.has(day) && c.at(previous) == c.at(day) {
 			c.chosen.drop(previous)
 		}
-		previous, c.last = day, at
+	}
+	if last := c.chosen.before(64 * len(c.chosen)); last >= 0 {
+		c.early, c.last = c.at(c.chosenFrom(0)), c.at(last)
 	}
 }
 
@@ -237,7 +273,7 @@ func resolve(spans []span, wall int64) (offset int64, gap bool) {
 func (y *cycle) wants(day int64) bool {
 	switch y.kind {
 	case weekly:
-		return y.days&(1<<isoWeekday(dateOf(day).Weekday())) != 0
+		return y.days&(1<<isoWeekday(day)) != 0
 	case monthly:
 		dom := dateOf(day).Day()
 		return y.days&(1<<dom) != 0 || y.shortMonth == ShortMonthLastDay && y.lastDayFor(day)
@@ -251,9 +287,6 @@ func (y *cycle) lastDayFor(day int64) bool {
 	return dateOf(day+1).Day() == 1 && y.days>>(dateOf(day).Day()+1) != 0
 }
 
-func isoWeekday(d time.Weekday) int {
-	if d == time.Sunday {
-		return 7
-	}
-	return int(d)
-}
+// isoWeekday returns 1 for a Monday and 7 for a Sunday. Day 0, 1970-01-01, was a
+// Thursday.
+func isoWeekday(day int64) int { return int((day%7+7+3)%7) + 1 }
