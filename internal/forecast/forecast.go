@@ -412,8 +412,9 @@ func (r *Result) peaks(all []Occurrence, now time.Time, apps []App) {
 	for _, a := range apps {
 		limits[a.AppKey] = a.PendingLimit
 	}
-	due := make(map[AppKey]int) // in one second
-	for i, o := range all {     // the earliest first
+	// They come with the earliest first, so that one second is counted at a time.
+	due := make(map[AppKey]int)
+	for i, o := range all {
 		if !o.At.After(now) {
 			continue
 		}
