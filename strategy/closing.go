@@ -69,6 +69,18 @@ func (m *moves) look(c *timetable) {
 	}
 }
 
+// applied looks at the calendar, and returns the days onto which it lets the chosen
+// days of the timetable fall.
+func (m *moves) applied(c *timetable) (days dayset) {
+	m.look(c)
+	for day := range c.chosen.all {
+		if onto, _ := m.onto(c, day); onto >= 0 {
+			days.add(onto)
+		}
+	}
+	return days
+}
+
 // The reasons why an occurrence on a closed day is not moved.
 const (
 	becauseSkip  = "left out"

@@ -211,24 +211,16 @@ func (y cycle) timetable(spans []span, from int64, calendar *closing) *timetable
 			c.gaps = c.gaps || gap && c.wall(day)-offset >= from
 		}
 	}
-	days := wanted.without(lost)
-	if calendar == nil {
-		c.chosen = days
-		for day := range days.all { // instants do not descend from day to day
-			if c.at(day) >= from {
-				break
-			}
-			c.chosen.drop(day)
-		}
-		c.settle()
-		return c
+	c.chosen = wanted.without(lost)
+	if calendar != nil {
+		c.moves = &moves{closing: calendar, wanted: wanted, lost: lost, from: from}
+		c.chosen = c.moves.applied(c)
 	}
-	c.moves = &moves{closing: calendar, wanted: wanted, lost: lost, from: from}
-	c.moves.look(c)
-	for day := range days.all {
-		if onto, _ := c.moves.onto(c, day); onto >= 0 && c.at(onto) >= from {
-			c.chosen.add(onto)
+	for day := range c.chosen.all { // instants do not descend from day to day
+		if c.at(day) >= from {
+			break
 		}
+		c.chosen.drop(day)
 	}
 	c.settle()
 	return c
