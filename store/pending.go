@@ -24,15 +24,22 @@ type ReadyTask struct {
 }
 
 // pendingApps begins a statement with the apps that have pending tasks, as app
-// (app_no). It hops through the index from app to app, so that each app costs one
-// look, however many tasks it has.
-const pendingApps = `
+// (app_no).
+var pendingApps = hop("app_no", "true") + `, app AS (SELECT app_no FROM hop WHERE app_no IS NOT NULL)`
+
+// hop begins a statement with the values that a column of pending tasks has, in their
+// order, as hop; the last one is NULL. first is the condition on the first value. It
+// hops through the column's index from value to value, so that each costs one look,
+// however many tasks have it.
+func hop(column, first string) string {
+	return fmt.Sprintf(`
 	WITH RECURSIVE hop AS (
-		(SELECT app_no FROM scheduler.pending_tasks ORDER BY app_no LIMIT 1)
+		(SELECT %[1]s FROM scheduler.pending_tasks WHERE %[2]s ORDER BY %[1]s LIMIT 1)
 		UNION ALL
-		SELECT (SELECT p.app_no FROM scheduler.pending_tasks p WHERE p.app_no > hop.app_no ORDER BY p.app_no LIMIT 1)
-		  FROM hop WHERE hop.app_no IS NOT NULL
-	), app AS (SELECT app_no FROM hop WHERE app_no IS NOT NULL)`
+		SELECT (SELECT p.%[1]s FROM scheduler.pending_tasks p WHERE p.%[1]s > hop.%[1]s ORDER BY p.%[1]s LIMIT 1)
+		  FROM hop WHERE hop.%[1]s IS NOT NULL
+	)`, column, first)
+}
 
 // Upcoming returns pending tasks that are ready before the given instant, in the
 // order of (ready_at, id), at most perApp of each app and limit of all, leaving
@@ -105,10 +112,11 @@ const (
 		SELECT 0, 0, 0, 0, '', $1, $1, NULL, ''
 		 WHERE (SELECT count(*) FROM earliest) >= $6
 		 LIMIT $7`
+)
 
-	// From all apps together it reads at most twice as many tasks as it returns, so
-	// that the tasks that are not returned cost no more than the others.
-	earliestOfEachSQL = pendingApps + `, mine AS MATERIALIZED (
+// From all apps together it reads at most twice as many tasks as it returns, so
+// that the tasks that are not returned cost no more than the others.
+var earliestOfEachSQL = pendingApps + `, mine AS MATERIALIZED (
 			SELECT app_no FROM app WHERE ` + isWanted + `
 		), each AS MATERIALIZED (
 			SELECT greatest(1, least($6, 2 * $7 / greatest(count(*), 1))) AS most FROM mine
@@ -122,7 +130,6 @@ const (
 		 UNION ALL
 		SELECT 0, 0, 0, 0, '', $1, $1, NULL, ''
 		 WHERE EXISTS (SELECT FROM earliest GROUP BY app_no HAVING count(*) >= (SELECT most FROM each))`
-)
 
 // Missed decides pending tasks as missed. Each must still have the Revision on
 // which the decision was made, so that its campaign's window and policy are as

@@ -19,17 +19,9 @@ func (s *Store) RejectedCampaigns(ctx context.Context, after int64, limit int) (
 }
 
 // PendingCampaigns returns up to limit campaigns after the given id that have
-// pending tasks, and so are pushed next, in the order of their ids. It hops through
-// the index from campaign to campaign, whose tasks may be many.
+// pending tasks, and so are pushed next, in the order of their ids.
 func (s *Store) PendingCampaigns(ctx context.Context, after int64, limit int) ([]int64, error) {
-	rows, _ := s.pool.Query(ctx, `
-		WITH RECURSIVE hop AS (
-			(SELECT campaign_id FROM scheduler.pending_tasks WHERE campaign_id > $1 ORDER BY campaign_id LIMIT 1)
-			UNION ALL
-			SELECT (SELECT p.campaign_id FROM scheduler.pending_tasks p WHERE p.campaign_id > hop.campaign_id ORDER BY p.campaign_id LIMIT 1)
-			  FROM hop WHERE hop.campaign_id IS NOT NULL
-		)
-		SELECT campaign_id FROM hop WHERE campaign_id IS NOT NULL LIMIT $2`, after, limit)
+	rows, _ := s.pool.Query(ctx, hop("campaign_id", "campaign_id > $1")+` SELECT campaign_id FROM hop WHERE campaign_id IS NOT NULL LIMIT $2`, after, limit)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
 		return nil, fmt.Errorf("list campaigns with pending tasks: %w", err)
