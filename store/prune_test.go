@@ -20,13 +20,10 @@ func TestSummariseDecided(t *testing.T) {
 	if full < 3 {
 		t.Fatalf("%d full ranges of pages, the test needs 3", full)
 	}
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MaxConns: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s := opened(t, db.URL)
 	next := int64(0)
 	for _, want := range []int64{2, min(4, full), full, full} {
+		var err error
 		if next, err = s.SummariseDecided(t.Context(), next, 2); err != nil || next != want {
 			t.Fatalf("the next range is %d, %v, want %d", next, err, want)
 		}
