@@ -319,24 +319,8 @@ func (s *Store) PageTasks(ctx context.Context, f Filter, after TaskCursor) (page
 		f.Until = after.DueAt
 	}
 	f.patience = readLimit
-	err = s.read(ctx, "list tasks", func(tx pgx.Tx) error {
-		var ids []int64
-		page.DownTo, err = f.pageIDs(ctx, tx, func(sql string, args []any) (int, error) {
-			rows, _ := tx.Query(ctx, sql, args...)
-			found, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-			ids = append(ids, found...)
-			return len(found), err
-		})
-		if err != nil {
-			return err
-		}
-		rows, _ := tx.Query(ctx, taskSQL+` WHERE t.id = ANY ($1) ORDER BY t.due_at DESC, t.id DESC LIMIT $2`, ids, limitOf(f.Limit))
-		page.Rows, err = pgx.CollectRows(rows, scanTask)
-		// What has not ended was found however far back it is: it comes in its place.
-		page.Rows = slices.DeleteFunc(page.Rows, func(t TaskRow) bool { return t.DueAt.Before(page.DownTo) })
-		if len(page.Rows) >= limitOf(f.Limit) {
-			page.DownTo = time.Time{}
-		}
+	err = s.read(ctx, "list tasks", func(tx pgx.Tx) (err error) {
+		page, err = f.page(ctx, tx)
 		return err
 	})
 	return page, err
@@ -371,54 +355,52 @@ func (s *Store) CountDays(ctx context.Context, now time.Time, bounds []time.Time
 		if err != nil {
 			return err
 		}
-		if out, err = countDecided(ctx, tx, now, bounds, f, by); err != nil {
-			return err
-		}
 		some, err := seesSome(ctx, tx)
 		if err != nil {
+			return err
+		}
+		if out, err = countDecided(ctx, tx, some, now, bounds, f, by); err != nil {
 			return err
 		}
 		pending, err := countPending(ctx, tx, some, bounds, f, maxUndecided)
 		if err != nil {
 			return err
 		}
-		running, err := countTogether(ctx, tx, bounds, f, "t.decided_at IS NULL AND t.status = 'running'", maxUndecided)
+		running, err := countTogether(ctx, tx, `scheduler.tasks t WHERE t.decided_at IS NULL AND t.status = 'running' AND `, f.ofTasks(), bounds, f, maxUndecided)
 		out = append(append(out, pending...), running...)
 		return err
 	})
 	return out, err
 }
 
-// countTogether counts tasks by status for stretches of time in one pass, up to so many.
-func countTogether(ctx context.Context, tx pgx.Tx, bounds []time.Time, f Filter, which string, most int) ([]DayCount, error) {
-	where, last := f.ofTasks(), len(bounds)-1
-	add(where, "t.campaign_id = ?", f.Campaign)
+// countTogether counts tasks t by status for stretches of time in one pass, up to so many.
+func countTogether(ctx context.Context, tx pgx.Tx, from string, where *conditions, bounds []time.Time, f Filter, most int) ([]DayCount, error) {
+	last := len(bounds) - 1
 	where.args = append(where.args, bounds[0], bounds[last], bounds[:last], most)
 	n := len(where.args)
-	tasks := f.upTo(fmt.Sprintf("$%d", n), "t.due_at, t.status", fmt.Sprintf("t.due_at >= $%d AND t.due_at < $%d AND %s AND %s", n-3, n-2, which, where.sql()), where)
+	tasks := f.upTo(from, fmt.Sprintf("$%d", n), "t.due_at, t.status", fmt.Sprintf("t.due_at >= $%d AND t.due_at < $%d AND %s", n-3, n-2, where.sql()), where)
 	rows, _ := tx.Query(ctx, fmt.Sprintf(`
-		SELECT width_bucket(x.due_at, $%d::timestamptz[]) - 1, x.status, count(*), sum(count(*)) OVER () >= $%d
+		SELECT width_bucket(x.due_at, $%d::timestamptz[]) - 1, x.status::text, count(*), sum(count(*)) OVER () >= $%d
 		  FROM (%s) x GROUP BY 1, 2 ORDER BY 1, 2`, n-1, n, tasks), where.args...)
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[DayCount])
 }
 
 // countDecided counts those of CountDays that are decided, by the campaigns where they
 // were chosen: up to 10,000 in all.
-func countDecided(ctx context.Context, tx pgx.Tx, now time.Time, bounds []time.Time, f, by Filter) ([]DayCount, error) {
+func countDecided(ctx context.Context, tx pgx.Tx, some bool, now time.Time, bounds []time.Time, f, by Filter) ([]DayCount, error) {
 	if by.campaigns != nil {
-		out, err := countTogether(ctx, tx, bounds, by, "t.decided_at IS NOT NULL", appTasks+1)
+		out, err := countTogether(ctx, tx, decidedFor(some), by.ofDecided(some), bounds, by, appTasks+1)
 		for i := range out {
 			out[i].More = out[i].More || by.someOf
 		}
 		return out, err
 	}
-	// What is decided is found by the blocks of each stretch's time. Of what is to come
-	// little is decided, and one look finds it.
+	// Of what is to come little is decided, and one look finds it.
 	last, _ := slices.BinarySearchFunc(bounds[:len(bounds)-1], now, time.Time.Compare)
 	var out []DayCount
 	if last < len(bounds)-1 {
 		var err error
-		if out, err = countTogether(ctx, tx, bounds[last:], f, "t.decided_at IS NOT NULL", appTasks+1); err != nil {
+		if out, err = countTogether(ctx, tx, decidedFor(some), f.ofDecided(some), bounds[last:], f, appTasks+1); err != nil {
 			return nil, err
 		}
 		for i := range out {
@@ -428,16 +410,14 @@ func countDecided(ctx context.Context, tx pgx.Tx, now time.Time, bounds []time.T
 	if last == 0 {
 		return out, nil
 	}
-	where := f.ofTasks()
-	add(where, "t.campaign_id = ?", f.Campaign)
+	where := f.ofDecided(some)
 	where.args = append(where.args, bounds[:last], bounds[1:last+1], maxDayTasks)
 	n := len(where.args)
 	rows, _ := tx.Query(ctx, fmt.Sprintf(`
-		SELECT (d.n - 1)::integer, x.status, count(*), sum(count(*)) OVER (PARTITION BY d.n) >= $%d
+		SELECT (d.n - 1)::integer, x.status::text, count(*), sum(count(*)) OVER (PARTITION BY d.n) >= $%d
 		  FROM unnest($%d::timestamptz[], $%d::timestamptz[]) WITH ORDINALITY AS d (since, until, n)
-		 CROSS JOIN LATERAL (SELECT t.status FROM scheduler.tasks t
-		                      WHERE t.due_at >= d.since AND t.due_at < d.until AND t.decided_at IS NOT NULL AND %s LIMIT $%d) x
-		 GROUP BY d.n, x.status ORDER BY d.n, x.status`, n, n-2, n-1, where.sql(), n), where.args...)
+		 CROSS JOIN LATERAL (SELECT t.status FROM %st.due_at >= d.since AND t.due_at < d.until AND %s LIMIT $%d) x
+		 GROUP BY d.n, x.status ORDER BY d.n, x.status`, n, n-2, n-1, decidedFor(some), where.sql(), n), where.args...)
 	return pgx.AppendRows(out, rows, pgx.RowToStructByPos[DayCount])
 }
 
@@ -586,17 +566,19 @@ func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duratio
 		if err != nil {
 			return err
 		}
-		// The blocks of one stretch are those of many where little is pushed: to look
-		// for each by itself would read them again and again.
-		where := by.ofTasks()
+		some, err := seesSome(ctx, tx)
+		if err != nil {
+			return err
+		}
+		where := by.ofDecided(some)
 		where.args = append(where.args, since, step, since.Add(time.Duration(steps)*step))
 		n := len(where.args)
 		most := sparseTasks
 		if by.campaigns != nil {
 			most = appTasks
 		}
-		chosen := by.upTo(fmt.Sprint(most+1), "t.due_at, t.lateness", fmt.Sprintf(
-			"t.due_at >= $%d AND t.due_at < $%d AND t.lateness IS NOT NULL AND %s", n-2, n, where.sql()), where)
+		chosen := by.upTo(decidedFor(some), fmt.Sprint(most+1), "t.due_at, t.sent_at - t.due_at AS lateness", fmt.Sprintf(
+			"t.due_at >= $%d AND t.due_at < $%d AND t.sent_at IS NOT NULL AND %s", n-2, n, where.sql()), where)
 		sql := fmt.Sprintf(`
 			SELECT date_bin($%d, x.due_at, $%d), %s
 			  FROM (%s) x GROUP BY 1 ORDER BY 1`, n-1, n-2, latenessColumns, chosen)
@@ -611,15 +593,15 @@ func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duratio
 		if total <= sparseTasks || by.campaigns != nil {
 			return nil
 		}
-		where = f.ofTasks()
+		where = f.ofDecided(some)
 		where.args = append(where.args, since, step, steps)
 		n = len(where.args)
 		sql = fmt.Sprintf(`
 			SELECT h.at, %[6]s
 			  FROM generate_series(0, $%[1]d - 1) g (n) CROSS JOIN LATERAL (SELECT $%[2]d::timestamptz + g.n * $%[3]d::interval) h (at)
-			 CROSS JOIN LATERAL (SELECT t.lateness FROM scheduler.tasks t
-			                      WHERE t.due_at >= h.at AND t.due_at < h.at + $%[3]d::interval AND t.lateness IS NOT NULL AND %[4]s LIMIT %[5]d) x
-			 GROUP BY h.at ORDER BY h.at`, n, n-2, n-1, where.sql(), tasks, latenessColumns)
+			 CROSS JOIN LATERAL (SELECT t.sent_at - t.due_at AS lateness FROM %[7]st.due_at >= h.at AND t.due_at < h.at + $%[3]d::interval
+			                        AND t.sent_at IS NOT NULL AND %[4]s LIMIT %[5]d) x
+			 GROUP BY h.at ORDER BY h.at`, n, n-2, n-1, where.sql(), tasks, latenessColumns, decidedFor(some))
 		rows, _ = tx.Query(ctx, sql, where.args...)
 		out, err = pgx.CollectRows(rows, scanLateness)
 		return err

@@ -13,16 +13,11 @@ import (
 // OccurrencesSQL is for the test that holds it to package strategy.
 const OccurrencesSQL = occurrencesSQL
 
-// TaskListSteps shows the statements of a list.
-func (s *Store) TaskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx, sql string, args []any) (enough bool, err error)) error {
-	return s.taskListSteps(ctx, f, step)
-}
-
-// PageSteps shows the statements of a page of tasks, which find nothing.
-func (s *Store) PageSteps(ctx context.Context, f Filter, step func(tx pgx.Tx, sql string, args []any) error) (downTo time.Time, err error) {
-	f.patience = time.Minute
+// PageSteps shows the statements of a page of tasks; step says how many they found.
+func (s *Store) PageSteps(ctx context.Context, f Filter, patience time.Duration, step func(tx pgx.Tx, sql string, args []any) (found int, err error)) (downTo time.Time, err error) {
+	f.patience = patience
 	err = s.read(ctx, "list tasks", func(tx pgx.Tx) error {
-		downTo, err = f.pageIDs(ctx, tx, func(sql string, args []any) (int, error) { return 0, step(tx, sql, args) })
+		downTo, err = f.pageIDs(ctx, tx, func(sql string, args []any) (int, error) { return step(tx, sql, args) })
 		return err
 	})
 	return downTo, err

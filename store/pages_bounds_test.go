@@ -325,15 +325,15 @@ func TestPageEndsWhereItTakesTooLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	steps := 0
-	downTo, err := s.PageSteps(t.Context(), store.Filter{Statuses: []string{"succeeded"}}, func(tx pgx.Tx, _ string, _ []any) error {
-		if steps++; steps < 6 {
-			return nil
+	downTo, err := s.PageSteps(t.Context(), store.Filter{Statuses: []string{"succeeded"}}, 3*time.Second, func(tx pgx.Tx, _ string, _ []any) (int, error) {
+		if steps++; steps <= 2 || steps == 4 {
+			return 0, nil
 		}
 		_, err := tx.Exec(t.Context(), `SELECT pg_sleep(60)`)
-		return err
+		return 0, err
 	})
-	// 2 s, 16 s, 128 s, 17 minutes; then what takes too long.
-	if back := now.Sub(downTo); err != nil || back < 17*time.Minute || back > 3*time.Hour {
+	// 2 s and 2 minutes; then 2 hours take too long, and from there 8 minutes do not.
+	if back := now.Sub(downTo); err != nil || steps != 5 || back < 479*time.Second || back > 9*time.Minute {
 		t.Errorf("looked back %v: %v", back, err)
 	}
 	// From there it goes on.

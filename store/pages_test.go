@@ -177,9 +177,9 @@ func TestPagesReadLittle(t *testing.T) {
 		"no such app":       {AppID: "nobody", Statuses: []string{"missed"}},
 	} {
 		total := 0.0
-		_, err := s.PageSteps(t.Context(), f, func(tx pgx.Tx, sql string, args []any) error {
+		_, err := s.PageSteps(t.Context(), f, time.Minute, func(tx pgx.Tx, sql string, args []any) (int, error) {
 			total += explained(t, tx, sql, args...)
-			return nil
+			return 0, nil
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -68,18 +68,6 @@ func (s *Store) Pages(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-// SummariseDecided has the index by due_at of decided tasks summarise up to so many
-// ranges of pages that have become full, from the given one on, and returns the range
-// to go on with. A look for what was decided in a stretch of time reads every range
-// that is not summarised. The error is one for which IsBlocked is true while the table
-// is vacuumed, which summarises it too.
-func (s *Store) SummariseDecided(ctx context.Context, first int64, most int) (next int64, err error) {
-	if err := s.pool.QueryRow(ctx, `SELECT scheduler.summarise_decided($1, $2)`, first, most).Scan(&next); err != nil {
-		return first, fmt.Errorf("summarise decided tasks: %w", err)
-	}
-	return next, nil
-}
-
 // Prune removes the decided tasks of the pages [from, to) that were decided
 // before the given moment, with their deliveries, and returns how many it
 // removed. Unknown tasks wait for a ruling and stay. keep, unless it is nil,

@@ -63,47 +63,46 @@ func scanTask(row pgx.CollectableRow) (TaskRow, error) {
 }
 
 // ListTasks returns the tasks that the filter chooses, the latest due first.
-//
-// No index has all decided tasks in the order of their occurrences, since it
-// would cost something at every decision. There is an index of blocks, which
-// serves a range of time, and there are better ones for one campaign and for
-// tasks that did not succeed. So the list looks back further and further until it
-// has enough.
 func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
-	var ids []int64
-	err := s.taskListSteps(ctx, f, func(tx pgx.Tx, sql string, args []any) (enough bool, err error) {
-		rows, _ := tx.Query(ctx, sql, args...)
-		ids, err = pgx.CollectRows(rows, pgx.RowTo[int64])
-		return len(ids) >= limitOf(f.Limit), err
+	var page TaskPage
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
+		if err = planForValues(ctx, tx, 0); err == nil {
+			page, err = f.page(ctx, tx)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list tasks: %w", err)
 	}
-	// The ids are chosen first, from as few columns as the filter needs. The
-	// view's joins, which the other columns need, are then made for these rows
-	// only.
-	rows, _ := s.pool.Query(ctx, taskSQL+` WHERE t.id = ANY ($1) ORDER BY t.due_at DESC, t.id DESC`, ids)
-	out, err := pgx.CollectRows(rows, scanTask)
-	if err != nil {
-		return nil, fmt.Errorf("list tasks: %w", err)
-	}
-	return out, nil
+	return page.Rows, nil
 }
 
-// The length of the first look back, and the factors by which each next one is
-// longer: beyond the short looks, a longer look costs more than another one. After
-// the longest, all tasks are looked at.
-const (
-	firstLookBack     = 2 * time.Second
-	lookBackGrows     = 8
-	shortLookBack     = time.Hour // a look this far costs little in any case
-	longLookBackGrows = 4
-	lastLookBack      = 100 * 24 * time.Hour
-)
+// page reads the tasks that the filter chooses.
+func (f Filter) page(ctx context.Context, tx pgx.Tx) (page TaskPage, err error) {
+	// The ids are chosen first, from as few columns as the filter needs. The view's
+	// joins, which the other columns need, are then made for these rows only.
+	var ids []int64
+	page.DownTo, err = f.pageIDs(ctx, tx, func(sql string, args []any) (int, error) {
+		rows, _ := tx.Query(ctx, sql, args...)
+		found, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		ids = append(ids, found...)
+		return len(found), err
+	})
+	if err != nil {
+		return page, err
+	}
+	rows, _ := tx.Query(ctx, taskSQL+` WHERE t.id = ANY ($1) ORDER BY t.due_at DESC, t.id DESC LIMIT $2`, ids, limitOf(f.Limit))
+	page.Rows, err = pgx.CollectRows(rows, scanTask)
+	// What has not ended was found however far back it is: it comes in its place.
+	page.Rows = slices.DeleteFunc(page.Rows, func(t TaskRow) bool { return t.DueAt.Before(page.DownTo) })
+	if len(page.Rows) >= limitOf(f.Limit) {
+		page.DownTo = time.Time{}
+	}
+	return page, err
+}
 
-// planForValues has the statements of a transaction planned for their own values, and
-// allows bitmap scans, which an index of blocks needs. Each statement ends after the
-// time limit, if that is not zero.
+// planForValues has the statements of a transaction planned for their own values.
+// Each statement ends after the time limit, if that is not zero.
 func planForValues(ctx context.Context, tx pgx.Tx, limit time.Duration) error {
 	settings := `SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_bitmapscan = on; SET LOCAL enable_seqscan = on`
 	if limit > 0 {
@@ -113,29 +112,108 @@ func planForValues(ctx context.Context, tx pgx.Tx, limit time.Duration) error {
 	return err
 }
 
-// taskListSteps calls step with one statement after the other, each of which
-// chooses the ids of a list, until step says that it found enough.
-func (s *Store) taskListSteps(ctx context.Context, f Filter, step func(tx pgx.Tx, sql string, args []any) (enough bool, err error)) error {
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if err := planForValues(ctx, tx, f.patience); err != nil {
-			return err
+// pageIDs calls step with statements that together choose the ids of a page, and more
+// ids; step returns how many its statement found. pageIDs returns how far back it
+// looked for decided tasks, or zero. Tasks that have not ended have statements of their
+// own: these are few, and need no search among decided tasks.
+func (f Filter) pageIDs(ctx context.Context, tx pgx.Tx, step func(sql string, args []any) (found int, err error)) (downTo time.Time, err error) {
+	if f.onlyUnknown() {
+		_, err := step(f.unresolvedIDs())
+		return time.Time{}, err
+	}
+	some, err := seesSome(ctx, tx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	undecided, decided := f, f
+	decided.Statuses = slices.DeleteFunc(slices.Clone(f.Statuses), hasNotEnded)
+	undecided.Statuses = slices.DeleteFunc(slices.Clone(f.Statuses), func(s string) bool { return !hasNotEnded(s) })
+	if len(f.Statuses) == 0 {
+		undecided.Statuses = []string{"pending", "running"}
+	}
+	if i := slices.Index(undecided.Statuses, "pending"); i >= 0 && f.Campaign == 0 && f.Channel == "" {
+		undecided.Statuses = slices.Delete(undecided.Statuses, i, i+1)
+		if _, err := step(f.pendingIDs(some, true)); err != nil {
+			return time.Time{}, err
 		}
-		from, err := f.latest(ctx, tx)
-		if err != nil {
-			return err
+	}
+	if len(undecided.Statuses) > 0 {
+		if _, err := step(undecided.undecidedIDs()); err != nil {
+			return time.Time{}, err
 		}
-		back := firstLookBack
-		if f.places() == "undecided" || f.onlyUnknown() { // they are few
-			back = lastLookBack
-		}
-		for ; ; back *= lookBackGrows {
-			since, last := f.lookBack(from, back)
-			sql, args := f.taskIDs(since)
-			if enough, err := step(tx, sql, args); err != nil || enough || last {
-				return err
+	}
+	if len(f.Statuses) > 0 && len(decided.Statuses) == 0 {
+		return time.Time{}, nil
+	}
+	return decided.decidedIDs(ctx, tx, some, step)
+}
+
+func hasNotEnded(status string) bool { return status == "pending" || status == "running" }
+
+// How a page looks back for decided tasks where no index has just those: further and
+// further, and each look at the time before the last one's. While a look is quick, the
+// next is longer by lookBackGrows. One that is not quick is given up, and from there each
+// look is slowLookGrows times as long. In the end the page shows what was found.
+const (
+	firstLookBack     = 2 * time.Second
+	lookBackGrows     = 60
+	slowLookGrows     = 4
+	lastLookBack      = 100 * 24 * time.Hour // after it, all tasks are looked at
+	looksByTime       = 3 * time.Hour        // after it, an app's tasks are looked for by its campaigns
+	quickLookPatience = 100                  // a quick look takes at most this part of the page's patience,
+	looksPatience     = 20                   // and all looks together this part
+)
+
+// decidedIDs calls step with the statements of pageIDs for decided tasks.
+func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, some bool, step func(sql string, args []any) (found int, err error)) (downTo time.Time, err error) {
+	inOrder := !some && len(f.Statuses) == 0 && f.AppID == "" && f.WorkspaceID == "" && f.Channel == ""
+	if inOrder || f.Campaign != 0 { // an index has them in this order, or those of the campaign
+		_, err := step(f.decidedSQL(some, f.Since))
+		return time.Time{}, err
+	}
+	if downTo, err = f.latest(ctx, tx); err != nil {
+		return downTo, err
+	}
+	from, end := downTo, func() {}
+	enough := ctx
+	if f.patience > 0 {
+		enough, end = context.WithTimeout(ctx, f.patience/looksPatience)
+	}
+	defer end()
+	limit, grows, found := f.patience/quickLookPatience, lookBackGrows, 0
+	byTime := true
+	for back := firstLookBack; enough.Err() == nil; {
+		if back > looksByTime && byTime {
+			byTime = false
+			by, err := f.byCampaign(ctx, tx)
+			if err != nil {
+				return downTo, err
+			}
+			if by.campaigns != nil && !by.someOf { // the latest tasks of each campaign are found by the key
+				f, back, limit, grows = by, lastLookBack, f.patience/looksPatience, slowLookGrows
 			}
 		}
-	})
+		since, last := f.lookBack(from, back)
+		done, err := tryFor(ctx, tx, limit, func() error {
+			n, err := step(f.decidedSQL(some, since))
+			found += n
+			return err
+		})
+		switch {
+		case err != nil:
+			return downTo, err
+		case !done && grows == slowLookGrows:
+			return downTo, nil
+		case !done:
+			limit, grows = f.patience/looksPatience, slowLookGrows
+			back = max(back/lookBackGrows*slowLookGrows, firstLookBack)
+		case last || found >= limitOf(f.Limit):
+			return time.Time{}, nil
+		default:
+			f.Until, downTo, back = since, since, back*time.Duration(grows)
+		}
+	}
+	return downTo, nil
 }
 
 // latest returns the time from which a list of tasks looks back.
@@ -154,101 +232,17 @@ func (f Filter) lookBack(from time.Time, back time.Duration) (since time.Time, l
 	return since, false
 }
 
-// pageEffort is how long a page looks for decided tasks before it shows those it found.
-const pageEffort = 150 * time.Millisecond
-
-// pageIDs calls step with statements that together choose the ids of a page, and more
-// ids; step returns how many its statement found. pageIDs returns how far back it
-// looked for decided tasks, or zero. Tasks that have not ended have statements of their
-// own: these are few, and need no search among decided tasks.
-func (f Filter) pageIDs(ctx context.Context, tx pgx.Tx, step func(sql string, args []any) (found int, err error)) (downTo time.Time, err error) {
-	if f.Campaign != 0 || f.onlyUnknown() {
-		_, err := step(f.taskIDs(f.Since))
-		return time.Time{}, err
-	}
-	some, err := seesSome(ctx, tx)
-	if err != nil {
-		return time.Time{}, err
-	}
-	decided, running := f, f
-	decided.Statuses = slices.DeleteFunc(slices.Clone(f.Statuses), func(s string) bool { return s == "pending" || s == "running" })
-	decided.decided, running.Statuses = true, []string{"running"}
-	if len(f.Statuses) == 0 || slices.Contains(f.Statuses, "pending") {
-		if _, err := step(f.pendingIDs(some, true)); err != nil {
-			return time.Time{}, err
-		}
-	}
-	if len(f.Statuses) == 0 || slices.Contains(f.Statuses, "running") {
-		if _, err := step(running.taskIDs(f.Since)); err != nil {
-			return time.Time{}, err
-		}
-	}
-	if len(f.Statuses) > 0 && len(decided.Statuses) == 0 {
-		return time.Time{}, nil
-	}
-	return decided.decidedIDs(ctx, tx, step)
-}
-
-// decidedIDs calls step with the statements of pageIDs for decided tasks. Each looks at
-// the time before the last one's. The short looks back cost little in any case; the
-// longer ones together have pageEffort.
-func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, step func(sql string, args []any) (found int, err error)) (downTo time.Time, err error) {
-	from, err := f.latest(ctx, tx)
-	if err != nil {
-		return time.Time{}, err
-	}
-	all := 0
-	look := func(since time.Time) (enough bool, err error) {
-		found, err := step(f.taskIDs(since))
-		f.Until, all = since, all+found
-		return all >= limitOf(f.Limit), err
-	}
-	back := firstLookBack
-	for ; back <= shortLookBack; back *= lookBackGrows {
-		since, last := f.lookBack(from, back)
-		if enough, err := look(since); err != nil || enough || last {
-			return time.Time{}, err
-		}
-	}
-	downTo = f.Until
-	by, err := f.byCampaign(ctx, tx)
-	if err != nil {
-		return time.Time{}, err
-	}
-	if by.campaigns != nil && !by.someOf { // the latest tasks of each campaign are found by the key
-		f, back = by, lastLookBack
-	}
-	effort, end := context.WithTimeout(ctx, pageEffort)
-	defer end()
-	for ; effort.Err() == nil; back *= longLookBackGrows {
-		since, last := f.lookBack(from, back)
-		enough := false
-		done, err := tryFor(ctx, tx, pageEffort, func() (err error) {
-			enough, err = look(since)
-			return err
-		})
-		switch {
-		case err != nil || !done:
-			return downTo, err
-		case enough || last:
-			return time.Time{}, nil
-		}
-		downTo = since
-	}
-	return downTo, nil
-}
-
-// tryFor runs statements of a reading transaction, each with the time limit, and says
-// whether they were done in time.
+// tryFor runs statements of a reading transaction, each with the time limit if that is
+// not zero, and says whether they were done in time.
 func tryFor(ctx context.Context, tx pgx.Tx, limit time.Duration, f func() error) (done bool, err error) {
-	inner, err := tx.Begin(ctx)
-	if err != nil {
+	if limit == 0 {
+		return true, f()
+	}
+	if _, err := tx.Exec(ctx, fmt.Sprintf(`SAVEPOINT look; SET LOCAL statement_timeout = %d`, limit.Milliseconds())); err != nil {
 		return false, err
 	}
-	if _, err = inner.Exec(ctx, fmt.Sprintf(`SET LOCAL statement_timeout = %d`, limit.Milliseconds())); err == nil {
-		err = f()
-	}
-	if failed := inner.Rollback(ctx); failed != nil { // the rollback also ends the limit
+	err = f()
+	if _, failed := tx.Exec(ctx, `ROLLBACK TO SAVEPOINT look; RELEASE SAVEPOINT look`); failed != nil { // it also ends the limit
 		return false, failed
 	}
 	if sqlState(err) == "57014" { // query_canceled
@@ -257,47 +251,67 @@ func tryFor(ctx context.Context, tx pgx.Tx, limit time.Duration, f func() error)
 	return err == nil, err
 }
 
-// onlyUnknown says whether the filter chooses tasks that wait for a ruling,
-// which scheduler.unresolved reads by an index of its own.
+// onlyUnknown says whether the filter chooses tasks that wait for a ruling, and no others.
 func (f Filter) onlyUnknown() bool { return len(f.Statuses) == 1 && f.Statuses[0] == "unknown" }
 
-// taskIDs returns the statement that chooses the ids of the tasks due since a time.
-func (f Filter) taskIDs(since time.Time) (sql string, args []any) {
-	if f.onlyUnknown() && f.campaigns == nil {
-		f.Statuses = nil
-		where := f.common("t")
-		add(where, "t.campaign_id = ?", f.Campaign)
-		add(where, "t.due_at >= ?", since)
-		add(where, "t.due_at < ?", f.Until)
-		f.behindCursor(where, "t.task_id")
-		limit := where.limit(f.Limit)
-		return `SELECT t.task_id FROM scheduler.unresolved t WHERE ` + where.sql() + ` ORDER BY t.due_at DESC, t.task_id DESC LIMIT ` + limit, where.args
-	}
+// undecidedIDs returns the statement that chooses the ids of tasks that have not ended.
+func (f Filter) undecidedIDs() (sql string, args []any) {
 	where := f.ofTasks()
+	where.where = append(where.where, "t.decided_at IS NULL") // leaves decided_tasks out
+	f.within(where, "t.id")
+	limit := where.limit(f.Limit)
+	return `SELECT t.id FROM scheduler.tasks t WHERE ` + where.sql() + ` ORDER BY t.due_at DESC, t.id DESC LIMIT ` + limit, where.args
+}
+
+// unresolvedIDs returns the statement that chooses the ids of tasks that wait for a
+// ruling. The view reads them by an index of their own.
+func (f Filter) unresolvedIDs() (sql string, args []any) {
+	f.Statuses = nil
+	where := f.common("t")
 	add(where, "t.campaign_id = ?", f.Campaign)
-	add(where, "t.due_at >= ?", since)
-	add(where, "t.due_at < ?", f.Until)
-	f.behindCursor(where, "t.id")
-	switch f.places() {
-	case "undecided":
-		where.where = append(where.where, "t.decided_at IS NULL") // leaves decided_tasks out
-	case "not succeeded":
+	f.within(where, "t.task_id")
+	limit := where.limit(f.Limit)
+	return `SELECT t.task_id FROM scheduler.unresolved t WHERE ` + where.sql() + ` ORDER BY t.due_at DESC, t.task_id DESC LIMIT ` + limit, where.args
+}
+
+// decidedFor returns where the role may read decided tasks t, and begins the condition:
+// the table, which has the order of its index, or scheduler.tasks for a role that sees
+// only some apps.
+func decidedFor(some bool) string {
+	if some {
+		return `scheduler.tasks t WHERE t.decided_at IS NOT NULL AND ` // leaves out tasks that are not decided
+	}
+	return `scheduler.decided_tasks t WHERE `
+}
+
+// decidedSQL returns the statement that chooses the ids of decided tasks due since a time.
+func (f Filter) decidedSQL(some bool, since time.Time) (sql string, args []any) {
+	f.Since = since
+	where := f.ofDecided(some)
+	f.within(where, "t.id")
+	if len(f.Statuses) > 0 && !slices.Contains(f.Statuses, "succeeded") {
 		where.where = append(where.where, "t.reason IS NOT NULL") // the condition of the index decided_tasks_reason
 	}
-	if f.decided {
-		where.where = append(where.where, "t.decided_at IS NOT NULL") // leaves out tasks that are not decided
-	}
 	limit := where.limit(f.Limit)
+	const latest = ` ORDER BY t.due_at DESC, t.id DESC LIMIT `
+	from := decidedFor(some)
 	if f.campaigns == nil {
-		return `SELECT t.id FROM scheduler.tasks t WHERE ` + where.sql() + ` ORDER BY t.due_at DESC, t.id DESC LIMIT ` + limit, where.args
+		return `SELECT t.id FROM ` + from + where.sql() + latest + limit, where.args
 	}
 	where.args = append(where.args, f.campaigns)
-	latest := `SELECT t.id, t.due_at FROM scheduler.tasks t WHERE t.campaign_id = k.id AND ` + where.sql() + ` ORDER BY t.due_at DESC, t.id DESC LIMIT `
+	of := `SELECT t.id, t.due_at FROM ` + from + `t.campaign_id = k.id AND ` + where.sql() + latest
 	// The latest tasks are among those of the campaigns that have the latest ones.
 	return fmt.Sprintf(`
 		WITH latest AS MATERIALIZED (
 		  SELECT k.id FROM unnest($%[1]d::bigint[]) AS k (id) CROSS JOIN LATERAL (%[2]s1) x ORDER BY x.due_at DESC, x.id DESC LIMIT %[3]s)
-		SELECT x.id FROM latest k CROSS JOIN LATERAL (%[2]s%[3]s) x ORDER BY x.due_at DESC, x.id DESC LIMIT %[3]s`, len(where.args), latest, limit), where.args
+		SELECT x.id FROM latest k CROSS JOIN LATERAL (%[2]s%[3]s) x ORDER BY x.due_at DESC, x.id DESC LIMIT %[3]s`, len(where.args), of, limit), where.args
+}
+
+// within adds the conditions on the time of tasks t, and on their place behind the cursor.
+func (f Filter) within(where *conditions, id string) {
+	add(where, "t.due_at >= ?", f.Since)
+	add(where, "t.due_at < ?", f.Until)
+	f.behindCursor(where, id)
 }
 
 // behindCursor leaves out the tasks that come before the cursor in a list.
@@ -314,16 +328,16 @@ func (f Filter) behindCursor(where *conditions, id string) {
 // found by their time.
 const maxAppCampaigns = 5000
 
-// upTo selects columns of tasks t under a condition, at most most rows. Where
-// byCampaign chose campaigns, it selects only their tasks. The inner limit makes
-// PostgreSQL read one campaign after the other.
-func (f Filter) upTo(most, columns, condition string, where *conditions) string {
+// upTo selects columns of tasks t, from one of decidedFor and others, under a condition:
+// at most most rows. Where byCampaign chose campaigns, it selects only their tasks. The
+// inner limit makes PostgreSQL read one campaign after the other.
+func (f Filter) upTo(from, most, columns, condition string, where *conditions) string {
 	if f.campaigns == nil {
-		return `SELECT ` + columns + ` FROM scheduler.tasks t WHERE ` + condition + ` LIMIT ` + most
+		return `SELECT ` + columns + ` FROM ` + from + condition + ` LIMIT ` + most
 	}
 	where.args = append(where.args, f.campaigns)
 	return fmt.Sprintf(`SELECT k.* FROM unnest($%d::bigint[]) AS c (id)
-		CROSS JOIN LATERAL (SELECT %s FROM scheduler.tasks t WHERE t.campaign_id = c.id AND %s LIMIT %s) k LIMIT %s`, len(where.args), columns, condition, most, most)
+		CROSS JOIN LATERAL (SELECT %s FROM %st.campaign_id = c.id AND %s LIMIT %s) k LIMIT %s`, len(where.args), columns, from, condition, most, most)
 }
 
 // byCampaign has a page's filter choose campaigns instead of the app that it names, or
@@ -355,26 +369,6 @@ func (f Filter) byCampaign(ctx context.Context, tx pgx.Tx) (Filter, error) {
 	f.AppID, f.WorkspaceID = "", "" // a campaign's app never changes
 	f.campaigns, f.someOf = orEmpty(ids[:min(len(ids), maxAppCampaigns)]), len(ids) > maxAppCampaigns
 	return f, nil
-}
-
-// places returns which tasks can have the filter's statuses: undecided ones,
-// those that did not succeed, or, if empty, all.
-func (f Filter) places() string {
-	place := ""
-	for i, status := range f.Statuses {
-		is := "not succeeded"
-		switch status {
-		case "pending", "running":
-			is = "undecided"
-		case "succeeded":
-			is = ""
-		}
-		if i > 0 && is != place {
-			return ""
-		}
-		place = is
-	}
-	return place
 }
 
 // Task returns one task, or ErrNoTask.
@@ -420,7 +414,6 @@ type Filter struct {
 	patience  time.Duration // time limit of a page's statement; zero: the session's
 	campaigns []int64       // the app's campaigns where byCampaign chose them; nil: it chose none
 	someOf    bool          // the app has more campaigns than these
-	decided   bool          // tasks that have ended, and no others
 }
 
 // conditions collects the conditions of a WHERE with their parameters.
@@ -472,10 +465,29 @@ func (f Filter) appConditions(alias string, args []any) *conditions {
 	return c
 }
 
-// ofTasks is common for scheduler.tasks t. The apps are looked up once, and not for
-// each task.
+// ofTasks is common for scheduler.tasks t.
 func (f Filter) ofTasks() *conditions {
-	c := Filter{Channel: f.Channel, Statuses: f.Statuses}.common("t")
+	return f.ofOwner(Filter{Channel: f.Channel, Statuses: f.Statuses}.common("t"))
+}
+
+// ofDecided is ofTasks for decidedFor. Names are looked up once, and not for each task.
+func (f Filter) ofDecided(some bool) *conditions {
+	if some {
+		return f.ofTasks()
+	}
+	c := &conditions{}
+	add(c, "t.channel_no = (SELECT k.channel_no FROM scheduler.channels k WHERE k.channel = ?)", f.Channel)
+	if len(f.Statuses) > 0 {
+		c.args = append(c.args, f.Statuses)
+		c.where = append(c.where, fmt.Sprintf("t.status = ANY (ARRAY(SELECT d FROM unnest(enum_range(NULL::scheduler.decision)) d WHERE d::text = ANY ($%d)))", len(c.args)))
+	}
+	return f.ofOwner(c)
+}
+
+// ofOwner adds the conditions on the campaign and the app of tasks t. The apps are looked
+// up once, and not for each task.
+func (f Filter) ofOwner(c *conditions) *conditions {
+	add(c, "t.campaign_id = ?", f.Campaign)
 	if apps := f.appConditions("a", c.args); len(apps.where) > 0 {
 		c.args = apps.args
 		c.where = append(c.where, "t.app_no = ANY (ARRAY(SELECT a.app_no FROM scheduler.apps a WHERE "+apps.sql()+"))")

@@ -98,7 +98,6 @@ type Engine struct {
 	recorder   *recorder
 	lost       *lostClaims
 	finisher   *finisher
-	summariser *summariser
 	pruner     *pruner
 	lockWaits  *lockWaits
 	revoker    *revoker
@@ -167,7 +166,6 @@ func New(cfg Config) *Engine {
 
 	// Step 6: campaigns are finished. Then the services beside the way of a push.
 	e.finisher = newFinisher(cfg.Store, cfg.Log, cfg.Sweep, e.lease.answers, e.cache.forget)
-	e.summariser = newSummariser(cfg.Store, cfg.Log, e.lease.answers)
 	e.pruner = newPruner(cfg.Store, cfg.Log, cfg.Metrics, e.clock, e.lease.answers, cfg.Retention)
 	e.revoker = newRevoker(cfg.Store, cfg.Log, faults, cfg.App, e.cache.namedBy, cfg.PushTimeout, cfg.Retry)
 	e.lockWaits = newLockWaits(&cfg)
@@ -191,7 +189,6 @@ func (e *Engine) Start() {
 	e.settler.Start(ctx, &e.wg)
 	e.lost.Start(ctx, &e.wg)
 	e.finisher.Start(ctx, &e.wg)
-	e.summariser.Start(ctx, &e.wg)
 	e.pruner.Start(ctx, &e.wg)
 	e.lockWaits.Start(ctx, &e.wg)
 	e.revoker.Start(ctx, &e.wg)
@@ -209,7 +206,6 @@ func (e *Engine) startPulse(ctx context.Context) {
 	apart := rand.N(200 * time.Millisecond)
 	e.pulse.every(everySecond{after: 200*time.Millisecond + apart}, e.wakes.beat)
 	e.pulse.every(everySecond{after: 500*time.Millisecond + apart}, e.wakes.prepare)
-	e.pulse.every(cron.Every(betweenSummaries), e.summariser.Wake)
 	e.pulse.every(cron.Every(time.Minute), e.pruner.Wake)
 	e.pulse.every(cron.Every(2*time.Second), e.lockWaits.Wake)
 	e.wg.Go(func() { e.pulse.run(ctx) })
