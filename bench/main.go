@@ -43,6 +43,7 @@ var parts = []part{
 	{"api", frontAPI},
 	{"flood", flood},
 	{"pages", pages},
+	{"opening", opening},
 	{"clicking", clicking},
 	{"loading", loading},
 }

@@ -300,49 +300,166 @@ var pagesSQL = []string{
 
 // clicking is scheduled pushes of the program itself, in a process of its own, with
 // and without people who click through the console that it serves. A person looks at a
-// page for seven seconds on average, exponentially distributed. All come through a
-// proxy, so that they share the connections of console.max_connections.
+// page for seven seconds on average, exponentially distributed.
 func clicking(ctx context.Context, b *bench) error {
-	db, err := b.pg.scheduler(ctx, "bench_clicking")
+	db, settings, err := b.peopled(ctx)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	if err := b.register(ctx, db, 100); err != nil {
-		return err
-	}
-	_, err = db.Exec(ctx, `DO $$ BEGIN
-		CREATE ROLE `+pagePerson+` IN ROLE scheduler_admin;
-		CREATE ROLE `+pageFront+` LOGIN PASSWORD 'bench' NOINHERIT IN ROLE scheduler_front, `+pagePerson+`;
-	EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
-	if err != nil {
-		return err
-	}
-	front, err := url.Parse(db.url)
-	if err != nil {
-		return err
-	}
-	front.User = url.UserPassword(pageFront, "bench")
 	return b.besideLate(ctx, db, companion{
-		what:    fmt.Sprintf("with %d people clicking in the console", pageClickers),
-		history: pageHistory,
-		settings: func(address string) string {
-			return fmt.Sprintf(`console:
-  listen: %s
-  sign_in: proxy
-  database_url: %q
-  proxy: {header: X-Person, from: [127.0.0.1]}
-  roles: [{value: bench, role: %s}]
-`, address, front, pagePerson)
-		},
+		what:     fmt.Sprintf("with %d people clicking in the console", pageClickers),
+		history:  pageHistory,
+		settings: settings,
 		begin: func(ctx context.Context, address string) func() (string, error) {
-			stop := click(ctx, &visitor{url: "http://" + address, client: &http.Client{Transport: byProxy{&http.Transport{MaxIdleConnsPerHost: pageClickers}}}})
+			stop := click(ctx, newClicker(address))
 			return func() (string, error) {
 				took, err := stop()
 				return fmt.Sprintf("%d pages, half of them within %.0f ms", len(took), took.median()), err
 			}
 		},
 	})
+}
+
+// peopled returns a database with people who come through a proxy, so that they share
+// the connections of console.max_connections, and the settings of a console for them.
+func (b *bench) peopled(ctx context.Context) (_ *database, settings func(address string) string, err error) {
+	db, err := b.pg.scheduler(ctx, "bench_clicking")
+	if err != nil {
+		return nil, nil, err
+	}
+	if err = b.register(ctx, db, 100); err == nil {
+		_, err = db.Exec(ctx, `DO $$ BEGIN
+			CREATE ROLE `+pagePerson+` IN ROLE scheduler_admin;
+			CREATE ROLE `+pageFront+` LOGIN PASSWORD 'bench' NOINHERIT IN ROLE scheduler_front, `+pagePerson+`;
+		EXCEPTION WHEN duplicate_object THEN NULL; END $$`)
+	}
+	var front *url.URL
+	if err == nil {
+		front, err = url.Parse(db.url)
+	}
+	if err != nil {
+		db.Close()
+		return nil, nil, err
+	}
+	front.User = url.UserPassword(pageFront, "bench")
+	return db, func(address string) string {
+		return fmt.Sprintf(`console:
+  listen: %s
+  sign_in: proxy
+  database_url: %q
+  proxy: {header: X-Person, from: [127.0.0.1]}
+  roles: [{value: bench, role: %s}]
+`, address, front, pagePerson)
+	}, nil
+}
+
+// opening is what the pages of clicking cost in processor time, opened one after the
+// other while nothing is pushed.
+func opening(ctx context.Context, b *bench) error {
+	db, settings, err := b.peopled(ctx)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := db.stage(ctx, fill{tasks: 10_000, history: pageHistory, due: time.Now().Add(time.Hour), spread: 20 * time.Second}); err != nil {
+		return err
+	}
+	address, err := freeAddress(ctx)
+	if err != nil {
+		return err
+	}
+	p, err := b.startProgram(ctx, db, 100, settings(address))
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	used := func() (daemon, postgres time.Duration, err error) {
+		if daemon, err = cpuTime(p.cmd.Process.Pid); err == nil {
+			postgres, err = treeTime(b.pg.server.PID())
+		}
+		return daemon, postgres, err
+	}
+	if err := idle(ctx, used); err != nil {
+		return err
+	}
+	v, paths := newClicker(address), plainPaths()
+	var daemon, postgres sample
+	for range b.rounds {
+		var here, there float64 // of all pages together
+		for _, path := range paths {
+			d, p, err := costOf(ctx, v, path, used)
+			if err != nil {
+				return err
+			}
+			if b.verbose {
+				b.say("  %6.1f ms of the daemon, %6.1f of PostgreSQL: %s", d, p, path)
+			}
+			here, there = here+d, there+p
+		}
+		daemon, postgres = append(daemon, here/float64(len(paths))), append(postgres, there/float64(len(paths)))
+	}
+	what := fmt.Sprintf("processor time of a page, the mean of %d addresses, ", len(paths))
+	b.table.hold(what+"of the daemon", nil, millis, daemon)
+	b.table.hold(what+"of PostgreSQL", nil, millis, postgres)
+	return nil
+}
+
+// A usage reads the processor time that the daemon and PostgreSQL have used so far.
+type usage func() (daemon, postgres time.Duration, err error)
+
+// costOf returns what a page costs the daemon and PostgreSQL, in milliseconds.
+func costOf(ctx context.Context, v *visitor, path string, used usage) (daemon, postgres float64, err error) {
+	if _, err := v.open(ctx, path, nil); err != nil { // warms up
+		return 0, 0, err
+	}
+	const opened = 20 // since the kernel counts by ticks of ten milliseconds
+	d0, p0, err := used()
+	for range opened {
+		if err == nil {
+			_, err = v.open(ctx, path, nil)
+		}
+	}
+	if err != nil {
+		return 0, 0, err
+	}
+	d1, p1, err := used()
+	return inMillis(d1-d0) / opened, inMillis(p1-p0) / opened, err
+}
+
+// idle waits until a second costs next to nothing.
+func idle(ctx context.Context, used usage) error {
+	before := time.Duration(-1)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
+		daemon, postgres, err := used()
+		if err != nil {
+			return err
+		}
+		now := daemon + postgres
+		if before >= 0 && now-before < 100*time.Millisecond {
+			return nil
+		}
+		before = now
+		if err := sleepUntil(ctx, time.Now().Add(time.Second)); err != nil {
+			return err
+		}
+	}
+	return errors.New("the program did not come to rest")
+}
+
+// newClicker is a person who comes through a proxy.
+func newClicker(address string) *visitor {
+	return &visitor{url: "http://" + address, client: &http.Client{Transport: byProxy{&http.Transport{MaxIdleConnsPerHost: pageClickers}}}}
+}
+
+// plainPaths are the addresses of all pages but forms that are posted.
+func plainPaths() (paths []string) {
+	for _, p := range consolePages {
+		if p.form == nil {
+			paths = append(paths, p.paths...)
+		}
+	}
+	return paths
 }
 
 // byProxy names whom a proxy would name.
@@ -357,12 +474,7 @@ func (t byProxy) RoundTrip(r *http.Request) (*http.Response, error) {
 // click has people open one page after the other until it is stopped; stop returns how
 // long each page took. The first error of a page ends it too.
 func click(ctx context.Context, v *visitor) (stop func() (sample, error)) {
-	var paths []string
-	for _, p := range consolePages {
-		if p.form == nil {
-			paths = append(paths, p.paths...)
-		}
-	}
+	paths := plainPaths()
 	ctx, cancel := context.WithCancelCause(ctx)
 	var mu sync.Mutex
 	var took sample

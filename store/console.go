@@ -22,14 +22,11 @@ var ErrReadTooLong = errors.New("this takes too long: narrow it by app, campaign
 // readLimit bounds one read of a page. It is far above what any page needs.
 const readLimit = 3 * time.Second
 
+var beginRead = fmt.Sprintf(`BEGIN READ ONLY; SET LOCAL statement_timeout = %d`, readLimit.Milliseconds())
+
 // read runs f in a read-only transaction with the time limit of pages.
 func (s *Store) read(ctx context.Context, what string, f func(tx pgx.Tx) error) error {
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if err := planForValues(ctx, tx, readLimit); err != nil {
-			return err
-		}
-		return f(tx)
-	})
+	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginRead}, f)
 	switch {
 	case err == nil:
 		return nil
@@ -482,10 +479,6 @@ func wholeAudit(ctx context.Context, tx pgx.Tx, f AuditFilter) ([]AuditRow, erro
 	}
 	if by.someOf {
 		by.campaigns = nil
-	}
-	// With a bitmap of all changes of a deed, all of them would be read and sorted.
-	if _, err := tx.Exec(ctx, `SET LOCAL enable_bitmapscan = off`); err != nil {
-		return nil, err
 	}
 	sql, args := wholeAuditSQL(f, by.campaigns)
 	rows, _ := tx.Query(ctx, sql, args...)

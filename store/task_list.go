@@ -66,9 +66,7 @@ func scanTask(row pgx.CollectableRow) (TaskRow, error) {
 func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	var page TaskPage
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
-		if err = planForValues(ctx, tx, 0); err == nil {
-			page, err = f.page(ctx, tx)
-		}
+		page, err = f.page(ctx, tx)
 		return err
 	})
 	if err != nil {
@@ -99,17 +97,6 @@ func (f Filter) page(ctx context.Context, tx pgx.Tx) (page TaskPage, err error) 
 		page.DownTo = time.Time{}
 	}
 	return page, err
-}
-
-// planForValues has the statements of a transaction planned for their own values.
-// Each statement ends after the time limit, if that is not zero.
-func planForValues(ctx context.Context, tx pgx.Tx, limit time.Duration) error {
-	settings := `SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL enable_bitmapscan = on; SET LOCAL enable_seqscan = on`
-	if limit > 0 {
-		settings += fmt.Sprintf(`; SET LOCAL statement_timeout = %d`, limit.Milliseconds())
-	}
-	_, err := tx.Exec(ctx, settings)
-	return err
 }
 
 // pageIDs calls step with statements that together choose the ids of a page, and more
