@@ -235,43 +235,49 @@ func occurrences(campaigns []Campaign, in Input) []Occurrence {
 			due[o.CampaignID] = append(due[o.CampaignID], o.DueAt)
 		}
 	}
-	out, next := make([]Occurrence, 0, len(campaigns)), make(soonest, 0, len(campaigns))
+	comes := func(t time.Time) bool { return !t.IsZero() && !t.After(in.Until) }
+	var out []Occurrence
+	next, times, n := make(soonest, 0, len(campaigns)), make([]time.Time, len(campaigns)), 0
 	for i := range campaigns {
 		c := &campaigns[i]
 		for _, t := range due[c.ID] {
 			out = append(out, Occurrence{At: t, Campaign: c})
 		}
-		if t := c.Schedule.Next(from); !t.IsZero() && !t.After(in.Until) {
-			next = append(next, coming{t, i})
+		t := c.Schedule.Next(from)
+		if comes(t) {
+			times[i] = t
+			next = append(next, coming{t.UnixMicro(), i})
+		}
+		for ; comes(t) && n <= MaxOccurrences; t = c.Schedule.Next(t) {
+			n++
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Occurrence) int { return a.At.Compare(b.At) })
+	out = slices.Grow(out, n) // they were counted, since to grow a list of thousands costs more than that
 	// The earliest occurrence of all campaigns comes next, so that no more are
 	// worked out than a forecast holds, however far ahead it looks.
 	heap.Init(&next)
 	for len(next) > 0 && len(out) <= MaxOccurrences {
-		c, t := &campaigns[next[0].campaign], next[0].at
-		skipped, known := stored[key{c.ID, t.UnixMicro()}]
+		first := &next[0]
+		c, t := &campaigns[first.campaign], times[first.campaign]
+		skipped, known := stored[key{c.ID, first.at}]
 		if !skipped {
-			if len(out) == cap(out) { // doubled, since append copies thousands again and again
-				out = slices.Grow(out, len(out)+1)
-			}
 			out = append(out, Occurrence{At: t, Campaign: c, Planned: !known})
 		}
-		if t = c.Schedule.Next(t); t.IsZero() || t.After(in.Until) {
+		if t = c.Schedule.Next(t); !comes(t) {
 			heap.Pop(&next)
 			continue
 		}
-		next[0].at = t
+		times[first.campaign], first.at = t, t.UnixMicro()
 		heap.Fix(&next, 0)
 	}
 	return out
 }
 
 // A coming is the next occurrence of a campaign, which is named by its place in
-// the list.
+// the list. Occurrences are whole seconds, and numbers are compared sooner than times.
 type coming struct {
-	at       time.Time
+	at       int64 // in microseconds
 	campaign int
 }
 
@@ -281,7 +287,7 @@ type soonest []coming
 
 func (h soonest) Len() int { return len(h) }
 func (h soonest) Less(i, j int) bool {
-	return cmp.Or(h[i].at.Compare(h[j].at), cmp.Compare(h[i].campaign, h[j].campaign)) < 0
+	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].campaign < h[j].campaign
 }
 func (h soonest) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
 func (h *soonest) Push(x any)   { *h = append(*h, x.(coming)) } //nolint:forcetypeassert // heap's rule
