@@ -325,7 +325,7 @@ func TestPageEndsWhereItTakesTooLong(t *testing.T) {
 		t.Fatal(err)
 	}
 	steps := 0
-	downTo, err := s.PageSteps(t.Context(), store.Filter{Statuses: []string{"succeeded"}}, 3*time.Second, func(tx pgx.Tx, _ string, _ []any) (int, error) {
+	downTo, err := s.PageSteps(t.Context(), store.Filter{Statuses: []string{"succeeded"}}, time.Minute, func(tx pgx.Tx, _ string, _ []any) (int, error) {
 		if steps++; steps <= 2 || steps == 4 {
 			return 0, nil
 		}

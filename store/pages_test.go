@@ -177,7 +177,7 @@ func TestPagesReadLittle(t *testing.T) {
 		"no such app":       {AppID: "nobody", Statuses: []string{"missed"}},
 	} {
 		total := 0.0
-		_, err := s.PageSteps(t.Context(), f, time.Minute, func(tx pgx.Tx, sql string, args []any) (int, error) {
+		_, err := s.PageSteps(t.Context(), f, 10*time.Minute, func(tx pgx.Tx, sql string, args []any) (int, error) {
 			total += explained(t, tx, sql, args...)
 			return 0, nil
 		})

@@ -138,17 +138,18 @@ func (f Filter) pageIDs(ctx context.Context, tx pgx.Tx, step func(sql string, ar
 func hasNotEnded(status string) bool { return status == "pending" || status == "running" }
 
 // How a page looks back for decided tasks where no index has just those: further and
-// further, and each look at the time before the last one's. While a look is quick, the
-// next is longer by lookBackGrows. One that is not quick is given up, and from there each
-// look is slowLookGrows times as long. In the end the page shows what was found.
+// further, and each look at the time before the last one's. The short looks cost little
+// in any case. While a longer one is quick, the next is longer by lookBackGrows. One that
+// is not quick is given up, and from there each look is slowLookGrows times as long. In
+// the end the page shows what was found.
 const (
 	firstLookBack     = 2 * time.Second
+	shortLookBack     = 2 * time.Minute      // after it, an app's tasks are looked for by its campaigns
+	lastLookBack      = 100 * 24 * time.Hour // after it, all tasks are looked at
 	lookBackGrows     = 60
 	slowLookGrows     = 4
-	lastLookBack      = 100 * 24 * time.Hour // after it, all tasks are looked at
-	looksByTime       = 3 * time.Hour        // after it, an app's tasks are looked for by its campaigns
-	quickLookPatience = 100                  // a quick look takes at most this part of the page's patience,
-	looksPatience     = 20                   // and all looks together this part
+	quickLookPatience = 100 // a quick look takes at most this part of the page's patience,
+	looksPatience     = 20  // and the longer looks together this part
 )
 
 // decidedIDs calls step with the statements of pageIDs for decided tasks.
@@ -158,42 +159,48 @@ func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, some bool, step func(
 		_, err := step(f.decidedSQL(some, f.Since))
 		return time.Time{}, err
 	}
-	if downTo, err = f.latest(ctx, tx); err != nil {
-		return downTo, err
+	from, err := f.latest(ctx, tx)
+	if err != nil {
+		return time.Time{}, err
 	}
-	from, end := downTo, func() {}
-	enough := ctx
+	found := 0
+	look := func(since time.Time) error {
+		n, err := step(f.decidedSQL(some, since))
+		found += n
+		return err
+	}
+	back := firstLookBack
+	for ; back <= shortLookBack; back *= lookBackGrows {
+		since, last := f.lookBack(from, back)
+		if err := look(since); err != nil || last || found >= limitOf(f.Limit) {
+			return time.Time{}, err
+		}
+		f.Until, downTo = since, since
+	}
+	by, err := f.byCampaign(ctx, tx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	grows, limit := lookBackGrows, f.patience/quickLookPatience
+	if by.campaigns != nil && !by.someOf { // the latest tasks of each campaign are found by the key
+		f, back, grows, limit = by, lastLookBack, slowLookGrows, f.patience/looksPatience
+	}
+	effort, end := ctx, func() {}
 	if f.patience > 0 {
-		enough, end = context.WithTimeout(ctx, f.patience/looksPatience)
+		effort, end = context.WithTimeout(ctx, f.patience/looksPatience)
 	}
 	defer end()
-	limit, grows, found := f.patience/quickLookPatience, lookBackGrows, 0
-	byTime := true
-	for back := firstLookBack; enough.Err() == nil; {
-		if back > looksByTime && byTime {
-			byTime = false
-			by, err := f.byCampaign(ctx, tx)
-			if err != nil {
-				return downTo, err
-			}
-			if by.campaigns != nil && !by.someOf { // the latest tasks of each campaign are found by the key
-				f, back, limit, grows = by, lastLookBack, f.patience/looksPatience, slowLookGrows
-			}
-		}
+	for effort.Err() == nil {
 		since, last := f.lookBack(from, back)
-		done, err := tryFor(ctx, tx, limit, func() error {
-			n, err := step(f.decidedSQL(some, since))
-			found += n
-			return err
-		})
+		done, err := tryFor(ctx, tx, limit, func() error { return look(since) })
 		switch {
 		case err != nil:
-			return downTo, err
+			return time.Time{}, err
 		case !done && grows == slowLookGrows:
 			return downTo, nil
 		case !done:
-			limit, grows = f.patience/looksPatience, slowLookGrows
-			back = max(back/lookBackGrows*slowLookGrows, firstLookBack)
+			grows, limit = slowLookGrows, f.patience/looksPatience
+			back = back / lookBackGrows * slowLookGrows
 		case last || found >= limitOf(f.Limit):
 			return time.Time{}, nil
 		default:

@@ -122,7 +122,7 @@ func TestListTasksReadsLittle(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			total := 0.0
-			_, err := s.PageSteps(t.Context(), c.filter, time.Minute, func(tx pgx.Tx, sql string, args []any) (int, error) {
+			_, err := s.PageSteps(t.Context(), c.filter, 10*time.Minute, func(tx pgx.Tx, sql string, args []any) (int, error) {
 				total += explained(t, tx, sql, args...)
 				rows, _ := tx.Query(t.Context(), sql, args...)
 				ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
