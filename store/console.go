@@ -570,7 +570,7 @@ func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duratio
 		if by.campaigns != nil {
 			most = appTasks
 		}
-		chosen := by.upTo(decidedFor(some), fmt.Sprint(most+1), "t.due_at, t.sent_at - t.due_at AS lateness", fmt.Sprintf(
+		chosen := by.upTo(begunFor(some), fmt.Sprint(most+1), "t.due_at, t.sent_at - t.due_at AS lateness", fmt.Sprintf(
 			"t.due_at >= $%d AND t.due_at < $%d AND t.sent_at IS NOT NULL AND %s", n-2, n, where.sql()), where)
 		sql := fmt.Sprintf(`
 			SELECT date_bin($%d, x.due_at, $%d), %s
@@ -594,12 +594,22 @@ func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duratio
 			  FROM generate_series(0, $%[1]d - 1) g (n) CROSS JOIN LATERAL (SELECT $%[2]d::timestamptz + g.n * $%[3]d::interval) h (at)
 			 CROSS JOIN LATERAL (SELECT t.sent_at - t.due_at AS lateness FROM %[7]st.due_at >= h.at AND t.due_at < h.at + $%[3]d::interval
 			                        AND t.sent_at IS NOT NULL AND %[4]s LIMIT %[5]d) x
-			 GROUP BY h.at ORDER BY h.at`, n, n-2, n-1, where.sql(), tasks, latenessColumns, decidedFor(some))
+			 GROUP BY h.at ORDER BY h.at`, n, n-2, n-1, where.sql(), tasks, latenessColumns, begunFor(some))
 		rows, _ = tx.Query(ctx, sql, where.args...)
 		out, err = pgx.CollectRows(rows, scanLateness)
 		return err
 	})
 	return out, err
+}
+
+// begunFor returns where the role may read tasks t whose first call may have begun, as
+// decidedFor does those that are decided.
+func begunFor(some bool) string {
+	if some {
+		return `scheduler.tasks t WHERE `
+	}
+	return `(SELECT d.due_at, d.sent_at, d.app_no, d.campaign_id FROM scheduler.decided_tasks d
+		UNION ALL SELECT r.due_at, r.sent_at, r.app_no, r.campaign_id FROM scheduler.tasks r WHERE r.decided_at IS NULL) t WHERE `
 }
 
 func scanLateness(row pgx.CollectableRow) (h LatenessStep, err error) {

@@ -162,6 +162,30 @@ func checkLateness(t *testing.T, s *store.Store, app string, since time.Time, wa
 	}
 }
 
+// A task that runs counts too, since its first call has begun.
+func TestLatenessOfARunningTask(t *testing.T) {
+	t.Parallel()
+	db, s := newManyTasks(t)
+	_, err := db.Exec(t.Context(), `SET session_replication_role = replica;
+		INSERT INTO scheduler.running_tasks (id, app_no, campaign_id, revision, origin, due_at, started_at, slices, targets)
+		SELECT 5000000, c.app_no, c.id, 1, 'scheduled', now() - interval '10 minutes', now(), 2, 200 FROM scheduler.campaigns c WHERE c.id = 7;
+		INSERT INTO scheduler.slices (task_id, slice_no, app_no, campaign_id, status, ready_at, attempts, sent_at, daemon_id)
+		SELECT 5000000, n, c.app_no, c.id, 'running', now(), 1, now() - interval '9 minutes', 1 FROM scheduler.campaigns c, generate_series(1, 2) n WHERE c.id = 7;
+		SET session_replication_role = origin`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, app := range []string{"", "a"} {
+		steps, err := s.Lateness(t.Context(), time.Now().Add(-2*time.Hour), time.Hour, 3, 100, store.Filter{AppID: app})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(steps) != 1 || steps[0].Tasks != 1 || steps[0].P50 != time.Minute { // no other task of these has begun
+			t.Errorf("of the app %q: %+v", app, steps)
+		}
+	}
+}
+
 // What waits for a ruling is found by its own index, of any app, and what is shown of an
 // app by its campaigns: neither goes through what others have decided.
 func TestPagesReadLittle(t *testing.T) {
