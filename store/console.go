@@ -348,11 +348,11 @@ func (s *Store) CountDays(ctx context.Context, now time.Time, bounds []time.Time
 	}
 	f.patience = readLimit
 	err = s.read(ctx, "count tasks by day", func(tx pgx.Tx) error {
-		by, err := f.byCampaign(ctx, tx)
+		some, err := seesSome(ctx, tx)
 		if err != nil {
 			return err
 		}
-		some, err := seesSome(ctx, tx)
+		by, err := f.byCampaign(ctx, tx, some)
 		if err != nil {
 			return err
 		}
@@ -473,7 +473,11 @@ var changes = []string{"update", "pause", "resume", "cancel", "finish", "reject"
 // Whoever sees some apps asks for the changes of their campaigns, unless these are
 // many: else it would look for a few among those of all. All else people do by hand.
 func wholeAudit(ctx context.Context, tx pgx.Tx, f AuditFilter) ([]AuditRow, error) {
-	by, err := Filter{patience: readLimit}.byCampaign(ctx, tx)
+	some, err := seesSome(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	by, err := Filter{patience: readLimit}.byCampaign(ctx, tx, some)
 	if err != nil {
 		return nil, err
 	}
@@ -555,11 +559,11 @@ const (
 func (s *Store) Lateness(ctx context.Context, since time.Time, step time.Duration, steps, tasks int, f Filter) (out []LatenessStep, err error) {
 	f.patience = readLimit
 	err = s.read(ctx, "read lateness", func(tx pgx.Tx) error {
-		by, err := f.byCampaign(ctx, tx)
+		some, err := seesSome(ctx, tx)
 		if err != nil {
 			return err
 		}
-		some, err := seesSome(ctx, tx)
+		by, err := f.byCampaign(ctx, tx, some)
 		if err != nil {
 			return err
 		}

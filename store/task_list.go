@@ -177,7 +177,7 @@ func (f Filter) decidedIDs(ctx context.Context, tx pgx.Tx, some bool, step func(
 		}
 		f.Until, downTo = since, since
 	}
-	by, err := f.byCampaign(ctx, tx)
+	by, err := f.byCampaign(ctx, tx, some)
 	if err != nil {
 		return time.Time{}, err
 	}
@@ -339,14 +339,9 @@ func (f Filter) upTo(from, most, columns, condition string, where *conditions) s
 // index has decided tasks by their app, since it would cost something at every
 // decision, and the search for one app's tasks among all takes longer the more others
 // there are. Where there are more than maxAppCampaigns, it chooses the newest.
-func (f Filter) byCampaign(ctx context.Context, tx pgx.Tx) (Filter, error) {
-	if f.patience == 0 || f.Campaign != 0 || f.onlyUnknown() {
+func (f Filter) byCampaign(ctx context.Context, tx pgx.Tx, some bool) (Filter, error) {
+	if f.patience == 0 || f.Campaign != 0 || f.onlyUnknown() || f.AppID == "" && !some {
 		return f, nil
-	}
-	if f.AppID == "" {
-		if some, err := seesSome(ctx, tx); err != nil || !some {
-			return f, err
-		}
 	}
 	rows, _ := tx.Query(ctx, `
 		WITH app AS (SELECT a.app_no FROM scheduler.apps a WHERE $1 IN ('', a.app_id) AND $2 IN ('', a.workspace_id))
