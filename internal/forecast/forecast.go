@@ -275,9 +275,9 @@ func occurrences(campaigns []Campaign, in Input) []Occurrence {
 }
 
 // A coming is the next occurrence of a campaign, which is named by its place in
-// the list. Occurrences are whole seconds, and numbers are compared sooner than times.
+// the list. Numbers are compared sooner than times.
 type coming struct {
-	at       int64 // in microseconds
+	at       int64 // in microseconds, as the database keeps it
 	campaign int
 }
 
