@@ -11,7 +11,7 @@ import (
 // A Blocker is a session that holds a lock for which another session waits.
 // Without pg_read_all_stats, the login does not see its state.
 type Blocker struct {
-	PID         int32
+	PID         int32 // 0: a prepared transaction
 	Login       string
 	Application string
 	State       string        // empty: hidden
@@ -20,6 +20,9 @@ type Blocker struct {
 
 // String names the session for people.
 func (b Blocker) String() string {
+	if b.PID == 0 {
+		return "a prepared transaction"
+	}
 	s := fmt.Sprintf("session %d of %s", b.PID, orUnknown(b.Login))
 	if b.Application != "" {
 		s += fmt.Sprintf(" (%s)", b.Application)
@@ -40,14 +43,18 @@ func orUnknown(login string) string {
 	return login
 }
 
-// blockedWait is how long Blockers waits for a lock, so that the server can say
-// who holds it.
-const blockedWait = 300 * time.Millisecond
+// Blockers waits for a lock so that the server can say who holds it: for
+// blockedWait at first, then twice as long each time until a look has come in
+// time, at most for longestBlockedWait. A busy server answers late.
+const (
+	blockedWait        = 100 * time.Millisecond
+	longestBlockedWait = 3 * time.Second
+)
 
 // Blockers returns the sessions that hold a lock that a plan of the app needs: the
 // planner's own lock, the app's row, the rows of its changed campaigns, or a whole
 // table. It asks for each of these locks for a moment, and changes nothing. It
-// takes two connections.
+// takes two connections. With an error it returns those found before it.
 func (s *Store) Blockers(ctx context.Context, appNo int32) ([]Blocker, error) {
 	var out []Blocker
 	conn, err := s.pool.Acquire(ctx)
@@ -64,7 +71,7 @@ func (s *Store) Blockers(ctx context.Context, appNo int32) ([]Blocker, error) {
 	} {
 		found, err := s.blockersOf(ctx, conn.Conn(), ask, appNo)
 		if err != nil {
-			return nil, fmt.Errorf("look for blockers: %w", err)
+			return uniqueBlockers(out), fmt.Errorf("look for blockers: %w", err)
 		}
 		out = append(out, found...)
 	}
@@ -72,21 +79,38 @@ func (s *Store) Blockers(ctx context.Context, appNo int32) ([]Blocker, error) {
 }
 
 // blockersOf asks for a lock on one connection, and asks on another which
-// sessions hold it.
+// sessions hold it. It returns none when it gets the lock.
 func (s *Store) blockersOf(ctx context.Context, conn *pgx.Conn, ask string, appNo int32) ([]Blocker, error) {
+	for wait := blockedWait; wait <= longestBlockedWait; wait *= 2 {
+		found, blocked, err := s.blockersWithin(ctx, conn, ask, appNo, wait)
+		if err != nil || !blocked {
+			return nil, err
+		}
+		if len(found) > 0 {
+			return found, nil
+		}
+	}
+	return nil, nil
+}
+
+// blockersWithin waits for a lock for one length, and says whether it waited in
+// vain and whom it saw hold the lock.
+func (s *Store) blockersWithin(ctx context.Context, conn *pgx.Conn, ask string, appNo int32, wait time.Duration) (found []Blocker, blocked bool, err error) {
 	asked := make(chan error, 1)
-	go func() { asked <- askInVain(ctx, conn, ask, appNo) }()
+	go func() { asked <- askInVain(ctx, conn, ask, appNo, wait) }()
 	pid := int32(conn.PgConn().PID()) //nolint:gosec // the server's process ids are 32 bits
-	var found []Blocker
-	for look := time.After(blockedWait / 3); ; look = time.After(blockedWait / 3) {
+	for look := time.After(wait / 3); ; look = time.After(wait / 3) {
 		select {
 		case err := <-asked:
-			return found, err
+			if IsBlocked(err) {
+				return found, true, nil
+			}
+			return nil, false, err
 		case <-look:
 			rows, _ := s.pool.Query(ctx, `
 				SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(state, ''),
 				       coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float8
-				  FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids($1))`, pid)
+				  FROM unnest(pg_blocking_pids($1)) pid LEFT JOIN pg_stat_activity USING (pid)`, pid)
 			list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (b Blocker, err error) {
 				var since float64
 				err = row.Scan(&b.PID, &b.Login, &b.Application, &b.State, &since)
@@ -100,19 +124,18 @@ func (s *Store) blockersOf(ctx context.Context, conn *pgx.Conn, ask string, appN
 	}
 }
 
-// askInVain asks for a lock, for a moment, and gives it back.
-func askInVain(ctx context.Context, conn *pgx.Conn, ask string, appNo int32) error {
+// askInVain asks for a lock, for a moment, and gives it back. Its error is
+// IsBlocked when the moment passed.
+func askInVain(ctx context.Context, conn *pgx.Conn, ask string, appNo int32, wait time.Duration) error {
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	if _, err := tx.Exec(ctx, fmt.Sprintf(`SET LOCAL lock_timeout = %d`, blockedWait.Milliseconds())); err != nil {
+	if _, err := tx.Exec(ctx, fmt.Sprintf(`SET LOCAL lock_timeout = %d`, wait.Milliseconds())); err != nil {
 		return err
 	}
-	if _, err = tx.Exec(ctx, ask, appNo); IsBlocked(err) {
-		return nil
-	}
+	_, err = tx.Exec(ctx, ask, appNo)
 	return err
 }
 

@@ -248,6 +248,9 @@ func (e *examination) planning(ctx context.Context, s *store.Store) {
 			}
 			found += "; blocked by " + strings.Join(names, "; ")
 			toDo = fmt.Sprintf("have that transaction ended: ask its login, or SELECT pg_terminate_backend(%d)", blockers[0].PID)
+			if blockers[0].PID == 0 {
+				toDo = "find that transaction in pg_prepared_xacts, and COMMIT PREPARED or ROLLBACK PREPARED it"
+			}
 		}
 		e.wrong("app "+a.Name(), found, toDo)
 	}

@@ -1,9 +1,13 @@
 package doctor_test
 
 import (
+	"context"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
 	"github.com/campaign-scheduler/scheduler/internal/doctor"
@@ -28,52 +32,67 @@ func TestExamineNamesAPooler(t *testing.T) {
 	}
 }
 
-// An app whose changes wait is told of, with the session that is in the way.
+// An app whose changes wait is told of, with who is in the way and how to end it.
 func TestExamineNamesWhoBlocksAnApp(t *testing.T) {
 	t.Parallel()
-	db := pgtest.New(t)
-	for _, sql := range []string{
-		`INSERT INTO scheduler.apps (app_id, workspace_id, provider) VALUES ('blocked', 'w', 'mpaas'), ('slow', '', 'mpaas')`,
-		`INSERT INTO scheduler.campaign_changes (app_no, campaign_id, changed_at) SELECT app_no, 0, now() - interval '1 minute' FROM scheduler.apps`,
+	for name, tc := range map[string]struct {
+		leave string   // what the transaction in the way does before it is left alone
+		want  []string // $pid is its session's
+		end   string
+	}{
+		"a session":              {leave: `SELECT`, want: []string{"session $pid", "idle in transaction", "pg_terminate_backend($pid)"}, end: `ROLLBACK`},
+		"a prepared transaction": {leave: `PREPARE TRANSACTION 'left'`, want: []string{"blocked by a prepared transaction", "pg_prepared_xacts"}, end: `ROLLBACK PREPARED 'left'`},
 	} {
-		if _, err := db.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
-	}
-	tx, err := db.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tx.Exec(t.Context(), `UPDATE scheduler.apps SET updated_at = now() WHERE app_id = 'blocked'`); err != nil {
-		t.Fatal(err)
-	}
-	var pid string
-	if err := tx.QueryRow(t.Context(), `SELECT pg_backend_pid()::text`).Scan(&pid); err != nil {
-		t.Fatal(err)
-	}
-	examine := func() map[string]string {
-		found := make(map[string]string)
-		for _, c := range doctor.Examine(t.Context(), doctor.Options{Config: &config.Config{}, DatabaseURL: db.URL, Now: time.Now}) {
-			if c.Grade == doctor.Wrong || c.Name == "planning" {
-				found[c.Name] = c.Found + " / " + c.ToDo
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := pgtest.New(t)
+			conn, err := pgx.Connect(t.Context(), db.URL)
+			if err != nil {
+				t.Fatal(err)
 			}
-		}
-		return found
-	}
-	found := examine()
-	if got := found["app blocked/w"]; !strings.Contains(got, "session "+pid) || !strings.Contains(got, "idle in transaction") || !strings.Contains(got, "not been planned for 1m") {
-		t.Errorf("the blocked app: %q", got)
-	}
-	if got := found["app slow"]; got == "" || strings.Contains(got, "session") {
-		t.Errorf("the other app: %q", got)
-	}
-	if err := tx.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.Exec(t.Context(), `DELETE FROM scheduler.campaign_changes`); err != nil {
-		t.Fatal(err)
-	}
-	if got := examine(); got["planning"] == "" || len(got) != 1 {
-		t.Errorf("when all is planned: %v", got)
+			defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+			do := func(sql string) {
+				t.Helper()
+				if _, err := conn.Exec(t.Context(), sql); err != nil {
+					t.Fatalf("%s: %v", sql, err)
+				}
+			}
+			var prepared int
+			if err := conn.QueryRow(t.Context(), `SELECT current_setting('max_prepared_transactions')::int`).Scan(&prepared); err != nil {
+				t.Fatal(err)
+			}
+			if prepared == 0 && strings.HasPrefix(tc.leave, "PREPARE") {
+				t.Skip("the server of TEST_DATABASE_URL has max_prepared_transactions = 0")
+			}
+			defer func() { _, _ = conn.Exec(context.WithoutCancel(t.Context()), tc.end) }() // or the database cannot be dropped
+			do(`INSERT INTO scheduler.apps (app_id, workspace_id, provider) VALUES ('blocked', 'w', 'mpaas'), ('slow', '', 'mpaas')`)
+			do(`INSERT INTO scheduler.campaign_changes (app_no, campaign_id, changed_at) SELECT app_no, 0, now() - interval '1 minute' FROM scheduler.apps`)
+			do(`BEGIN; UPDATE scheduler.apps SET updated_at = now() WHERE app_id = 'blocked'`)
+			do(tc.leave)
+			examine := func() map[string]string {
+				found := make(map[string]string)
+				for _, c := range doctor.Examine(t.Context(), doctor.Options{Config: &config.Config{}, DatabaseURL: db.URL, Now: time.Now}) {
+					if c.Grade == doctor.Wrong || c.Name == "planning" {
+						found[c.Name] = c.Found + " / " + c.ToDo
+					}
+				}
+				return found
+			}
+			found := examine()
+			for _, want := range append(tc.want, "not been planned for 1m") {
+				want = strings.ReplaceAll(want, "$pid", strconv.Itoa(int(conn.PgConn().PID())))
+				if got := found["app blocked/w"]; !strings.Contains(got, want) {
+					t.Errorf("the blocked app: %q, want %q in it", got, want)
+				}
+			}
+			if got := found["app slow"]; got == "" || strings.Contains(got, "blocked by") {
+				t.Errorf("the other app: %q", got)
+			}
+			do(tc.end)
+			do(`DELETE FROM scheduler.campaign_changes`)
+			if got := examine(); got["planning"] == "" || len(got) != 1 {
+				t.Errorf("when all is planned: %v", got)
+			}
+		})
 	}
 }

@@ -45,10 +45,11 @@ func openLocal(ctx context.Context) (url, from string, end func() error, err err
 		return "", "", nil, err
 	}
 	s, err := embedpg.Start(ctx, embedpg.Config{Dir: dir, Ephemeral: true, Settings: map[string]string{
-		"max_connections": "300",
-		"shared_buffers":  "64MB",
-		"max_wal_size":    "4GB", // no checkpoint in the middle of a test
-		"autovacuum":      "on",
+		"max_connections":           "300",
+		"max_prepared_transactions": "10",
+		"shared_buffers":            "64MB",
+		"max_wal_size":              "4GB", // no checkpoint in the middle of a test
+		"autovacuum":                "on",
 	}})
 	if err != nil {
 		return "", "", nil, errors.Join(err, os.RemoveAll(dir))
@@ -178,7 +179,7 @@ func runContainer(ctx context.Context, image string) (url, from string, end func
 			wait.ForLog("database system is ready to accept connections").WithOccurrence(2), // the first is the entrypoint's
 			wait.ForListeningPort("5432/tcp")),
 		testcontainers.WithCmd("postgres", "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
-			"-c", "max_connections=300", "-c", "max_wal_size=4GB"))
+			"-c", "max_connections=300", "-c", "max_prepared_transactions=10", "-c", "max_wal_size=4GB"))
 	end = func() error { return testcontainers.TerminateContainer(container) } // nothing to do for nil
 	if err != nil {
 		return "", "", nil, errors.Join(fmt.Errorf("image %s: %w", image, err), end())
