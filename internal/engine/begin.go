@@ -438,7 +438,7 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 		byTask[e.task.ID] = e
 	}
 	daemon := d.lease.id()
-	began, asked := time.Now(), d.traces.now()
+	began, traced, asked := time.Now(), d.traces.now(), d.clock.Now()
 	claim, tasks, err := d.ask(ctx, daemon, ids, byTask, slices.ContainsFunc(entries, func(e *entry) bool { return e.compiled.mayTakeTargets() }))
 	d.due.done(entries...)
 	if err != nil {
@@ -452,9 +452,9 @@ func (d *dispatcher) claim(ctx context.Context, entries []*entry) time.Duration 
 	for _, t := range tasks {
 		e := byTask[t.ID]
 		delete(byTask, t.ID)
-		c := &claimed{entry: e, daemon: daemon, claim: claim, ClaimedTask: t, started: notBefore(started, e.task.DueAt)}
+		c := &claimed{entry: e, daemon: daemon, claim: claim, ClaimedTask: t, asked: asked, started: notBefore(started, e.task.DueAt)}
 		mine = append(mine, c)
-		d.traces.claimed(c, asked)
+		d.traces.claimed(c, traced)
 		apps[e.task.AppNo] = true
 	}
 	d.hint(apps)

@@ -21,7 +21,8 @@ type claimed struct {
 	store.ClaimedTask
 	daemon  int64 // the lease it was claimed under
 	claim   int64
-	moved   bool // its campaign was changed after it was read
+	moved   bool      // its campaign was changed after it was read
+	asked   time.Time // when the claim was asked for, by the database's clock
 	started time.Time
 	targets []dispatch.Target
 }
@@ -205,7 +206,7 @@ func (d *dispatcher) push(t *claimed) {
 		d.cut(t)
 	case v.needsTargets() && n == 0:
 		d.finishEmpty(t)
-	case d.quiet.hold(&v.campaign, d.clock.Now()):
+	case d.quiet.began(&v.campaign, t.asked, d.clock.Now()):
 		d.putOff(t, quietBegan)
 	default:
 		p := v.push(t.task.ID, 1, t.task.DueAt, t.targets)

@@ -89,7 +89,8 @@ const heldFor = 200 * time.Millisecond
 // An attempt is a delivery that was claimed and whose outcome is not recorded yet.
 type attempt struct {
 	store.Delivery
-	daemon   int64 // the lease it was claimed under
+	daemon   int64     // the lease it was claimed under
+	asked    time.Time // when its claim was asked for, by the database's clock
 	compiled *compiled
 	leave    *leave
 }
@@ -228,12 +229,13 @@ func (s *deliveries) claim(ctx context.Context, batch []*waiting) bool {
 		return true
 	}
 	daemon := s.lease.id()
+	asked := s.clock.Now()
 	got, err := s.ask(ctx, daemon, want)
 	begun := make(map[int64]bool, len(got))
 	attempts := make([]*attempt, len(got))
 	for i, d := range got {
 		begun[d.ID] = true
-		attempts[i] = &attempt{Delivery: d, daemon: daemon, compiled: byID[d.ID].compiled, leave: byID[d.ID].leave}
+		attempts[i] = &attempt{Delivery: d, daemon: daemon, asked: asked, compiled: byID[d.ID].compiled, leave: byID[d.ID].leave}
 	}
 	for _, w := range kept {
 		if !begun[w.ID] {
@@ -506,7 +508,7 @@ func (s *deliveries) launchOne(ctx context.Context, a *attempt, rows []store.Tar
 const audienceChanged = "audience changed: none of its targets is in the campaign any more"
 
 func (s *deliveries) push(a *attempt, targets []dispatch.Target) {
-	if s.quiet.hold(&a.compiled.campaign, s.clock.Now()) {
+	if s.quiet.began(&a.compiled.campaign, a.asked, s.clock.Now()) {
 		s.putOff(a, quietAge, quietBegan)
 		return
 	}

@@ -78,10 +78,17 @@ func heldBy(h strategy.QuietHours, c *store.Campaign) strategy.QuietHours {
 	return h
 }
 
-// hold says whether a claimed call of the campaign must not begin now, since quiet
-// hours have begun after the claim.
+// hold says whether quiet hours hold the campaign now, as far as this daemon knows.
 func (q *quietHours) hold(c *store.Campaign, now time.Time) bool {
 	return !q.of(c).End(now).IsZero()
+}
+
+// began says whether a claimed call of the campaign must not begin now, since quiet
+// hours have begun after its claim was asked for. Known hours that held the campaign
+// before that are old: the claim found that they do so no more.
+func (q *quietHours) began(c *store.Campaign, asked, now time.Time) bool {
+	h := q.of(c)
+	return !h.End(now).IsZero() && h.End(asked).IsZero()
 }
 
 // quietBegan is the reason recorded for a claimed call that does not begin.

@@ -74,6 +74,30 @@ func TestExpired(t *testing.T) {
 	}
 }
 
+// A claimed call is held when quiet hours begin after its claim was asked for. Known hours
+// that would have held the claim are old: the claim is newer.
+func TestQuietHoursThatBeganAfterTheClaim(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, policy, asked, now string
+		quiet                    strategy.QuietHours
+		want                     bool
+	}{
+		{"none", "hold", "21:59:59", "22:00:00", strategy.QuietHours{}, false},
+		{"still before them", "hold", "21:59:58", "21:59:59", night, false},
+		{"they began", "hold", "21:59:59", "22:00:00", night, true},
+		{"they began, and the campaign ignores them", "ignore", "21:59:59", "22:00:00", night, false},
+		{"the claim found none any more", "hold", "22:00:00", "22:00:01", night, false},
+		{"they are over", "hold", "21:59:59", "08:00:00", night, false},
+	} {
+		q := newQuietHours(nil, nil)
+		q.known.Store(&map[int32]strategy.QuietHours{7: c.quiet})
+		if got := q.began(&store.Campaign{AppNo: 7, QuietPolicy: c.policy}, at(c.asked), at(c.now)); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
 // A delivery waits in the queue for the quiet hours that its own reading found. What the
 // daemon read before may have been taken back since: the delivery would wait for an end
 // that is hours away.
