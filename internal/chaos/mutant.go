@@ -119,6 +119,7 @@ var Mutants = []Mutant{
 		Edits: []Edit{
 			{"store/quiet.go", "	return `(` + app + ` <> ALL(", "	return `(true OR ` + app + ` <> ALL("},
 			{"internal/engine/quiet.go", "return !q.of(c).End(now).IsZero()", "return false && !q.of(c).End(now).IsZero()"},
+			{"internal/engine/quiet.go", "return !h.End(now).IsZero() &&", "return false && !h.End(now).IsZero() &&"},
 		},
 	},
 	{
@@ -226,8 +227,8 @@ var Mutants = []Mutant{
 }
 
 // askLate waits for the app's leave of a delivery that has begun.
-const askLate = `	for !a.leave {
-		if a.leave, _ = a.compiled.app.begin(time.Now()); !a.leave {
+const askLate = `	for a.leave == nil {
+		if a.leave, _ = a.compiled.app.begin(time.Now(), len(targets)); a.leave == nil {
 			time.Sleep(5 * time.Millisecond)
 		}
 	}
@@ -285,7 +286,7 @@ func (d *dispatcher) callFirst(ctx context.Context, daemon int64, entries []*ent
 		if n := len(t.targets); v.needsTargets() && (n == 0 || n > v.message.Channel.MaxTargets) {
 			continue
 		}
-		o, sent := d.caller.call(d.pushing, daemon, v.app, v.push(t.task.ID, 1, t.task.DueAt, t.targets))
+		o, sent := d.caller.call(d.pushing, daemon, v.app, t.leave, v.push(t.task.ID, 1, t.task.DueAt, t.targets))
 		keepCall(t.task.ID, madeCall{o, sent})
 	}
 }

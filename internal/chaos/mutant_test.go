@@ -4,7 +4,9 @@ package chaos
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -31,6 +33,39 @@ func TestMutantsFitTheSource(t *testing.T) {
 		}
 		if m.Break == "" || len(m.Shows) == 0 {
 			t.Errorf("mutant %s does not say what it breaks and what shows it", m.Name)
+		}
+	}
+}
+
+// A mutant that does not compile is found by nobody either. Those whose changes fit into
+// one source are compiled together.
+func TestMutantsCompile(t *testing.T) {
+	t.Parallel()
+	root, err := moduleRoot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for left := Mutants; len(left) > 0; {
+		var edits []Edit
+		var overlay string
+		var names []string
+		var later []Mutant
+		for _, m := range left {
+			laid, err := lay(slices.Concat(edits, m.Edits), root, t.TempDir())
+			if err != nil {
+				later = append(later, m)
+				continue
+			}
+			edits, overlay, names = append(edits, m.Edits...), laid, append(names, m.Name)
+		}
+		if len(names) == 0 {
+			t.Fatalf("%d mutants do not fit the source", len(left))
+		}
+		left = later
+		cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "failpoint", "-overlay", overlay, "./store", "./internal/engine")
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("one of %v does not compile: %v\n%s", names, err, out)
 		}
 	}
 }
