@@ -13,8 +13,8 @@ import (
 )
 
 // What the pages of the console ask. Each read goes through the views and
-// policies, so that an author may ask too, is planned for its own values, and
-// has a time limit: a page that would take longer says how to narrow it.
+// policies, so that an author may ask too, and has a time limit: a page that would
+// take longer says how to narrow it.
 
 // ErrReadTooLong says that a read was given up at its time limit.
 var ErrReadTooLong = errors.New("this takes too long: narrow it by app, campaign or time")
@@ -166,7 +166,7 @@ const summaryColumns = `c.id, c.revision, c.name, c.app_id, c.workspace_id, c.ch
 
 func (c *CampaignSummary) columns() []any {
 	return []any{
-		&c.ID, &c.Revision, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.Status, &c.Reason, &c.StrategyType, &c.StrategyContent,
+		&c.ID, &c.Revision, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.Status, &c.Reason, &c.StrategyType, (*[]byte)(&c.StrategyContent),
 		&c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
 		&c.Calendar.Name, &c.Calendar.Policy, &c.Calendar.Closed, (*timeOrZero)(&c.Calendar.Since), &c.WrittenAt,
 	}

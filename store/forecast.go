@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -85,56 +86,64 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 	return out, err
 }
 
-// readCampaigns looks through the newest campaigns for the active ones.
-func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastFilter, some bool) error {
+// chooseCampaigns returns the ids of the newest campaigns that will push. It looks
+// through few of all campaigns first, since most will push where there are many.
+func (r *ForecastRows) chooseCampaigns(ctx context.Context, tx pgx.Tx, f ForecastFilter, some bool) (ids []int64, err error) {
 	of, byApp := Filter{AppID: f.AppID}, some || f.AppID != ""
-	downTo, err := of.newestDownTo(ctx, tx, 0, byApp, forecastLooked+1)
+	for _, looked := range []int{min(2*f.Campaigns, forecastLooked), forecastLooked} {
+		downTo, err := of.newestDownTo(ctx, tx, 0, byApp, looked+1)
+		if err != nil {
+			return nil, err
+		}
+		where := &conditions{}
+		add(where, "c.id > ?", downTo)
+		// A campaign that pushes at once will push while it has a task. With LIMIT the
+		// server reads one campaign's tasks at a time; with EXISTS it would read every
+		// pending task.
+		where.where = append(where.where, "c.status = 'active' AND (c.strategy_type <> 0 OR (SELECT true FROM scheduler.upcoming u WHERE u.campaign_id = c.id LIMIT 1))")
+		sql, args := of.newest(where, byApp, f.Campaigns+1)
+		if err := tx.QueryRow(ctx, `SELECT ARRAY(`+sql+`)`, args...).Scan(&ids); err != nil {
+			return nil, err
+		}
+		if len(ids) > f.Campaigns {
+			r.Partial = true
+			return ids[:f.Campaigns], nil
+		}
+		if r.Partial = downTo > 0; !r.Partial {
+			break
+		}
+	}
+	return ids, nil
+}
+
+// readCampaigns reads the campaigns that will push.
+func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastFilter, some bool) error {
+	ids, err := r.chooseCampaigns(ctx, tx, f, some)
 	if err != nil {
 		return err
 	}
-	where := &conditions{}
-	add(where, "c.id > ?", downTo)
-	// A campaign that pushes at once will push while it has a task. With LIMIT the
-	// server reads one campaign's tasks at a time; with EXISTS it would read every
-	// pending task.
-	where.where = append(where.where, "c.status = 'active' AND (c.strategy_type <> 0 OR (SELECT true FROM scheduler.upcoming u WHERE u.campaign_id = c.id LIMIT 1))")
-	sql, args := of.newest(where, byApp, f.Campaigns+1)
 	quota := `LEFT JOIN scheduler.app_quotas q ON q.app_no = c.app_no AND q.channel = c.channel`
 	if some {
 		quota = `LEFT JOIN scheduler.quota_usage q ON q.app_id = c.app_id AND q.workspace_id = c.workspace_id AND q.channel = c.channel`
 	}
-	rows, err := tx.Query(ctx, `
+	rows, _ := tx.Query(ctx, `
 		SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times, `+calendarColumns+`,
 		       c.written_at, c.catch_up_window, c.spread, `+quietPolicy+`, c.misfire_policy, k.max_targets, coalesce(q.weekly_quota, k.weekly_quota)
 		  FROM scheduler.campaigns c JOIN scheduler.channels k USING (channel) `+quota+`
-		 WHERE c.id = ANY (ARRAY(`+sql+`)) ORDER BY c.id`, args...)
-	if err != nil {
-		return err
-	}
-	defer rows.Close()
-	for rows.Next() { // CollectRows would allocate each of thousands once more
-		r.Campaigns = append(roomy(r.Campaigns), ForecastCampaign{})
-		c := &r.Campaigns[len(r.Campaigns)-1]
-		if err := rows.Scan(&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, &c.StrategyContent, &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
-			&c.Calendar.Name, &c.Calendar.Policy, &c.Calendar.Closed, (*timeOrZero)(&c.Calendar.Since),
-			&c.WrittenAt, (*interval)(&c.CatchUpWindow), (*interval)(&c.Spread), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Quota); err != nil {
-			return err
-		}
-	}
-	r.Partial = downTo > 0
-	if more := len(r.Campaigns) - f.Campaigns; more > 0 {
-		r.Campaigns, r.Partial = r.Campaigns[more:], true
-	}
-	return rows.Err()
-}
-
-// roomy returns list with room for one more. A full list doubles, since append copies
-// lists of thousands again and again.
-func roomy[T any](list []T) []T {
-	if len(list) < cap(list) {
-		return list
-	}
-	return slices.Grow(list, max(len(list), 64))
+		 WHERE c.id = ANY ($1)`, ids)
+	r.Campaigns = make([]ForecastCampaign, 0, len(ids))
+	var c ForecastCampaign
+	_, err = pgx.ForEachRow(rows, []any{
+		&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, (*[]byte)(&c.StrategyContent), &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
+		&c.Calendar.Name, &c.Calendar.Policy, &c.Calendar.Closed, (*timeOrZero)(&c.Calendar.Since),
+		&c.WrittenAt, (*interval)(&c.CatchUpWindow), (*interval)(&c.Spread), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Quota,
+	}, func() error {
+		r.Campaigns = append(r.Campaigns, c)
+		return nil
+	})
+	// They come so already from most plans; to have PostgreSQL sort them costs a tenth of the statement.
+	slices.SortFunc(r.Campaigns, func(a, b ForecastCampaign) int { return cmp.Compare(a.ID, b.ID) })
+	return err
 }
 
 // countTargets counts the targets of those campaigns whose calls a quota, a rate or a
@@ -193,6 +202,7 @@ func (r *ForecastRows) readStored(ctx context.Context, tx pgx.Tx, until time.Tim
 	for i, c := range r.Campaigns {
 		ids[i] = c.ID
 	}
+	r.Stored = make([]StoredOccurrence, 0, len(ids))
 	// Each campaign's rows are read by its own key, since there may be many more rows
 	// of other campaigns.
 	for _, sql := range []string{`
@@ -200,11 +210,16 @@ func (r *ForecastRows) readStored(ctx context.Context, tx pgx.Tx, until time.Tim
 		SELECT k.campaign_id, k.due_at, true FROM scheduler.skipped_occurrences k
 		 WHERE k.campaign_id = ANY ($1) AND k.due_at > now() AND k.due_at <= $2 AND k.restored_at IS NULL LIMIT $3`} {
 		rows, _ := tx.Query(ctx, sql, ids, until, forecastStored)
-		stored, err := pgx.CollectRows(rows, pgx.RowToStructByPos[StoredOccurrence])
+		var o StoredOccurrence
+		before := len(r.Stored)
+		_, err := pgx.ForEachRow(rows, []any{&o.CampaignID, &o.DueAt, &o.Skipped}, func() error { // CollectRows would allocate for each of thousands
+			r.Stored = append(r.Stored, o)
+			return nil
+		})
 		if err != nil {
 			return err
 		}
-		r.Stored, r.Partial = append(r.Stored, stored...), r.Partial || len(stored) == forecastStored
+		r.Partial = r.Partial || len(r.Stored)-before == forecastStored
 	}
 	return nil
 }

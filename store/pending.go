@@ -90,6 +90,15 @@ func (s *Store) upcoming(ctx context.Context, sql string, perApp int, args ...an
 	return tasks, more, err
 }
 
+// roomy returns list with room for one more. A full list doubles, since append copies
+// lists of thousands again and again.
+func roomy[T any](list []T) []T {
+	if len(list) < cap(list) {
+		return list
+	}
+	return slices.Grow(list, max(len(list), 64))
+}
+
 // The statements that leave out apps return one more row, with the id 0, where
 // there may be more tasks than they read.
 const (

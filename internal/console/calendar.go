@@ -183,7 +183,7 @@ func (c *Console) coming(x *exchange, start, end time.Time, app string) (forecas
 	if from.Before(x.Now) {
 		from = x.Now
 	}
-	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), app, mostCampaigns(app), x.Now, end.Add(-time.Microsecond))
+	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), &c.schedules, app, mostCampaigns(app), x.Now, end.Add(-time.Microsecond))
 	if err != nil {
 		return forecast.Result{}, err
 	}

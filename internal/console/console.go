@@ -25,6 +25,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
+	"github.com/campaign-scheduler/scheduler/internal/forecast"
 	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/store"
 )
@@ -72,6 +73,8 @@ type Console struct {
 	apps     atomic.Pointer[[]config.App]
 	gate     atomic.Pointer[gate]
 	turns    turns
+
+	schedules forecast.Schedules // of campaigns that pages have read
 
 	strangers, unmapped rate.Sometimes // bound what is logged of them
 }

@@ -16,7 +16,6 @@ package forecast
 
 import (
 	"cmp"
-	"container/heap"
 	"math"
 	"slices"
 	"time"
@@ -92,8 +91,8 @@ type Input struct {
 type Occurrence struct {
 	At       time.Time
 	Campaign *Campaign
-	Planned  bool      // it is no task yet
 	Held     time.Time // until when quiet hours hold it; zero: they do not hold it
+	Planned  bool      // it is no task yet
 	Silent   bool      // quiet hours keep it from being pushed at all
 }
 
@@ -235,66 +234,55 @@ func occurrences(campaigns []Campaign, in Input) []Occurrence {
 			due[o.CampaignID] = append(due[o.CampaignID], o.DueAt)
 		}
 	}
-	comes := func(t time.Time) bool { return !t.IsZero() && !t.After(in.Until) }
 	var out []Occurrence
-	next, times, n := make(soonest, 0, len(campaigns)), make([]time.Time, len(campaigns)), 0
+	var next []coming
+	until := in.Until.UnixMicro()
 	for i := range campaigns {
 		c := &campaigns[i]
 		for _, t := range due[c.ID] {
 			out = append(out, Occurrence{At: t, Campaign: c})
 		}
-		t := c.Schedule.Next(from)
-		if comes(t) {
-			times[i] = t
-			next = append(next, coming{t.UnixMicro(), i})
-		}
-		for ; comes(t) && n <= MaxOccurrences; t = c.Schedule.Next(t) {
-			n++
+		for t := c.Schedule.Next(from); !t.IsZero(); t = c.Schedule.Next(t) {
+			at := t.UnixMicro()
+			if at > until {
+				break
+			}
+			skipped, known := stored[key{c.ID, at}]
+			if skipped {
+				continue
+			}
+			if len(next) == cap(next) { // append would copy a list of thousands again and again
+				next = slices.Grow(next, max(len(next), len(campaigns)))
+			}
+			next = append(next, coming{at, int32(i), !known}) //nolint:gosec // there are at most MaxCampaigns
+			// Later ones than a forecast holds are not worked out, however far ahead it looks.
+			if len(next) > 2*MaxOccurrences {
+				slices.SortFunc(next, coming.compare)
+				next = next[:MaxOccurrences+1]
+				until = next[MaxOccurrences].at
+			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Occurrence) int { return a.At.Compare(b.At) })
-	out = slices.Grow(out, n) // they were counted, since to grow a list of thousands costs more than that
-	// The earliest occurrence of all campaigns comes next, so that no more are
-	// worked out than a forecast holds, however far ahead it looks.
-	heap.Init(&next)
-	for len(next) > 0 && len(out) <= MaxOccurrences {
-		first := &next[0]
-		c, t := &campaigns[first.campaign], times[first.campaign]
-		skipped, known := stored[key{c.ID, first.at}]
-		if !skipped {
-			out = append(out, Occurrence{At: t, Campaign: c, Planned: !known})
-		}
-		if t = c.Schedule.Next(t); !comes(t) {
-			heap.Pop(&next)
-			continue
-		}
-		times[first.campaign], first.at = t, t.UnixMicro()
-		heap.Fix(&next, 0)
+	slices.SortFunc(next, coming.compare)
+	next = next[:min(len(next), max(MaxOccurrences+1-len(out), 0))]
+	out = slices.Grow(out, len(next))
+	for _, o := range next {
+		out = append(out, Occurrence{At: time.UnixMicro(o.at).UTC(), Campaign: &campaigns[o.campaign], Planned: o.planned})
 	}
 	return out
 }
 
-// A coming is the next occurrence of a campaign, which is named by its place in
-// the list. Numbers are compared sooner than times.
+// A coming is an occurrence after now. It is small, since there may be many to sort.
 type coming struct {
 	at       int64 // in microseconds, as the database keeps it
-	campaign int
+	campaign int32 // its place in the list
+	planned  bool  // it is no task yet
 }
 
-// soonest is a heap with the earliest occurrence at its top. Of several at one
-// instant, the first campaign's comes first.
-type soonest []coming
-
-func (h soonest) Len() int { return len(h) }
-func (h soonest) Less(i, j int) bool {
-	return h[i].at < h[j].at || h[i].at == h[j].at && h[i].campaign < h[j].campaign
-}
-func (h soonest) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *soonest) Push(x any)   { *h = append(*h, x.(coming)) } //nolint:forcetypeassert // heap's rule
-func (h *soonest) Pop() any {
-	last := (*h)[len(*h)-1]
-	*h = (*h)[:len(*h)-1]
-	return last
+// compare orders by time, and at one instant by campaign.
+func (o coming) compare(p coming) int {
+	return cmp.Or(cmp.Compare(o.at, p.at), cmp.Compare(o.campaign, p.campaign))
 }
 
 // later returns the later of two instants.
@@ -414,27 +402,35 @@ func (r *Result) quotas(all []Occurrence, quiet map[AppKey]strategy.QuietHours, 
 // pending. Occurrences beyond the limit follow as fast as the first ones begin;
 // none is lost.
 func (r *Result) peaks(all []Occurrence, now time.Time, apps []App) {
-	limits := make(map[AppKey]int, len(apps))
+	limits, lowest := make(map[AppKey]int, len(apps)), math.MaxInt
 	for _, a := range apps {
-		limits[a.AppKey] = a.PendingLimit
+		if a.PendingLimit > 0 {
+			limits[a.AppKey], lowest = a.PendingLimit, min(lowest, a.PendingLimit)
+		}
 	}
-	// They come with the earliest first, so that one second is counted at a time.
+	// They come with the earliest first, so that one second is looked at at a time.
 	due := make(map[AppKey]int)
-	for i, o := range all {
-		if !o.At.After(now) {
+	for first := 0; first < len(all); {
+		at, end := all[first].At.Unix(), first+1
+		for end < len(all) && all[end].At.Unix() == at {
+			end++
+		}
+		second := all[first:end]
+		first = end
+		if len(second) <= lowest { // no app can have more
 			continue
 		}
-		due[o.Campaign.App]++
-		at := o.At.Unix()
-		if i+1 < len(all) && all[i+1].At.Unix() == at {
-			continue
+		clear(due)
+		for _, o := range second {
+			if o.At.After(now) {
+				due[o.Campaign.App]++
+			}
 		}
 		for app, n := range due {
 			if limit := limits[app]; limit > 0 && n > limit {
 				r.Peaks = append(r.Peaks, Peak{app.AppID, app.WorkspaceID, time.Unix(at, 0).UTC(), n, limit})
 			}
 		}
-		clear(due)
 	}
 	slices.SortFunc(r.Peaks, func(a, b Peak) int {
 		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.AppID, b.AppID), cmp.Compare(a.Workspace, b.Workspace))
@@ -448,10 +444,13 @@ const least = time.Second
 // zero: no bound.
 type rate struct{ calls, targets float64 }
 
+// ratesOf returns the bounds of the apps that have some.
 func ratesOf(apps []App) map[AppKey]rate {
-	rates := make(map[AppKey]rate, len(apps))
+	rates := make(map[AppKey]rate)
 	for _, a := range apps {
-		rates[a.AppKey] = rate{a.CallsPerSecond, a.TargetsPerSecond}
+		if r := (rate{a.CallsPerSecond, a.TargetsPerSecond}); r != (rate{}) {
+			rates[a.AppKey] = r
+		}
 	}
 	return rates
 }
@@ -492,9 +491,12 @@ func (r *Result) bursts(all []Occurrence, now time.Time, rates map[AppKey]rate) 
 			r.Bursts = append(r.Bursts, b.Burst)
 		}
 	}
+	if len(rates) == 0 {
+		return
+	}
 	for _, o := range all {
-		rate := rates[o.Campaign.App]
-		if rate.calls <= 0 && rate.targets <= 0 || o.Campaign.isSpread() {
+		rate, ok := rates[o.Campaign.App]
+		if !ok || o.Campaign.isSpread() {
 			continue
 		}
 		b, at := busy[o.Campaign.App], later(o.begins(), now)

@@ -14,15 +14,16 @@ import (
 // the configuration, for their calls per second. It looks ahead from now to
 // until.
 func Read(ctx context.Context, s *store.Store, settings []config.App, appID string, now, until time.Time) (Result, error) {
-	in, err := ReadInput(ctx, s, settings, appID, MaxCampaigns, now, until)
+	in, err := ReadInput(ctx, s, settings, nil, appID, MaxCampaigns, now, until)
 	if err != nil {
 		return Result{}, err
 	}
 	return Make(in), nil
 }
 
-// ReadInput reads the input of Read, with at most that many campaigns.
-func ReadInput(ctx context.Context, s *store.Store, settings []config.App, appID string, campaigns int, now, until time.Time) (Input, error) {
+// ReadInput reads the input of Read, with at most that many campaigns. known are
+// schedules of earlier reads; nil: there are none.
+func ReadInput(ctx context.Context, s *store.Store, settings []config.App, known *Schedules, appID string, campaigns int, now, until time.Time) (Input, error) {
 	filter := store.ForecastFilter{AppID: appID, Campaigns: campaigns, Until: until}
 	rates := make(map[AppKey]float64, len(settings))
 	for _, c := range settings {
@@ -41,7 +42,7 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, appID
 		in.Apps = append(in.Apps, App{AppKey: key, PendingLimit: a.PendingLimit, CallsPerSecond: rates[key], TargetsPerSecond: a.TargetsPerSecond, Quiet: strategy.NewQuietHours(a.Quiet.From, a.Quiet.Until, a.Quiet.Zone)})
 	}
 	for _, c := range rows.Campaigns {
-		schedule, _, err := strategy.Parse(SpecOf(c.CampaignSummary))
+		schedule, err := known.of(c.ID, SpecOf(c.CampaignSummary))
 		if err != nil {
 			continue // the daemon cannot plan the campaign either
 		}
