@@ -402,7 +402,7 @@ func opening(ctx context.Context, b *bench) error {
 	what := fmt.Sprintf("processor time of a page, the mean of %d addresses, ", len(paths))
 	b.table.hold(what+"of the daemon", nil, millis, daemon)
 	b.table.hold(what+"of PostgreSQL", nil, millis, postgres)
-	return nil
+	return b.dearest(ctx, db)
 }
 
 // A usage reads the processor time that the daemon and PostgreSQL have used so far.
