@@ -24,10 +24,12 @@ type view struct {
 	Now    time.Time // the database's clock
 	Path   string    // of the page, with its query: to come back to
 	Zone   string    // the one zone for all times; empty: each campaign's own
+
+	zones map[string]*time.Location // of this page: Go reads a zone's file each time it is asked
 }
 
 func newView(r *http.Request) *view {
-	v := &view{Path: r.URL.RequestURI()}
+	v := &view{Path: r.URL.RequestURI(), zones: make(map[string]*time.Location)}
 	lang := ""
 	if c, err := r.Cookie("language"); err == nil {
 		lang = c.Value
@@ -46,9 +48,13 @@ func (v *view) in(t time.Time, zone string) time.Time {
 	if v.Zone != "" {
 		zone = v.Zone
 	}
-	at, err := time.LoadLocation(zone)
-	if err != nil {
-		at = time.UTC
+	at := v.zones[zone]
+	if at == nil {
+		var err error
+		if at, err = time.LoadLocation(zone); err != nil {
+			at = time.UTC
+		}
+		v.zones[zone] = at
 	}
 	return t.In(at)
 }
