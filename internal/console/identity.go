@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
@@ -27,7 +28,18 @@ import (
 type gate struct {
 	config.Console
 	provider *openid.Client // nil: none
+	known    sync.Map       // knownRights by role, of people whom a proxy names
 }
+
+// knownRights are a role's rights as they were a moment ago.
+type knownRights struct {
+	store.Rights
+	asked time.Time
+}
+
+// rightsAge is how long pages show a role's rights as they were. The database takes the
+// role on for each page, and decides again at every deed.
+const rightsAge = 2 * time.Second
 
 // callbackPath is where an identity provider sends people back to.
 const callbackPath = "/sign-in/callback"
@@ -135,9 +147,17 @@ func (c *Console) named(g *gate, r *http.Request) (*person, error) {
 		})
 		return nil, errUnmapped
 	}
+	if known, ok := g.known.Load(p.role); ok && r.Method == http.MethodGet { // a deed must be audited in the person's name
+		if known := known.(knownRights); time.Since(known.asked) < rightsAge { //nolint:forcetypeassert // nothing else is stored
+			p.rights = known.Rights
+			return p, nil
+		}
+	}
+	asked := time.Now()
 	if err := p.ask(r.Context()); err != nil {
 		return nil, err
 	}
+	g.known.Store(p.role, knownRights{p.rights, asked})
 	return p, nil
 }
 
