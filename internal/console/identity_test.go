@@ -624,6 +624,38 @@ func TestProxyNamesPeople(t *testing.T) {
 	}
 }
 
+// A page behind a proxy shows a role's rights of a moment ago. A role that is revoked ends
+// it at once, and a deed asks anew in whose name it would be.
+func TestProxyRightsAreRecent(t *testing.T) {
+	t.Parallel()
+	r := newFrontRig(t, config.SignInProxy)
+	get := func() int {
+		t.Helper()
+		_, status := r.ask(t, http.MethodGet, "/campaigns", "127.0.0.1:4711", "mei@shop.example")
+		return status
+	}
+	if status := get(); status != http.StatusOK {
+		t.Fatalf("status %d", status)
+	}
+	exec(t, r.db, fmt.Sprintf(`REVOKE %s FROM %s`, r.mei, r.desk))
+	if status := get(); status != http.StatusForbidden {
+		t.Errorf("after the role was revoked: status %d", status)
+	}
+	exec(t, r.db, fmt.Sprintf(`GRANT %s TO %s; REVOKE scheduler_front FROM %s`, r.mei, r.desk, r.desk))
+	if page, status := r.ask(t, http.MethodPost, "/campaigns/1/pause", "127.0.0.1:4711", "mei@shop.example"); status != http.StatusInternalServerError {
+		t.Errorf("a deed in the name of the console's login: status %d\n%s", status, page)
+	}
+	r.console.gate.Load().known.Range(func(role, known any) bool {
+		old := known.(knownRights)
+		old.asked = old.asked.Add(-rightsAge)
+		r.console.gate.Load().known.Store(role, old)
+		return true
+	})
+	if status := get(); status != http.StatusInternalServerError {
+		t.Errorf("a page some seconds later: status %d", status)
+	}
+}
+
 // Where one comes back to is a path of the console.
 func TestNext(t *testing.T) {
 	t.Parallel()
