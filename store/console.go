@@ -235,6 +235,12 @@ func (f Filter) newest(where *conditions, byApp bool, most int) (sql string, arg
 // newestDownTo is the id of the last of so many newest campaigns with ids below before;
 // zero: there are fewer.
 func (f Filter) newestDownTo(ctx context.Context, tx pgx.Tx, before int64, byApp bool, most int) (id int64, err error) {
+	if !byApp { // the first and the last id may say so already, and cost nothing
+		var few bool
+		if err := tx.QueryRow(ctx, `SELECT coalesce(max(c.id) - min(c.id) < $1, true) FROM scheduler.campaigns c`, most-1).Scan(&few); err != nil || few {
+			return 0, err
+		}
+	}
 	where := &conditions{}
 	add(where, "c.id < ?", before)
 	sql, args := f.newest(where, byApp, most)

@@ -75,7 +75,7 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 			func() error { return out.readCampaigns(ctx, tx, f, some) },
 			func() error { return out.readApps(ctx, tx, f.AppID) },
 			func() error { return out.countTargets(ctx, tx, f.CountFor) },
-			func() error { return out.readStored(ctx, tx, f.Until) },
+			func() error { return out.readStored(ctx, tx, f.Until, some) },
 		} {
 			if err := part(); err != nil {
 				return err
@@ -197,7 +197,7 @@ func (r *ForecastRows) readApps(ctx context.Context, tx pgx.Tx, asked string) er
 }
 
 // readStored reads the stored occurrences of the campaigns.
-func (r *ForecastRows) readStored(ctx context.Context, tx pgx.Tx, until time.Time) error {
+func (r *ForecastRows) readStored(ctx context.Context, tx pgx.Tx, until time.Time, some bool) error {
 	ids := make([]int64, len(r.Campaigns))
 	for i, c := range r.Campaigns {
 		ids[i] = c.ID
@@ -206,7 +206,7 @@ func (r *ForecastRows) readStored(ctx context.Context, tx pgx.Tx, until time.Tim
 	// Each campaign's rows are read by its own key, since there may be many more rows
 	// of other campaigns.
 	for _, sql := range []string{`
-		SELECT u.campaign_id, u.due_at, false FROM scheduler.upcoming u WHERE u.campaign_id = ANY ($1) AND u.due_at <= $2 LIMIT $3`, `
+		SELECT u.campaign_id, u.due_at, false FROM ` + pendingFor(some) + ` u WHERE u.campaign_id = ANY ($1) AND u.due_at <= $2 LIMIT $3`, `
 		SELECT k.campaign_id, k.due_at, true FROM scheduler.skipped_occurrences k
 		 WHERE k.campaign_id = ANY ($1) AND k.due_at > now() AND k.due_at <= $2 AND k.restored_at IS NULL LIMIT $3`} {
 		rows, _ := tx.Query(ctx, sql, ids, until, forecastStored)

@@ -282,7 +282,10 @@ type coming struct {
 
 // compare orders by time, and at one instant by campaign.
 func (o coming) compare(p coming) int {
-	return cmp.Or(cmp.Compare(o.at, p.at), cmp.Compare(o.campaign, p.campaign))
+	if o.at != p.at {
+		return cmp.Compare(o.at, p.at)
+	}
+	return cmp.Compare(o.campaign, p.campaign)
 }
 
 // later returns the later of two instants.
