@@ -369,17 +369,23 @@ func TestTargets(t *testing.T) {
 			cfg := r.config(t)
 			cfg.Horizon = 30 * time.Second // read, compiled and cached at once
 			start(t, cfg)
-			due := time.Now().Add(time.Second)
-			if c.after != "" {
-				due = due.Add(4 * time.Second) // time to plan it first, on a busy machine too
+			insert := func(due time.Time) int64 {
+				id := r.insert(t, "app", c.channel, 1, fixed(due), "request", c.request, "status", "paused")
+				r.targets(t, id, c.before)
+				r.run(t, `UPDATE scheduler.campaigns SET status = 'active' WHERE id = $1`, id)
+				return id
 			}
-			id := r.insert(t, "app", c.channel, 1, fixed(due), "request", c.request, "status", "paused")
-			r.targets(t, id, c.before)
-			r.run(t, `UPDATE scheduler.campaigns SET status = 'active'`)
-			if c.after != "" {
-				until(t, "the task to be planned", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.pending_tasks`) == 1 })
+			var id int64
+			if c.after == "" {
+				id = insert(time.Now().Add(time.Second))
+			}
+			for ahead, changed := 5*time.Second, c.after == ""; !changed; ahead *= 2 { // a busy machine may take longer than that
+				due := time.Now().Add(ahead)
+				id = insert(due)
+				until(t, "the task to be planned", func() bool { return get[bool](t, r, `SELECT EXISTS (SELECT FROM scheduler.tasks WHERE campaign_id = $1)`, id) })
 				<-time.After(time.Until(due) / 2) // for the daemon to have read it; sooner or later must not matter
 				r.run(t, c.after, id)
+				changed = get[bool](t, r, `SELECT EXISTS (SELECT FROM scheduler.pending_tasks WHERE campaign_id = $1)`, id)
 			}
 			if diff := cmp.Diff([]string{c.want}, r.decided(t, id, 1)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
