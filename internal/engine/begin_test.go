@@ -382,7 +382,9 @@ func TestTargets(t *testing.T) {
 			for ahead, changed := 5*time.Second, c.after == ""; !changed; ahead *= 2 { // a busy machine may take longer than that
 				due := time.Now().Add(ahead)
 				id = insert(due)
-				until(t, "the task to be planned", func() bool { return get[bool](t, r, `SELECT EXISTS (SELECT FROM scheduler.tasks WHERE campaign_id = $1)`, id) })
+				until(t, "the task to be planned", func() bool {
+					return get[bool](t, r, `SELECT EXISTS (SELECT FROM scheduler.tasks WHERE campaign_id = $1)`, id)
+				})
 				<-time.After(time.Until(due) / 2) // for the daemon to have read it; sooner or later must not matter
 				r.run(t, c.after, id)
 				changed = get[bool](t, r, `SELECT EXISTS (SELECT FROM scheduler.pending_tasks WHERE campaign_id = $1)`, id)
