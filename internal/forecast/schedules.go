@@ -16,9 +16,10 @@ type Schedules struct {
 	known map[int64]knownSchedule // by campaign
 }
 
-// A knownSchedule is the schedule of a strategy that is written so.
+// A knownSchedule is the schedule of a strategy that is written so, by a zone's rules.
 type knownSchedule struct {
 	spec     strategy.Spec
+	rules    string // those of the zone: a daemon may read others while it runs
 	schedule strategy.Schedule
 }
 
@@ -34,10 +35,11 @@ func (m *Schedules) of(campaign int64, spec strategy.Spec) (strategy.Schedule, e
 		schedule, _, err := strategy.Parse(spec)
 		return schedule, err
 	}
+	rules, _ := strategy.ZoneRules(spec.Zone) // before they are used, so that older ones are never taken for them
 	m.mu.Lock()
 	k, ok := m.known[campaign]
 	m.mu.Unlock()
-	if ok && sameSpec(k.spec, spec) {
+	if ok && k.rules == rules && sameSpec(k.spec, spec) {
 		return k.schedule, nil
 	}
 	schedule, _, err := strategy.Parse(spec)
@@ -49,7 +51,7 @@ func (m *Schedules) of(campaign int64, spec strategy.Spec) (strategy.Schedule, e
 	if m.known == nil || len(m.known) >= maxKnown {
 		m.known = make(map[int64]knownSchedule)
 	}
-	m.known[campaign] = knownSchedule{spec, schedule}
+	m.known[campaign] = knownSchedule{spec, rules, schedule}
 	return schedule, nil
 }
 

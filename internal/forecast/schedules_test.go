@@ -59,6 +59,21 @@ func TestSchedulesFollowTheirStrategies(t *testing.T) {
 	}
 }
 
+// A schedule is not that of a zone's old rules.
+func TestSchedulesFollowTheirZones(t *testing.T) {
+	t.Parallel()
+	spec := strategy.Spec{Type: strategy.Fixed, Content: []byte(`{"fixedTime": 1772359200000}`), Zone: "UTC", ShortMonth: strategy.ShortMonthSkip, DSTGap: strategy.DSTGapShift, CatchUpWindow: time.Hour, WrittenAt: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)}
+	want, _, err := strategy.Parse(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := knownSchedule{spec: spec, rules: "others"}
+	known := Schedules{known: map[int64]knownSchedule{7: old}}
+	if got, err := known.of(7, spec); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("a schedule by old rules, or %v", err)
+	}
+}
+
 // Schedules forgets all when it has many, and remembers no long ones.
 func TestSchedulesAreBounded(t *testing.T) {
 	t.Parallel()
