@@ -71,11 +71,15 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 		if err != nil {
 			return err
 		}
+		ids, err := out.chooseCampaigns(ctx, tx, f, some)
+		if err != nil {
+			return err
+		}
 		for _, part := range []func() error{
-			func() error { return out.readCampaigns(ctx, tx, f, some) },
+			func() error { return out.readCampaigns(ctx, tx, ids, some) },
 			func() error { return out.readApps(ctx, tx, f.AppID) },
 			func() error { return out.countTargets(ctx, tx, f.CountFor) },
-			func() error { return out.readStored(ctx, tx, f.Until, some) },
+			func() error { return out.readStored(ctx, tx, ids, f.Until, some) },
 		} {
 			if err := part(); err != nil {
 				return err
@@ -116,12 +120,8 @@ func (r *ForecastRows) chooseCampaigns(ctx context.Context, tx pgx.Tx, f Forecas
 	return ids, nil
 }
 
-// readCampaigns reads the campaigns that will push.
-func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastFilter, some bool) error {
-	ids, err := r.chooseCampaigns(ctx, tx, f, some)
-	if err != nil {
-		return err
-	}
+// readCampaigns reads the campaigns with these ids.
+func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, ids []int64, some bool) error {
 	quota := `LEFT JOIN scheduler.app_quotas q ON q.app_no = c.app_no AND q.channel = c.channel`
 	if some {
 		quota = `LEFT JOIN scheduler.quota_usage q ON q.app_id = c.app_id AND q.workspace_id = c.workspace_id AND q.channel = c.channel`
@@ -133,7 +133,7 @@ func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, f ForecastF
 		 WHERE c.id = ANY ($1)`, ids)
 	r.Campaigns = make([]ForecastCampaign, 0, len(ids))
 	var c ForecastCampaign
-	_, err = pgx.ForEachRow(rows, []any{
+	_, err := pgx.ForEachRow(rows, []any{
 		&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, (*[]byte)(&c.StrategyContent), &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
 		&c.Calendar.Name, &c.Calendar.Policy, &c.Calendar.Closed, (*timeOrZero)(&c.Calendar.Since),
 		&c.WrittenAt, (*interval)(&c.CatchUpWindow), (*interval)(&c.Spread), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Quota,
@@ -197,11 +197,7 @@ func (r *ForecastRows) readApps(ctx context.Context, tx pgx.Tx, asked string) er
 }
 
 // readStored reads the stored occurrences of the campaigns.
-func (r *ForecastRows) readStored(ctx context.Context, tx pgx.Tx, until time.Time, some bool) error {
-	ids := make([]int64, len(r.Campaigns))
-	for i, c := range r.Campaigns {
-		ids[i] = c.ID
-	}
+func (r *ForecastRows) readStored(ctx context.Context, tx pgx.Tx, ids []int64, until time.Time, some bool) error {
 	r.Stored = make([]StoredOccurrence, 0, len(ids))
 	// Each campaign's rows are read by its own key, since there may be many more rows
 	// of other campaigns.

@@ -494,9 +494,6 @@ func (r *Result) bursts(all []Occurrence, now time.Time, rates map[AppKey]rate) 
 			r.Bursts = append(r.Bursts, b.Burst)
 		}
 	}
-	if len(rates) == 0 {
-		return
-	}
 	for _, o := range all {
 		rate, ok := rates[o.Campaign.App]
 		if !ok || o.Campaign.isSpread() {
