@@ -62,7 +62,11 @@ func TestMutantsCompile(t *testing.T) {
 			t.Fatalf("%d mutants do not fit the source", len(left))
 		}
 		left = later
-		cmd := exec.CommandContext(t.Context(), "go", "build", "-tags", "failpoint", "-overlay", overlay, "./store", "./internal/engine")
+		args := []string{"build", "-tags", "failpoint", "-overlay", overlay}
+		for _, e := range edits {
+			args = append(args, "./"+filepath.Dir(e.File))
+		}
+		cmd := exec.CommandContext(t.Context(), "go", args...)
 		cmd.Dir = root
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("one of %v does not compile: %v\n%s", names, err, out)

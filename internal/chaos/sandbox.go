@@ -129,7 +129,7 @@ type app struct {
 	id, workspace, provider string
 	limit                   int // pending_limit
 	inFlight                int // max_in_flight
-	labelQuota              int // alipay.label_send; so small that a minute asks for more
+	labelQuota              int // alipay.label_send
 	perSecond               int // calls_per_second; 0: no bound
 	targetsPerSecond        int // targets_per_second; 0: no bound
 }
@@ -149,7 +149,7 @@ var apps = []app{
 	{id: "w3", provider: "webhook", limit: 40, inFlight: 32, perSecond: 20},
 	{id: "m1", workspace: sandbox.DefaultWorkspace, provider: "mpaas", limit: 10, inFlight: 16},
 	{id: "m2", workspace: sandbox.DefaultWorkspace, provider: "mpaas", limit: 100, inFlight: 32, targetsPerSecond: 100},
-	{id: "a1", provider: "alipay", limit: 100, inFlight: 64, labelQuota: 3},
+	{id: "a1", provider: "alipay", limit: 100, inFlight: 64, labelQuota: 3}, // a minute asks for more
 	{id: crowdApp, provider: "alipay", limit: 100, inFlight: 4, perSecond: 60},
 }
 
