@@ -173,21 +173,20 @@ func edges(cells []calendarCell, end time.Time) []time.Time {
 }
 
 // coming is what is to come before end, by the same schedules as a preview. Of a time
-// far ahead it works out what is shown, and a week before it, whose calls count against
-// the quotas: all that comes before would use up the forecast's bound.
+// far ahead it works out what is shown, and where there are quotas a week before it, whose
+// calls count against them: all that comes before would use up the forecast's bound.
 func (c *Console) coming(x *exchange, start, end time.Time, app string) (forecast.Result, error) {
 	if !end.After(x.Now) {
 		return forecast.Result{}, nil
-	}
-	from := start.Add(-forecast.Week)
-	if from.Before(x.Now) {
-		from = x.Now
 	}
 	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), &c.schedules, app, mostCampaigns(app), x.Now, end.Add(-time.Microsecond))
 	if err != nil {
 		return forecast.Result{}, err
 	}
-	in.From = from
+	in.From = start.Add(-time.Microsecond) // which is left out itself
+	if slices.ContainsFunc(in.Campaigns, func(c forecast.Campaign) bool { return c.Quota > 0 }) {
+		in.From = start.Add(-forecast.Week)
+	}
 	return forecast.Make(in), nil
 }
 
@@ -216,15 +215,16 @@ func fillCells(x *exchange, cells []calendarCell, bounds []time.Time, counts []s
 	for _, n := range counts {
 		add(n.Day, n.Status, n.Tasks, n.More)
 	}
-	planned := make(map[*calendarCell]int64)
-	for _, o := range coming.Coming {
-		if o.Planned {
-			planned[at(o.At)]++
-		}
-	}
+	left := coming.Coming // by time, as the cells are
 	for i := range cells {
-		if n := planned[&cells[i]]; n > 0 {
-			add(i, "planned", n, coming.AtLeast)
+		var planned int64
+		for ; len(left) > 0 && left[0].At.Before(bounds[i+1]); left = left[1:] {
+			if left[0].Planned && !left[0].At.Before(bounds[i]) {
+				planned++
+			}
+		}
+		if planned > 0 {
+			add(i, "planned", planned, coming.AtLeast)
 		}
 		for _, step := range []int64{1, 10, 100, 1000} {
 			if totals[i] >= step {

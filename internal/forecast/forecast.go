@@ -31,6 +31,7 @@ const Week = 7 * 24 * time.Hour
 const (
 	MaxCampaigns   = 5_000
 	MaxOccurrences = 200_000
+	MaxAhead       = 30 * 365 * 24 * time.Hour // of Until, from Now or From
 )
 
 // An AppKey names an app.
@@ -94,6 +95,7 @@ type Occurrence struct {
 	Held     time.Time // until when quiet hours hold it; zero: they do not hold it
 	Planned  bool      // it is no task yet
 	Silent   bool      // quiet hours keep it from being pushed at all
+	app      int32     // the number of the campaign's app, by which apps are counted
 }
 
 // begins returns when the occurrence is pushed, as far as quiet hours decide.
@@ -187,13 +189,17 @@ type Result struct {
 
 // Make works the forecast out. It takes time in proportion to the occurrences.
 func Make(in Input) Result {
+	if most := later(in.Now, in.From).Add(MaxAhead); in.Until.After(most) {
+		in.Until, in.Partial = most, true
+	}
 	r := Result{Until: in.Until, Waiting: []Push{}, Missed: []Push{}, Held: []Push{}, Silent: []Push{}, Peaks: []Peak{}, Bursts: []Burst{}, Spreads: []SpreadOut{}, Repeats: []Repeat{}, Ends: []End{}}
 	campaigns := in.Campaigns
 	if len(campaigns) > MaxCampaigns {
 		campaigns, r.AtLeast = campaigns[:MaxCampaigns], true
 	}
 	r.AtLeast = r.AtLeast || in.Partial
-	all := occurrences(campaigns, in)
+	numbers := make(map[AppKey]int32, len(in.Apps))
+	all := occurrences(campaigns, in, numbers)
 	if len(all) > MaxOccurrences {
 		all, r.AtLeast = all[:MaxOccurrences], true
 		r.Until = all[MaxOccurrences-1].At
@@ -202,7 +208,7 @@ func Make(in Input) Result {
 	quiet := quietHours(in.Apps)
 	pushed := r.quiet(all, quiet, in.Now)
 	r.quotas(pushed, quiet, in)
-	r.peaks(all, in.Now, in.Apps)
+	r.peaks(all, in.Now, in.Apps, numbers)
 	rates := ratesOf(in.Apps)
 	r.bursts(pushed, in.Now, rates)
 	r.spreads(pushed, quiet, in.Now, rates)
@@ -219,74 +225,114 @@ func Make(in Input) Result {
 
 // occurrences lists the occurrences after now and until Input.Until, and the
 // pending tasks that are due already, the earliest first. It ends with the
-// first one beyond the bound.
-func occurrences(campaigns []Campaign, in Input) []Occurrence {
+// first one beyond the bound. It numbers the campaigns' apps.
+func occurrences(campaigns []Campaign, in Input, numbers map[AppKey]int32) []Occurrence {
 	from := later(in.Now, in.From)
-	type key struct {
-		campaign int64
-		at       int64 // in microseconds, as the database keeps it
-	}
-	stored := make(map[key]bool, len(in.Stored)) // true: it is skipped
-	due := make(map[int64][]time.Time)
-	for _, o := range in.Stored {
-		stored[key{o.CampaignID, o.DueAt.UnixMicro()}] = o.Skipped
-		if !o.Skipped && !o.DueAt.After(in.Now) {
-			due[o.CampaignID] = append(due[o.CampaignID], o.DueAt)
-		}
-	}
+	stored := storedOf(in.Stored)
+	apps := make([]int32, len(campaigns)) // their numbers
 	var out []Occurrence
 	var next []coming
-	until := in.Until.UnixMicro()
+	base, until := from.UnixMicro(), in.Until.UnixMicro() // in microseconds, as the database keeps times
 	for i := range campaigns {
 		c := &campaigns[i]
-		for _, t := range due[c.ID] {
-			out = append(out, Occurrence{At: t, Campaign: c})
+		app, numbered := numbers[c.App]
+		if !numbered {
+			app = int32(len(numbers)) //nolint:gosec // there are at most MaxCampaigns
+			numbers[c.App] = app
+		}
+		apps[i] = app
+		known := stored[c.ID] // by time, as the schedule's occurrences come
+		for len(known) > 0 && !known[0].DueAt.After(in.Now) {
+			if !known[0].Skipped {
+				out = append(out, Occurrence{At: known[0].DueAt, Campaign: c, app: app})
+			}
+			known = known[1:]
 		}
 		for t := c.Schedule.Next(from); !t.IsZero(); t = c.Schedule.Next(t) {
 			at := t.UnixMicro()
 			if at > until {
 				break
 			}
-			skipped, known := stored[key{c.ID, at}]
-			if skipped {
+			for len(known) > 0 && known[0].DueAt.UnixMicro() < at {
+				known = known[1:]
+			}
+			planned := len(known) == 0 || known[0].DueAt.UnixMicro() > at
+			if !planned && known[0].Skipped {
 				continue
 			}
 			if len(next) == cap(next) { // append would copy a list of thousands again and again
 				next = slices.Grow(next, max(len(next), len(campaigns)))
 			}
-			next = append(next, coming{at, int32(i), !known}) //nolint:gosec // there are at most MaxCampaigns
+			next = append(next, newComing(at-base, i, planned))
 			// Later ones than a forecast holds are not worked out, however far ahead it looks.
 			if len(next) > 2*MaxOccurrences {
-				slices.SortFunc(next, coming.compare)
+				slices.Sort(next)
 				next = next[:MaxOccurrences+1]
-				until = next[MaxOccurrences].at
+				until = base + next[MaxOccurrences].after()
 			}
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Occurrence) int { return a.At.Compare(b.At) })
-	slices.SortFunc(next, coming.compare)
+	slices.Sort(next)
 	next = next[:min(len(next), max(MaxOccurrences+1-len(out), 0))]
 	out = slices.Grow(out, len(next))
 	for _, o := range next {
-		out = append(out, Occurrence{At: time.UnixMicro(o.at).UTC(), Campaign: &campaigns[o.campaign], Planned: o.planned})
+		out = append(out, Occurrence{At: time.UnixMicro(base + o.after()).UTC(), Campaign: &campaigns[o.place()], Planned: o.planned(), app: apps[o.place()]})
 	}
 	return out
 }
 
-// A coming is an occurrence after now. It is small, since there may be many to sort.
-type coming struct {
-	at       int64 // in microseconds, as the database keeps it
-	campaign int32 // its place in the list
-	planned  bool  // it is no task yet
+// storedOf returns the stored occurrences of each campaign by time, and at one instant
+// the skipped ones first.
+func storedOf(list []Stored) map[int64][]Stored {
+	list = slices.Clone(list)
+	slices.SortFunc(list, func(a, b Stored) int {
+		if a.CampaignID != b.CampaignID {
+			return cmp.Compare(a.CampaignID, b.CampaignID)
+		}
+		if c := a.DueAt.Compare(b.DueAt); c != 0 || a.Skipped == b.Skipped {
+			return c
+		}
+		if a.Skipped {
+			return -1
+		}
+		return 1
+	})
+	out := make(map[int64][]Stored)
+	for first := 0; first < len(list); {
+		end := first + 1
+		for end < len(list) && list[end].CampaignID == list[first].CampaignID {
+			end++
+		}
+		out[list[first].CampaignID] = list[first:end]
+		first = end
+	}
+	return out
 }
 
-// compare orders by time, and at one instant by campaign.
-func (o coming) compare(p coming) int {
-	if o.at != p.at {
-		return cmp.Compare(o.at, p.at)
+// A coming is an occurrence after now as one number, since there may be many to sort:
+// by time, and at one instant by its campaign's place in the list. The last bit says
+// that it is no task yet.
+type coming uint64
+
+// Bits of a coming. A place is below MaxCampaigns; the other bits hold MaxAhead.
+const (
+	placeBits = 13
+	timeShift = placeBits + 1
+)
+
+// newComing makes one. after is in microseconds.
+func newComing(after int64, place int, planned bool) coming {
+	c := coming(after)<<timeShift | coming(place)<<1 //nolint:gosec // neither is negative
+	if planned {
+		c |= 1
 	}
-	return cmp.Compare(o.campaign, p.campaign)
+	return c
 }
+
+func (c coming) after() int64  { return int64(c >> timeShift) }            //nolint:gosec // it has 50 bits
+func (c coming) place() int    { return int(c >> 1 & (1<<placeBits - 1)) } //nolint:gosec // it has 13 bits
+func (c coming) planned() bool { return c&1 == 1 }
 
 // later returns the later of two instants.
 func later(a, b time.Time) time.Time {
@@ -404,15 +450,18 @@ func (r *Result) quotas(all []Occurrence, quiet map[AppKey]strategy.QuietHours, 
 // peaks finds the seconds in which more occurrences are due than may be
 // pending. Occurrences beyond the limit follow as fast as the first ones begin;
 // none is lost.
-func (r *Result) peaks(all []Occurrence, now time.Time, apps []App) {
-	limits, lowest := make(map[AppKey]int, len(apps)), math.MaxInt
-	for _, a := range apps {
-		if a.PendingLimit > 0 {
-			limits[a.AppKey], lowest = a.PendingLimit, min(lowest, a.PendingLimit)
+func (r *Result) peaks(all []Occurrence, now time.Time, apps []App, numbers map[AppKey]int32) {
+	type counted struct {
+		*App
+		due int
+	}
+	limited, lowest := make([]counted, len(numbers)), math.MaxInt
+	for i, a := range apps {
+		if n, has := numbers[a.AppKey]; has && a.PendingLimit > 0 {
+			limited[n].App, lowest = &apps[i], min(lowest, a.PendingLimit)
 		}
 	}
 	// They come with the earliest first, so that one second is looked at at a time.
-	due := make(map[AppKey]int)
 	for first := 0; first < len(all); {
 		at, end := all[first].At.Unix(), first+1
 		for end < len(all) && all[end].At.Unix() == at {
@@ -423,16 +472,17 @@ func (r *Result) peaks(all []Occurrence, now time.Time, apps []App) {
 		if len(second) <= lowest { // no app can have more
 			continue
 		}
-		clear(due)
-		for _, o := range second {
-			if o.At.After(now) {
-				due[o.Campaign.App]++
+		for i := range second {
+			if o := &second[i]; o.At.After(now) {
+				limited[o.app].due++
 			}
 		}
-		for app, n := range due {
-			if limit := limits[app]; limit > 0 && n > limit {
-				r.Peaks = append(r.Peaks, Peak{app.AppID, app.WorkspaceID, time.Unix(at, 0).UTC(), n, limit})
+		for i := range second {
+			c := &limited[second[i].app]
+			if c.App != nil && c.due > c.PendingLimit {
+				r.Peaks = append(r.Peaks, Peak{c.AppID, c.WorkspaceID, time.Unix(at, 0).UTC(), c.due, c.PendingLimit})
 			}
+			c.due = 0
 		}
 	}
 	slices.SortFunc(r.Peaks, func(a, b Peak) int {
