@@ -196,7 +196,7 @@ func (s *Store) FindCampaigns(ctx context.Context, text string, f Filter, before
 		add(where, "c.id < ?", before)
 		add(where, "c.id >= ?", downTo)
 		add(where, "strpos(lower(c.name), lower(?)) > 0", text)
-		sql, args := f.newest(where, byApp, limitOf(f.Limit))
+		sql, args := f.newest("", where, byApp, limitOf(f.Limit))
 		rows, _ := tx.Query(ctx, `
 			SELECT `+summaryColumns+`, coalesce(l.status, ''), l.due_at
 			  FROM scheduler.campaigns c
@@ -215,21 +215,21 @@ func (s *Store) FindCampaigns(ctx context.Context, text string, f Filter, before
 }
 
 // newest is the statement that chooses the ids of the newest campaigns c under
-// conditions, so many. By app it asks each that the role may see and the filter names:
+// conditions, so many, and more of their columns, as ", name". By app it asks each that the role may see and the filter names:
 // the policy says the same of whom sees only some; but so that it is true for every
 // row of those who see all, no index serves it.
-func (f Filter) newest(where *conditions, byApp bool, most int) (sql string, args []any) {
+func (f Filter) newest(more string, where *conditions, byApp bool, most int) (sql string, args []any) {
 	campaigns := where.sql()
 	if !byApp {
-		return fmt.Sprintf(`SELECT c.id FROM scheduler.campaigns c WHERE %s ORDER BY c.id DESC LIMIT %d`, campaigns, most), where.args
+		return fmt.Sprintf(`SELECT c.id%s FROM scheduler.campaigns c WHERE %s ORDER BY c.id DESC LIMIT %d`, more, campaigns, most), where.args
 	}
 	where.where = nil
 	add(where, "a.app_id = ?", f.AppID)
 	add(where, "a.workspace_id = ?", f.WorkspaceID)
 	return fmt.Sprintf(`
-		SELECT c.id FROM scheduler.apps a CROSS JOIN LATERAL (
-		  SELECT c.id FROM scheduler.campaigns c WHERE c.app_no = a.app_no AND %[1]s ORDER BY c.id DESC LIMIT %[2]d) c
-		 WHERE %[3]s ORDER BY c.id DESC LIMIT %[2]d`, campaigns, most, where.sql()), where.args
+		SELECT c.* FROM scheduler.apps a CROSS JOIN LATERAL (
+		  SELECT c.id%[4]s FROM scheduler.campaigns c WHERE c.app_no = a.app_no AND %[1]s ORDER BY c.id DESC LIMIT %[2]d) c
+		 WHERE %[3]s ORDER BY c.id DESC LIMIT %[2]d`, campaigns, most, where.sql(), more), where.args
 }
 
 // newestDownTo is the id of the last of so many newest campaigns with ids below before;
@@ -243,7 +243,7 @@ func (f Filter) newestDownTo(ctx context.Context, tx pgx.Tx, before int64, byApp
 	}
 	where := &conditions{}
 	add(where, "c.id < ?", before)
-	sql, args := f.newest(where, byApp, most)
+	sql, args := f.newest("", where, byApp, most)
 	// They come in the order of an index: else all that there are would be sorted.
 	if _, err := tx.Exec(ctx, `SET LOCAL enable_sort = off`); err != nil {
 		return 0, err

@@ -9,16 +9,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A ForecastCampaign holds the parts of an active campaign that a forecast needs.
+// A ForecastCampaign is an active campaign as a forecast needs it.
 type ForecastCampaign struct {
-	CampaignSummary
-	CatchUpWindow time.Duration
-	Spread        time.Duration // of a push's deliveries; zero: none
-	Quota         int           // calls of the app's channel in any 7 days; zero: no quota
-	QuietPolicy   string        // hold, skip or ignore; ignore only with an exemption
-	MisfirePolicy string
-	MaxTargets    int   // that a call of its channel may carry; zero: a call takes no targets
-	Targets       int64 // rows of campaign_targets, as far as they were counted; zero: they were not counted
+	*CampaignPlan
+	Quota      int   // calls of the app's channel in any 7 days; zero: no quota
+	MaxTargets int   // that a call of its channel may carry; zero: a call takes no targets
+	Targets    int64 // rows of campaign_targets, as far as they were counted; zero: they were not counted
 }
 
 // A QuotaCall is a call that counts against a quota.
@@ -60,6 +56,7 @@ type ForecastFilter struct {
 	Campaigns int      // at most so many are read
 	CountFor  []string // app_ids whose campaigns' targets are counted, beside those with a quota, a spread or a ceiling of targets per second
 	Until     time.Time
+	Known     *KnownCampaigns // of earlier reads; nil: there are none
 }
 
 // ForecastRows reads the campaigns that will push, with their stored
@@ -71,15 +68,16 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 		if err != nil {
 			return err
 		}
-		ids, err := out.chooseCampaigns(ctx, tx, f, some)
+		chosen, err := out.chooseCampaigns(ctx, tx, f, some)
 		if err != nil {
 			return err
 		}
 		for _, part := range []func() error{
-			func() error { return out.readCampaigns(ctx, tx, ids, some) },
+			func() error { return out.readCampaigns(ctx, tx, f.Known, chosen) },
 			func() error { return out.readApps(ctx, tx, f.AppID) },
+			func() error { return out.readQuotas(ctx, tx, some) },
 			func() error { return out.countTargets(ctx, tx, f.CountFor) },
-			func() error { return out.readStored(ctx, tx, ids, f.Until, some) },
+			func() error { return out.readStored(ctx, tx, f.Until, some) },
 		} {
 			if err := part(); err != nil {
 				return err
@@ -90,9 +88,9 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 	return out, err
 }
 
-// chooseCampaigns returns the ids of the newest campaigns that will push. It looks
-// through few of all campaigns first, since most will push where there are many.
-func (r *ForecastRows) chooseCampaigns(ctx context.Context, tx pgx.Tx, f ForecastFilter, some bool) (ids []int64, err error) {
+// chooseCampaigns returns the newest campaigns that will push. It looks through few of
+// all campaigns first, since most will push where there are many.
+func (r *ForecastRows) chooseCampaigns(ctx context.Context, tx pgx.Tx, f ForecastFilter, some bool) (chosen []campaignVersion, err error) {
 	of, byApp := Filter{AppID: f.AppID}, some || f.AppID != ""
 	for _, looked := range []int{min(2*f.Campaigns, forecastLooked), forecastLooked} {
 		downTo, err := of.newestDownTo(ctx, tx, 0, byApp, looked+1)
@@ -105,45 +103,98 @@ func (r *ForecastRows) chooseCampaigns(ctx context.Context, tx pgx.Tx, f Forecas
 		// server reads one campaign's tasks at a time; with EXISTS it would read every
 		// pending task.
 		where.where = append(where.where, "c.status = 'active' AND (c.strategy_type <> 0 OR (SELECT true FROM scheduler.upcoming u WHERE u.campaign_id = c.id LIMIT 1))")
-		sql, args := of.newest(where, byApp, f.Campaigns+1)
-		if err := tx.QueryRow(ctx, `SELECT ARRAY(`+sql+`)`, args...).Scan(&ids); err != nil {
+		sql, args := of.newest(versionColumn, where, byApp, f.Campaigns+1)
+		rows, _ := tx.Query(ctx, sql, args...)
+		chosen = make([]campaignVersion, 0, f.Campaigns+1)
+		var c campaignVersion
+		if _, err := pgx.ForEachRow(rows, []any{&c.id, &c.version}, func() error {
+			chosen = append(chosen, c)
+			return nil
+		}); err != nil {
 			return nil, err
 		}
-		if len(ids) > f.Campaigns {
+		if len(chosen) > f.Campaigns {
 			r.Partial = true
-			return ids[:f.Campaigns], nil
+			return chosen[:f.Campaigns], nil
 		}
 		if r.Partial = downTo > 0; !r.Partial {
 			break
 		}
 	}
-	return ids, nil
+	return chosen, nil
 }
 
-// readCampaigns reads the campaigns with these ids.
-func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, ids []int64, some bool) error {
-	quota := `LEFT JOIN scheduler.app_quotas q ON q.app_no = c.app_no AND q.channel = c.channel`
-	if some {
-		quota = `LEFT JOIN scheduler.quota_usage q ON q.app_id = c.app_id AND q.workspace_id = c.workspace_id AND q.channel = c.channel`
+// readCampaigns takes the chosen campaigns from those that are known, and reads the others.
+func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, known *KnownCampaigns, chosen []campaignVersion) error {
+	plans, unknown := known.find(chosen)
+	if len(unknown) > 0 {
+		read, err := readPlans(ctx, tx, unknown)
+		if err != nil {
+			return err
+		}
+		known.add(read)
+		for _, p := range read {
+			plans = append(plans, p.plan)
+		}
 	}
-	rows, _ := tx.Query(ctx, `
-		SELECT c.id, c.name, c.app_id, c.workspace_id, c.channel, c.strategy_type, c.strategy_content, c.time_zone, c.short_month_policy, c.dst_gap_policy, c.times, `+calendarColumns+`,
-		       c.written_at, c.catch_up_window, c.spread, `+quietPolicy+`, c.misfire_policy, k.max_targets, coalesce(q.weekly_quota, k.weekly_quota)
-		  FROM scheduler.campaigns c JOIN scheduler.channels k USING (channel) `+quota+`
-		 WHERE c.id = ANY ($1)`, ids)
-	r.Campaigns = make([]ForecastCampaign, 0, len(ids))
-	var c ForecastCampaign
-	_, err := pgx.ForEachRow(rows, []any{
-		&c.ID, &c.Name, &c.AppID, &c.WorkspaceID, &c.Channel, &c.StrategyType, (*[]byte)(&c.StrategyContent), &c.TimeZone, &c.ShortMonth, &c.DSTGap, &c.Times,
-		&c.Calendar.Name, &c.Calendar.Policy, &c.Calendar.Closed, (*timeOrZero)(&c.Calendar.Since),
-		&c.WrittenAt, (*interval)(&c.CatchUpWindow), (*interval)(&c.Spread), &c.QuietPolicy, &c.MisfirePolicy, &c.MaxTargets, &c.Quota,
-	}, func() error {
-		r.Campaigns = append(r.Campaigns, c)
+	slices.SortFunc(plans, func(a, b *CampaignPlan) int { return cmp.Compare(a.ID, b.ID) })
+	r.Campaigns = make([]ForecastCampaign, len(plans))
+	for i, p := range plans {
+		r.Campaigns[i].CampaignPlan = p
+	}
+	return nil
+}
+
+// readQuotas reads the bounds of the campaigns' channels and, where apps have their own
+// quotas, theirs. Whoever sees only some apps reads their quotas in a view.
+func (r *ForecastRows) readQuotas(ctx context.Context, tx pgx.Tx, some bool) error {
+	type channel struct{ maxTargets, quota int }
+	channels := make(map[string]channel)
+	var name string
+	var of channel
+	rows, _ := tx.Query(ctx, `SELECT channel, max_targets, weekly_quota FROM scheduler.channels`)
+	if _, err := pgx.ForEachRow(rows, []any{&name, &of.maxTargets, &of.quota}, func() error {
+		channels[name] = of
 		return nil
-	})
-	// They come so already from most plans; to have PostgreSQL sort them costs a tenth of the statement.
-	slices.SortFunc(r.Campaigns, func(a, b ForecastCampaign) int { return cmp.Compare(a.ID, b.ID) })
-	return err
+	}); err != nil {
+		return err
+	}
+	type key struct{ app, workspace, channel string }
+	quotas := make(map[key]int)
+	var k key
+	var quota int
+	sql := `SELECT a.app_id, a.workspace_id, q.channel, q.weekly_quota FROM scheduler.app_quotas q JOIN scheduler.apps a USING (app_no) WHERE a.app_id = ANY ($1)`
+	if some {
+		sql = `SELECT q.app_id, q.workspace_id, q.channel, q.weekly_quota FROM scheduler.quota_usage q WHERE q.app_id = ANY ($1)`
+	}
+	rows, _ = tx.Query(ctx, sql, r.appIDs(""))
+	if _, err := pgx.ForEachRow(rows, []any{&k.app, &k.workspace, &k.channel, &quota}, func() error {
+		quotas[k] = quota
+		return nil
+	}); err != nil {
+		return err
+	}
+	for i := range r.Campaigns {
+		c := &r.Campaigns[i]
+		of := channels[c.Channel]
+		c.MaxTargets, c.Quota = of.maxTargets, of.quota
+		if own, has := quotas[key{c.AppID, c.WorkspaceID, c.Channel}]; has || some { // the view leaves out what has no quota
+			c.Quota = own
+		}
+	}
+	return nil
+}
+
+// appIDs returns the app ids of the campaigns, and one more.
+func (r *ForecastRows) appIDs(more string) []string {
+	ids := []string{more}
+	for _, c := range r.Campaigns {
+		if last := ids[len(ids)-1]; c.AppID != last {
+			ids = append(ids, c.AppID)
+		}
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }
 
 // countTargets counts the targets of those campaigns whose calls a quota, a rate or a
@@ -178,12 +229,7 @@ func (r *ForecastRows) countTargets(ctx context.Context, tx pgx.Tx, countFor []s
 
 // readApps reads the apps of the campaigns, and their calls that count against quotas.
 func (r *ForecastRows) readApps(ctx context.Context, tx pgx.Tx, asked string) error {
-	ids := []string{asked}
-	for _, c := range r.Campaigns {
-		ids = append(ids, c.AppID)
-	}
-	slices.Sort(ids)
-	ids = slices.Compact(ids)
+	ids := r.appIDs(asked)
 	rows, _ := tx.Query(ctx, `SELECT `+appColumns+` FROM scheduler.apps WHERE app_id = ANY ($1) ORDER BY app_no`, ids)
 	var err error
 	if r.Apps, err = pgx.CollectRows(rows, scanApp); err != nil {
@@ -197,8 +243,12 @@ func (r *ForecastRows) readApps(ctx context.Context, tx pgx.Tx, asked string) er
 }
 
 // readStored reads the stored occurrences of the campaigns.
-func (r *ForecastRows) readStored(ctx context.Context, tx pgx.Tx, ids []int64, until time.Time, some bool) error {
-	r.Stored = make([]StoredOccurrence, 0, len(ids))
+func (r *ForecastRows) readStored(ctx context.Context, tx pgx.Tx, until time.Time, some bool) error {
+	r.Stored = make([]StoredOccurrence, 0, len(r.Campaigns))
+	ids := make([]int64, len(r.Campaigns))
+	for i, c := range r.Campaigns {
+		ids[i] = c.ID
+	}
 	// Each campaign's rows are read by its own key, since there may be many more rows
 	// of other campaigns.
 	for _, sql := range []string{`

@@ -179,7 +179,7 @@ func (c *Console) coming(x *exchange, start, end time.Time, app string) (forecas
 	if !end.After(x.Now) {
 		return forecast.Result{}, nil
 	}
-	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), &c.schedules, app, mostCampaigns(app), x.Now, end.Add(-time.Microsecond))
+	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), &c.known, app, mostCampaigns(app), x.Now, end.Add(-time.Microsecond))
 	if err != nil {
 		return forecast.Result{}, err
 	}

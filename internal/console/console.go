@@ -25,7 +25,6 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/campaign-scheduler/scheduler/internal/config"
-	"github.com/campaign-scheduler/scheduler/internal/forecast"
 	"github.com/campaign-scheduler/scheduler/internal/judge"
 	"github.com/campaign-scheduler/scheduler/store"
 )
@@ -73,8 +72,7 @@ type Console struct {
 	apps     atomic.Pointer[[]config.App]
 	gate     atomic.Pointer[gate]
 	turns    turns
-
-	schedules forecast.Schedules // of campaigns that pages have read
+	known    store.KnownCampaigns // of forecasts
 
 	strangers, unmapped rate.Sometimes // bound what is logged of them
 }

@@ -61,7 +61,7 @@ func (c *Console) effect(x *exchange, f *campaignForm, v judge.Verdict, before *
 			d.Quota = q.Weekly
 		}
 	}
-	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), &c.schedules, appID, forecast.MaxCampaigns, x.Now, x.Now.AddDate(0, 0, forecastDays))
+	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), &c.known, appID, forecast.MaxCampaigns, x.Now, x.Now.AddDate(0, 0, forecastDays))
 	if errors.Is(err, store.ErrReadTooLong) {
 		return &effectPart{TooLong: true}, nil
 	} else if err != nil {

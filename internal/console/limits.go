@@ -60,7 +60,7 @@ func (c *Console) limits(x *exchange) error {
 	if d.Apps, d.Fuller, err = x.appLimits(d.App); err != nil {
 		return err
 	}
-	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), &c.schedules, d.App, mostCampaigns(d.App), x.Now, x.Now.AddDate(0, 0, forecastDays))
+	in, err := forecast.ReadInput(x.Context(), x.store, c.settings(), &c.known, d.App, mostCampaigns(d.App), x.Now, x.Now.AddDate(0, 0, forecastDays))
 	if err != nil {
 		return err
 	}

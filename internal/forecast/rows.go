@@ -22,9 +22,9 @@ func Read(ctx context.Context, s *store.Store, settings []config.App, appID stri
 }
 
 // ReadInput reads the input of Read, with at most that many campaigns. known are
-// schedules of earlier reads; nil: there are none.
-func ReadInput(ctx context.Context, s *store.Store, settings []config.App, known *Schedules, appID string, campaigns int, now, until time.Time) (Input, error) {
-	filter := store.ForecastFilter{AppID: appID, Campaigns: campaigns, Until: until}
+// those of earlier reads; nil: there are none.
+func ReadInput(ctx context.Context, s *store.Store, settings []config.App, known *store.KnownCampaigns, appID string, campaigns int, now, until time.Time) (Input, error) {
+	filter := store.ForecastFilter{AppID: appID, Campaigns: campaigns, Until: until, Known: known}
 	rates := make(map[AppKey]float64, len(settings))
 	for _, c := range settings {
 		if c.CallsPerSecond > 0 {
@@ -42,7 +42,7 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, known
 		in.Apps = append(in.Apps, App{AppKey: key, PendingLimit: a.PendingLimit, CallsPerSecond: rates[key], TargetsPerSecond: a.TargetsPerSecond, Quiet: strategy.NewQuietHours(a.Quiet.From, a.Quiet.Until, a.Quiet.Zone)})
 	}
 	for _, c := range rows.Campaigns {
-		schedule, err := known.of(c.ID, SpecOf(c.CampaignSummary))
+		schedule, err := scheduleOf(c.CampaignPlan)
 		if err != nil {
 			continue // the daemon cannot plan the campaign either
 		}
@@ -58,6 +58,26 @@ func ReadInput(ctx context.Context, s *store.Store, settings []config.App, known
 		in.Stored = append(in.Stored, Stored(o))
 	}
 	return in, nil
+}
+
+// A workedSchedule is the schedule of a plan, by a zone's rules.
+type workedSchedule struct {
+	rules    string // those of the zone: a daemon may read others while it runs
+	schedule strategy.Schedule
+}
+
+// scheduleOf returns a campaign's schedule. To work it out costs as much as to read the
+// campaign, so it stays with the plan.
+func scheduleOf(plan *store.CampaignPlan) (strategy.Schedule, error) {
+	rules, _ := strategy.ZoneRules(plan.TimeZone) // before they are used, so that older ones are never taken for them
+	if w, ok := plan.Worked.Load().(workedSchedule); ok && w.rules == rules {
+		return w.schedule, nil
+	}
+	schedule, _, err := strategy.Parse(SpecOf(plan.CampaignSummary))
+	if err == nil {
+		plan.Worked.Store(workedSchedule{rules, schedule})
+	}
+	return schedule, err
 }
 
 // CallsOf returns how many calls a push to stored targets needs. maxTargets is the
