@@ -48,7 +48,7 @@ func (c Caller) takeRole(b *pgx.Batch) { b.Queue(takeRole, c.Role, true) }
 
 // run sends a batch that as made, and reads its answers.
 func (s *Store) run(ctx context.Context, b *pgx.Batch) error {
-	return callError(s.pool.SendBatch(ctx, b).Close())
+	return callError(s.db.SendBatch(ctx, b).Close())
 }
 
 // callError turns the database's errors that every call may meet into the
@@ -74,7 +74,7 @@ func isNonceUsed(err error) bool {
 // UseNonce uses the nonce of a call that stores nothing. The error may be
 // ErrNonceUsed.
 func (s *Store) UseNonce(ctx context.Context, n Nonce) error {
-	_, err := s.pool.Exec(ctx, `SELECT scheduler.use_nonce($1, $2)`, n.Hash[:], n.Expires)
+	_, err := s.db.Exec(ctx, `SELECT scheduler.use_nonce($1, $2)`, n.Hash[:], n.Expires)
 	if err = callError(err); err != nil {
 		return fmt.Errorf("use nonce: %w", err)
 	}
@@ -83,7 +83,7 @@ func (s *Store) UseNonce(ctx context.Context, n Nonce) error {
 
 // PruneNonces deletes up to most nonces that have expired and says how many.
 func (s *Store) PruneNonces(ctx context.Context, most int) (n int64, err error) {
-	if err := s.pool.QueryRow(ctx, `SELECT scheduler.prune_nonces($1)`, most).Scan(&n); err != nil {
+	if err := s.db.QueryRow(ctx, `SELECT scheduler.prune_nonces($1)`, most).Scan(&n); err != nil {
 		return 0, fmt.Errorf("prune nonces: %w", err)
 	}
 	return n, nil
@@ -92,7 +92,7 @@ func (s *Store) PruneNonces(ctx context.Context, most int) (n int64, err error) 
 // CheckRole says why the pool's login cannot act as a role, or nil.
 func (s *Store) CheckRole(ctx context.Context, role string) error {
 	var may *bool
-	err := s.pool.QueryRow(ctx, `SELECT pg_has_role(to_regrole(quote_ident($1)), 'MEMBER')`, role).Scan(&may)
+	err := s.db.QueryRow(ctx, `SELECT pg_has_role(to_regrole(quote_ident($1)), 'MEMBER')`, role).Scan(&may)
 	switch {
 	case err != nil:
 		return fmt.Errorf("look for the role %s: %w", role, err)
@@ -136,7 +136,7 @@ func (r CampaignRefusal) Error() string { return r.Text }
 // stored, and the nonce is not used. With judgeOnly nothing is stored at all, and
 // nil means that the campaign could be stored.
 func (s *Store) StoreCampaign(ctx context.Context, c Caller, n *NewCampaign, judgeOnly bool) (id int64, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		b := c.as()
 		if judgeOnly { // the nonce is used by the call that stores
 			b = &pgx.Batch{}
@@ -354,7 +354,7 @@ type Cancelled struct {
 func (s *Store) Cancel(ctx context.Context, c Caller, appID, workspaceID, channel string, what []Cancelled, note string) (problems []string, err error) {
 	problems = make([]string, len(what))
 	bad := false
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		if err := tx.SendBatch(ctx, c.as()).Close(); err != nil {
 			return err
 		}
@@ -414,7 +414,7 @@ func cancel(ctx context.Context, tx pgx.Tx, appID, workspaceID, channel string, 
 // PrepareTrial makes a role that may use every app, for a database of one's own
 // whose login may make roles.
 func (s *Store) PrepareTrial(ctx context.Context, role string) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		name := pgx.Identifier{role}.Sanitize()
 		var there bool
 		if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, role).Scan(&there); err != nil {
@@ -439,7 +439,7 @@ func (s *Store) PrepareTrial(ctx context.Context, role string) error {
 // empty. It returns how many tasks are concerned. The results are in
 // scheduler.revocation_calls. The error may be ErrNonceUsed, or ErrNoCampaign.
 func (s *Store) Revoke(ctx context.Context, c Caller, appID, workspaceID string, w Cancelled, target, note string) (tasks int64, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		if err := tx.SendBatch(ctx, c.as()).Close(); err != nil {
 			return err
 		}

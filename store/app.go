@@ -31,7 +31,7 @@ func scanApp(row pgx.CollectableRow) (a App, err error) {
 
 // Apps lists all apps.
 func (s *Store) Apps(ctx context.Context) ([]App, error) {
-	rows, _ := s.pool.Query(ctx, `SELECT `+appColumns+` FROM scheduler.apps ORDER BY app_no`)
+	rows, _ := s.db.Query(ctx, `SELECT `+appColumns+` FROM scheduler.apps ORDER BY app_no`)
 	apps, err := pgx.CollectRows(rows, scanApp)
 	if err != nil {
 		return nil, fmt.Errorf("list apps: %w", err)
@@ -63,7 +63,7 @@ type ChannelSpec struct {
 // Register makes the database know the adapters' channels and the
 // configuration's apps. Rows that say the same already are not touched.
 func (s *Store) Register(ctx context.Context, channels []ChannelSpec, apps []AppSpec) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		for _, c := range channels {
 			_, err := tx.Exec(ctx, `
 				INSERT INTO scheduler.channels AS c (channel, provider, max_targets, weekly_quota) VALUES ($1, $2, $3, $4)

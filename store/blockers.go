@@ -107,7 +107,7 @@ func (s *Store) blockersWithin(ctx context.Context, conn *pgx.Conn, ask string, 
 			}
 			return nil, false, err
 		case <-look:
-			rows, _ := s.pool.Query(ctx, `
+			rows, _ := s.db.Query(ctx, `
 				SELECT pid, coalesce(usename, ''), coalesce(application_name, ''), coalesce(state, ''),
 				       coalesce(extract(epoch FROM clock_timestamp() - xact_start), 0)::float8
 				  FROM unnest(pg_blocking_pids($1)) pid LEFT JOIN pg_stat_activity USING (pid)`, pid)
@@ -181,7 +181,7 @@ func (w Wait) String() string {
 // daemons, have waited for more than a second, the longest wait first. It waits
 // for no lock itself.
 func (s *Store) Waits(ctx context.Context) ([]Wait, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT pid, login::text, application, (extract(epoch FROM waiting) * 1e9)::bigint, blocked, coalesce(relation, '') FROM scheduler.blockers()`)
 	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Wait])
 	if err != nil {

@@ -134,7 +134,7 @@ type CalendarChange struct {
 // database's defaults apply. Other days of the calendar stay. With dry nothing is
 // written.
 func (s *Store) WriteCalendarDays(ctx context.Context, name, zone string, weekdays []int16, days []CalendarDay, dry bool) (out CalendarChange, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			INSERT INTO scheduler.calendars (name, time_zone, open_weekdays)
 			VALUES ($1, coalesce(nullif($2, ''), 'Asia/Shanghai'), coalesce($3::smallint[], '{1,2,3,4,5}')) ON CONFLICT DO NOTHING`, name, zone, weekdays)

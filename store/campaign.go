@@ -132,7 +132,7 @@ func (s *Store) LoadCampaigns(ctx context.Context, ids []int64, take func([]Camp
 // loadAll loads campaigns in one statement if none of them is too large and all
 // together may be loaded at once. Otherwise it returns none.
 func (s *Store) loadAll(ctx context.Context, ids []int64) ([]Campaign, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		WITH size AS MATERIALIZED (
 			SELECT sum(bytes) AS total, max(bytes) AS largest FROM (SELECT `+campaignBytes+` AS bytes FROM scheduler.campaigns c WHERE c.id = ANY($1)) x
 		)
@@ -145,7 +145,7 @@ func (s *Store) loadAll(ctx context.Context, ids []int64) ([]Campaign, error) {
 // first id is always among those that are loaded.
 func (s *Store) fitting(ctx context.Context, ids []int64) (some, rest []int64, err error) {
 	var n int
-	err = s.pool.QueryRow(ctx, `
+	err = s.db.QueryRow(ctx, `
 		SELECT count(*) FROM (
 			SELECT sum(least(coalesce((SELECT `+campaignBytes+` FROM scheduler.campaigns c WHERE c.id = u.id), 0), $2)) OVER (ORDER BY u.n) AS total
 			  FROM unnest($1::bigint[]) WITH ORDINALITY AS u (id, n)) x
@@ -160,7 +160,7 @@ func (s *Store) fitting(ctx context.Context, ids []int64) (some, rest []int64, e
 // loadCampaigns loads campaigns together, or one by one when one of them cannot
 // be read.
 func (s *Store) loadCampaigns(ctx context.Context, ids []int64) ([]Campaign, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT c.id, c.app_no, c.revision, c.status, `+campaignBytes+` FROM scheduler.campaigns c WHERE c.id = ANY($1) AND `+campaignBytes+` > $2`,
 		ids, MaxCampaignBytes)
 	var out []Campaign
@@ -179,7 +179,7 @@ func (s *Store) loadCampaigns(ctx context.Context, ids []int64) ([]Campaign, err
 			return slices.ContainsFunc(out, func(c Campaign) bool { return c.ID == id })
 		})
 	}
-	rows, _ = s.pool.Query(ctx, `SELECT `+campaignColumns+` FROM scheduler.campaigns c WHERE c.id = ANY($1)`, ids)
+	rows, _ = s.db.Query(ctx, `SELECT `+campaignColumns+` FROM scheduler.campaigns c WHERE c.id = ANY($1)`, ids)
 	readable, err := pgx.CollectRows(rows, scanCampaign)
 	switch {
 	case err == nil:
@@ -202,7 +202,7 @@ func (s *Store) loadCampaigns(ctx context.Context, ids []int64) ([]Campaign, err
 
 // unreadable returns the parts of a campaign that can be read where the whole cannot.
 func (s *Store) unreadable(ctx context.Context, id int64, cause error) ([]Campaign, error) {
-	rows, _ := s.pool.Query(ctx, `SELECT id, app_no, revision, status FROM scheduler.campaigns WHERE id = $1`, id)
+	rows, _ := s.db.Query(ctx, `SELECT id, app_no, revision, status FROM scheduler.campaigns WHERE id = $1`, id)
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Campaign, error) {
 		c := Campaign{Unreadable: "this program cannot read the row: " + cause.Error()}
 		err := row.Scan(&c.ID, &c.AppNo, &c.Revision, &c.Status)
@@ -258,7 +258,7 @@ func (s *Store) FinishCampaigns(ctx context.Context, ids []int64) (finished []in
 // EndedCampaigns returns up to limit campaigns after the given id that look
 // finished: the sweep behind FinishCampaigns.
 func (s *Store) EndedCampaigns(ctx context.Context, after int64, limit int) ([]int64, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT campaign_id FROM scheduler.campaign_cursors
 		 WHERE active AND next_due_at IS NULL AND campaign_id > $1 ORDER BY campaign_id LIMIT $2`, after, limit)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
@@ -273,14 +273,14 @@ func (s *Store) EndedCampaigns(ctx context.Context, after int64, limit int) ([]i
 // index. So it rules out plans that read a whole table, or keep its rows in
 // memory, because the table seems small.
 func (s *Store) asDaemon(ctx context.Context, f func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginDaemon}, f)
+	return pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{BeginQuery: beginDaemon}, f)
 }
 
 // asPlanner is asDaemon for transactions that must not wait for others: where
 // somebody holds a lock, it soon fails with an error for which IsBlocked is
 // true.
 func (s *Store) asPlanner(ctx context.Context, f func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginDaemon + `; SET LOCAL lock_timeout = '` + planWait + `'`}, f)
+	return pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{BeginQuery: beginDaemon + `; SET LOCAL lock_timeout = '` + planWait + `'`}, f)
 }
 
 const beginDaemon = `BEGIN; SET LOCAL scheduler.daemon = 'on'; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_material = off`

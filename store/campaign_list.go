@@ -54,7 +54,7 @@ func (s *Store) ListCampaigns(ctx context.Context, f Filter) ([]CampaignRow, err
 	add(where, "c.created_at >= ?", f.Since)
 	add(where, "c.created_at < ?", f.Until)
 	limit := where.limit(f.Limit)
-	rows, err := s.pool.Query(ctx, campaignRowSQL+` WHERE `+where.sql()+` ORDER BY c.id DESC LIMIT `+limit, where.args...)
+	rows, err := s.db.Query(ctx, campaignRowSQL+` WHERE `+where.sql()+` ORDER BY c.id DESC LIMIT `+limit, where.args...)
 	if err != nil {
 		return nil, fmt.Errorf("list campaigns: %w", err)
 	}
@@ -67,7 +67,7 @@ func (s *Store) ListCampaigns(ctx context.Context, f Filter) ([]CampaignRow, err
 
 // Campaign returns one campaign, or ErrNoCampaign.
 func (s *Store) Campaign(ctx context.Context, id int64) (CampaignRow, error) {
-	rows, _ := s.pool.Query(ctx, campaignRowSQL+` WHERE c.id = $1`, id)
+	rows, _ := s.db.Query(ctx, campaignRowSQL+` WHERE c.id = $1`, id)
 	c, err := pgx.CollectOneRow(rows, scanCampaignRow)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return CampaignRow{}, fmt.Errorf("campaign %d: %w", id, ErrNoCampaign)
@@ -81,7 +81,7 @@ func (s *Store) Campaign(ctx context.Context, id int64) (CampaignRow, error) {
 // CountTargets counts a campaign's rows in campaign_targets.
 func (s *Store) CountTargets(ctx context.Context, id int64) (int64, error) {
 	var n int64
-	if err := s.pool.QueryRow(ctx, `SELECT count(*) FROM scheduler.campaign_targets WHERE campaign_id = $1`, id).Scan(&n); err != nil {
+	if err := s.db.QueryRow(ctx, `SELECT count(*) FROM scheduler.campaign_targets WHERE campaign_id = $1`, id).Scan(&n); err != nil {
 		return 0, fmt.Errorf("count targets of campaign %d: %w", id, err)
 	}
 	return n, nil
@@ -89,7 +89,7 @@ func (s *Store) CountTargets(ctx context.Context, id int64) (int64, error) {
 
 // CountTasks counts a campaign's tasks by status.
 func (s *Store) CountTasks(ctx context.Context, id int64) (map[string]int64, error) {
-	rows, err := s.pool.Query(ctx, `SELECT status, count(*) FROM scheduler.tasks WHERE campaign_id = $1 GROUP BY status`, id)
+	rows, err := s.db.Query(ctx, `SELECT status, count(*) FROM scheduler.tasks WHERE campaign_id = $1 GROUP BY status`, id)
 	if err != nil {
 		return nil, fmt.Errorf("count tasks of campaign %d: %w", id, err)
 	}
@@ -114,7 +114,7 @@ type HistoryRow struct {
 // History returns the newest changes of a campaign, newest first; the campaign
 // itself may be gone.
 func (s *Store) History(ctx context.Context, id int64, limit int) ([]HistoryRow, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT changed_at, changed_by, action, revision, before FROM scheduler.campaign_history WHERE campaign_id = $1 ORDER BY id DESC LIMIT $2`, id, limit)
 	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[HistoryRow])
 	if err != nil {

@@ -19,7 +19,7 @@ type Unplanned struct {
 // campaigns in without. It locks nothing. Once the campaigns are judged,
 // PlanTx.Changes takes the changes.
 func (s *Store) Unplanned(ctx context.Context, appNo int32, without []int64, limit int) ([]Unplanned, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT campaign_id, ctid::text FROM scheduler.campaign_changes WHERE app_no = $1 AND campaign_id <> ALL($2) LIMIT $3`, appNo, orEmpty(without), limit)
 	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (u Unplanned, err error) {
 		err = row.Scan(&u.CampaignID, &u.place)
@@ -253,7 +253,7 @@ func campaignFromJSON(row []byte) (Campaign, error) {
 // plan has taken yet. It hops through the index from app to app, so that many
 // changes of one app cost no more than one.
 func (s *Store) ChangedApps(ctx context.Context, limit int) ([]int32, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		WITH RECURSIVE app AS (
 			(SELECT app_no FROM scheduler.campaign_changes ORDER BY app_no LIMIT 1)
 			UNION ALL
@@ -273,7 +273,7 @@ func (s *Store) ChangedApps(ctx context.Context, limit int) ([]int32, error) {
 // A campaign that pushes at once is left out: its window begins when it becomes
 // active.
 func (s *Store) RevisitPaused(ctx context.Context, now time.Time, limit int) (int64, error) {
-	tag, err := s.pool.Exec(ctx, `
+	tag, err := s.db.Exec(ctx, `
 		INSERT INTO scheduler.campaign_changes (app_no, campaign_id)
 		SELECT k.app_no, k.campaign_id
 		  FROM scheduler.campaign_cursors k JOIN scheduler.campaigns c ON c.id = k.campaign_id
@@ -289,7 +289,7 @@ func (s *Store) RevisitPaused(ctx context.Context, now time.Time, limit int) (in
 
 // Revisit asks the planner to look at campaigns again.
 func (s *Store) Revisit(ctx context.Context, ids []int64) error {
-	_, err := s.pool.Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		INSERT INTO scheduler.campaign_changes (app_no, campaign_id)
 		SELECT c.app_no, c.id FROM scheduler.campaigns c WHERE c.id = ANY($1) AND c.status = 'active'
 		   AND NOT EXISTS (SELECT FROM scheduler.campaign_changes x WHERE x.app_no = c.app_no AND x.campaign_id = c.id)`, ids)
@@ -328,7 +328,7 @@ func (s *Store) SetAside(ctx context.Context, appNo int32, campaignID int64, rea
 // Waiting returns the campaigns of the app that give the next tasks, at most
 // limit. When the app's plan fails, one of them may be the reason.
 func (s *Store) Waiting(ctx context.Context, appNo int32, limit int) ([]int64, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT campaign_id FROM scheduler.campaign_cursors WHERE app_no = $1 AND active AND next_due_at IS NOT NULL
 		 ORDER BY next_due_at, campaign_id LIMIT $2`, appNo, limit)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
@@ -361,7 +361,7 @@ func (s *Store) UnplannedApps(ctx context.Context, least time.Duration) ([]Unpla
 	if err != nil {
 		return nil, err
 	}
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT a.app_no, a.app_id, a.workspace_id, x.seconds::float8
 		  FROM unnest($1::integer[]) AS u (app_no) JOIN scheduler.apps a USING (app_no)
 		 CROSS JOIN LATERAL (

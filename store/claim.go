@@ -54,7 +54,7 @@ func (s *Store) claimTasks(ctx context.Context, insert string, daemonID int64, n
 }
 
 func (s *Store) claim(ctx context.Context, sql string, daemonID int64, now time.Time, ids []int64, apps []int32) (claim int64, tasks []ClaimedTask, err error) {
-	rows, _ := s.pool.Query(ctx, sql, daemonID, at(now), ids, apps)
+	rows, _ := s.db.Query(ctx, sql, daemonID, at(now), ids, apps)
 	var taskIDs []int64
 	var revisions []int32
 	var names map[int64][]string
@@ -122,7 +122,7 @@ const claimListed = `, listed AS MATERIALIZED (
 // KeepNames adds to a claim the names of the targets of its calls where
 // ClaimListed kept none, since the campaigns were changed after they were read.
 func (s *Store) KeepNames(ctx context.Context, daemonID, claim int64, names map[int64][]string) error {
-	_, err := s.pool.Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		UPDATE scheduler.claims SET names = coalesce(names, '{}') || $3::jsonb WHERE id = $1 AND daemon_id = $2`, claim, daemonID, names)
 	if err != nil {
 		return fmt.Errorf("keep names of targets: %w", err)
@@ -181,7 +181,7 @@ func nameInline(ctx context.Context, tx pgx.Tx, claims []int64, inline func(*Cam
 // of campaign and target. Call it after the claim, so that a target that was
 // deleted before the push began is not pushed to.
 func (s *Store) StoredTargets(ctx context.Context, campaignIDs []int64, limit int) (map[int64][]Target, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT `+targetColumns+`
 		  FROM (SELECT DISTINCT id FROM unnest($1::bigint[]) AS x (id)) u
 		 CROSS JOIN LATERAL (

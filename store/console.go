@@ -26,7 +26,7 @@ var beginRead = fmt.Sprintf(`BEGIN READ ONLY; SET LOCAL statement_timeout = %d`,
 
 // read runs f in a read-only transaction with the time limit of pages.
 func (s *Store) read(ctx context.Context, what string, f func(tx pgx.Tx) error) error {
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{BeginQuery: beginRead}, f)
+	err := pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{BeginQuery: beginRead}, f)
 	switch {
 	case err == nil:
 		return nil
@@ -58,7 +58,7 @@ type State struct {
 func (s *Store) State(ctx context.Context) (State, error) {
 	var st State
 	var held *time.Time
-	err := s.pool.QueryRow(ctx, `SELECT now, held_since, coalesce(held_reason, ''), daemons FROM scheduler.state`).
+	err := s.db.QueryRow(ctx, `SELECT now, held_since, coalesce(held_reason, ''), daemons FROM scheduler.state`).
 		Scan(&st.Now, &held, &st.HeldReason, &st.Daemons)
 	if err != nil {
 		return State{}, fmt.Errorf("read state: %w", err)
@@ -80,7 +80,7 @@ type Rights struct {
 // Rights asks the database, which decides again at every deed.
 func (s *Store) Rights(ctx context.Context) (Rights, error) {
 	var r Rights
-	err := s.pool.QueryRow(ctx, `
+	err := s.db.QueryRow(ctx, `
 		SELECT current_user, scheduler.actor(), has_column_privilege('scheduler.campaigns', 'name', 'INSERT'),
 		       has_function_privilege('scheduler.trigger_campaign(bigint, text)', 'EXECUTE'),
 		       has_function_privilege('scheduler.resolve_task(bigint, boolean, boolean, text, text)', 'EXECUTE'),
@@ -670,7 +670,7 @@ func orNone(d time.Duration) *time.Duration {
 // InsertDraft stores a campaign with its targets in one transaction and
 // returns its id. The error may be a Refusal.
 func (s *Store) InsertDraft(ctx context.Context, d *CampaignDraft) (id int64, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		err := tx.QueryRow(ctx, `
 			INSERT INTO scheduler.campaigns (`+draftColumns+`)
 			VALUES ($1, $2, $3, $4, $5, $6::jsonb, $7::jsonb, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20) RETURNING id`, d.values()...).Scan(&id)
@@ -724,7 +724,7 @@ func (s *Store) ChangeStatus(ctx context.Context, id int64, revision int32, stat
 }
 
 func (s *Store) changeCampaign(ctx context.Context, id int64, revision int32, note string, change func(tx pgx.Tx) error) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		var now int32
 		if err := tx.QueryRow(ctx, `SELECT revision FROM scheduler.campaigns WHERE id = $1 FOR NO KEY UPDATE`, id).Scan(&now); err != nil {
 			return err

@@ -21,7 +21,7 @@ type Keys struct {
 // installation's row, when it enlists.
 func (s *Store) Keys(ctx context.Context) (Keys, error) {
 	var k Keys
-	err := s.pool.QueryRow(ctx, `SELECT key, keyed_campaigns, keyed_tasks, id_range FROM scheduler.installation`).Scan(&k.Installation, &k.Campaigns, &k.Tasks, &k.Range)
+	err := s.db.QueryRow(ctx, `SELECT key, keyed_campaigns, keyed_tasks, id_range FROM scheduler.installation`).Scan(&k.Installation, &k.Campaigns, &k.Tasks, &k.Range)
 	if err != nil {
 		return Keys{}, fmt.Errorf("read the installation's keys: %w", err)
 	}
@@ -31,7 +31,7 @@ func (s *Store) Keys(ctx context.Context) (Keys, error) {
 // EndOthers ends every other daemon's lease. It is for a daemon that knows that
 // no other uses its database.
 func (s *Store) EndOthers(ctx context.Context, daemonID int64) error {
-	_, err := s.pool.Exec(ctx, `UPDATE scheduler.daemons SET ended_at = clock_timestamp() WHERE ended_at IS NULL AND id <> $1`, daemonID)
+	_, err := s.db.Exec(ctx, `UPDATE scheduler.daemons SET ended_at = clock_timestamp() WHERE ended_at IS NULL AND id <> $1`, daemonID)
 	if err != nil {
 		return fmt.Errorf("end other daemons: %w", err)
 	}
@@ -78,7 +78,7 @@ func (s *Store) Renew(ctx context.Context, daemonID int64, lease time.Duration, 
 	var without []string
 	var paced []int32
 	var rates []float64
-	err := s.pool.QueryRow(ctx, `
+	err := s.db.QueryRow(ctx, `
 		WITH me AS (
 			UPDATE scheduler.daemons
 			   SET seen_at = clock_timestamp(), leased_until = clock_timestamp() + $2 * interval '1 microsecond', beats = beats + 1, lacks = $4
@@ -127,7 +127,7 @@ func numbers(list string) []int32 {
 
 // Retire ends the daemon's own lease, so that others take over at once.
 func (s *Store) Retire(ctx context.Context, daemonID int64) error {
-	_, err := s.pool.Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		UPDATE scheduler.daemons SET ended_at = clock_timestamp(), leased_until = least(leased_until, clock_timestamp()) WHERE id = $1 AND ended_at IS NULL`, daemonID)
 	if err != nil {
 		return fmt.Errorf("retire daemon: %w", err)
@@ -154,7 +154,7 @@ func (s *Store) Reap(ctx context.Context, inline func(*Campaign) []string, dead 
 	for i, d := range dead {
 		ids[i], beats[i] = d.ID, d.Beats
 	}
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, `
 			WITH dead AS MATERIALIZED (
 				SELECT d.id FROM scheduler.daemons d JOIN unnest($1::bigint[], $2::bigint[]) AS u (id, beats) ON u.id = d.id AND u.beats = d.beats

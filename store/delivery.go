@@ -39,7 +39,7 @@ type WaitingApp struct {
 // WaitingApps lists the apps with deliveries that are ready by the given time.
 // It looks at one row of each app.
 func (s *Store) WaitingApps(ctx context.Context, until time.Time) ([]WaitingApp, error) {
-	rows, _ := s.pool.Query(ctx, waitingAppsSQL, at(until))
+	rows, _ := s.db.Query(ctx, waitingAppsSQL, at(until))
 	out, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a WaitingApp, err error) {
 		var quiet *time.Time
 		err = row.Scan(&a.AppNo, &quiet)
@@ -88,11 +88,11 @@ func (s *Store) WaitingDeliveries(ctx context.Context, until time.Time, readings
 		}
 		apps, limits, share, shares = append(apps, r.AppNo), append(limits, r.Limit), append(share, r.Share), append(shares, max(r.Shares, 1))
 	}
-	rows, _ := s.pool.Query(ctx, waitingSQL, apps, limits, share, shares, at(until), orEmpty(without))
+	rows, _ := s.db.Query(ctx, waitingSQL, apps, limits, share, shares, at(until), orEmpty(without))
 	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[WaitingDelivery])
 	if err == nil && len(quiet) > 0 {
 		var more []WaitingDelivery
-		rows, _ := s.pool.Query(ctx, ignoringSQL, quiet, at(until), orEmpty(without))
+		rows, _ := s.db.Query(ctx, ignoringSQL, quiet, at(until), orEmpty(without))
 		more, err = pgx.CollectRows(rows, pgx.RowToStructByPos[WaitingDelivery])
 		out = append(out, more...)
 	}
@@ -190,9 +190,9 @@ func (s *Store) ClaimDeliveries(ctx context.Context, daemonID int64, now time.Ti
 	}
 	err := error(nil)
 	if booked == nil {
-		err = claim(s.pool)
+		err = claim(s.db)
 	} else {
-		err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 			if err := lockQuotas(ctx, tx, booked); err != nil {
 				return err
 			}
@@ -275,7 +275,7 @@ func (s *Store) RecordDeliveries(ctx context.Context, outcomes []DeliveryOutcome
 		reasons[i], codes[i], messages[i], requests[i], messageIDs[i] = o.Reason, o.Code, o.Message, o.RequestID, o.MessageID
 		maybe[i], sent[i], keep[i] = o.MaybeSent, o.Sent, o.Sent && o.KeepQuota
 	}
-	rows, _ := s.pool.Query(ctx, recordSQL, ids, daemons, attempts, statuses, ready, reasons, codes, messages, requests, messageIDs, maybe, sent, keep)
+	rows, _ := s.db.Query(ctx, recordSQL, ids, daemons, attempts, statuses, ready, reasons, codes, messages, requests, messageIDs, maybe, sent, keep)
 	recorded := make(map[int64]bool, n)
 	var id int64
 	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { recorded[id] = true; return nil }); err != nil {

@@ -28,14 +28,14 @@ const NamedTargetsSQL = namedTargetsSQL
 
 // Explain returns the plan of a statement as the store's sessions make it.
 func (s *Store) Explain(ctx context.Context, sql string, args ...any) (string, error) {
-	rows, _ := s.pool.Query(ctx, "EXPLAIN "+sql, args...)
+	rows, _ := s.db.Query(ctx, "EXPLAIN "+sql, args...)
 	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	return strings.Join(lines, "\n"), err
 }
 
 // Setting returns a setting of the store's sessions.
 func (s *Store) Setting(ctx context.Context, name string) (value string, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
+	err = s.db.QueryRow(ctx, `SELECT current_setting($1)`, name).Scan(&value)
 	return value, err
 }
 

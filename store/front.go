@@ -74,7 +74,7 @@ func actAsNobody(c *pgx.Conn) bool {
 func (s *Store) CheckFront(ctx context.Context) error {
 	var login, strong string
 	var front, super bool
-	err := s.pool.QueryRow(ctx, `
+	err := s.db.QueryRow(ctx, `
 		SELECT r.rolname, coalesce(pg_has_role(r.oid, to_regrole('scheduler_front'), 'MEMBER'), false), r.rolsuper,
 		       coalesce((SELECT string_agg(x.rolname, ', ' ORDER BY x.rolname) FROM pg_roles x
 		                  WHERE (x.rolsuper OR x.rolname IN ('scheduler_owner', 'scheduler_daemon')) AND pg_has_role(r.oid, x.oid, 'MEMBER')), '')

@@ -31,7 +31,7 @@ type BusyApp struct {
 func (s *Store) Health(ctx context.Context) (Health, error) {
 	var h Health
 	var held *time.Time
-	err := s.pool.QueryRow(ctx, pendingApps+`
+	err := s.db.QueryRow(ctx, pendingApps+`
 		SELECT clock_timestamp(), current_setting('server_version_num')::integer / 10000,
 		       pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean,
 		       (SELECT count(*) FROM scheduler.daemons WHERE ended_at IS NULL AND leased_until > clock_timestamp()),
@@ -51,7 +51,7 @@ func (s *Store) Health(ctx context.Context) (Health, error) {
 // BusyApps lists the apps that have active campaigns. The database does not know
 // for which of them a daemon has credentials.
 func (s *Store) BusyApps(ctx context.Context) ([]BusyApp, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT a.app_id, a.workspace_id, a.provider, count(*)
 		  FROM scheduler.apps a JOIN scheduler.campaigns c ON c.app_no = a.app_no AND c.status = 'active'
 		 GROUP BY a.app_id, a.workspace_id, a.provider ORDER BY 1, 2`)
@@ -162,7 +162,7 @@ func (s *Store) Usage(ctx context.Context, limit int) (Usage, error) {
 			u.Quotas, err = pgx.CollectRows(rows, pgx.RowToStructByPos[QuotaFill])
 			return err
 		})
-	if err := s.pool.SendBatch(ctx, b).Close(); err != nil {
+	if err := s.db.SendBatch(ctx, b).Close(); err != nil {
 		return Usage{}, fmt.Errorf("read usage: %w", err)
 	}
 	u.Overdue = seconds(max(overdue, 0))
@@ -182,7 +182,7 @@ type Progress struct {
 // Progress lists up to limit running tasks of several deliveries, those that
 // began earliest first.
 func (s *Store) Progress(ctx context.Context, limit int) ([]Progress, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT r.id, r.app_no, r.campaign_id,
 		       r.slices - (SELECT count(*) FROM scheduler.slices s WHERE s.task_id = r.id AND s.finished_at IS NULL)::integer, r.slices, r.targets
 		  FROM scheduler.running_tasks r WHERE r.slices > 1 ORDER BY r.started_at LIMIT $1`, limit)

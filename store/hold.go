@@ -42,7 +42,7 @@ type HeldPush struct {
 func (s *Store) Held(ctx context.Context, limit int) (Hold, []HeldPush, error) {
 	var h Hold
 	var since *time.Time
-	err := s.pool.QueryRow(ctx, `
+	err := s.db.QueryRow(ctx, `
 		SELECT h.held_since, coalesce(h.reason, ''), n.overdue, n.coming
 		  FROM scheduler.hold h, LATERAL (
 			SELECT count(*) FILTER (WHERE due_at <= now()) AS overdue, count(*) FILTER (WHERE due_at > now()) AS coming FROM scheduler.held) n`).
@@ -54,7 +54,7 @@ func (s *Store) Held(ctx context.Context, limit int) (Hold, []HeldPush, error) {
 		return h, nil, nil
 	}
 	h.Since = *since
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT due_at, time_zone, on_release, campaign_id, campaign, channel, app_id, workspace_id, task_id
 		  FROM scheduler.held ORDER BY due_at, task_id, slice_no LIMIT $1`, limit)
 	pushes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[HeldPush])
@@ -110,7 +110,7 @@ func countHeld(due, waiting string) string {
 // HoldAll lets nothing begin any more, on any daemon, until Release. It returns
 // false where everything was held already; then the old reason stays.
 func (s *Store) HoldAll(ctx context.Context, reason, operator string) (held bool, err error) {
-	if err := s.pool.QueryRow(ctx, `SELECT scheduler.hold_pushes($1, $2)`, reason, operator).Scan(&held); err != nil {
+	if err := s.db.QueryRow(ctx, `SELECT scheduler.hold_pushes($1, $2)`, reason, operator).Scan(&held); err != nil {
 		return false, fmt.Errorf("hold: %w", err)
 	}
 	return held, nil
@@ -133,7 +133,7 @@ func (s *Store) Release(ctx context.Context, skipOverdue bool) (held bool, skipp
 			return held, skipped, err
 		}
 	}
-	if err := s.pool.QueryRow(ctx, `SELECT scheduler.release_hold($1)`, skipOverdue).Scan(&held); err != nil {
+	if err := s.db.QueryRow(ctx, `SELECT scheduler.release_hold($1)`, skipOverdue).Scan(&held); err != nil {
 		return false, skipped, fmt.Errorf("release: %w", err)
 	}
 	return held, skipped, nil
@@ -143,13 +143,13 @@ func (s *Store) Release(ctx context.Context, skipOverdue bool) (held bool, skipp
 // the bound first. Then, app by app, it waits for a planner that may not have
 // seen the bound, so that no overdue task can come afterwards.
 func (s *Store) skipOverdue(ctx context.Context) (held bool, skipped Skipped, err error) {
-	if err := s.pool.QueryRow(ctx, `SELECT scheduler.hold_skips_overdue()`).Scan(&held); err != nil {
+	if err := s.db.QueryRow(ctx, `SELECT scheduler.hold_skips_overdue()`).Scan(&held); err != nil {
 		return false, skipped, fmt.Errorf("skip what is overdue: %w", err)
 	}
 	if !held {
 		return false, skipped, nil
 	}
-	rows, _ := s.pool.Query(ctx, `SELECT app_no FROM scheduler.apps ORDER BY app_no`)
+	rows, _ := s.db.Query(ctx, `SELECT app_no FROM scheduler.apps ORDER BY app_no`)
 	apps, err := pgx.CollectRows(rows, pgx.RowTo[int32])
 	if err != nil {
 		return true, skipped, fmt.Errorf("skip what is overdue: %w", err)
@@ -157,7 +157,7 @@ func (s *Store) skipOverdue(ctx context.Context) (held bool, skipped Skipped, er
 	for _, app := range apps {
 		for more := true; more; {
 			var missed, unknown int64
-			if err := s.pool.QueryRow(ctx, `SELECT missed, unknown, more FROM scheduler.skip_overdue($1)`, app).Scan(&missed, &unknown, &more); err != nil {
+			if err := s.db.QueryRow(ctx, `SELECT missed, unknown, more FROM scheduler.skip_overdue($1)`, app).Scan(&missed, &unknown, &more); err != nil {
 				return true, skipped, fmt.Errorf("skip what is overdue: %w", err)
 			}
 			skipped.Missed, skipped.Unknown = skipped.Missed+missed, skipped.Unknown+unknown

@@ -84,7 +84,7 @@ func execWithin(ctx context.Context, conn *pgx.Conn, sql string) error {
 
 // NotifyReady tells all daemons that tasks of the app became ready soon.
 func (s *Store) NotifyReady(ctx context.Context, appNo int32) error {
-	if _, err := s.pool.Exec(ctx, `SELECT pg_notify($1, $2)`, readyChannel, fmt.Sprint(appNo)); err != nil {
+	if _, err := s.db.Exec(ctx, `SELECT pg_notify($1, $2)`, readyChannel, fmt.Sprint(appNo)); err != nil {
 		return fmt.Errorf("notify daemons: %w", err)
 	}
 	return nil

@@ -19,7 +19,7 @@ func (s *Store) WholeTargets(ctx context.Context, deliveries []Delivery) (map[in
 		d := &deliveries[i]
 		ids[i], campaigns[i], kept[d.ID] = d.ID, d.CampaignID, d
 	}
-	rows, _ := s.pool.Query(ctx, wholeListsSQL, ids, campaigns)
+	rows, _ := s.db.Query(ctx, wholeListsSQL, ids, campaigns)
 	whole := make(map[int64][]Target, len(deliveries))
 	var id int64
 	_, err := pgx.ForEachRow(rows, []any{&id}, func() error {
@@ -66,7 +66,7 @@ func (s *Store) NamedTargets(ctx context.Context, deliveries []Delivery) (map[in
 			ids, campaigns, names = append(ids, d.ID), append(campaigns, d.CampaignID), append(names, name)
 		}
 	}
-	rows, _ := s.pool.Query(ctx, namedTargetsSQL, ids, campaigns, names)
+	rows, _ := s.db.Query(ctx, namedTargetsSQL, ids, campaigns, names)
 	var r struct {
 		id              int64
 		stand           int
@@ -129,7 +129,7 @@ func (s *Store) ViewTargets(ctx context.Context, deliveries []Delivery) (map[int
 	for i, d := range deliveries {
 		ids[i], campaigns[d.ID] = d.ID, d.CampaignID
 	}
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT x.slice_id, d.key, nullif(d.value -> 'k', 'null'), nullif(d.value -> 'x', 'null')
 		  FROM scheduler.slice_targets x CROSS JOIN LATERAL jsonb_each(x.details) d
 		 WHERE x.slice_id = ANY($1) ORDER BY x.slice_id, d.key`, ids)

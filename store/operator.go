@@ -44,7 +44,7 @@ func refusal(err, missing error) error {
 // author would, and returns the status it had. It waits for other changes of
 // the campaign. The error may be ErrNoCampaign or a Refusal.
 func (s *Store) SetCampaignStatus(ctx context.Context, id int64, status string) (before string, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		if err := tx.QueryRow(ctx, `SELECT status FROM scheduler.campaigns WHERE id = $1 FOR NO KEY UPDATE`, id).Scan(&before); err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func (s *Store) SetCampaignStatus(ctx context.Context, id int64, status string) 
 // strategy, wakes the daemons, and keeps for the audit who did it. The error may
 // be ErrNoCampaign, or a Refusal of a campaign that is paused, cancelled or rejected.
 func (s *Store) Trigger(ctx context.Context, campaignID int64, operator string) (taskID int64, due time.Time, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT task_id, due_at FROM scheduler.trigger_campaign($1, $2)`, campaignID, operator).Scan(&taskID, &due)
+	err = s.db.QueryRow(ctx, `SELECT task_id, due_at FROM scheduler.trigger_campaign($1, $2)`, campaignID, operator).Scan(&taskID, &due)
 	if err != nil {
 		return 0, time.Time{}, fmt.Errorf("trigger campaign %d: %w", campaignID, refusal(err, ErrNoCampaign))
 	}
@@ -80,7 +80,7 @@ type TriggerRow struct {
 
 // Triggered returns who triggered a task; nil: nobody did.
 func (s *Store) Triggered(ctx context.Context, taskID int64) (*TriggerRow, error) {
-	rows, _ := s.pool.Query(ctx, `SELECT triggered_by, coalesce(operator, ''), triggered_at FROM scheduler.triggered_tasks WHERE task_id = $1`, taskID)
+	rows, _ := s.db.Query(ctx, `SELECT triggered_by, coalesce(operator, ''), triggered_at FROM scheduler.triggered_tasks WHERE task_id = $1`, taskID)
 	t, err := pgx.CollectOneRow(rows, pgx.RowToAddrOfStructByPos[TriggerRow])
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, nil //nolint:nilnil // most tasks are of their strategy
@@ -101,7 +101,7 @@ func (s *Store) SkipOccurrence(ctx context.Context, campaignID int64, due time.T
 	if back {
 		do = `SELECT scheduler.unskip_occurrence($1, $2, $3)`
 	}
-	if err := s.pool.QueryRow(ctx, do, campaignID, due, note).Scan(&changed); err != nil {
+	if err := s.db.QueryRow(ctx, do, campaignID, due, note).Scan(&changed); err != nil {
 		return false, fmt.Errorf("skip an occurrence of campaign %d: %w", campaignID, refusal(err, ErrNoCampaign))
 	}
 	return changed, nil
@@ -159,7 +159,7 @@ type Ruled struct {
 // is known, or of a resend for a campaign that may not push.
 func (s *Store) Resolve(ctx context.Context, r Ruling) (Ruled, error) {
 	var out Ruled
-	err := s.pool.QueryRow(ctx, `SELECT status, reason FROM scheduler.resolve_task($1, $2, $3, $4, $5)`, r.TaskID, r.Sent, r.Resend, r.Note, r.Operator).
+	err := s.db.QueryRow(ctx, `SELECT status, reason FROM scheduler.resolve_task($1, $2, $3, $4, $5)`, r.TaskID, r.Sent, r.Resend, r.Note, r.Operator).
 		Scan(&out.Status, &out.Reason)
 	if err != nil {
 		return Ruled{}, fmt.Errorf("resolve task %d: %w", r.TaskID, refusal(err, ErrNoTask))
@@ -180,7 +180,7 @@ type RulingRow struct {
 
 // Rulings returns the rulings on a task, oldest first.
 func (s *Store) Rulings(ctx context.Context, taskID int64) ([]RulingRow, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT ruled_at, ruling, resend, coalesce(note, ''), ruled_by, coalesce(operator, ''), coalesce(previous_reason, '')
 		  FROM scheduler.rulings WHERE task_id = $1 ORDER BY id`, taskID)
 	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RulingRow])

@@ -71,7 +71,7 @@ const maxShares = 8
 // upcoming returns the tasks that one of the statements reads, at most
 // perApp of each app. more says that it did not read or return all of them.
 func (s *Store) upcoming(ctx context.Context, sql string, perApp int, args ...any) (tasks []ReadyTask, more bool, err error) {
-	rows, _ := s.pool.Query(ctx, sql, args...)
+	rows, _ := s.db.Query(ctx, sql, args...)
 	var t ReadyTask
 	var window *time.Time
 	ofApp := make(map[int32]int)
@@ -151,7 +151,7 @@ func (s *Store) Missed(ctx context.Context, daemonID int64, misses []Decision) (
 	for i, m := range misses {
 		ids[i], revisions[i], reasons[i] = m.TaskID, m.Revision, m.Reason
 	}
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		WITH mine AS MATERIALIZED (
 			SELECT p.id, u.reason
 			  FROM unnest($2::bigint[], $3::integer[], $4::text[]) AS u (id, revision, reason)

@@ -352,7 +352,7 @@ func (p *PlanTx) NextWaiting(ctx context.Context) (time.Time, error) {
 // Rooms returns the apps that have room for pending tasks and occurrences that
 // wait for it. It is the sweep that finds the room of lost hints.
 func (s *Store) Rooms(ctx context.Context) ([]int32, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT x.app_no
 		  FROM (SELECT a.app_no, a.pending_limit,
 		               EXISTS (SELECT FROM scheduler.campaign_cursors k WHERE k.app_no = a.app_no AND k.active AND k.next_due_at IS NOT NULL) AS waiting

@@ -60,7 +60,7 @@ type Pruned []*string
 // Pages returns how many pages of decided tasks there are.
 func (s *Store) Pages(ctx context.Context) (int64, error) {
 	var n int64
-	err := s.pool.QueryRow(ctx, `
+	err := s.db.QueryRow(ctx, `
 		SELECT pg_relation_size('scheduler.decided_tasks') / current_setting('block_size')::integer`).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("measure decided tasks: %w", err)
@@ -79,7 +79,7 @@ func (s *Store) Pages(ctx context.Context) (int64, error) {
 // decided_at would cost every decision, and retention is not urgent.
 func (s *Store) Prune(ctx context.Context, before time.Time, from, to int64, keep func([]Pruned) error) (int64, error) {
 	var n int64
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		alone, err := tryLockRow(ctx, tx, pruneLock, 0)
 		if err != nil || !alone {
 			return err
@@ -144,7 +144,7 @@ func removeTasks(ctx context.Context, tx pgx.Tx, ids []int64) (int64, error) {
 // PruneBooks removes rows that only the engine needed: ended daemons, and uses
 // of quotas that left every window long ago.
 func (s *Store) PruneBooks(ctx context.Context) error {
-	_, err := s.pool.Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		WITH d AS (
 			DELETE FROM scheduler.daemons d WHERE d.ended_at < clock_timestamp() - interval '30 days'
 			   AND NOT EXISTS (SELECT FROM scheduler.claims c WHERE c.daemon_id = d.id)
@@ -164,7 +164,7 @@ func (s *Store) PruneStep(ctx context.Context, what Kept, age time.Duration) (in
 		KeptTargets: `SELECT scheduler.prune_ended(clock_timestamp() - $1 * interval '1 microsecond')`,
 	}[what]
 	var n int64
-	if err := s.pool.QueryRow(ctx, sql, age.Microseconds()).Scan(&n); err != nil {
+	if err := s.db.QueryRow(ctx, sql, age.Microseconds()).Scan(&n); err != nil {
 		return 0, fmt.Errorf("prune %s: %w", what, err)
 	}
 	return n, nil

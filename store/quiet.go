@@ -61,7 +61,7 @@ const quietPolicy = `CASE WHEN c.quiet_policy = 'ignore' THEN CASE WHEN schedule
 // wait until the quiet hours end or their windows close. It leaves out tasks of an app
 // whose quiet hours are being changed by a transaction that has not committed.
 func (s *Store) HoldTasks(ctx context.Context, ids []int64) ([]int64, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		WITH mine AS MATERIALIZED (
 			SELECT p.id, scheduler.quiet_end(a.quiet_from, a.quiet_until, a.time_zone, clock_timestamp()) AS ends,
 			       scheduler.held_window_end(p.app_no, p.campaign_id, coalesce(p.window_from, p.due_at), c.catch_up_window) AS closes
@@ -92,7 +92,7 @@ func (h QuietHours) String() string {
 
 // QuietHoursOf returns an app's quiet hours; zero: the app has none.
 func (s *Store) QuietHoursOf(ctx context.Context, appNo int32) (h QuietHours, err error) {
-	err = s.pool.QueryRow(ctx, `SELECT quiet_from, quiet_until, time_zone FROM scheduler.apps WHERE app_no = $1 AND quiet_from IS NOT NULL`, appNo).
+	err = s.db.QueryRow(ctx, `SELECT quiet_from, quiet_until, time_zone FROM scheduler.apps WHERE app_no = $1 AND quiet_from IS NOT NULL`, appNo).
 		Scan((*clockTime)(&h.From), (*clockTime)(&h.Until), &h.Zone)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return QuietHours{}, fmt.Errorf("read quiet hours: %w", err)
@@ -125,7 +125,7 @@ type Quiet struct {
 // Quiet reads the quiet hours of all apps.
 func (s *Store) Quiet(ctx context.Context) (Quiet, error) {
 	out := Quiet{Hours: make(map[int32]QuietHours)}
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT a.app_no, a.quiet_from, a.quiet_until, a.time_zone, (SELECT count(*) || '/' || count(e.revoked_at) FROM scheduler.quiet_exemptions e)
 		  FROM scheduler.apps a WHERE a.quiet_from IS NOT NULL`)
 	var app int32

@@ -98,7 +98,7 @@ type QuotaUsage struct {
 
 // QuotaUsages lists every quota and how much of it is used now.
 func (s *Store) QuotaUsages(ctx context.Context) ([]QuotaUsage, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT app_id, workspace_id, channel, weekly_quota, used, next_free_at FROM scheduler.quota_usage ORDER BY app_id, workspace_id, channel`)
 	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[QuotaUsage])
 	if err != nil {

@@ -119,7 +119,7 @@ type Recognition struct {
 // begin on it. Empty: no daemon has met the database yet.
 func (s *Store) Seal(ctx context.Context) (seal string, complete bool, err error) {
 	var standby bool
-	err = s.pool.QueryRow(ctx, `
+	err = s.db.QueryRow(ctx, `
 		WITH sealed AS MATERIALIZED (
 			SELECT CASE WHEN NOT pg_is_in_recovery() THEN scheduler.seal() END AS seal -- a standby has no unlogged tables
 		)
@@ -186,7 +186,7 @@ func (s *Store) Recognise(ctx context.Context, k Known) (Recognition, error) {
 // asAny runs f in a transaction that may write before the database is
 // recognised.
 func (s *Store) asAny(ctx context.Context, f func(pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	return pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT set_config('scheduler.seal', $1, true)`, anySeal); err != nil {
 			return err
 		}
@@ -447,7 +447,7 @@ func (k *Known) conclude(ctx context.Context, tx pgx.Tx, out *Recognition) error
 // CompleteRecognition says whether all daemons have looked through the database
 // with this seal, or are given up, so that pushes may begin on it.
 func (s *Store) CompleteRecognition(ctx context.Context, seal string) (complete bool, err error) {
-	if err := s.pool.QueryRow(ctx, `SELECT scheduler.complete_recognition($1)`, seal).Scan(&complete); err != nil {
+	if err := s.db.QueryRow(ctx, `SELECT scheduler.complete_recognition($1)`, seal).Scan(&complete); err != nil {
 		return false, fmt.Errorf("complete the recognition: %w", err)
 	}
 	return complete, nil

@@ -34,7 +34,7 @@ func (s *Store) record(ctx context.Context, daemonID int64, decisions []*Decisio
 	for i, d := range decisions {
 		claims[i] = d.ClaimID
 	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		held, now, err := holdClaims(ctx, tx, daemonID, claims, done)
 		if err != nil {
 			return err
@@ -186,7 +186,7 @@ func (s *Store) recognise(ctx context.Context, daemonID int64, decisions []*Deci
 	if len(missing) == 0 {
 		return nil
 	}
-	rows, _ := s.pool.Query(ctx, `SELECT id FROM scheduler.decided_tasks WHERE id = ANY($1) AND daemon_id = $2`, missing, daemonID)
+	rows, _ := s.db.Query(ctx, `SELECT id FROM scheduler.decided_tasks WHERE id = ANY($1) AND daemon_id = $2`, missing, daemonID)
 	var id int64
 	if _, err := pgx.ForEachRow(rows, []any{&id}, func() error { recorded[id] = true; return nil }); err != nil {
 		return fmt.Errorf("recognise decisions: %w", err)
@@ -199,7 +199,7 @@ func (s *Store) channelNos(ctx context.Context) (map[string]int16, error) {
 	if known := s.channels.Load(); known != nil {
 		return *known, nil
 	}
-	rows, _ := s.pool.Query(ctx, `SELECT channel, channel_no FROM scheduler.channels`)
+	rows, _ := s.db.Query(ctx, `SELECT channel, channel_no FROM scheduler.channels`)
 	known := make(map[string]int16)
 	var name string
 	var no int16

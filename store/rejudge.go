@@ -10,7 +10,7 @@ import (
 // RejectedCampaigns returns up to limit rejected campaigns after the given id, in
 // the order of their ids.
 func (s *Store) RejectedCampaigns(ctx context.Context, after int64, limit int) ([]int64, error) {
-	rows, _ := s.pool.Query(ctx, `SELECT id FROM scheduler.campaigns WHERE status = 'rejected' AND id > $1 ORDER BY id LIMIT $2`, after, limit)
+	rows, _ := s.db.Query(ctx, `SELECT id FROM scheduler.campaigns WHERE status = 'rejected' AND id > $1 ORDER BY id LIMIT $2`, after, limit)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
 		return nil, fmt.Errorf("list rejected campaigns: %w", err)
@@ -21,7 +21,7 @@ func (s *Store) RejectedCampaigns(ctx context.Context, after int64, limit int) (
 // PendingCampaigns returns up to limit campaigns after the given id that have
 // pending tasks, and so are pushed next, in the order of their ids.
 func (s *Store) PendingCampaigns(ctx context.Context, after int64, limit int) ([]int64, error) {
-	rows, _ := s.pool.Query(ctx, hop("campaign_id", "campaign_id > $1")+` SELECT campaign_id FROM hop WHERE campaign_id IS NOT NULL LIMIT $2`, after, limit)
+	rows, _ := s.db.Query(ctx, hop("campaign_id", "campaign_id > $1")+` SELECT campaign_id FROM hop WHERE campaign_id IS NOT NULL LIMIT $2`, after, limit)
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
 		return nil, fmt.Errorf("list campaigns with pending tasks: %w", err)
@@ -57,7 +57,7 @@ func (s *Store) Accept(ctx context.Context, revisions map[int64]int32) (accepted
 
 // Rejudge has the planner look at active campaigns that nobody has changed.
 func (s *Store) Rejudge(ctx context.Context, ids []int64) error {
-	_, err := s.pool.Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		INSERT INTO scheduler.campaign_changes (app_no, campaign_id)
 		SELECT c.app_no, c.id FROM scheduler.campaigns c WHERE c.id = ANY($1) AND c.status = 'active'`, ids)
 	if err != nil {

@@ -41,7 +41,7 @@ func (s *Store) RetryClaimed(ctx context.Context, daemonID int64, retries []*Ret
 	for i, r := range retries {
 		claims[i] = r.ClaimID
 	}
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		held, _, err := holdClaims(ctx, tx, daemonID, claims, done)
 		if err != nil {
 			return err
@@ -131,7 +131,7 @@ func orNull(text string) *string {
 // Begun without Slices, the deliveries were stored before.
 func (s *Store) CutClaimed(ctx context.Context, daemonID, claim int64, in Start) (Started, error) {
 	var out Started
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		held, _, err := holdClaims(ctx, tx, daemonID, []int64{claim}, nil)
 		if err != nil || !held[claim] {
 			return err
@@ -171,7 +171,7 @@ func (s *Store) CutClaimed(ctx context.Context, daemonID, claim int64, in Start)
 // harm.
 func (s *Store) ReturnLostClaims(ctx context.Context, daemonID int64, before time.Time, known, running []int64) (int, error) {
 	var lost []int64
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, `
 			WITH lost AS MATERIALIZED (
 				SELECT id FROM scheduler.claims WHERE daemon_id = $1 AND id <> ALL($2) AND claimed_at < $4 FOR UPDATE

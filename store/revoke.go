@@ -14,7 +14,7 @@ import (
 // may be ErrNoTask, or a Refusal of a task of which the provider accepted
 // nothing.
 func (s *Store) RevokeTask(ctx context.Context, taskID int64, note, target string) (deliveries int64, err error) {
-	if err := s.pool.QueryRow(ctx, `SELECT scheduler.revoke_task($1, $2, $3)`, taskID, note, target).Scan(&deliveries); err != nil {
+	if err := s.db.QueryRow(ctx, `SELECT scheduler.revoke_task($1, $2, $3)`, taskID, note, target).Scan(&deliveries); err != nil {
 		return 0, fmt.Errorf("revoke task %d: %w", taskID, refusal(err, ErrNoTask))
 	}
 	return deliveries, nil
@@ -54,7 +54,7 @@ type RevocationCall struct {
 // within lease. After it the attempt counts as lost, and another daemon makes
 // the call again, which does no harm.
 func (s *Store) TakeRevocations(ctx context.Context, lease time.Duration, perApp, limit int) ([]RevocationCall, error) {
-	rows, _ := s.pool.Query(ctx, takeRevocationsSQL, lease.Microseconds(), perApp, limit)
+	rows, _ := s.db.Query(ctx, takeRevocationsSQL, lease.Microseconds(), perApp, limit)
 	out, err := pgx.CollectRows(rows, pgx.RowToStructByPos[RevocationCall])
 	if err != nil {
 		return nil, fmt.Errorf("take revocations: %w", err)
@@ -98,7 +98,7 @@ type RevocationOutcome struct {
 // RecordRevocation records the outcome of an attempt, unless another has begun
 // since.
 func (s *Store) RecordRevocation(ctx context.Context, c RevocationCall, o RevocationOutcome) error {
-	_, err := s.pool.Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		UPDATE scheduler.revocation_calls
 		   SET status = coalesce(nullif($3, ''), 'waiting'), finished_at = CASE WHEN $3 <> '' THEN clock_timestamp() END,
 		       ready_at = clock_timestamp() + $4 * interval '1 microsecond', attempts = attempts - $9::boolean::integer,

@@ -23,7 +23,7 @@ type Placed struct {
 // campaign's lock, and campaigns that an author holds are passed over.
 func (s *Store) PlaceDeliveries(ctx context.Context, now time.Time, limit int) (Placed, error) {
 	var out Placed
-	if err := s.pool.QueryRow(ctx, placeSQL, at(now), limit).Scan(&out.Rows, &out.Ended); err != nil {
+	if err := s.db.QueryRow(ctx, placeSQL, at(now), limit).Scan(&out.Rows, &out.Ended); err != nil {
 		return Placed{}, fmt.Errorf("place deliveries: %w", err)
 	}
 	return out, nil
@@ -87,7 +87,7 @@ func (s *Store) Settle(ctx context.Context, daemonID int64, tasks []int64, limit
 	if tasks != nil {
 		sql, args = settleSQL, append(args, tasks)
 	}
-	rows, _ := s.pool.Query(ctx, sql, args...)
+	rows, _ := s.db.Query(ctx, sql, args...)
 	out, err := pgx.CollectRows(rows, scanDecision)
 	if err != nil {
 		return nil, fmt.Errorf("settle tasks: %w", err)

@@ -85,7 +85,7 @@ func (d ShapeDifference) String() string {
 // shapeLines describes the schema in a way that is the same for every version
 // of PostgreSQL and every owner.
 func (s *Store) shapeLines(ctx context.Context) ([]string, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		WITH relation AS (
 			SELECT c.oid, c.relname, c.relkind, c.relpersistence FROM pg_class c
 			 WHERE c.relnamespace = to_regnamespace('scheduler') AND c.relkind IN ('r', 'v', 'm', 'S', 'p') AND c.relname <> 'schema_migrations'

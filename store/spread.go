@@ -35,7 +35,7 @@ var spreadMoved = `(c.spread IS DISTINCT FROM r.spread OR r.spread_until > ` + r
 // SpreadMoved lists up to limit running tasks whose deliveries have to be spread
 // anew, since their campaign was changed. Tasks of one delivery cost nothing.
 func (s *Store) SpreadMoved(ctx context.Context, limit int) ([]int64, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT r.id FROM scheduler.running_tasks r CROSS JOIN LATERAL (
 			SELECT c.spread, c.catch_up_window, c.status FROM scheduler.campaigns c WHERE c.id = r.campaign_id OFFSET 0) c
 		 WHERE r.slices > 1 AND `+spreadMoved+` AND c.status NOT IN ('paused', 'cancelled') LIMIT $1`, limit)
@@ -60,7 +60,7 @@ type Spread struct {
 // meanwhile and further tries stay as they are. A task that somebody else has locked
 // is left alone.
 func (s *Store) Respread(ctx context.Context, daemonID int64, now time.Time, task int64) (out Spread, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			SELECT FROM scheduler.running_tasks r WHERE r.id = $2
 			   AND EXISTS (SELECT FROM scheduler.daemons d WHERE d.id = $1 AND d.ended_at IS NULL AND d.leased_until > clock_timestamp()) AND `+notHeld+`

@@ -38,7 +38,7 @@ type Started struct {
 // revision by now, is left alone.
 func (s *Store) StartTask(ctx context.Context, daemonID int64, now time.Time, in Start) (Started, error) {
 	var out Started
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		t, ok, err := takeTask(ctx, tx, daemonID, now, in)
 		if err != nil || !ok {
 			return err
@@ -278,7 +278,7 @@ func (t *startingTask) decide(ctx context.Context, tx pgx.Tx, daemonID, id int64
 // Where the audience is empty now, or its view cannot be read, the delivery
 // ends.
 func (s *Store) Recut(ctx context.Context, w WaitingDelivery, in Start) (done bool, err error) {
-	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		t := &startingTask{}
 		rows, _ := tx.Query(ctx, `
 			SELECT s.app_no, s.campaign_id, s.ready_at, coalesce(c.audience_view, ''), c.spread, clock_timestamp(), `+runningEnd+` FROM scheduler.slices s

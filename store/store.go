@@ -17,6 +17,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -96,10 +97,33 @@ func SignIn(ctx context.Context, cfg Config, login Login) (*Store, error) {
 // Store is a pool of connections with the scheduler's statements.
 type Store struct {
 	pool     *pgxpool.Pool
+	db       runner // where statements run: the pool, or one connection of a Sitting
 	conns    *trackedConns
 	session  *session
 	seal     atomic.Pointer[string]           // of the database as this daemon knows it; nil: the Store is no daemon's
 	channels atomic.Pointer[map[string]int16] // see channelNos
+}
+
+// A runner runs statements: a pool, or one connection of it.
+type runner interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Begin(ctx context.Context) (pgx.Tx, error)
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+}
+
+// Sitting returns a Store whose statements run on one connection, until done gives it
+// back. That is for many short statements in a row: a connection is taken once, and with
+// it the role of a front's person. A sitting is for one goroutine at a time. done may be
+// called again.
+func (s *Store) Sitting(ctx context.Context) (sitting *Store, done func(), err error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("take a connection: %w", err)
+	}
+	return &Store{pool: s.pool, db: conn, conns: s.conns, session: s.session}, sync.OnceFunc(conn.Release), nil
 }
 
 // Open makes a Store. It does not wait for the database: connections are made
@@ -122,6 +146,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if s.pool, err = pgxpool.NewWithConfig(ctx, pc); err != nil {
 		return nil, fmt.Errorf("open database pool: %w", err)
 	}
+	s.db = s.pool
 	return s, nil
 }
 
@@ -158,7 +183,7 @@ func registerUTC(c *pgx.Conn) {
 // Now returns the database's clock.
 func (s *Store) Now(ctx context.Context) (time.Time, error) {
 	var now time.Time
-	if err := s.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
+	if err := s.db.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&now); err != nil {
 		return time.Time{}, fmt.Errorf("read the database's clock: %w", err)
 	}
 	return now, nil

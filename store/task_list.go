@@ -65,7 +65,7 @@ func scanTask(row pgx.CollectableRow) (TaskRow, error) {
 // ListTasks returns the tasks that the filter chooses, the latest due first.
 func (s *Store) ListTasks(ctx context.Context, f Filter) ([]TaskRow, error) {
 	var page TaskPage
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
+	err := pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) (err error) {
 		page, err = f.page(ctx, tx)
 		return err
 	})
@@ -362,7 +362,7 @@ func (f Filter) byCampaign(ctx context.Context, tx pgx.Tx, some bool) (Filter, e
 
 // Task returns one task, or ErrNoTask.
 func (s *Store) Task(ctx context.Context, id int64) (TaskRow, error) {
-	rows, _ := s.pool.Query(ctx, taskSQL+` WHERE t.id = $1`, id)
+	rows, _ := s.db.Query(ctx, taskSQL+` WHERE t.id = $1`, id)
 	t, err := pgx.CollectOneRow(rows, scanTask)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return TaskRow{}, fmt.Errorf("task %d: %w", id, ErrNoTask)

@@ -66,7 +66,7 @@ type Verification struct {
 // snapshot and changes nothing, so a standby is enough.
 func (s *Store) Verify(ctx context.Context, o VerifyOptions) (Verification, error) {
 	v := Verification{Counts: make(map[string]int64)}
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+	err := pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		if err := prepareVerify(ctx, tx, o); err != nil {
 			return err
 		}

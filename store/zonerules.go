@@ -11,7 +11,7 @@ import (
 // ZoneRules returns, for every zone that the database knows, a mark of the rules
 // that stored occurrences follow; "" where there is none yet.
 func (s *Store) ZoneRules(ctx context.Context) (map[string]string, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT z.name, coalesce((SELECT r.rules FROM scheduler.zone_rules r WHERE r.time_zone = z.name ORDER BY r.id DESC LIMIT 1), '') FROM scheduler.time_zones z`)
 	out := make(map[string]string)
 	var name, mark string
@@ -33,7 +33,7 @@ type Zoned struct {
 
 // Zoned returns up to limit active loops in the zones, after the given campaign.
 func (s *Store) Zoned(ctx context.Context, zones []string, after int64, limit int) ([]Zoned, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT c.id, ARRAY(SELECT p.due_at FROM scheduler.pending_tasks p WHERE p.campaign_id = c.id AND p.origin = 'scheduled' AND p.due_at > clock_timestamp())
 		             || CASE WHEN k.next_due_at > clock_timestamp() THEN ARRAY[k.next_due_at] ELSE '{}' END
 		  FROM scheduler.campaigns c JOIN scheduler.campaign_cursors k ON k.campaign_id = c.id
@@ -49,7 +49,7 @@ func (s *Store) Zoned(ctx context.Context, zones []string, after int64, limit in
 // FollowZones takes the coming tasks of campaigns back and has them planned anew,
 // since the rules of their zones have changed.
 func (s *Store) FollowZones(ctx context.Context, campaigns []int64) error {
-	_, err := s.pool.Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		WITH stale AS (
 			DELETE FROM scheduler.pending_tasks p WHERE p.campaign_id = ANY($1) AND p.origin = 'scheduled' AND p.due_at > clock_timestamp()
 			RETURNING p.campaign_id, p.due_at
@@ -70,7 +70,7 @@ func (s *Store) SaveZoneRules(ctx context.Context, by string, rules map[string]s
 	for name, mark := range rules {
 		names, marks, counts = append(names, name), append(marks, mark), append(counts, moved[name])
 	}
-	_, err := s.pool.Exec(ctx, `
+	_, err := s.db.Exec(ctx, `
 		INSERT INTO scheduler.zone_rules (time_zone, rules, daemon, campaigns)
 		SELECT u.name, u.mark, $4, u.n FROM unnest($1::text[], $2::text[], $3::integer[]) AS u (name, mark, n)`, names, marks, counts, by)
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *Store) SaveZoneRules(ctx context.Context, by string, rules map[string]s
 // ZoneOffsets returns the server's offsets of zones at instants, in the order
 // of the instants.
 func (s *Store) ZoneOffsets(ctx context.Context, zones []string, at []time.Time) (map[string][]time.Duration, error) {
-	rows, _ := s.pool.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT z.name, ARRAY(SELECT extract(epoch FROM (t.at AT TIME ZONE z.name) - (t.at AT TIME ZONE 'UTC'))::bigint
 		                       FROM unnest($2::timestamptz[]) WITH ORDINALITY AS t (at, n) ORDER BY t.n)
 		  FROM unnest($1::text[]) AS z (name)`, zones, at)

@@ -215,7 +215,7 @@ type exchange struct {
 	*view
 	person *person // nil: not signed in
 	store  *store.Store
-	done   func() // gives up the turn
+	done   func() // gives up the connection and the turn
 }
 
 func newExchange(w http.ResponseWriter, r *http.Request) *exchange {
@@ -259,10 +259,18 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, to route) {
 			return
 		}
 		defer done()
-		x.done = done
 		ctx = x.person.as(ctx)
-		x.Request = x.WithContext(ctx)
+		x.Request, x.done = x.WithContext(ctx), done
 		x.store, x.Rights = x.person.store, x.person.rights
+		if !to.open { // those may end the session, which waits for its connections
+			sitting, leave, err := x.store.Sitting(ctx)
+			if err != nil {
+				c.fail(x, err)
+				return
+			}
+			defer leave()
+			x.store, x.done = sitting, func() { leave(); done() }
+		}
 		state, err := x.store.State(ctx)
 		if err != nil {
 			c.fail(x, err)
