@@ -67,7 +67,7 @@ var files embed.FS
 type Console struct {
 	Config
 	sessions *sessions
-	pages    map[string]*template.Template
+	pages    map[pageName]*template.Template
 	handler  http.Handler
 	apps     atomic.Pointer[[]config.App]
 	gate     atomic.Pointer[gate]

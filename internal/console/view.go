@@ -10,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"text/template/parse"
 	"time"
 
 	"github.com/campaign-scheduler/scheduler/internal/console/words"
@@ -149,25 +150,83 @@ func (v *view) Mark(status string) template.HTML {
 		template.HTMLEscapeString(status), signs[status], template.HTMLEscapeString(v.T(status))))
 }
 
-// pages are parsed once: the layout with each page.
-func parsePages(files embed.FS) (map[string]*template.Template, error) {
+// A pageName is a page in one language.
+type pageName struct{ lang, page string }
+
+// pages are parsed once for each language: the layout with each page.
+func parsePages(files embed.FS) (map[pageName]*template.Template, error) {
 	names, err := files.ReadDir("pages")
 	if err != nil {
 		return nil, err
 	}
-	pages := make(map[string]*template.Template)
+	pages := make(map[pageName]*template.Template)
 	for _, f := range names {
 		name := strings.TrimSuffix(f.Name(), ".html")
 		if name == "layout" {
 			continue
 		}
-		t, err := template.New("layout.html").Funcs(template.FuncMap{"query": query, "dict": dict}).ParseFS(files, "pages/layout.html", path.Join("pages", f.Name()))
-		if err != nil {
-			return nil, fmt.Errorf("page %s: %w", name, err)
+		for _, printer := range words.Printers() {
+			t, err := template.New("layout.html").Funcs(template.FuncMap{"query": query, "dict": dict}).ParseFS(files, "pages/layout.html", path.Join("pages", f.Name()))
+			if err != nil {
+				return nil, fmt.Errorf("page %s: %w", name, err)
+			}
+			for _, part := range t.Templates() {
+				if part.Tree != nil {
+					translate(part.Tree.Root, printer)
+				}
+			}
+			pages[pageName{printer.Lang(), name}] = t
 		}
-		pages[name] = t
 	}
 	return pages, nil
+}
+
+// translate replaces each {{.T "Tasks"}} below a node by the text in the printer's
+// language. A page has dozens, and to call T for each is half of what it costs to write.
+func translate(n parse.Node, printer words.Printer) {
+	branches := func(b *parse.BranchNode) {
+		translate(b.List, printer)
+		if b.ElseList != nil {
+			translate(b.ElseList, printer)
+		}
+	}
+	switch n := n.(type) {
+	case *parse.ListNode:
+		for i, part := range n.Nodes {
+			if text, ok := wholeText(part); ok {
+				n.Nodes[i] = &parse.TextNode{NodeType: parse.NodeText, Pos: part.Position(), Text: []byte(template.HTMLEscapeString(printer.T(text)))}
+			} else {
+				translate(part, printer)
+			}
+		}
+	case *parse.IfNode:
+		branches(&n.BranchNode)
+	case *parse.RangeNode:
+		branches(&n.BranchNode)
+	case *parse.WithNode:
+		branches(&n.BranchNode)
+	}
+}
+
+// wholeText returns the text of an action that is {{.T "Tasks"}}, of the page's data or of
+// a variable's, and has no other arguments.
+func wholeText(n parse.Node) (text string, ok bool) {
+	action, ok := n.(*parse.ActionNode)
+	if !ok || len(action.Pipe.Decl) > 0 || len(action.Pipe.Cmds) != 1 || len(action.Pipe.Cmds[0].Args) != 2 {
+		return "", false
+	}
+	var called []string
+	switch f := action.Pipe.Cmds[0].Args[0].(type) {
+	case *parse.FieldNode:
+		called = f.Ident
+	case *parse.VariableNode:
+		called = f.Ident[1:]
+	}
+	literal, ok := action.Pipe.Cmds[0].Args[1].(*parse.StringNode)
+	if !ok || !slices.Equal(called, []string{"T"}) {
+		return "", false
+	}
+	return literal.Text, true
 }
 
 // query writes pairs as a query, leaving out those without a value.
@@ -196,7 +255,7 @@ func dict(pairs ...any) map[string]any {
 // render writes a page, whole or not at all.
 func (c *Console) render(x *exchange, status int, page string, data any) error {
 	var b bytes.Buffer
-	err := c.pages[page].Execute(&b, struct {
+	err := c.pages[pageName{x.Lang(), page}].Execute(&b, struct {
 		*view
 		Page string
 		D    any

@@ -36,11 +36,24 @@ type Printer struct {
 // browser accepts.
 func For(chosen, accepted string) Printer {
 	_, i := language.MatchStrings(matcher, chosen, accepted)
+	return newPrinter(languages[i])
+}
+
+func newPrinter(tag language.Tag) Printer {
 	lang := "en"
-	if languages[i] == language.SimplifiedChinese {
+	if tag == language.SimplifiedChinese {
 		lang = "zh"
 	}
-	return Printer{message.NewPrinter(languages[i], message.Catalog(texts)), lang}
+	return Printer{message.NewPrinter(tag, message.Catalog(texts)), lang}
+}
+
+// Printers returns one for each language that there is.
+func Printers() []Printer {
+	out := make([]Printer, len(languages))
+	for i, tag := range languages {
+		out[i] = newPrinter(tag)
+	}
+	return out
 }
 
 // Lang is en or zh, as HTML names it.
