@@ -26,7 +26,13 @@ var beginRead = fmt.Sprintf(`BEGIN READ ONLY; SET LOCAL statement_timeout = %d`,
 
 // read runs f in a read-only transaction with the time limit of pages.
 func (s *Store) read(ctx context.Context, what string, f func(tx pgx.Tx) error) error {
-	err := pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{BeginQuery: beginRead}, f)
+	read := func() error { return pgx.BeginTxFunc(ctx, s.db, pgx.TxOptions{BeginQuery: beginRead}, f) }
+	var err error
+	if s.pace == nil {
+		err = read()
+	} else {
+		err = s.pace(read)
+	}
 	switch {
 	case err == nil:
 		return nil

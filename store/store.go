@@ -98,6 +98,7 @@ func SignIn(ctx context.Context, cfg Config, login Login) (*Store, error) {
 type Store struct {
 	pool     *pgxpool.Pool
 	db       runner // where statements run: the pool, or one connection of a Sitting
+	pace     pace   // of reads of pages; nil: they are read at once
 	conns    *trackedConns
 	session  *session
 	seal     atomic.Pointer[string]           // of the database as this daemon knows it; nil: the Store is no daemon's
@@ -114,16 +115,19 @@ type runner interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
+// A pace runs a read of a page, and may wait before and after it.
+type pace = func(read func() error) error
+
 // Sitting returns a Store whose statements run on one connection, until done gives it
 // back. That is for many short statements in a row: a connection is taken once, and with
-// it the role of a front's person. A sitting is for one goroutine at a time. done may be
-// called again.
-func (s *Store) Sitting(ctx context.Context) (sitting *Store, done func(), err error) {
+// it the role of a front's person. Reads of pages run at the given pace; nil: at once. A
+// sitting is for one goroutine at a time. done may be called again.
+func (s *Store) Sitting(ctx context.Context, pace func(read func() error) error) (sitting *Store, done func(), err error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return nil, nil, fmt.Errorf("take a connection: %w", err)
 	}
-	return &Store{pool: s.pool, db: conn, conns: s.conns, session: s.session}, sync.OnceFunc(conn.Release), nil
+	return &Store{pool: s.pool, db: conn, pace: pace, conns: s.conns, session: s.session}, sync.OnceFunc(conn.Release), nil
 }
 
 // Open makes a Store. It does not wait for the database: connections are made

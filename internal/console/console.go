@@ -263,7 +263,7 @@ func (c *Console) serve(w http.ResponseWriter, r *http.Request, to route) {
 		x.Request, x.done = x.WithContext(ctx), done
 		x.store, x.Rights = x.person.store, x.person.rights
 		if !to.open { // those may end the session, which waits for its connections
-			sitting, leave, err := x.store.Sitting(ctx)
+			sitting, leave, err := x.store.Sitting(ctx, unhurried(ctx))
 			if err != nil {
 				c.fail(x, err)
 				return

@@ -38,3 +38,21 @@ func (t turns) take(ctx context.Context) (done func(), err error) {
 		release()
 	}, nil
 }
+
+// maxRest bounds a rest after one read.
+const maxRest = 20 * time.Millisecond
+
+// unhurried runs a read of a page, and then rests for as long as the read took, up to
+// maxRest. On a small machine a page without gaps delays the pushes that are due
+// meanwhile, more than a page of the same work that takes twice as long.
+func unhurried(ctx context.Context) func(read func() error) error {
+	return func(read func() error) error {
+		began := time.Now()
+		err := read()
+		select {
+		case <-time.After(min(time.Since(began), maxRest)):
+		case <-ctx.Done():
+		}
+		return err
+	}
+}

@@ -57,6 +57,32 @@ func TestTurns(t *testing.T) {
 	})
 }
 
+// After a read a page rests for as long as the read took, but not for long.
+func TestPagesRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		for name, c := range map[string]struct {
+			ctx         context.Context
+			takes, want time.Duration
+		}{
+			"a short read":                 {t.Context(), 3 * time.Millisecond, 6 * time.Millisecond},
+			"a long one":                   {t.Context(), time.Second, time.Second + maxRest},
+			"nobody waits for it any more": {gone, time.Second, time.Second},
+		} {
+			began := time.Now()
+			err := unhurried(c.ctx)(func() error {
+				<-time.After(c.takes)
+				return errBusy
+			})
+			if took := time.Since(began); took != c.want || !errors.Is(err, errBusy) {
+				t.Errorf("%s: after %v with %v, want %v", name, took, err, c.want)
+			}
+		}
+	})
+}
+
 // A browser may send a form and take a page as slowly as it likes: it holds no turn
 // meanwhile.
 func TestASlowBrowserHoldsNoTurn(t *testing.T) {
