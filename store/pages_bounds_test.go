@@ -275,13 +275,13 @@ func TestForecastReadsTheNewest(t *testing.T) {
 	db := pgtest.New(t)
 	run(t, db, `
 		SET session_replication_role = replica;
-		INSERT INTO scheduler.channels (channel, provider, max_targets, weekly_quota) VALUES ('webhook', 'webhook', 100, 0) ON CONFLICT DO NOTHING;
+		INSERT INTO scheduler.channels (channel, provider, max_targets, weekly_quota) VALUES ('webhook', 'webhook', 100, 2) ON CONFLICT (channel) DO UPDATE SET weekly_quota = 2;
 		INSERT INTO scheduler.apps (app_id, provider) VALUES ('a', 'webhook'), ('b', 'webhook'), ('c', 'webhook');
-		INSERT INTO scheduler.app_quotas VALUES ((SELECT app_no FROM scheduler.apps WHERE app_id = 'b'), 'webhook', 3);
+		INSERT INTO scheduler.app_quotas SELECT app_no, 'webhook', CASE app_id WHEN 'a' THEN 3 ELSE 0 END FROM scheduler.apps WHERE app_id IN ('a', 'b');
 		INSERT INTO scheduler.campaigns (id, name, app_id, channel, strategy_type, strategy_content, time_zone, status, app_no, written_at, created_by, updated_by, created_at, updated_at)
 		SELECT n, 'c', a.app_id, 'webhook', 1, '{"fixedTime": 4102444800000}', 'UTC', CASE WHEN n > 20990 OR n <= 5 THEN 'active' ELSE 'finished' END, a.app_no,
 		       now(), 'me', 'me', now(), now() FROM generate_series(1, 21000) n JOIN scheduler.apps a ON a.app_id = CASE WHEN n % 2 = 0 THEN 'a' ELSE 'b' END;
-		INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT 20999, g::text FROM generate_series(1, 250) g;
+		INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT 21000, g::text FROM generate_series(1, 250) g;
 		SET session_replication_role = origin; ANALYZE`)
 	author := db.Role(t, "author", `LOGIN PASSWORD 'secret' IN ROLE scheduler_author`)
 	run(t, db, fmt.Sprintf(`SELECT scheduler.grant_app('b', '', '%s')`, author))
@@ -307,14 +307,14 @@ func TestForecastReadsTheNewest(t *testing.T) {
 		ids := []int64{}
 		for _, k := range rows.Campaigns {
 			ids = append(ids, k.ID)
-			if want := map[string]int{"a": 0, "b": 3}[k.AppID]; k.Quota != want {
+			if want := map[string]int{"a": 3, "b": 0}[k.AppID]; k.Quota != want {
 				t.Errorf("%s: campaign %d has the quota %d, want %d", name, k.ID, k.Quota, want)
 			}
 		}
 		if diff := cmp.Diff(c.ids, ids); diff != "" || rows.Partial != c.partial || len(rows.Apps) != c.apps {
 			t.Errorf("%s: %d apps, partial %v (-want +got):\n%s", name, len(rows.Apps), rows.Partial, diff)
 		}
-		if i := slices.Index(ids, 20999); i >= 0 && rows.Campaigns[i].Targets != 250 {
+		if i := slices.Index(ids, 21000); i >= 0 && rows.Campaigns[i].Targets != 250 {
 			t.Errorf("%s: %d targets", name, rows.Campaigns[i].Targets)
 		}
 	}
