@@ -321,6 +321,8 @@ const (
 	timeShift = placeBits + 1
 )
 
+const _ = uint(1<<placeBits-MaxCampaigns) + uint(1<<(64-timeShift)-MaxAhead/time.Microsecond) // they do
+
 // newComing makes one. after is in microseconds.
 func newComing(after int64, place int, planned bool) coming {
 	c := coming(after)<<timeShift | coming(place)<<1 //nolint:gosec // neither is negative

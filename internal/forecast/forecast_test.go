@@ -222,6 +222,27 @@ func TestStoredOccurrences(t *testing.T) {
 	if !forecast.Make(in).AtLeast {
 		t.Error("a part of the rows does not make it say \"at least\"")
 	}
+	// In whatever order they are read, a skip counts more than the task that it ends.
+	second := s.Next(first)
+	in.Stored = []forecast.Stored{{CampaignID: 1, DueAt: second, Skipped: true}, {CampaignID: 2, DueAt: first}, {CampaignID: 1, DueAt: second}, {CampaignID: 1, DueAt: first}}
+	r = forecast.Make(in)
+	if len(r.Coming) != 2 || !r.Coming[0].At.Equal(first) || r.Coming[0].Planned || !r.Coming[1].At.Equal(s.Next(second)) || !r.Coming[1].Planned {
+		t.Errorf("with a skipped task: %+v", r.Coming)
+	}
+}
+
+// A forecast looks thirty years ahead at most, and says so.
+func TestNoFurtherThanMaxAhead(t *testing.T) {
+	t.Parallel()
+	at := now.Add(forecast.MaxAhead)
+	in := forecast.Input{Now: now, Until: at, Campaigns: []forecast.Campaign{{ID: 1, Schedule: daily(t, "10:00:00", 3)}}}
+	if r := forecast.Make(in); r.AtLeast || len(r.Coming) != 3 || !r.Until.Equal(at) {
+		t.Errorf("so far ahead: until %v, at least %v", r.Until, r.AtLeast)
+	}
+	in.Until = at.Add(time.Hour)
+	if r := forecast.Make(in); !r.AtLeast || !r.Until.Equal(at) {
+		t.Errorf("further ahead: until %v, at least %v", r.Until, r.AtLeast)
+	}
 }
 
 // An occurrence whose calls are spread: when the last of them goes out, by the spread,
