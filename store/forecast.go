@@ -72,10 +72,13 @@ func (s *Store) ForecastRows(ctx context.Context, f ForecastFilter) (out Forecas
 		if err != nil {
 			return err
 		}
+		if err := out.readCampaigns(ctx, tx, f.Known, chosen); err != nil {
+			return err
+		}
+		apps := out.appIDs(f.AppID)
 		for _, part := range []func() error{
-			func() error { return out.readCampaigns(ctx, tx, f.Known, chosen) },
-			func() error { return out.readApps(ctx, tx, f.AppID) },
-			func() error { return out.readQuotas(ctx, tx, some) },
+			func() error { return out.readApps(ctx, tx, apps) },
+			func() error { return out.readQuotas(ctx, tx, apps, some) },
 			func() error { return out.countTargets(ctx, tx, f.CountFor) },
 			func() error { return out.readStored(ctx, tx, f.Until, some) },
 		} {
@@ -147,7 +150,7 @@ func (r *ForecastRows) readCampaigns(ctx context.Context, tx pgx.Tx, known *Know
 
 // readQuotas reads the bounds of the campaigns' channels and, where apps have their own
 // quotas, theirs. Whoever sees only some apps reads their quotas in a view.
-func (r *ForecastRows) readQuotas(ctx context.Context, tx pgx.Tx, some bool) error {
+func (r *ForecastRows) readQuotas(ctx context.Context, tx pgx.Tx, apps []string, some bool) error {
 	type channel struct{ maxTargets, quota int }
 	channels := make(map[string]channel)
 	var name string
@@ -167,7 +170,7 @@ func (r *ForecastRows) readQuotas(ctx context.Context, tx pgx.Tx, some bool) err
 	if some {
 		sql = `SELECT q.app_id, q.workspace_id, q.channel, q.weekly_quota FROM scheduler.quota_usage q WHERE q.app_id = ANY ($1)`
 	}
-	rows, _ = tx.Query(ctx, sql, r.appIDs(""))
+	rows, _ = tx.Query(ctx, sql, apps)
 	if _, err := pgx.ForEachRow(rows, []any{&k.app, &k.workspace, &k.channel, &quota}, func() error {
 		quotas[k] = quota
 		return nil
@@ -228,8 +231,7 @@ func (r *ForecastRows) countTargets(ctx context.Context, tx pgx.Tx, countFor []s
 }
 
 // readApps reads the apps of the campaigns, and their calls that count against quotas.
-func (r *ForecastRows) readApps(ctx context.Context, tx pgx.Tx, asked string) error {
-	ids := r.appIDs(asked)
+func (r *ForecastRows) readApps(ctx context.Context, tx pgx.Tx, ids []string) error {
 	rows, _ := tx.Query(ctx, `SELECT `+appColumns+` FROM scheduler.apps WHERE app_id = ANY ($1) ORDER BY app_no`, ids)
 	var err error
 	if r.Apps, err = pgx.CollectRows(rows, scanApp); err != nil {

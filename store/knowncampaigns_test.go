@@ -51,8 +51,11 @@ func TestKnownCampaignsAreTheStoredOnes(t *testing.T) {
 		}
 	}
 	after := read(known)
-	for i, again := range []bool{false, false, false} {
-		if i >= len(after.Campaigns) || (after.Campaigns[i].CampaignPlan == before.Campaigns[i].CampaignPlan) != again {
+	if len(before.Campaigns) != 3 || len(after.Campaigns) != 3 {
+		t.Fatalf("%d campaigns before and %d after, want 3", len(before.Campaigns), len(after.Campaigns))
+	}
+	for i, c := range after.Campaigns {
+		if c.CampaignPlan == before.Campaigns[i].CampaignPlan {
 			t.Errorf("campaign %d is remembered from the first read, though it was changed", i+1)
 		}
 	}

@@ -97,8 +97,8 @@ func SignIn(ctx context.Context, cfg Config, login Login) (*Store, error) {
 // Store is a pool of connections with the scheduler's statements.
 type Store struct {
 	pool     *pgxpool.Pool
-	db       runner // where statements run: the pool, or one connection of a Sitting
-	pace     pace   // of reads of pages; nil: they are read at once
+	db       runner                        // where statements run: the pool, or one connection of a Sitting
+	pace     func(read func() error) error // runs a read of a page, and may wait before and after it; nil: it just runs
 	conns    *trackedConns
 	session  *session
 	seal     atomic.Pointer[string]           // of the database as this daemon knows it; nil: the Store is no daemon's
@@ -115,12 +115,9 @@ type runner interface {
 	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
-// A pace runs a read of a page, and may wait before and after it.
-type pace = func(read func() error) error
-
 // Sitting returns a Store whose statements run on one connection, until done gives it
 // back. That is for many short statements in a row: a connection is taken once, and with
-// it the role of a front's person. Reads of pages run at the given pace; nil: at once. A
+// it the role of a front's person. pace runs each read of a page, and may wait before and after it; nil: each just runs. A
 // sitting is for one goroutine at a time. done may be called again.
 func (s *Store) Sitting(ctx context.Context, pace func(read func() error) error) (sitting *Store, done func(), err error) {
 	conn, err := s.pool.Acquire(ctx)

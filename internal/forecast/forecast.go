@@ -198,7 +198,7 @@ func Make(in Input) Result {
 		campaigns, r.AtLeast = campaigns[:MaxCampaigns], true
 	}
 	r.AtLeast = r.AtLeast || in.Partial
-	numbers := make(map[AppKey]int32, len(in.Apps))
+	numbers := appNumbers(campaigns)
 	all := occurrences(campaigns, in, numbers)
 	if len(all) > MaxOccurrences {
 		all, r.AtLeast = all[:MaxOccurrences], true
@@ -225,7 +225,7 @@ func Make(in Input) Result {
 
 // occurrences lists the occurrences after now and until Input.Until, and the
 // pending tasks that are due already, the earliest first. It ends with the
-// first one beyond the bound. It numbers the campaigns' apps.
+// first one beyond the bound.
 func occurrences(campaigns []Campaign, in Input, numbers map[AppKey]int32) []Occurrence {
 	from := later(in.Now, in.From)
 	stored := storedOf(in.Stored)
@@ -235,16 +235,11 @@ func occurrences(campaigns []Campaign, in Input, numbers map[AppKey]int32) []Occ
 	base, until := from.UnixMicro(), in.Until.UnixMicro() // in microseconds, as the database keeps times
 	for i := range campaigns {
 		c := &campaigns[i]
-		app, numbered := numbers[c.App]
-		if !numbered {
-			app = int32(len(numbers)) //nolint:gosec // there are at most MaxCampaigns
-			numbers[c.App] = app
-		}
-		apps[i] = app
+		apps[i] = numbers[c.App]
 		known := stored[c.ID] // by time, as the schedule's occurrences come
 		for len(known) > 0 && !known[0].DueAt.After(in.Now) {
 			if !known[0].Skipped {
-				out = append(out, Occurrence{At: known[0].DueAt, Campaign: c, app: app})
+				out = append(out, Occurrence{At: known[0].DueAt, Campaign: c, app: apps[i]})
 			}
 			known = known[1:]
 		}
@@ -282,21 +277,31 @@ func occurrences(campaigns []Campaign, in Input, numbers map[AppKey]int32) []Occ
 	return out
 }
 
+// appNumbers numbers the apps of the campaigns.
+func appNumbers(campaigns []Campaign) map[AppKey]int32 {
+	numbers := make(map[AppKey]int32)
+	for i := range campaigns {
+		app := campaigns[i].App
+		if _, numbered := numbers[app]; !numbered {
+			numbers[app] = int32(len(numbers)) //nolint:gosec // there are at most MaxCampaigns
+		}
+	}
+	return numbers
+}
+
 // storedOf returns the stored occurrences of each campaign by time, and at one instant
 // the skipped ones first.
 func storedOf(list []Stored) map[int64][]Stored {
 	list = slices.Clone(list)
 	slices.SortFunc(list, func(a, b Stored) int {
-		if a.CampaignID != b.CampaignID {
-			return cmp.Compare(a.CampaignID, b.CampaignID)
+		c := cmp.Or(cmp.Compare(a.CampaignID, b.CampaignID), a.DueAt.Compare(b.DueAt))
+		if c == 0 && a.Skipped != b.Skipped {
+			c = 1
+			if a.Skipped {
+				c = -1
+			}
 		}
-		if c := a.DueAt.Compare(b.DueAt); c != 0 || a.Skipped == b.Skipped {
-			return c
-		}
-		if a.Skipped {
-			return -1
-		}
-		return 1
+		return c
 	})
 	out := make(map[int64][]Stored)
 	for first := 0; first < len(list); {
