@@ -299,6 +299,8 @@ func TestAnyChangeIsSeenOrComesAfterTheClaim(t *testing.T) {
 		c := rand.N(len(changes))
 		edits[i] = &edit{id: r.insert(t, "app", "mpaas.push_multiple", 1, fixed(due), changes[c].before...), change: c, moment: rand.N(1500*time.Millisecond) - 1400*time.Millisecond}
 	}
+	// What is cancelled before it is a task and before it is due ends without a decision.
+	until(t, "the tasks", func() bool { return get[int](t, r, `SELECT count(*) FROM scheduler.tasks`) == len(edits) })
 	slices.SortFunc(edits, func(a, b *edit) int { return int(a.moment - b.moment) })
 	for _, e := range edits {
 		until(t, "the moment of the change", func() bool { return !time.Now().Before(due.Add(e.moment)) })
