@@ -31,12 +31,12 @@ func (j *judge) fixed(m *members) Schedule {
 		ok = j.notTooOld(m, unix)
 	}
 	j.ignore(m, Loop, keys[1:]...)
-	if len(j.problems) == 0 {
-		j.storable(m.text)
-	}
 	s := Schedule{kind: Fixed, once: time.Unix(unix, 0).UTC(), zone: j.zone}
 	if ok && j.zone != nil && j.closing != nil {
 		j.moveFixed(m, unix, &s)
+	}
+	if len(j.problems) == 0 {
+		j.storable(m.text)
 	}
 	return s
 }
