@@ -443,15 +443,13 @@ func TestNoSecondIsAboveTheBounds(t *testing.T) {
 		}
 		largest := rapid.SampledFrom([]int{1, 10, 100}).Draw(rt, "targets of a call at most")
 		slow := rapid.SampledFrom([]int{1, 30, 400}).Draw(rt, "ms from leave to call at most")
-		type asking struct {
-			*leave
-			at time.Time
-		}
-		var under []asking
+		const milliseconds = 5000
+		var under [milliseconds + 400][]*leave // by the millisecond of the call
 		var at []time.Time
 		var targets, ones []int
 		random := rand.New(rand.NewPCG(rapid.Uint64().Draw(rt, "seed"), 0))
-		for now := noon; now.Before(noon.Add(5 * time.Second)); now = now.Add(time.Millisecond) {
+		for ms := range milliseconds {
+			now := noon.Add(time.Duration(ms) * time.Millisecond)
 			for random.IntN(50) > 0 {
 				l, retry := a.begin(now, 1+random.IntN(largest))
 				if l == nil {
@@ -460,24 +458,23 @@ func TestNoSecondIsAboveTheBounds(t *testing.T) {
 					}
 					break
 				}
-				under = append(under, asking{l, now.Add(time.Duration(random.IntN(slow)) * time.Millisecond)})
+				call := ms + random.IntN(slow)
+				under[call] = append(under[call], l)
 			}
-			under = slices.DeleteFunc(under, func(u asking) bool {
-				if u.at.After(now) {
-					return false
-				}
+			for _, l := range under[ms] {
 				if random.IntN(10) > 0 {
-					n := max(u.targets-random.IntN(2), 1)
-					a.begins(u.leave, now, n)
+					n := max(l.targets-random.IntN(2), 1)
+					a.begins(l, now, n)
 					at = append(at, now.Add(time.Duration(random.IntN(7))*time.Millisecond))
 					targets, ones = append(targets, n), append(ones, 1)
 				}
-				u.end()
-				return true
-			})
+				l.end()
+			}
 		}
-		for _, l := range under {
-			l.end()
+		for _, late := range under[milliseconds:] {
+			for _, l := range late {
+				l.end()
+			}
 		}
 		if a.throttle.inFlight != 0 || a.throttle.given != (amount{}) {
 			rt.Errorf("all is over, and %d are in flight, %+v given", a.throttle.inFlight, a.throttle.given)

@@ -25,6 +25,15 @@ import (
 // databases of 8 MB, and the log of what happens in them.
 const minShm = 2 << 30
 
+// settings are those of a server for tests, besides that it need not survive a crash.
+var settings = map[string]string{
+	"max_connections":           "300",
+	"max_prepared_transactions": "10",
+	"shared_buffers":            "64MB",
+	"max_wal_size":              "4GB", // no checkpoint in the middle of a test
+	"jit":                       "off", // to compile one plan that avoids an index takes 100 ms; the daemon has it off too
+}
+
 func openURL(context.Context) (url, from string, end func() error, err error) {
 	url = os.Getenv("TEST_DATABASE_URL")
 	if url == "" {
@@ -44,13 +53,7 @@ func openLocal(ctx context.Context) (url, from string, end func() error, err err
 	if err := os.Chmod(dir, 0o755); err != nil { // as root, the server runs as another account
 		return "", "", nil, err
 	}
-	s, err := embedpg.Start(ctx, embedpg.Config{Dir: dir, Ephemeral: true, Settings: map[string]string{
-		"max_connections":           "300",
-		"max_prepared_transactions": "10",
-		"shared_buffers":            "64MB",
-		"max_wal_size":              "4GB", // no checkpoint in the middle of a test
-		"autovacuum":                "on",
-	}})
+	s, err := embedpg.Start(ctx, embedpg.Config{Dir: dir, Ephemeral: true, Settings: settings})
 	if err != nil {
 		return "", "", nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -170,6 +173,10 @@ func pull(ctx context.Context, engine client.APIClient, image string) error {
 }
 
 func runContainer(ctx context.Context, image string) (url, from string, end func() error, err error) {
+	command := []string{"postgres", "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"}
+	for name, value := range settings {
+		command = append(command, "-c", name+"="+value)
+	}
 	container, err := tcpostgres.Run(ctx, image,
 		tcpostgres.WithDatabase("postgres"),
 		// In memory, as openLocal does where it can.
@@ -178,8 +185,7 @@ func runContainer(ctx context.Context, image string) (url, from string, end func
 		testcontainers.WithWaitStrategyAndDeadline(containerTimeout,
 			wait.ForLog("database system is ready to accept connections").WithOccurrence(2), // the first is the entrypoint's
 			wait.ForListeningPort("5432/tcp")),
-		testcontainers.WithCmd("postgres", "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
-			"-c", "max_connections=300", "-c", "max_prepared_transactions=10", "-c", "max_wal_size=4GB"))
+		testcontainers.WithCmd(command...))
 	end = func() error { return testcontainers.TerminateContainer(container) } // nothing to do for nil
 	if err != nil {
 		return "", "", nil, errors.Join(fmt.Errorf("image %s: %w", image, err), end())
