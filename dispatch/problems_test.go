@@ -93,11 +93,12 @@ func hostile(n int) map[string]string {
 // ends it.
 func TestJudgingIsLinearAndBounded(t *testing.T) {
 	t.Parallel()
+	bodies := hostile(20000)
 	for _, adapter := range []dispatch.Adapter{mpaas.Adapter{}, alipay.Adapter{}, webhook.Adapter{}} {
 		for _, c := range adapter.Channels() {
 			t.Run(c.Name, func(t *testing.T) {
 				t.Parallel()
-				for name, body := range hostile(20000) {
+				for name, body := range bodies {
 					_, problems := adapter.Compile(dispatch.Request{Channel: c.Name, TaskName: "t", Body: json.RawMessage(body)})
 					size := 0
 					for _, p := range problems {

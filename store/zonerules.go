@@ -12,7 +12,9 @@ import (
 // that stored occurrences follow; "" where there is none yet.
 func (s *Store) ZoneRules(ctx context.Context) (map[string]string, error) {
 	rows, _ := s.db.Query(ctx, `
-		SELECT z.name, coalesce((SELECT r.rules FROM scheduler.zone_rules r WHERE r.time_zone = z.name ORDER BY r.id DESC LIMIT 1), '') FROM scheduler.time_zones z`)
+		SELECT z.name, coalesce(r.rules, '')
+		  FROM scheduler.time_zones z
+		  LEFT JOIN (SELECT DISTINCT ON (time_zone) time_zone, rules FROM scheduler.zone_rules ORDER BY time_zone, id DESC) r ON r.time_zone = z.name`)
 	out := make(map[string]string)
 	var name, mark string
 	_, err := pgx.ForEachRow(rows, []any{&name, &mark}, func() error {

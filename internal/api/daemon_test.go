@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,6 +31,21 @@ type installation struct {
 	push         *sandbox.Sandbox
 }
 
+// program builds the program, once for all tests. TestMain removes it.
+var program = sync.OnceValues(func() (string, error) {
+	var err error
+	if programDir, err = os.MkdirTemp("", "api-test-"); err != nil {
+		return "", err
+	}
+	binary := filepath.Join(programDir, "scheduler")
+	build := exec.CommandContext(context.Background(), "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-tags", "failpoint", "-o", binary, "./cmd/scheduler")
+	build.Dir = "../.."
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return binary, nil
+})
+
 func install(t *testing.T) *installation {
 	t.Helper()
 	return installOn(t, newRig(t), time.Now)
@@ -39,13 +55,11 @@ func install(t *testing.T) *installation {
 func installOn(t *testing.T, r *rig, now func() time.Time) *installation {
 	t.Helper()
 	dir := t.TempDir()
-	in := &installation{rig: r, binary: filepath.Join(dir, "scheduler"), file: filepath.Join(dir, "scheduler.yaml")}
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-tags", "failpoint", "-o", in.binary, "./cmd/scheduler")
-	build.Dir = "../.."
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	binary, err := program()
+	if err != nil {
+		t.Fatal(err)
 	}
-	var err error
+	in := &installation{rig: r, binary: binary, file: filepath.Join(dir, "scheduler.yaml")}
 	in.push, err = sandbox.New(sandbox.Config{Now: now, Apps: sandbox.Apps{MPaaS: []sandbox.MPaaSApp{{AppID: "shop", WorkspaceID: "test", AccessKeyID: "x", AccessKeySecret: "x"}}}})
 	if err != nil {
 		t.Fatal(err)

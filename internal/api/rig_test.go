@@ -10,11 +10,13 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/dispatch/mpaas"
@@ -24,7 +26,15 @@ import (
 	"github.com/campaign-scheduler/scheduler/store"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+// programDir has the program that tests of daemons run, when one of them has built it.
+var programDir string
+
+func TestMain(m *testing.M) {
+	pgtest.Main(m, goleak.Cleanup(func(code int) {
+		_ = os.RemoveAll(programDir)
+		os.Exit(code)
+	}))
+}
 
 // A rig is a database with two apps and two teams, and the API in front of it.
 // Both teams have app "shop", one of them app "club" too.

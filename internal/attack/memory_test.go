@@ -71,7 +71,7 @@ func TestMemoryWhateverAuthorsWrite(t *testing.T) {
 		SELECT id, 'u' || g || repeat('u', 1000), repeat('k', 256), jsonb_build_object('v', repeat('v', 4000)), jsonb_build_object('v', repeat('v', 4000)) FROM c, generate_series(1, 2000) g`, apps))
 
 	binary := filepath.Join(dir, "scheduler")
-	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-o", binary, "./cmd/scheduler")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", binary, "./cmd/scheduler")
 	build.Dir = "../.."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
