@@ -374,18 +374,20 @@ func TestHeavyAppBeginsFewer(t *testing.T) {
 	}
 }
 
-// asked asks every millisecond for calls of so many targets, in turn, for a while.
+// asked asks for calls of so many targets, in turn, for a while: each time when it is
+// told to, and a millisecond later at the earliest.
 func asked(a *App, from time.Time, d time.Duration, targets ...int) (at []time.Time, n []int) {
-	for now := from; now.Before(from.Add(d)); now = now.Add(time.Millisecond) {
-		for {
-			m := targets[len(n)%len(targets)]
-			l, _ := a.begin(now, m)
-			if l == nil {
-				break
+	for now := from; now.Before(from.Add(d)); {
+		m := targets[len(n)%len(targets)]
+		l, retry := a.begin(now, m)
+		if l == nil {
+			if now = now.Add(time.Millisecond); retry.After(now) {
+				now = retry
 			}
-			a.ends(l, now, taken)
-			at, n = append(at, now), append(n, m)
+			continue
 		}
+		a.ends(l, now, taken)
+		at, n = append(at, now), append(n, m)
 	}
 	return at, n
 }
