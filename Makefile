@@ -30,10 +30,12 @@ help: ## show this list
 run: postgres build ## build, then start PostgreSQL, the sandbox push APIs and the daemon
 	@exec bin/scheduler serve
 
+# A process with the race detector waits a second before it ends, for reports of
+# other threads; there is one for each package.
 .PHONY: test
 test: test-packages ## run the whole test suite, or that of PACKAGES="./store/... …"
 	@test -n "$(RACE)" || echo "No C compiler: the tests run without the race detector."
-	go test $(RACE) -timeout 20m $(PACKAGES)
+	GORACE="atexit_sleep_ms=10 $$GORACE" go test $(RACE) -timeout 20m $(PACKAGES)
 	@echo "All tests passed."
 
 .PHONY: clients

@@ -70,8 +70,12 @@ func runScripts(t *testing.T, dir string, setup func(*testing.T, *testscript.Env
 				Files:               []string{file},
 				RequireExplicitExec: true,
 				UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
-				Setup:               func(env *testscript.Env) error { setup(t, env); return nil },
-				Cmds:                map[string]func(*testscript.TestScript, bool, []string){"status": status, "sql": sql},
+				Setup: func(env *testscript.Env) error {
+					env.Setenv("GORACE", "atexit_sleep_ms=0") // else each command waits a second before it ends
+					setup(t, env)
+					return nil
+				},
+				Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status, "sql": sql},
 			})
 		})
 	}

@@ -173,7 +173,7 @@ func shared(ctx context.Context) (*server, error) {
 // atOnce is how many parallel tests of a package run at once at least, unless
 // -parallel says otherwise. Go's own number is that of the processors, but a test
 // with a database mostly waits: for a due second, a heartbeat, the end of a lease.
-const atOnce = 4
+const atOnce = 8
 
 // Main runs a package's tests, ends the server, and fails the package when
 // goroutines are left. Call it from TestMain; it exits the process.

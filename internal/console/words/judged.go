@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // The rules of a strategy and of the push APIs, what is wrong with a campaign's
@@ -15,7 +16,7 @@ import (
 // A sentence is one in English, with a group for each part that stays as it is,
 // and the same in Chinese, where ${1} is the first of them.
 type sentence struct {
-	english *regexp.Regexp
+	english func() *regexp.Regexp // compiled at its first use: most commands need none of them
 	chinese string
 	nested  bool // the last part is a sentence of the same list
 }
@@ -26,7 +27,8 @@ func sentences(pairs ...string) []sentence {
 	list := make([]sentence, 0, len(pairs)/2)
 	for i := 0; i+1 < len(pairs); i += 2 {
 		english := strings.NewReplacer("%s", "(.+?)", "%t", "(.+?)").Replace(regexp.QuoteMeta(pairs[i]))
-		list = append(list, sentence{regexp.MustCompile("(?s)^" + english + "$"), pairs[i+1], strings.HasSuffix(pairs[i], "%t")})
+		compiled := sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile("(?s)^" + english + "$") })
+		list = append(list, sentence{compiled, pairs[i+1], strings.HasSuffix(pairs[i], "%t")})
 	}
 	return list
 }
@@ -34,7 +36,7 @@ func sentences(pairs ...string) []sentence {
 // said returns the Chinese of a whole text.
 func said(list []sentence, text string) (string, bool) {
 	for _, s := range list {
-		parts := s.english.FindStringSubmatch(text)
+		parts := s.english().FindStringSubmatch(text)
 		if parts == nil {
 			continue
 		}

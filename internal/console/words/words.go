@@ -3,6 +3,8 @@
 package words
 
 import (
+	"sync"
+
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
 	"golang.org/x/text/message/catalog"
@@ -13,7 +15,7 @@ var languages = []language.Tag{language.English, language.SimplifiedChinese}
 
 var (
 	matcher = language.NewMatcher(languages)
-	texts   = newCatalog()
+	texts   = sync.OnceValue(newCatalog) // every command links this package, and few write such texts
 )
 
 func newCatalog() catalog.Catalog {
@@ -44,7 +46,7 @@ func newPrinter(tag language.Tag) Printer {
 	if tag == language.SimplifiedChinese {
 		lang = "zh"
 	}
-	return Printer{message.NewPrinter(tag, message.Catalog(texts)), lang}
+	return Printer{message.NewPrinter(tag, message.Catalog(texts())), lang}
 }
 
 // Printers returns one for each language that there is.
