@@ -23,19 +23,15 @@ import (
 
 func TestMigrateUpDownUp(t *testing.T) {
 	t.Parallel()
-	db := pgtest.NewEmpty(t)
+	db := pgtest.New(t) // where Up has been
 	m := migrator(t, db.URL)
-	checkVersion(t, m, 0)
-
-	empty := catalog(t, db)
-	do(t, m.Up(t.Context()))
 	checkVersion(t, m, newest(t))
-	full := catalog(t, db)
 
+	full := catalog(t, db)
 	do(t, m.Up(t.Context())) // nothing to do
 	do(t, m.Goto(t.Context(), 0))
 	checkVersion(t, m, 0)
-	if diff := cmp.Diff(empty, catalog(t, db)); diff != "" {
+	if diff := cmp.Diff(catalog(t, pgtest.NewEmpty(t)), catalog(t, db)); diff != "" {
 		t.Errorf("going down leaves something (-before +after):\n%s", diff)
 	}
 	do(t, m.Up(t.Context()))
@@ -44,22 +40,26 @@ func TestMigrateUpDownUp(t *testing.T) {
 	}
 }
 
-// TestEachStepIsUndone goes up one migration at a time, and each time down and
-// up again: the catalog must be the same both below and above.
+// TestEachStepIsUndone goes up one migration at a time, down again, and up once
+// more: the catalog of a version must be the same each time.
 func TestEachStepIsUndone(t *testing.T) {
 	t.Parallel()
 	db := pgtest.NewEmpty(t)
 	m := migrator(t, db.URL)
+	catalogs := [][]string{catalog(t, db)} // by version
 	for version := 1; version <= newest(t); version++ {
-		below := catalog(t, db)
 		do(t, m.Goto(t.Context(), version))
-		above := catalog(t, db)
+		catalogs = append(catalogs, catalog(t, db))
+	}
+	for version := newest(t); version > 0; version-- {
 		do(t, m.Down(t.Context(), 1))
-		if diff := cmp.Diff(below, catalog(t, db)); diff != "" {
+		if diff := cmp.Diff(catalogs[version-1], catalog(t, db)); diff != "" {
 			t.Errorf("%06d down leaves another schema (-before +after):\n%s", version, diff)
 		}
+	}
+	for version := 1; version <= newest(t); version++ {
 		do(t, m.Goto(t.Context(), version))
-		if diff := cmp.Diff(above, catalog(t, db)); diff != "" {
+		if diff := cmp.Diff(catalogs[version], catalog(t, db)); diff != "" {
 			t.Errorf("%06d up again makes another schema (-first +second):\n%s", version, diff)
 		}
 		checkVersion(t, m, version)
@@ -95,9 +95,8 @@ func TestMigrateRefusesWrongNumbers(t *testing.T) {
 
 func TestForceRecordsOnly(t *testing.T) {
 	t.Parallel()
-	db := pgtest.NewEmpty(t)
+	db := pgtest.New(t)
 	m := migrator(t, db.URL)
-	do(t, m.Up(t.Context()))
 	before := catalog(t, db)
 	do(t, m.Force(t.Context(), 1))
 	checkVersion(t, m, 1)

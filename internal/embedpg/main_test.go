@@ -20,6 +20,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/campaign-scheduler/scheduler/internal/embedpg"
+	"github.com/campaign-scheduler/scheduler/internal/pgtest"
 )
 
 // parentEnv turns the test binary into a parent process that starts a server
@@ -116,8 +117,16 @@ func (p *parent) kill() {
 // the server runs as one.
 func serverDir(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	if err := os.Chmod(filepath.Dir(dir), 0o755); err != nil {
+	dir, err := os.MkdirTemp(pgtest.TempDir(), "embedpg-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(dir, "pg")

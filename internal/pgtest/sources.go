@@ -46,7 +46,7 @@ func openURL(context.Context) (url, from string, end func() error, err error) {
 // is removed then.
 func openLocal(ctx context.Context) (url, from string, end func() error, err error) {
 	reapDirs()
-	dir, err := os.MkdirTemp(baseDir(), "pgtest-")
+	dir, err := os.MkdirTemp(TempDir(), "pgtest-")
 	if err != nil {
 		return "", "", nil, err
 	}
@@ -60,9 +60,10 @@ func openLocal(ctx context.Context) (url, from string, end func() error, err err
 	return s.URL("postgres"), "PostgreSQL in " + s.BinDir(), s.Stop, nil
 }
 
-// baseDir prefers memory: a database is some 300 small files, and to make them
-// takes a few milliseconds there, and up to 250 on a busy disk.
-func baseDir() string {
+// TempDir returns where the directories of servers are made. It prefers memory: a
+// database is some 300 small files, and to make them takes a few milliseconds
+// there, and up to 250 on a busy disk.
+func TempDir() string {
 	var shm syscall.Statfs_t
 	if runtime.GOOS == "linux" && os.Getenv("TMPDIR") == "" && syscall.Statfs("/dev/shm", &shm) == nil &&
 		uint64(shm.Bsize)*shm.Bavail > minShm {
@@ -75,7 +76,7 @@ func baseDir() string {
 // server ran, so that no watchdog removed them. The kernel drops a lock with
 // its process, so a lock that can be taken shows a dead process.
 func reapDirs() {
-	locks, _ := filepath.Glob(filepath.Join(baseDir(), "pgtest-*", "lock"))
+	locks, _ := filepath.Glob(filepath.Join(TempDir(), "pgtest-*", "lock"))
 	for _, lock := range locks {
 		f, err := os.OpenFile(lock, os.O_RDWR, 0)
 		if err != nil {
