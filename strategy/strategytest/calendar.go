@@ -36,15 +36,20 @@ func (c *Calendar) openOn(day time.Time) bool {
 
 // Closed is what the database makes of the calendar between two instants, and some
 // days more: for strategy.Spec. It looks at every quarter of an hour, which is when
-// days begin.
+// days begin, but for the first 20 hours of a day, in which no other begins.
 func (c *Calendar) Closed(t rapid.TB, from, to time.Time) (edges []time.Time) {
 	t.Helper()
 	zone := location(t, c.Zone)
 	closed, today := false, 0
-	for at := from.Truncate(time.Hour).AddDate(0, 0, -3); at.Before(to.AddDate(0, 0, 3)); at = at.Add(15 * time.Minute) {
+	step, end := time.Duration(0), to.AddDate(0, 0, 3)
+	for at := from.Truncate(time.Hour).AddDate(0, 0, -3); at.Before(end); at = at.Add(step) {
+		step = 15 * time.Minute
 		local := at.In(zone)
 		if local.Day() == today {
 			continue
+		}
+		if today != 0 { // else the day may have begun long ago
+			step = 20 * time.Hour
 		}
 		today = local.Day()
 		if now := !c.openOn(local); now != closed {
