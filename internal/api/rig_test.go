@@ -30,7 +30,7 @@ import (
 var programDir string
 
 func TestMain(m *testing.M) {
-	pgtest.Main(m, goleak.Cleanup(func(code int) {
+	pgtest.MainWaiting(m, goleak.Cleanup(func(code int) {
 		_ = os.RemoveAll(programDir)
 		os.Exit(code)
 	}))

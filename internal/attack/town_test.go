@@ -12,7 +12,7 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { pgtest.MainWaiting(m) }
 
 const (
 	denied  = "42501" // insufficient_privilege

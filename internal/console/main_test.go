@@ -6,4 +6,4 @@ import (
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) { pgtest.MainWaiting(m) }

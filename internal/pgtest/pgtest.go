@@ -11,7 +11,7 @@
 //
 // TEST_DATABASE=url, docker or local allows that one only. There is one server
 // per test binary. It ends with the process, however that ends; a package's
-// TestMain calls Main, which ends it in order and looks for leaked goroutines.
+// TestMain calls Main or MainWaiting, which ends it in order and looks for leaked goroutines.
 package pgtest
 
 import (
@@ -170,22 +170,28 @@ func shared(ctx context.Context) (*server, error) {
 	return sharedServer, errShared
 }
 
-// atOnce is how many parallel tests of a package run at once at least, unless
-// -parallel says otherwise. Go's own number is that of the processors, but a test
-// with a database mostly waits: for a due second, a heartbeat, the end of a lease.
-const atOnce = 8
-
 // Main runs a package's tests, ends the server, and fails the package when
 // goroutines are left. Call it from TestMain; it exits the process.
 func Main(m *testing.M, options ...goleak.Option) {
-	if err := runManyAtOnce(); err != nil {
-		fmt.Fprintln(os.Stderr, "pgtest:", err)
-		os.Exit(1)
-	}
 	// golang-migrate leaves the files that it reads ahead where a migration fails, as one
 	// does when the server of NewWithClock crashes.
 	options = append(options, goleak.IgnoreAnyFunction("github.com/golang-migrate/migrate/v4.(*Migration).Buffer"))
 	goleak.VerifyTestMain(closing{m}, options...)
+}
+
+// atOnce is how many parallel tests MainWaiting runs at once at least.
+const atOnce = 8
+
+// MainWaiting is Main for a package whose tests mostly wait: for a due second, a
+// heartbeat, the end of a lease, a browser. It runs eight of them at once, unless
+// -parallel says otherwise. Go's own number, that of the processors, is the better
+// one where the tests keep PostgreSQL busy.
+func MainWaiting(m *testing.M, options ...goleak.Option) {
+	if err := runManyAtOnce(); err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		os.Exit(1)
+	}
+	Main(m, options...)
 }
 
 // runManyAtOnce sets -parallel where it is not given.
