@@ -117,7 +117,7 @@ func (p *parent) kill() {
 // the server runs as one.
 func serverDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp(pgtest.TempDir(), "embedpg-test-")
+	dir, err := os.MkdirTemp(pgtest.TempDir(), "embedpg-test-") //nolint:usetesting // t.TempDir is on the disk
 	if err != nil {
 		t.Fatal(err)
 	}
