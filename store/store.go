@@ -117,8 +117,9 @@ type runner interface {
 
 // Sitting returns a Store whose statements run on one connection, until done gives it
 // back. That is for many short statements in a row: a connection is taken once, and with
-// it the role of a front's person. pace runs each read of a page, and may wait before and after it; nil: each just runs. A
-// sitting is for one goroutine at a time. done may be called again.
+// it the role of a front's person. pace runs each read of a page, and may wait before
+// and after it; nil: each just runs. A sitting is for one goroutine at a time. done may
+// be called again.
 func (s *Store) Sitting(ctx context.Context, pace func(read func() error) error) (sitting *Store, done func(), err error) {
 	conn, err := s.pool.Acquire(ctx)
 	if err != nil {

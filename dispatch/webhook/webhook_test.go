@@ -1,7 +1,3 @@
-// A hello without the post-quantum key has some thousand bytes fewer at which the
-// conformance suite cuts a connection, each with a handshake.
-//go:debug tlsmlkem=0
-
 package webhook_test
 
 import (

@@ -11,7 +11,8 @@
 //
 // TEST_DATABASE=url, docker or local allows that one only. There is one server
 // per test binary. It ends with the process, however that ends; a package's
-// TestMain calls Main or MainWaiting, which ends it in order and looks for leaked goroutines.
+// TestMain calls Main or MainWaiting, which ends it in order and looks for leaked
+// goroutines.
 package pgtest
 
 import (
