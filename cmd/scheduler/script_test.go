@@ -45,16 +45,22 @@ func TestScripts(t *testing.T) {
 	runScripts(t, "testdata/script", func(*testing.T, *testscript.Env) {})
 }
 
-// TestDatabaseScripts runs testdata/database, where DATABASE_URL is an empty
-// database of the session's own.
+// TestDatabaseScripts runs testdata/database, where DATABASE_URL is a database of
+// the session's own with every migration applied, and testdata/empty, where it is an
+// empty one.
 func TestDatabaseScripts(t *testing.T) {
 	t.Parallel()
-	runScripts(t, "testdata/database", func(t *testing.T, env *testscript.Env) {
-		t.Helper()
-		db := pgtest.NewEmpty(t)
-		env.Values[databaseKey{}] = db
-		env.Setenv("DATABASE_URL", db.URL)
-	})
+	for dir, newDB := range map[string]func(testing.TB) *pgtest.DB{
+		"testdata/database": pgtest.New,
+		"testdata/empty":    pgtest.NewEmpty,
+	} {
+		runScripts(t, dir, func(t *testing.T, env *testscript.Env) {
+			t.Helper()
+			db := newDB(t)
+			env.Values[databaseKey{}] = db
+			env.Setenv("DATABASE_URL", db.URL)
+		})
+	}
 }
 
 func runScripts(t *testing.T, dir string, setup func(*testing.T, *testscript.Env)) {
@@ -106,7 +112,7 @@ type databaseKey struct{}
 func sql(ts *testscript.TestScript, neg bool, args []string) {
 	db, ok := ts.Value(databaseKey{}).(*pgtest.DB)
 	if neg || len(args) != 1 || !ok {
-		ts.Fatalf("usage: sql FILE, in testdata/database")
+		ts.Fatalf("usage: sql FILE, with a database")
 	}
 	pooled, err := db.Acquire(context.Background())
 	ts.Check(err)

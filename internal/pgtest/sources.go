@@ -30,8 +30,9 @@ var settings = map[string]string{
 	"max_connections":           "300",
 	"max_prepared_transactions": "10",
 	"shared_buffers":            "64MB",
-	"max_wal_size":              "4GB", // no checkpoint in the middle of a test
-	"jit":                       "off", // to compile one plan that avoids an index takes 100 ms; the daemon has it off too
+	"max_wal_size":              "4GB",     // no checkpoint in the middle of a test
+	"shared_preload_libraries":  "plpgsql", // else each connection loads it for itself
+	"jit":                       "off",     // to compile one plan that avoids an index takes 100 ms; the daemon has it off too
 }
 
 func openURL(context.Context) (url, from string, end func() error, err error) {
@@ -46,18 +47,26 @@ func openURL(context.Context) (url, from string, end func() error, err error) {
 // is removed then.
 func openLocal(ctx context.Context) (url, from string, end func() error, err error) {
 	reapDirs()
-	dir, err := os.MkdirTemp(TempDir(), "pgtest-")
+	dir, err := serverDir()
 	if err != nil {
 		return "", "", nil, err
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { // as root, the server runs as another account
-		return "", "", nil, err
+	if err := copyCluster(ctx, filepath.Join(dir, "data")); err != nil {
+		return "", "", nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	s, err := embedpg.Start(ctx, embedpg.Config{Dir: dir, Ephemeral: true, Settings: settings})
 	if err != nil {
 		return "", "", nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return s.URL("postgres"), "PostgreSQL in " + s.BinDir(), s.Stop, nil
+}
+
+func serverDir() (string, error) {
+	dir, err := os.MkdirTemp(TempDir(), "pgtest-")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o755) // as root, the server runs as another account
 }
 
 // TempDir returns where the directories of servers are made. It prefers memory: a
