@@ -37,7 +37,7 @@ func TestOIDCInABrowser(t *testing.T) {
 	r.issuer.Person(named("preferred_username", "mei"))
 	b := newTab(t, r.rig)
 	b.open("/campaigns")
-	for _, problem := range b.problems() {
+	for _, problem := range append(b.problems(), b.nameless()...) {
 		t.Errorf("the page to sign in at: %s", problem)
 	}
 	b.signInThrough("/campaigns?status=paused")
