@@ -213,7 +213,6 @@ type attempt struct {
 	issuer  string // whom client speaks to
 	browser string // the token in its cookie
 	next    string
-	ends    time.Time
 }
 
 // Bounds of attempts: for how long somebody may take, and how many may wait.
@@ -224,15 +223,21 @@ const (
 
 // await keeps an attempt until its browser comes back.
 func (s *sessions) await(w http.ResponseWriter, a attempt) {
-	a.browser, a.ends = rand.Text(), time.Now().Add(attemptLasts)
+	a.browser = rand.Text()
 	s.mu.Lock()
-	for state, old := range s.waiting {
-		if len(s.waiting) >= maxAttempts || time.Now().After(old.ends) {
-			delete(s.waiting, state)
+	for state := range s.waiting {
+		if len(s.waiting) < maxAttempts {
+			break
 		}
+		delete(s.waiting, state)
 	}
 	s.waiting[a.State] = a
 	s.mu.Unlock()
+	time.AfterFunc(attemptLasts, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.waiting, a.State)
+	})
 	http.SetCookie(w, s.attemptCookie(a.browser))
 }
 
@@ -252,7 +257,7 @@ func (s *sessions) returned(w http.ResponseWriter, r *http.Request) (attempt, bo
 	}
 	delete(s.waiting, state)
 	http.SetCookie(w, s.attemptCookie(""))
-	return a, time.Now().Before(a.ends)
+	return a, true
 }
 
 // attemptCookie ties an attempt to its browser, as the session's cookie does a
