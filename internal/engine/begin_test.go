@@ -138,7 +138,7 @@ func TestOutcomesBecomeDecisions(t *testing.T) {
 	}
 	throttled := dispatch.Outcome{Class: dispatch.NotSent, Reason: dispatch.ReasonThrottled, RetryAfter: time.Millisecond}
 	const window = "4 seconds" // long enough for a first call on a busy machine
-	for _, c := range []struct {
+	cases := []struct {
 		name    string
 		answer  func(context.Context, call) dispatch.Outcome
 		columns []any
@@ -175,19 +175,23 @@ func TestOutcomesBecomeDecisions(t *testing.T) {
 			want: "unknown: ",
 		},
 		{name: "a bug in the adapter", answer: func(context.Context, call) dispatch.Outcome { panic("oops") }, want: "unknown: bad answer: the adapter panicked, which is a fault of this program", calls: 1},
-	} {
+	}
+	r := newRig(t)
+	pushers := make(map[string]*pusher)
+	for _, c := range cases {
+		pushers[c.name] = r.tenant(t, c.name, "webhook")
+		pushers[c.name].answers(c.answer)
+	}
+	start(t, r.config(t))
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t)
-			r.app(t, "app", "webhook", nil)
-			r.pusher.answers(c.answer)
-			start(t, r.config(t))
-			id := r.insert(t, "app", "webhook", 0, nil, c.columns...)
+			id := r.insert(t, c.name, "webhook", 0, nil, c.columns...)
 			got := r.decided(t, id, 1)
 			if len(got) != 1 || !strings.HasPrefix(got[0], c.want) {
 				t.Errorf("decisions %q, want %q", got, c.want)
 			}
-			calls := r.pusher.seen()
+			calls := pushers[c.name].seen()
 			if c.calls != 0 && len(calls) != c.calls {
 				t.Errorf("%d calls, want %d", len(calls), c.calls)
 			}
@@ -196,7 +200,7 @@ func TestOutcomesBecomeDecisions(t *testing.T) {
 					t.Errorf("another attempt has keys of its own: %+v and %+v", calls[0], again)
 				}
 			}
-			if n := get[int](t, r, `SELECT attempts FROM scheduler.tasks`); n != len(calls) {
+			if n := get[int](t, r, `SELECT attempts FROM scheduler.tasks WHERE campaign_id = $1`, id); n != len(calls) {
 				t.Errorf("%d attempts recorded of %d calls", n, len(calls))
 			}
 			r.settled(t)
@@ -321,7 +325,7 @@ func TestTargets(t *testing.T) {
 	add := func(n int) string {
 		return fmt.Sprintf(`INSERT INTO scheduler.campaign_targets (campaign_id, target) SELECT $1, 't' || to_char(g, 'FM0000000') FROM generate_series(1, %d) g`, n)
 	}
-	for _, c := range []struct {
+	cases := []struct {
 		name    string
 		channel string
 		request string
@@ -360,17 +364,21 @@ func TestTargets(t *testing.T) {
 			`DELETE FROM scheduler.campaign_targets WHERE campaign_id = $1`,
 			"succeeded: empty audience", nil, 0,
 		},
-	} {
+	}
+	r := newRig(t)
+	pushers := make(map[string]*pusher)
+	for _, c := range cases {
+		provider, _, _ := strings.Cut(c.channel, ".")
+		pushers[c.name] = r.tenant(t, c.name, provider)
+	}
+	cfg := r.config(t)
+	cfg.Horizon = 30 * time.Second // read, compiled and cached at once
+	start(t, cfg)
+	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t)
-			provider, _, _ := strings.Cut(c.channel, ".")
-			r.app(t, "app", provider, nil)
-			cfg := r.config(t)
-			cfg.Horizon = 30 * time.Second // read, compiled and cached at once
-			start(t, cfg)
 			insert := func(due time.Time) int64 {
-				id := r.insert(t, "app", c.channel, 1, fixed(due), "request", c.request, "status", "paused")
+				id := r.insert(t, c.name, c.channel, 1, fixed(due), "request", c.request, "status", "paused")
 				r.targets(t, id, c.before)
 				r.run(t, `UPDATE scheduler.campaigns SET status = 'active' WHERE id = $1`, id)
 				return id
@@ -392,13 +400,13 @@ func TestTargets(t *testing.T) {
 			if diff := cmp.Diff([]string{c.want}, r.decided(t, id, 1)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			if diff := cmp.Diff(c.reached, r.reached(t, id)); diff != "" {
+			if diff := cmp.Diff(c.reached, slices.Sorted(slices.Values(pushers[c.name].reached()))); diff != "" {
 				t.Errorf("reached (-want +got):\n%s", diff)
 			}
-			if n := r.pusher.count(); n != c.calls {
+			if n := pushers[c.name].count(); n != c.calls {
 				t.Errorf("%d calls, want %d", n, c.calls)
 			}
-			if n := get[int](t, r, `SELECT targets FROM scheduler.tasks`); n != len(c.reached) {
+			if n := get[int](t, r, `SELECT targets FROM scheduler.tasks WHERE campaign_id = $1`, id); n != len(c.reached) {
 				t.Errorf("%d targets recorded, want %d", n, len(c.reached))
 			}
 			r.settled(t)

@@ -50,7 +50,7 @@ func TestOddTargetsCostThemselves(t *testing.T) {
 			columns["target"], columns["template_key_value"], columns["extended_params"])
 	}
 	ten := `(SELECT jsonb_object_agg('k' || g, 'v') FROM generate_series(1, 10) g)`
-	for name, tt := range map[string]struct {
+	cases := map[string]struct {
 		channel, request, view string
 		reached                int
 		want                   []string // in the reason
@@ -68,18 +68,22 @@ func TestOddTargetsCostThemselves(t *testing.T) {
 		"values in a template": {"mpaas.push_template", multipleRequest, view("template_key_value", `'{"a": "b"}'::jsonb`), 148, []string{"2 targets left out: ", "values of its own"}},
 		"webhook, empty":       {"webhook", `{}`, view("target", `''`), 148, []string{"1 targets left out: "}},
 		"webhook, no object":   {"webhook", `{}`, view("extended_params", `'7'::jsonb`), 148, []string{"2 targets left out: "}},
-	} {
+	}
+	viewOf := func(name string) string { return strings.NewReplacer(" ", "_", ",", "").Replace(name) }
+	r := newRig(t)
+	pushers := make(map[string]*pusher)
+	for name, tt := range cases {
+		provider, _, _ := strings.Cut(tt.channel, ".")
+		pushers[name] = r.tenant(t, name, provider)
+		r.run(t, fmt.Sprintf(`CREATE VIEW audience.%s AS %s`, viewOf(name), tt.view))
+	}
+	cfg := r.config(t)
+	cfg.Compile = really
+	start(t, cfg)
+	for name, tt := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t)
-			provider, _, _ := strings.Cut(tt.channel, ".")
-			r.app(t, "app", provider, nil)
-			r.run(t, `CREATE SCHEMA IF NOT EXISTS audience`)
-			r.run(t, `CREATE VIEW audience.odd AS `+tt.view)
-			id := r.insert(t, "app", tt.channel, 0, nil, "audience_view", "odd", "request", tt.request)
-			cfg := r.config(t)
-			cfg.Compile = really
-			start(t, cfg)
+			id := r.insert(t, name, tt.channel, 0, nil, "audience_view", viewOf(name), "request", tt.request)
 			got := r.decided(t, id, 1)
 			if len(got) != 1 || !strings.HasPrefix(got[0], "succeeded: ") {
 				t.Errorf("decided %q", got)
@@ -89,7 +93,7 @@ func TestOddTargetsCostThemselves(t *testing.T) {
 					t.Errorf("the reason %q lacks %q", got[0], part)
 				}
 			}
-			reached := slices.Sorted(slices.Values(r.pusher.reached()))
+			reached := slices.Sorted(slices.Values(pushers[name].reached()))
 			if len(reached) != tt.reached || slices.Contains(reached, "") || len(slices.Compact(reached)) != tt.reached {
 				t.Errorf("%d targets were reached, want %d", len(reached), tt.reached)
 			}

@@ -73,14 +73,16 @@ func (r *rig) open(t testing.TB) *store.Store {
 	return s
 }
 
-// app adds an app; settings may bound its rate.
+// app adds an app; settings may bound its rate, and name a pusher of its own.
 func (r *rig) app(t testing.TB, id, provider string, settings *engine.App) int32 {
 	t.Helper()
 	no := get[int32](t, r, `INSERT INTO scheduler.apps (app_id, provider, time_zone) VALUES ($1, $2, 'UTC') RETURNING app_no`, id, provider)
 	if settings == nil {
 		settings = &engine.App{}
 	}
-	settings.Pusher = r.pusher
+	if settings.Pusher == nil {
+		settings.Pusher = r.pusher
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.apps[no] = settings
@@ -91,6 +93,15 @@ func (r *rig) lookup(no int32) *engine.App {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.apps[no]
+}
+
+// tenant adds an app of this name whose calls are seen apart from those of others,
+// for tests that share a daemon.
+func (r *rig) tenant(t testing.TB, id, provider string) *pusher {
+	t.Helper()
+	p := &pusher{}
+	r.app(t, id, provider, &engine.App{Pusher: p})
+	return p
 }
 
 // request is what the rig's push APIs take. Bad makes the campaign one that
