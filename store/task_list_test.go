@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
 	"github.com/campaign-scheduler/scheduler/store"
@@ -20,8 +21,24 @@ const manyTasks = 200_000
 
 func newManyTasks(t *testing.T) (*pgtest.DB, *store.Store) {
 	t.Helper()
-	db := pgtest.New(t)
-	_, err := db.Exec(t.Context(), fmt.Sprintf(`
+	db := withManyTasks.New(t)
+	// Those of the seconds since the template was made.
+	_, err := db.Exec(t.Context(), `
+		SET session_replication_role = replica;
+		INSERT INTO scheduler.decided_tasks (id, app_no, campaign_id, revision, channel_no, origin, status, due_at, decided_at, attempts, slices, accepted, target_count)
+		SELECT 400000 + n, 1, n % 1000 + 1, 1, 9, 'scheduled', 'succeeded', d.last + n * interval '1 second', d.last + (n + 1) * interval '1 second', 1, 1, 1, 1
+		  FROM (SELECT max(due_at) AS last FROM scheduler.decided_tasks) d, generate_series(1, floor(extract(epoch FROM now() - d.last))::integer - 1) n;
+		SET session_replication_role = origin`)
+	do(t, err)
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MaxConns: 1})
+	do(t, err)
+	t.Cleanup(s.Close)
+	return db, s
+}
+
+var withManyTasks = pgtest.NewTemplate(func(t testing.TB, pool *pgxpool.Pool) {
+	t.Helper()
+	_, err := pool.Exec(t.Context(), fmt.Sprintf(`
 		SET session_replication_role = replica;
 		INSERT INTO scheduler.apps (app_id, provider) VALUES ('a', 'webhook');
 		INSERT INTO scheduler.campaigns (id, name, app_id, channel, strategy_type, time_zone, app_no, written_at, created_by, updated_by, created_at, updated_at)
@@ -37,17 +54,11 @@ func newManyTasks(t *testing.T) (*pgtest.DB, *store.Store) {
 		t.Fatal(err)
 	}
 	for _, sql := range []string{`VACUUM ANALYZE scheduler.decided_tasks`, `ANALYZE`} {
-		if _, err := db.Exec(t.Context(), sql); err != nil {
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s, err := store.Open(t.Context(), store.Config{URL: db.URL, MaxConns: 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	return db, s
-}
+})
 
 // TestListTasksChooses compares what the list finds, looking back step by step,
 // with what is there.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
 )
@@ -37,15 +38,26 @@ var people = map[string]string{
 // docs/security.md has it.
 func newTown(t *testing.T) *town {
 	t.Helper()
-	c := newOldTown(t)
-	c.exec(t, `SELECT scheduler.set_owner()`)
-	return c
+	return settle(t, owned.New(t))
 }
+
+// owned is a database whose schema belongs to its owner alone.
+var owned = pgtest.NewTemplate(func(t testing.TB, pool *pgxpool.Pool) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), `SELECT scheduler.set_owner()`); err != nil {
+		t.Fatal(err)
+	}
+})
 
 // newOldTown makes one whose schema belongs to the login that migrated.
 func newOldTown(t *testing.T) *town {
 	t.Helper()
-	c := &town{db: pgtest.New(t), names: map[string]string{}}
+	return settle(t, pgtest.New(t))
+}
+
+func settle(t *testing.T, db *pgtest.DB) *town {
+	t.Helper()
+	c := &town{db: db, names: map[string]string{}}
 	for person, role := range people {
 		options := `LOGIN PASSWORD 'secret'`
 		if person == "desk" {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/engine"
@@ -31,23 +32,22 @@ type rig struct {
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	return newRigOn(t, pgtest.New(t))
+	return newRigOn(t, oneDaemonRanOn.New(t))
 }
 
-func newRigOn(t testing.TB, db *pgtest.DB) *rig {
-	t.Helper()
-	r := &rig{DB: db, pusher: &pusher{}, apps: make(map[int32]*engine.App), log: slog.New(slog.DiscardHandler)}
-	r.store = r.open(t)
-	r.recordZoneRules(t)
-	return r
-}
+var oneDaemonRanOn = pgtest.NewTemplate(recordZoneRules)
 
 // recordZoneRules leaves the database as one that a daemon has run on before: the
 // first one compares the rules of each zone with the server's, which takes longer
 // than most tests.
-func (r *rig) recordZoneRules(t testing.TB) {
+func recordZoneRules(t testing.TB, pool *pgxpool.Pool) {
 	t.Helper()
-	known, err := r.store.ZoneRules(t.Context())
+	s, err := store.Open(t.Context(), store.Config{URL: pool.Config().ConnString()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	known, err := s.ZoneRules(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,9 +57,16 @@ func (r *rig) recordZoneRules(t testing.TB) {
 			rules[name] = now
 		}
 	}
-	if err := r.store.SaveZoneRules(t.Context(), "rig", rules, nil); err != nil {
+	if err := s.SaveZoneRules(t.Context(), "rig", rules, nil); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func newRigOn(t testing.TB, db *pgtest.DB) *rig {
+	t.Helper()
+	r := &rig{DB: db, pusher: &pusher{}, apps: make(map[int32]*engine.App), log: slog.New(slog.DiscardHandler)}
+	r.store = r.open(t)
+	return r
 }
 
 // open makes a pool of connections of its own, as another daemon has.

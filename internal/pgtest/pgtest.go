@@ -92,13 +92,59 @@ func New(tb testing.TB) *DB {
 	return create(tb, func(ctx context.Context, s *server) (string, error) { return s.template(ctx) })
 }
 
+// A Template is a database that is filled once for all tests of a package, and copied
+// for each. It is safe for concurrent use.
+type Template struct {
+	fill func(testing.TB, *pgxpool.Pool)
+
+	mu   sync.Mutex
+	name string // empty until it is filled
+}
+
+// NewTemplate returns a template that its first user fills, on a database with every
+// migration applied.
+func NewTemplate(fill func(testing.TB, *pgxpool.Pool)) *Template { return &Template{fill: fill} }
+
+// New returns a copy.
+func (p *Template) New(tb testing.TB) *DB {
+	tb.Helper()
+	return create(tb, func(ctx context.Context, s *server) (string, error) { return p.filled(ctx, tb, s) })
+}
+
+func (p *Template) filled(ctx context.Context, tb testing.TB, s *server) (string, error) {
+	tb.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.name != "" {
+		return p.name, nil
+	}
+	migrated, err := s.template(ctx)
+	if err != nil {
+		return "", err
+	}
+	name := nextName()
+	if err := s.createDatabase(ctx, name, migrated); err != nil {
+		return "", err
+	}
+	pool, err := openPool(s.urlOf(name))
+	if err != nil {
+		return "", err
+	}
+	defer pool.Close() // a database is copied while nobody is connected to it
+	p.fill(tb, pool)
+	p.name = name
+	return name, nil
+}
+
 // NewEmpty returns a fresh database without anything of ours.
 func NewEmpty(tb testing.TB) *DB {
 	tb.Helper()
 	return create(tb, func(context.Context, *server) (string, error) { return "template0", nil })
 }
 
-var databases atomic.Int64 // names this process's databases
+var databases atomic.Int64 // of this process
+
+func nextName() string { return fmt.Sprintf("pgtest_%d_%d", os.Getpid(), databases.Add(1)) }
 
 func create(tb testing.TB, template func(context.Context, *server) (string, error)) *DB {
 	tb.Helper()
@@ -112,7 +158,7 @@ func create(tb testing.TB, template func(context.Context, *server) (string, erro
 	if err != nil {
 		tb.Fatalf("pgtest: template database: %v", err)
 	}
-	name := fmt.Sprintf("pgtest_%d_%d", os.Getpid(), databases.Add(1))
+	name := nextName()
 	if err := s.createDatabase(ctx, name, from); err != nil {
 		tb.Fatalf("pgtest: %v", err)
 	}
