@@ -4,8 +4,11 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
 )
@@ -34,6 +37,28 @@ func TestDatabasesAreMigratedAndApart(t *testing.T) {
 	}
 	if seen {
 		t.Error("one test sees the other's table")
+	}
+}
+
+func TestTemplateIsFilledOnce(t *testing.T) {
+	t.Parallel()
+	var fills atomic.Int32
+	template := pgtest.NewTemplate(func(t testing.TB, pool *pgxpool.Pool) {
+		t.Helper()
+		fills.Add(1)
+		if _, err := pool.Exec(t.Context(), "CREATE TABLE filled AS SELECT version FROM scheduler.schema_version"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for range 2 {
+		t.Run("copy", func(t *testing.T) {
+			t.Parallel()
+			var rows int
+			err := template.New(t).QueryRow(t.Context(), "WITH d AS (DELETE FROM filled RETURNING 1) SELECT count(*) FROM d").Scan(&rows)
+			if err != nil || rows != 1 || fills.Load() != 1 {
+				t.Errorf("%d rows, filled %d times, %v", rows, fills.Load(), err)
+			}
+		})
 	}
 }
 
