@@ -8,7 +8,7 @@
 //	        roles, and write a record by hand past its triggers (session_replication_role)
 //	docker  a container run by testcontainers-go: TEST_DATABASE_IMAGE, else postgres:17-alpine
 //	local   the PostgreSQL installed on this machine, run privately and without fsync, on a copy of
-//	        files that the user's cache keeps (scheduler-pgtest-*, which may be removed at any time)
+//	        files that the user's cache keeps (scheduler-pgtest, which may be removed at any time)
 //
 // TEST_DATABASE=url, docker or local allows that one only. There is one server
 // per test binary. It ends with the process, however that ends; a package's
@@ -127,6 +127,7 @@ func (p *Template) filled(ctx context.Context, tb testing.TB, s *server) (string
 	if err := s.createDatabase(ctx, name, migrated); err != nil {
 		return "", err
 	}
+	s.dropAtEnd(name)
 	pool, err := openPool(s.urlOf(name))
 	if err != nil {
 		return "", err

@@ -30,6 +30,9 @@ type server struct {
 
 	templateMu   sync.Mutex
 	templateName string // empty until it is made
+
+	filledMu sync.Mutex
+	filled   []string // the databases of Templates
 }
 
 // A source starts, or finds, a PostgreSQL server. It returns the server's URL,
@@ -106,9 +109,18 @@ func (s *server) prepare(ctx context.Context) error {
 
 func (s *server) close() error {
 	if s.admin != nil {
+		for _, name := range s.filled {
+			s.dropDatabase(context.Background(), name)
+		}
 		s.admin.Close()
 	}
 	return s.end()
+}
+
+func (s *server) dropAtEnd(name string) {
+	s.filledMu.Lock()
+	defer s.filledMu.Unlock()
+	s.filled = append(s.filled, name)
 }
 
 func (s *server) createDatabase(ctx context.Context, name, template string) error {
