@@ -108,18 +108,17 @@ func TestForceRecordsOnly(t *testing.T) {
 	do(t, m.Up(t.Context()))
 }
 
-// Of many, one migrates at a time: the first five versions, which are as good as all.
-// On a busy machine the others may be told to try again.
+// Of many, one migrates at a time. On a busy machine the others may be told to
+// try again.
 func TestManyMigratorsAtOnce(t *testing.T) {
 	t.Parallel()
-	const last = 5
 	db := pgtest.NewEmpty(t)
 	var group errgroup.Group
 	for range 4 {
 		m := migrator(t, db.URL)
 		group.Go(func() error {
 			for {
-				err := m.Goto(t.Context(), last)
+				err := m.Up(t.Context())
 				if err == nil || !strings.Contains(err.Error(), "another migration runs") {
 					return err
 				}
@@ -127,7 +126,7 @@ func TestManyMigratorsAtOnce(t *testing.T) {
 		})
 	}
 	do(t, group.Wait())
-	checkVersion(t, migrator(t, db.URL), last)
+	checkVersion(t, migrator(t, db.URL), newest(t))
 }
 
 // TestFilesArePlainSQL gives each file to the server as psql -1 -f does: in one
@@ -233,25 +232,24 @@ func TestCancelledMigratorStops(t *testing.T) {
 
 func TestCheckSchema(t *testing.T) {
 	t.Parallel()
-	check := func(db *pgtest.DB, want error) {
+	db := pgtest.NewEmpty(t)
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL})
+	do(t, err)
+	t.Cleanup(s.Close)
+	check := func(want error) {
 		t.Helper()
-		s, err := store.Open(t.Context(), store.Config{URL: db.URL})
-		do(t, err)
-		defer s.Close()
 		if err := s.CheckSchema(t.Context()); !errors.Is(err, want) {
 			t.Errorf("got %v, want %v", err, want)
 		}
 	}
-	db := pgtest.NewEmpty(t)
-	check(db, store.ErrSchemaMissing)
-	do(t, migrator(t, db.URL).Goto(t.Context(), 1))
-	check(db, store.ErrSchemaTooOld)
-
-	db = pgtest.New(t)
-	check(db, nil)
-	do(t, migratorWith(t, db.URL, setVersion(t)).Up(t.Context()))
-	check(db, store.ErrSchemaTooNew)
 	m := migrator(t, db.URL)
+	check(store.ErrSchemaMissing)
+	do(t, m.Goto(t.Context(), 1))
+	check(store.ErrSchemaTooOld)
+	do(t, m.Up(t.Context()))
+	check(nil)
+	do(t, migratorWith(t, db.URL, setVersion(t)).Up(t.Context()))
+	check(store.ErrSchemaTooNew)
 	for name, err := range map[string]error{
 		"up": m.Up(t.Context()), "down": m.Down(t.Context(), 1), "goto": m.Goto(t.Context(), 1),
 	} {
