@@ -9,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
 	"github.com/campaign-scheduler/scheduler/store"
@@ -36,9 +35,9 @@ func newManyTasks(t *testing.T) (*pgtest.DB, *store.Store) {
 	return db, s
 }
 
-var withManyTasks = pgtest.NewTemplate(func(t testing.TB, pool *pgxpool.Pool) {
+var withManyTasks = pgtest.NewTemplate(func(t testing.TB, db *pgtest.DB) {
 	t.Helper()
-	_, err := pool.Exec(t.Context(), fmt.Sprintf(`
+	_, err := db.Exec(t.Context(), fmt.Sprintf(`
 		SET session_replication_role = replica;
 		INSERT INTO scheduler.apps (app_id, provider) VALUES ('a', 'webhook');
 		INSERT INTO scheduler.campaigns (id, name, app_id, channel, strategy_type, time_zone, app_no, written_at, created_by, updated_by, created_at, updated_at)
@@ -54,7 +53,7 @@ var withManyTasks = pgtest.NewTemplate(func(t testing.TB, pool *pgxpool.Pool) {
 		t.Fatal(err)
 	}
 	for _, sql := range []string{`VACUUM ANALYZE scheduler.decided_tasks`, `ANALYZE`} {
-		if _, err := pool.Exec(t.Context(), sql); err != nil {
+		if _, err := db.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
 )
@@ -42,9 +41,9 @@ func newTown(t *testing.T) *town {
 }
 
 // owned is a database whose schema belongs to its owner alone.
-var owned = pgtest.NewTemplate(func(t testing.TB, pool *pgxpool.Pool) {
+var owned = pgtest.NewTemplate(func(t testing.TB, db *pgtest.DB) {
 	t.Helper()
-	if _, err := pool.Exec(t.Context(), `SELECT scheduler.set_owner()`); err != nil {
+	if _, err := db.Exec(t.Context(), `SELECT scheduler.set_owner()`); err != nil {
 		t.Fatal(err)
 	}
 })

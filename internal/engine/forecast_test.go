@@ -29,7 +29,7 @@ func TestForecastIsWhatTheEngineDoes(t *testing.T) {
 	one := func(of ...any) any { return of[draw.IntN(len(of))] }
 
 	db, clock := pgtest.NewWithClock(t)
-	recordZoneRules(t, db.Pool)
+	recordZoneRules(t, db)
 	r := newRigOn(t, db)
 	today := get[time.Time](t, r, `SELECT clock_timestamp()`).UTC().Truncate(24 * time.Hour)
 	for i := range 12 {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/campaign-scheduler/scheduler/dispatch"
 	"github.com/campaign-scheduler/scheduler/internal/engine"
@@ -40,9 +39,9 @@ var oneDaemonRanOn = pgtest.NewTemplate(recordZoneRules)
 // recordZoneRules leaves the database as one that a daemon has run on before: the
 // first one compares the rules of each zone with the server's, which takes longer
 // than most tests.
-func recordZoneRules(t testing.TB, pool *pgxpool.Pool) {
+func recordZoneRules(t testing.TB, db *pgtest.DB) {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Config{URL: pool.Config().ConnString()})
+	s, err := store.Open(t.Context(), store.Config{URL: db.URL})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,7 +91,7 @@ func makeCluster(ctx context.Context, kept, path string) error {
 			return err
 		}
 	}
-	dir, err := serverDir()
+	dir, err := serverDir(TempDir(), "pgtest-")
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,6 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,7 +95,7 @@ func New(tb testing.TB) *DB {
 // A Template is a database that is filled once for all tests of a package, and copied
 // for each. It is safe for concurrent use.
 type Template struct {
-	fill func(testing.TB, *pgxpool.Pool)
+	fill func(testing.TB, *DB)
 
 	mu   sync.Mutex
 	name string // empty until it is filled
@@ -104,7 +103,7 @@ type Template struct {
 
 // NewTemplate returns a template that its first user fills, on a database with every
 // migration applied.
-func NewTemplate(fill func(testing.TB, *pgxpool.Pool)) *Template { return &Template{fill: fill} }
+func NewTemplate(fill func(testing.TB, *DB)) *Template { return &Template{fill: fill} }
 
 // New returns a copy.
 func (p *Template) New(tb testing.TB) *DB {
@@ -123,17 +122,13 @@ func (p *Template) filled(ctx context.Context, tb testing.TB, s *server) (string
 	if err != nil {
 		return "", err
 	}
-	name := nextName()
-	if err := s.createDatabase(ctx, name, migrated); err != nil {
-		return "", err
-	}
-	s.dropAtEnd(name)
-	pool, err := openPool(s.urlOf(name))
+	db, name, err := s.newDatabase(ctx, migrated)
 	if err != nil {
 		return "", err
 	}
-	defer pool.Close() // a database is copied while nobody is connected to it
-	p.fill(tb, pool)
+	s.dropAtEnd(name)
+	defer db.closePool(tb) // a database is copied while nobody is connected to it
+	p.fill(tb, db)
 	p.name = name
 	return name, nil
 }
@@ -143,10 +138,6 @@ func NewEmpty(tb testing.TB) *DB {
 	tb.Helper()
 	return create(tb, func(context.Context, *server) (string, error) { return "template0", nil })
 }
-
-var databases atomic.Int64 // of this process
-
-func nextName() string { return fmt.Sprintf("pgtest_%d_%d", os.Getpid(), databases.Add(1)) }
 
 func create(tb testing.TB, template func(context.Context, *server) (string, error)) *DB {
 	tb.Helper()
@@ -160,12 +151,8 @@ func create(tb testing.TB, template func(context.Context, *server) (string, erro
 	if err != nil {
 		tb.Fatalf("pgtest: template database: %v", err)
 	}
-	name := nextName()
-	if err := s.createDatabase(ctx, name, from); err != nil {
-		tb.Fatalf("pgtest: %v", err)
-	}
-	db := &DB{URL: s.urlOf(name)}
-	if db.Pool, err = openPool(db.URL); err != nil {
+	db, name, err := s.newDatabase(ctx, from)
+	if err != nil {
 		tb.Fatalf("pgtest: %v", err)
 	}
 	tb.Cleanup(func() {
@@ -284,14 +271,11 @@ func NewWithClock(tb testing.TB) (*DB, *Clock) {
 		tb.Fatal("pgtest: a database with a clock of its own needs libfaketime: install it, on Debian with apt-get install libfaketime")
 	}
 	ctx := context.WithoutCancel(tb.Context())
-	dir, err := os.MkdirTemp("", "pgtest-clock-") //nolint:usetesting // as root the server runs as another user, who must reach it; not in /dev/shm, which may forbid programs
+	dir, err := serverDir(os.TempDir(), "pgtest-clock-") // not in /dev/shm, which may forbid programs
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil { // as root the server runs as another user
-		tb.Fatal(err)
-	}
 	c := &Clock{file: filepath.Join(dir, "clock")}
 	c.Set(tb, 0)
 	programs, _, err := embedpg.Find()

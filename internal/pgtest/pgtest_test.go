@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/campaign-scheduler/scheduler/internal/pgtest"
 )
 
@@ -43,10 +41,10 @@ func TestDatabasesAreMigratedAndApart(t *testing.T) {
 func TestTemplateIsFilledOnce(t *testing.T) {
 	t.Parallel()
 	var fills atomic.Int32
-	template := pgtest.NewTemplate(func(t testing.TB, pool *pgxpool.Pool) {
+	template := pgtest.NewTemplate(func(t testing.TB, db *pgtest.DB) {
 		t.Helper()
 		fills.Add(1)
-		if _, err := pool.Exec(t.Context(), "CREATE TABLE filled AS SELECT version FROM scheduler.schema_version"); err != nil {
+		if _, err := db.Exec(t.Context(), "CREATE TABLE filled AS SELECT version FROM scheduler.schema_version"); err != nil {
 			t.Fatal(err)
 		}
 	})

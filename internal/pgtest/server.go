@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -28,11 +29,9 @@ type server struct {
 	end   func() error  // ends what was started for it
 	clone string        // how a template is copied
 
-	templateMu   sync.Mutex
-	templateName string // empty until it is made
-
-	filledMu sync.Mutex
-	filled   []string // the databases of Templates
+	templateMu   sync.Mutex // of both
+	templateName string     // empty until it is made
+	filled       []string   // the databases of Templates
 }
 
 // A source starts, or finds, a PostgreSQL server. It returns the server's URL,
@@ -118,14 +117,22 @@ func (s *server) close() error {
 }
 
 func (s *server) dropAtEnd(name string) {
-	s.filledMu.Lock()
-	defer s.filledMu.Unlock()
+	s.templateMu.Lock()
+	defer s.templateMu.Unlock()
 	s.filled = append(s.filled, name)
 }
 
-func (s *server) createDatabase(ctx context.Context, name, template string) error {
-	_, err := s.admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template+s.clone)
-	return err
+var databases atomic.Int64 // of this process
+
+// newDatabase makes a database of a name of its own, with a pool on it.
+func (s *server) newDatabase(ctx context.Context, template string) (db *DB, name string, err error) {
+	name = fmt.Sprintf("pgtest_%d_%d", os.Getpid(), databases.Add(1))
+	if _, err := s.admin.Exec(ctx, "CREATE DATABASE "+name+" TEMPLATE "+template+s.clone); err != nil {
+		return nil, "", err
+	}
+	db = &DB{URL: s.urlOf(name)}
+	db.Pool, err = openPool(db.URL)
+	return db, name, err
 }
 
 // dropDatabase ignores errors: a database that stays costs only space.

@@ -47,7 +47,7 @@ func openURL(context.Context) (url, from string, end func() error, err error) {
 // is removed then.
 func openLocal(ctx context.Context) (url, from string, end func() error, err error) {
 	reapDirs()
-	dir, err := serverDir()
+	dir, err := serverDir(TempDir(), "pgtest-")
 	if err != nil {
 		return "", "", nil, err
 	}
@@ -61,12 +61,14 @@ func openLocal(ctx context.Context) (url, from string, end func() error, err err
 	return s.URL("postgres"), "PostgreSQL in " + s.BinDir(), s.Stop, nil
 }
 
-func serverDir() (string, error) {
-	dir, err := os.MkdirTemp(TempDir(), "pgtest-")
+// serverDir makes a directory that the server may reach: as root, it runs as another
+// account.
+func serverDir(parent, pattern string) (string, error) {
+	dir, err := os.MkdirTemp(parent, pattern)
 	if err != nil {
 		return "", err
 	}
-	return dir, os.Chmod(dir, 0o755) // as root, the server runs as another account
+	return dir, os.Chmod(dir, 0o755)
 }
 
 // TempDir returns where the directories of servers are made. It prefers memory: a
